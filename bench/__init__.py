@@ -1,0 +1,1 @@
+"""One trial: what is trained, how it is measured, what is recorded."""

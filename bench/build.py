@@ -1,0 +1,58 @@
+"""From a trial to its model and optimizer."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import nn
+
+from bench.trial import CIFAR_MODEL, Trial, UsageError
+from models import ModelError, cifar, imagenet, surgery, weights
+
+
+def model_for(trial: Trial, classes: int) -> nn.Module:
+    """The trial's model, on the CPU: weights, then replaced blocks, then a fresh head, then what is frozen.
+
+    Reproducible: all random numbers come from the trial's seed. UsageError: weights or named parts that do not exist.
+    """
+    torch.manual_seed(trial.seed)
+    try:
+        model = _backbone(trial, classes)
+        surgery.replace_blocks(model, trial.replace_blocks, trial.replaced_skip)
+        surgery.replace_head(model, classes, trial.head, trial.dropout)
+        surgery.freeze(model, trial.trainable, trial.batch_norm)
+    except ModelError as error:
+        raise UsageError(str(error)) from error
+    return model
+
+
+def _backbone(trial: Trial, classes: int) -> nn.Module:
+    if not CIFAR_MODEL.fullmatch(trial.model):
+        return imagenet.resnet(int(trial.model.removeprefix("resnet")), trial.weights)
+    state = None if trial.weights == "none" else weights.read_state_dict(trial.weights)
+    if state is not None:
+        classes = weights.head_classes(state)
+    if trial.model == "resnet18_cifar":
+        model = cifar.resnet18(trial.shortcut, classes)
+    else:
+        model = cifar.resnet(int(trial.model.removeprefix("resnet")), trial.shortcut, classes)
+    if state is not None:
+        weights.load(model, state, trial.weights)
+    return model
+
+
+def optimizer_for(trial: Trial, model: nn.Module, classes: int, device: torch.device) -> torch.optim.Optimizer:
+    """SGD over the parameters that train.
+
+    With `optimizer_holds=another_model` these are the parameters of a second model, the same backbone untouched with
+    a head of its own, which is on the device too, as in the source.
+    """
+    if trial.optimizer_holds == "another_model":
+        untouched = dataclasses.replace(trial, replace_blocks=(), trainable=("head",))
+        model = model_for(untouched, classes).to(device)
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    fused = device.type in ("cpu", "cuda")
+    return torch.optim.SGD(
+        parameters, lr=trial.lr, momentum=trial.momentum, weight_decay=trial.weight_decay, fused=fused
+    )

@@ -1,0 +1,133 @@
+"""The command line of one trial: every field of Trial is an option. Imports no torch before the trial starts."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import io
+import os
+import sys
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from tyro.conf import FlagConversionOff, OmitArgPrefixes, SuppressFixed
+
+from bench import experiments
+from bench.trial import Experiment, Trial, UsageError
+
+LAUNCH_ID = "RESBENCH_LAUNCH_ID"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a launch needs besides its trial: none of it changes what is measured."""
+
+    out: Path = Path("runs/latest")
+    """Run folder for the CSV files; an existing one is added to."""
+    data_root: Path = Path("data")
+    """Folder of downloaded data sets."""
+    resume: bool = False
+    """Go on from the trial's checkpoint in the run folder, where there is one."""
+    checkpoint: bool = True
+    """Keep a checkpoint after each epoch."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """All that a command line asks for."""
+
+    trial: Annotated[Trial, FlagConversionOff]
+    options: Options = field(default_factory=Options)
+
+
+def parse(default: Any, words: Sequence[str], prog: str, description: str) -> Any:
+    """Read options over a default of their own kind. UsageError: what tyro has against them, in one sentence."""
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(
+                type(default),
+                default=default,
+                args=list(words),
+                prog=prog,
+                description=description,
+                config=(OmitArgPrefixes, SuppressFixed),
+            )
+    except SystemExit as error:
+        if not error.code:
+            raise
+        raise UsageError(f"{_sentence(complaint.getvalue())}; see {prog} --help") from error
+
+
+def _sentence(box: str) -> str:
+    """What stands in tyro's box up to its first rule, and its suggestion."""
+    lines = [line.strip("│ ") for line in box.splitlines() if line.startswith("│")]
+    said = [part.strip("─ ") for part in " ".join(lines).split("───") if part.strip("─ ")]
+    suggestion = next((part for part in said[1:] if part.startswith("Perhaps")), "")
+    text = " ".join(f"{said[0]} {suggestion}".split()) if said else "the options cannot be read"
+    return text.rstrip(".")
+
+
+def take_option(words: Sequence[str], name: str) -> tuple[str | None, list[str]]:
+    """The value of one option and the other words."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument(name)
+    try:
+        known, rest = parser.parse_known_args(words)
+    except argparse.ArgumentError as error:
+        raise UsageError(f"{name} needs a value") from error
+    return vars(known)[name.lstrip("-").replace("-", "_")], rest
+
+
+@contextlib.contextmanager
+def one_sentence() -> Iterator[None]:
+    """Ends the program with exit code 2 and the sentence of a UsageError."""
+    try:
+        yield
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def main(file: str) -> None:
+    """Run one trial of the experiment in this file, under `accelerate launch -m` or alone."""
+    name = Path(file).stem
+    with one_sentence():
+        experiment = experiments.load(name)
+        arm, words = take_option(sys.argv[1:], "--arm")
+        request = read_request(name, experiment, arm, words)
+    from bench.worker import run
+
+    launch_id = os.environ.get(LAUNCH_ID) or _common_id()
+    run(request.trial, request.options, experiment, launch_id)
+
+
+def read_request(name: str, experiment: Experiment, arm: str | None, words: Sequence[str]) -> Request:
+    """The arm's trial with these options over it. What Accelerate's launcher set up is the default."""
+    if arm is None and not {"-h", "--help"} & set(words):
+        raise UsageError(f"{name} needs --arm; choose from: {', '.join(experiment.arms)}")
+    base = experiment.trial(name, arm or next(iter(experiment.arms)))
+    launched: dict[str, Any] = {
+        "processes": int(os.environ.get("WORLD_SIZE", "1")),
+        "precision": os.environ.get("ACCELERATE_MIXED_PRECISION", base.precision),
+    }
+    default = Request(dataclasses.replace(base, **launched))
+    description = f"{experiment.question} Arms (--arm): {', '.join(experiment.arms)}."
+    return parse(default, words, f"python -m bench.experiments.{name}", description)
+
+
+def _common_id() -> str:
+    """A launch id that all ranks of a launch by hand arrive at: torch's launcher gives them one run."""
+    run = os.environ.get("TORCHELASTIC_RUN_ID"), os.environ.get("MASTER_PORT"), os.getppid()
+    shared = os.environ.get("WORLD_SIZE", "1") != "1"
+    return uuid.uuid5(uuid.NAMESPACE_OID, repr(run)).hex[:12] if shared else new_id()
+
+
+def new_id() -> str:
+    """Twelve hex digits that no other launch has."""
+    return uuid.uuid4().hex[:12]

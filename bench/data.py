@@ -1,0 +1,302 @@
+"""Data sets as uint8 tensors, and the pipelines that turn them into micro-batches on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from bench.trial import IMAGENET_MODEL, Trial, UsageError
+
+PAD = 4  # pixels on each side before a random crop (He et al. 2015, section 4.2)
+IMAGENET_STATISTICS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+CIFAR10_STATISTICS = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
+# BatchNorm cannot normalise one value a channel, which one image is where the last stage is 1x1.
+FEWEST = 2
+
+Batch = tuple[Tensor, Tensor]
+Passes = Sequence[tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images (N, 3, H, W) uint8 and labels (N,) int64, on the CPU."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set: its two splits, and each channel's mean and standard deviation for images in 0..1."""
+
+    train: Split
+    evaluation: Split
+    classes: int
+    mean: Sequence[float]
+    std: Sequence[float]
+
+
+def load(trial: Trial, root: Path) -> Data:
+    """The trial's data. UsageError: it is missing or damaged, in one sentence."""
+    read = {"cifar10": _cifar10, "digits": _digits, "synthetic": _synthetic}[trial.data]
+    train, evaluation, (mean, std) = read(root)
+    classes = len(trial.classes) or 10
+    train, evaluation = (choose_classes(split, trial.classes) for split in (train, evaluation))
+    train, evaluation = balanced(train, trial.limit_train), balanced(evaluation, trial.limit_eval)
+    if IMAGENET_MODEL.fullmatch(trial.model):
+        mean, std = IMAGENET_STATISTICS
+    return Data(train, evaluation, classes, mean, std)
+
+
+def _cifar10(root: Path) -> tuple[Split, Split, Any]:
+    from torchvision.datasets import CIFAR10
+
+    def split(train: bool) -> Split:
+        data = CIFAR10(str(root), train=train, download=not _cifar10_is_whole(root))
+        return Split(torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(data.targets))
+
+    try:
+        return split(True), split(False), CIFAR10_STATISTICS
+    except (OSError, RuntimeError, EOFError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UsageError(
+            f"cifar10 is not whole in {root} and could not be fetched ({reason}); unpack {CIFAR10.url} "
+            f"there (md5 {CIFAR10.tgz_md5}), pass --data-root, or use --data digits, which needs no download"
+        ) from error
+
+
+def _cifar10_is_whole(root: Path) -> bool:
+    """Whether every file is there with its checksum, so that nothing needs fetching."""
+    from torchvision.datasets import CIFAR10
+    from torchvision.datasets.utils import check_integrity
+
+    files = [*CIFAR10.train_list, *CIFAR10.test_list, (CIFAR10.meta["filename"], CIFAR10.meta["md5"])]
+    return all(check_integrity(str(root / CIFAR10.base_folder / name), md5) for name, md5 in files)
+
+
+def _digits(root: Path) -> tuple[Split, Split, Any]:
+    """1797 handwritten digits, 8x8 grey, comes with scikit-learn; here 32x32, every fifth of a class for evaluation."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    grey = torch.from_numpy(digits.images).float()[:, None] * (255 / 16)
+    images = (
+        F.interpolate(grey, size=(32, 32), mode="bilinear", align_corners=False).round().byte().expand(-1, 3, -1, -1)
+    )
+    everything = Split(images.contiguous(), torch.from_numpy(digits.target).long())
+    order = interleaved(everything.labels)
+    aside = max(1, len(order) // 5)
+    train, evaluation = take(everything, order[aside:]), take(everything, order[:aside])
+    values = train.images.float() / 255
+    return train, evaluation, ([float(values.mean())] * 3, [float(values.std())] * 3)
+
+
+def _synthetic(root: Path) -> tuple[Split, Split, Any]:
+    """Random images as many as CIFAR-10's. One stored pixel stands for each: the pipeline makes the batch itself."""
+
+    def split(images: int) -> Split:
+        generator = torch.Generator().manual_seed(0)
+        labels = torch.randint(0, 10, (images,), generator=generator)
+        return Split(torch.zeros(1, dtype=torch.uint8).expand(images, 3, 1, 1), labels)
+
+    return split(50_000), split(10_000), IMAGENET_STATISTICS
+
+
+def take(split: Split, index: Tensor) -> Split:
+    """The images at these positions."""
+    return Split(split.images[index], split.labels[index])
+
+
+def choose_classes(split: Split, classes: Sequence[int]) -> Split:
+    """Only these classes, labelled by their place in the list."""
+    if not classes:
+        return split
+    place = torch.full((10,), -1)
+    place[list(classes)] = torch.arange(len(classes))
+    kept = take(split, torch.nonzero(place[split.labels] >= 0).flatten())
+    return Split(kept.images, place[kept.labels])
+
+
+def interleaved(labels: Tensor) -> Tensor:
+    """An order of positions, always the same, in which every prefix holds the classes in balance."""
+    shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
+    seen: dict[int, int] = {}
+    turn = []
+    for label in labels[shuffled].tolist():
+        turn.append((seen.setdefault(label, 0), label))
+        seen[label] += 1
+    return shuffled[torch.tensor(sorted(range(len(turn)), key=turn.__getitem__))]
+
+
+def balanced(split: Split, limit: int | None) -> Split:
+    """At most `limit` images, the classes in balance."""
+    if limit is None or limit >= len(split):
+        return split
+    return take(split, interleaved(split.labels)[:limit])
+
+
+def pipeline_for(trial: Trial, data: Data, device: torch.device) -> str:
+    """resident, loader or fixed. auto: resident where the images take at most a quarter of the free memory."""
+    if trial.data == "synthetic":
+        return "fixed"
+    if trial.pipeline != "auto":
+        return trial.pipeline
+    size = sum(split.images.numel() for split in (data.train, data.evaluation))
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    return "resident" if size * trial.processes <= free / 4 else "loader"
+
+
+class Feed:
+    """Micro-batches of a data set on one device, augmented, resized and normalised there.
+
+    `train(epoch, passes)` and `evaluate(passes)` yield (images (N, 3, S, S) float32, labels (N,)) for each pass, a
+    pair of positions in the epoch's order of images. A training pass of fewer than two images is filled up by
+    repeating one; the loop leaves those out of the loss.
+    """
+
+    def __init__(self, trial: Trial, data: Data, device: torch.device) -> None:
+        self.trial, self.data, self.device = trial, data, device
+        self.pipeline = pipeline_for(trial, data, device)
+        self.format = torch.channels_last if trial.memory_format == "channels_last" else torch.contiguous_format
+        self.mean, self.std = (torch.tensor(v, device=device).view(1, 3, 1, 1) * 255 for v in (data.mean, data.std))
+        if self.pipeline == "resident":
+            self.images = F.pad(data.train.images, [PAD] * 4 if trial.augmentation()[0] else [0] * 4)
+            self.images = self.images.permute(0, 2, 3, 1).contiguous().to(device)
+            self.labels = data.train.labels.to(device)
+            self.eval_images, self.eval_labels = (
+                data.evaluation.images.to(device),
+                data.evaluation.labels.to(device),
+            )
+        elif self.pipeline == "fixed":
+            generator = torch.Generator().manual_seed(trial.seed)
+            shape = (max(FEWEST, trial.micro_batch), 3, trial.image_size, trial.image_size)
+            self.images = torch.randn(shape, generator=generator).to(device, memory_format=self.format)
+            self.labels, self.eval_labels = (s.labels.to(device) for s in (data.train, data.evaluation))
+
+    def train(self, epoch: int, passes: Passes) -> Iterator[Batch]:
+        """The epoch's micro-batches for this rank. The order and the draws are the same on any number of ranks."""
+        generator = torch.Generator().manual_seed(mix(self.trial.seed, epoch))
+        order = torch.randperm(len(self.data.train), generator=generator)
+        picks = [_fill(order, start, stop) for start, stop in passes]
+        make = {"resident": self._resident, "fixed": self._fixed, "loader": self._loader}[self.pipeline]
+        return make(picks, order, generator)
+
+    def evaluate(self, passes: Passes) -> Iterator[Batch]:
+        """The evaluation images in their own order, unaugmented; no pass is empty."""
+        if self.pipeline == "loader":
+            batches = self._load(self.data.evaluation, [range(*p) for p in passes], (False, False))
+            return ((self._finish(images), labels) for images, labels in batches)
+        if self.pipeline == "fixed":
+            return ((self.images[: b - a], self.eval_labels[a:b]) for a, b in passes)
+        return ((self._finish(self.eval_images[a:b]), self.eval_labels[a:b]) for a, b in passes)
+
+    def _fixed(self, picks: list[Tensor], order: Tensor, generator: torch.Generator) -> Iterator[Batch]:
+        for pick in picks:
+            yield self.images[: len(pick)], self.labels[pick.to(self.device)]
+
+    def _resident(self, picks: list[Tensor], order: Tensor, generator: torch.Generator) -> Iterator[Batch]:
+        crop, flip = self.trial.augmentation()
+        count = len(order)
+        shifts = (
+            torch.randint(0, 2 * PAD + 1, (2, count), generator=generator) if crop else torch.zeros(2, count).long()
+        )
+        mirrored = torch.rand(count, generator=generator) < 0.5 if flip else torch.zeros(count).bool()
+        # Drawn for the whole epoch and looked up by image, so that no draw depends on how ranks share the images.
+        shifts, mirrored = shifts.to(self.device), mirrored.to(self.device)
+        for pick in picks:
+            index = pick.to(self.device, non_blocking=True)
+            images = crops(self.images, index, shifts[:, index], mirrored[index], PAD if crop else 0)
+            yield self._finish(images), self.labels[index]
+
+    def _loader(self, picks: list[Tensor], order: Tensor, generator: torch.Generator) -> Iterator[Batch]:
+        for images, labels in self._load(self.data.train, [pick.tolist() for pick in picks], self.trial.augmentation()):
+            yield self._finish(images), labels
+
+    def _load(self, split: Split, batches: Sequence[Any], augment: tuple[bool, bool]) -> Iterator[Batch]:
+        pinned = self.device.type == "cuda"
+        loader = DataLoader(
+            Images(split, augmenter(*augment, size=split.images.shape[-2:])),
+            batch_sampler=batches,
+            num_workers=self.trial.workers,
+            pin_memory=pinned,
+            worker_init_fn=_one_thread,
+        )
+        for images, labels in loader:
+            yield images.to(self.device, non_blocking=pinned), labels.to(self.device, non_blocking=pinned)
+
+    def _finish(self, images: Tensor) -> Tensor:
+        """Resize uint8 (N, 3, H, W) with antialiasing and normalise it: float32, in the trial's memory format."""
+        values = images.to(torch.float32, memory_format=self.format)
+        size = (self.trial.image_size,) * 2
+        if values.shape[-2:] != size:
+            values = F.interpolate(values, size=size, mode="bilinear", antialias=True, align_corners=False)
+        return values.sub_(self.mean).div_(self.std).contiguous(memory_format=self.format)
+
+
+class Images(Dataset):
+    """A split as a data set of single images, as DataLoader's workers take them."""
+
+    def __init__(self, split: Split, transform: Callable[[Any], Any] | None) -> None:
+        self.split, self.transform = split, transform
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitem__(self, index: int) -> Batch:
+        image = self.split.images[index]
+        return (self.transform(image) if self.transform else image), self.split.labels[index]
+
+
+def augmenter(crop: bool, flip: bool, size: Sequence[int]) -> Callable[[Any], Any] | None:
+    """torchvision's transforms for one uint8 image (3, H, W) of this size, or None."""
+    from torchvision.transforms import v2
+
+    steps: list[Any] = [v2.RandomCrop(list(size), padding=PAD)] if crop else []
+    steps += [v2.RandomHorizontalFlip()] if flip else []
+    return v2.Compose([v2.ToImage(), *steps, v2.ToPureTensor()]) if steps else None
+
+
+def crops(images: Tensor, index: Tensor, shift: Tensor, mirrored: Tensor, pad: int) -> Tensor:
+    """Cut a window out of each chosen image: uint8 (N, C, H, W) in channels_last memory.
+
+    images (M, H + 2 pad, W + 2 pad, C); index, mirrored (N,); shift (2, N), each 0..2 pad, from the top left.
+    """
+    height, width = images.shape[1] - 2 * pad, images.shape[2] - 2 * pad
+    rows = shift[0, :, None] + torch.arange(height, device=images.device)
+    columns = torch.arange(width, device=images.device).expand(len(index), -1)
+    columns = torch.where(mirrored[:, None], width - 1 - columns, columns) + shift[1, :, None]
+    return images[index[:, None, None], rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def mix(*numbers: int) -> int:
+    """One seed out of several numbers; near ones give unlike seeds."""
+    seed = 0
+    for number in numbers:
+        seed = ((seed ^ (number + 0x9E3779B9)) * 0xBF58476D1CE4E5B9 + 0x94D049BB133111EB) % 2**63
+        seed ^= seed >> 31
+    return seed
+
+
+def _fill(order: Tensor, start: int, stop: int) -> Tensor:
+    """The images of a pass, filled up to FEWEST by repeating one."""
+    pick = order[start:stop]
+    if len(pick) >= FEWEST:
+        return pick
+    spare = pick[:1] if len(pick) else order[:1]
+    return torch.cat([pick, spare.expand(FEWEST - len(pick))])
+
+
+def _one_thread(worker: int) -> None:
+    """A loader worker augments single images: more threads would take cores from training."""
+    torch.set_num_threads(1)

@@ -1,0 +1,20 @@
+"""The experiments: each file here is one question, found by its name."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+
+from bench.trial import Experiment, UsageError
+
+
+def names() -> list[str]:
+    """The experiments there are, sorted."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def load(name: str) -> Experiment:
+    """The experiment of this name. UsageError: there is none."""
+    if name not in names():
+        raise UsageError(f"no experiment {name!r}; choose from: {', '.join(names())}")
+    return importlib.import_module(f"{__name__}.{name}").EXPERIMENT

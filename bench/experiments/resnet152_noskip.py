@@ -1,0 +1,49 @@
+"""What does a pretrained ResNet-152 lose when five of its blocks lose their skip connection?
+
+The source reports 10%, chance, and lays it to the missing skips. But its loop is handed the optimizer of another
+model: the model without skips is never updated (`as_published`). `corrected` trains the same model in earnest.
+`control` replaces the same five blocks by fresh ones that keep their skip, which parts the loss of the skips from the
+loss of the pretrained weights. `baseline` is the untouched backbone.
+"""
+
+from bench.trial import Experiment, Published, Trial
+
+BLOCKS = ("layer1.2", "layer2.5", "layer3.10", "layer3.20", "layer3.30")
+
+EXPERIMENT = Experiment(
+    question="What does a pretrained ResNet-152 lose when five of its blocks lose their skip connection?",
+    base=Trial(
+        model="resnet152",
+        weights="IMAGENET1K_V1",
+        replace_blocks=BLOCKS,
+        replaced_skip=False,
+        trainable=("head", *BLOCKS),
+        batch_norm="train",
+        data="cifar10",
+        image_size=224,
+        augment="flip",
+        epochs=5,
+        micro_batch=64,
+        lr=0.01,
+        momentum=0.9,
+    ),
+    arms={
+        "as_published": {"optimizer_holds": "another_model"},
+        "corrected": {},
+        "control": {"replaced_skip": True},
+        "baseline": {"replace_blocks": (), "replaced_skip": True, "trainable": ("head",)},
+    },
+    # Epochs 1 to 5: train .1004 .1007 .1003 .1008 .1012, test .1002 .1018 .1019 .1017 .1001. The baseline is the
+    # source's frozen backbone, see resnet152_frozen.
+    published={
+        "as_published": Published(train_accuracy=0.1012, eval_accuracy=0.1001, where="ATML_PA0, Task_1.ipynb"),
+        "baseline": Published(
+            train_accuracy=0.8361, eval_accuracy=0.8434, epoch_time_s=540.0, where="ATML_PA0, Task_1.ipynb"
+        ),
+    },
+)
+
+if __name__ == "__main__":
+    from bench.cli import main
+
+    main(__file__)

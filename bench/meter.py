@@ -1,0 +1,137 @@
+"""Runs the probes inside the training loop, and combines what the ranks measured.
+
+Windows are read out in blocks of about a second: one wait for the device and one collective each, off the clock.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+
+from bench.probes import Probe, Span, Value, combine
+from bench.record import Column, columns, probe_modules
+from bench.windows import Window
+
+Gather = Callable[[list[float]], list[list[float]]]
+BLOCK_S = 1.0
+NONE = -math.inf  # "no measurement" on its way through a collective; a loss can be nan or inf
+
+
+class Meter:
+    """The probes of one rank. `gather` takes this rank's numbers and returns every rank's, rank 0 first."""
+
+    def __init__(self, probes: Sequence[Probe], gather: Gather, warmup_windows: int, device: torch.device) -> None:
+        self.probes, self.gather, self.warmup_windows = probes, gather, warmup_windows
+        self.step_columns = {column.name: column for column in columns("steps")}
+        self.over = {name: over for probe in probes for name, over in probe.TOTALS.items()}
+        self.pending: list[dict[str, Any]] = []
+        self.block = 1
+        self.windows_run = 0
+        self.measured: list[dict[str, Any]] = []
+        self.epochs: list[dict[str, Any]] = []
+        for probe in probes:
+            probe.begin(device)
+        self.start = self.now = self.epoch_start = self._gather_totals([])[1]
+
+    def epoch_begin(self) -> None:
+        """The first micro-batch of an epoch has been fetched."""
+        self.epoch_start, self.epoch_rows = self.now, len(self.measured)
+        for probe in self.probes:
+            probe.epoch_begin()
+        self._resume()
+
+    def timed(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """The same batches; the first is fetched off the clock, and waiting for the others is measured."""
+        batch = next(batches, None)
+        self.epoch_begin()
+        while batch is not None:
+            yield batch
+            asked = time.perf_counter()
+            batch = next(batches, None)
+            waited = time.perf_counter() - asked
+            for probe in self.probes:
+                probe.fetched(waited)
+
+    def passed(self, loss_sum: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> None:
+        """A micro-batch has gone forward and backward."""
+        for probe in self.probes:
+            probe.passed(loss_sum, logits, labels)
+
+    def window_end(self, window: Window, facts: dict[str, Any]) -> list[dict[str, Any]]:
+        """The optimizer has stepped. Rows of steps.csv, the same on every rank, when a block is full; else none."""
+        measured = self.windows_run >= self.warmup_windows
+        self.windows_run += 1
+        for probe in self.probes:
+            probe.window_end(window.images, measured)
+        self.pending.append({**facts, "window": window.index, "images": window.images, "measured": measured})
+        if len(self.pending) < self.block:
+            return []
+        rows = self.read()
+        self._resume()
+        return rows
+
+    def read(self) -> list[dict[str, Any]]:
+        """Wait for the device, and combine what all ranks measured since the last reading."""
+        mine = {name: values for probe in self.probes for name, values in probe.windows().items()}
+        flat = [value for values in mine.values() for value in values]
+        per_rank, self.now = self._gather_totals(flat)
+        rows, self.pending = self.pending, []
+        for number, name in enumerate(mine):
+            column = self.step_columns[name]
+            for index, row in enumerate(rows):
+                at = number * len(rows) + index
+                row[name] = combine(column.ranks, [rank[at] for rank in per_rank])
+        self.measured += [row for row in rows if row["measured"]]
+        times = [row["step_time_s"] for row in rows if row.get("step_time_s")]
+        self.block = min(1000, max(1, round(BLOCK_S / statistics.median(times)))) if times else 50
+        return rows
+
+    def epoch_end(self, facts: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """(the last rows of steps.csv, the row of epochs.csv without its evaluation)."""
+        rows = self.read()
+        for probe in self.probes:
+            probe.epoch_end()
+        self.now = self._gather_totals([])[1]
+        span = Span(self._since(self.epoch_start), self.measured[self.epoch_rows :])
+        epoch = {**facts, **{k: v for probe in self.probes for k, v in probe.derive(span).items()}}
+        self.epochs.append(epoch)
+        return rows, epoch
+
+    def trial(self) -> dict[str, Value]:
+        """The probes' columns of trials.csv, from all that was combined so far. Involves no other rank."""
+        span = Span(self._since(self.start), self.measured, self.epochs)
+        values = dict(span.totals) | {k: v for probe in self.probes for k, v in probe.derive(span).items()}
+        known = {column.name: column for module in probe_modules() for column in getattr(module, "TRIALS", ())}
+        return {name: typed(known[name], value) for name, value in values.items() if name in known}
+
+    def _resume(self) -> None:
+        for probe in self.probes:
+            probe.resume()
+
+    def _gather_totals(self, flat: list[Value]) -> tuple[list[list[Value]], list[dict[str, Value]]]:
+        """Every rank's copy of these numbers, and its totals."""
+        totals = {name: value for probe in self.probes for name, value in probe.totals().items()}
+        numbers = [NONE if value is None else float(value) for value in (*flat, *totals.values())]
+        ranks = [[None if value == NONE else value for value in rank] for rank in self.gather(numbers)]
+        return ranks, [dict(zip(totals, rank[len(flat) :], strict=True)) for rank in ranks]
+
+    def _since(self, before: list[dict[str, Value]]) -> dict[str, Value]:
+        """The totals of all ranks since then: each rank's own difference first, then the ranks combined."""
+        result = {}
+        for name, (over_time, over_ranks) in self.over.items():
+            values = [
+                now[name] - then[name] if over_time == "counter" else now[name]  # type: ignore[operator]
+                for now, then in zip(self.now, before, strict=True)
+            ]
+            result[name] = combine(over_ranks, values)
+        return result
+
+
+def typed(column: Column, value: Value) -> Value:
+    """Counts and bytes are whole numbers."""
+    return int(value) if column.type == "int" and value is not None else value

@@ -1,0 +1,47 @@
+"""Why a trial ended: the first cause that one of its processes, or what watches them, put on record. No torch."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Cause(NamedTuple):
+    """A status of trials.csv, one line, and whether the request itself was wrong (exit code 2)."""
+
+    status: str
+    error: str
+    usage: bool = False
+
+
+class Interrupted(BaseException):
+    """The process was asked to stop: Ctrl-C or a signal."""
+
+
+def put(logs: Path, launch_id: str, cause: Cause) -> tuple[Cause, bool]:
+    """Record why the launch ends, unless that is known already: (what is on record, whether it is this).
+
+    One rank's end makes the others fail in their next collective: what came first is the cause.
+    """
+    path = logs / f"{launch_id}.cause.json"
+    scratch = logs / f".{launch_id}.{os.getpid()}.cause"
+    try:
+        scratch.write_text(json.dumps(cause._asdict()))
+        os.link(scratch, path)
+        return cause, True
+    except FileExistsError:
+        return get(logs, launch_id) or cause, False
+    except OSError:  # no folder, no room: the cause itself must not be lost to that
+        return cause, True
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def get(logs: Path, launch_id: str) -> Cause | None:
+    """What is on record."""
+    try:
+        return Cause(**json.loads((logs / f"{launch_id}.cause.json").read_text()))
+    except (OSError, ValueError):
+        return None

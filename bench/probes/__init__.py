@@ -1,0 +1,84 @@
+"""Probes: what measures one quantity. One file each, found by its name; none imports torch at import.
+
+A probe module has a class `Probe` and lists of columns (STEPS, EPOCHS, TRIALS), and its class answers
+
+- `windows()`: for each window since the last call, what this rank measured. Combined over ranks as its column says.
+- `totals()`: what this rank has counted since the start; each rank's share of an epoch is a difference of two such
+  answers. Combined over ranks by TOTALS: name -> (how over time, how over ranks).
+- `derive(span)`: from the combined totals and measured windows of an epoch or of the trial, the values of its columns.
+
+None means that there is no such measurement, and stays None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+if TYPE_CHECKING:
+    import torch
+
+Value = float | None
+Over = tuple[Literal["counter", "peak"], Literal["max", "sum"]]
+
+COMBINE: dict[str, Callable[[Sequence[float]], float]] = {"max": max, "sum": sum}
+
+
+@dataclass(frozen=True)
+class Span:
+    """What a probe derives its columns from: an epoch, or (with the rows of its epochs) the trial."""
+
+    totals: Mapping[str, Value]
+    windows: Sequence[Mapping[str, Any]]
+    epochs: Sequence[Mapping[str, Any]] | None = None
+
+
+class Probe:
+    """The hooks that the training loop calls on every rank, in this order; each does nothing until overridden."""
+
+    TOTALS: ClassVar[dict[str, Over]] = {}
+
+    def begin(self, device: torch.device) -> None:
+        """Training is about to start on this device."""
+
+    def epoch_begin(self) -> None:
+        """The epoch's first micro-batch has been fetched."""
+
+    def resume(self) -> None:
+        """Windows follow: the epoch begins, or goes on after the probes were read."""
+
+    def fetched(self, seconds: float) -> None:
+        """The loop waited this long for a micro-batch."""
+
+    def passed(self, loss_sum: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> None:
+        """A micro-batch went forward and backward: summed loss (), logits (N, classes) and labels (N,)."""
+
+    def window_end(self, images: int, measured: bool) -> None:
+        """The optimizer has stepped on a window of `images` images of all ranks."""
+
+    def epoch_end(self) -> None:
+        """The epoch's last window has ended, and the device is idle."""
+
+    def windows(self) -> dict[str, list[Value]]:
+        """Column -> a value for each window since the last call. May wait for the device."""
+        return {}
+
+    def totals(self) -> dict[str, Value]:
+        """Each name in TOTALS -> this rank's count since the start, or its peak so far."""
+        return {}
+
+    def derive(self, span: Span) -> dict[str, Value]:
+        """Column -> value, for this span."""
+        return {}
+
+
+def combine(how: str, values: Sequence[Value]) -> Value:
+    """One value for all ranks; None as soon as one rank has none."""
+    known = [value for value in values if value is not None]
+    return COMBINE[how](known) if len(known) == len(values) and values else None
+
+
+def ratio(numerator: Value, denominator: Value) -> Value:
+    """Their quotient, or None where there is none."""
+    return numerator / denominator if numerator is not None and denominator else None

@@ -1,0 +1,148 @@
+"""Step and epoch time, throughput, and time waited for data.
+
+Throughput is the images that all processes finished over the slowest process's time for them, warm-up windows left out;
+never a mean of rates, never one rank's times their number.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from bench.probes import Over, Span, Value, ratio
+from bench.probes import Probe as Base
+from bench.record import Column
+
+if TYPE_CHECKING:
+    import torch
+
+WAIT = "Mean wait for data per measured window, of the rank that waited longest."
+RATE = "Images of all processes / the slowest process's time for them, warm-up windows left out."
+
+STEPS = [
+    Column("step_time_s", "float", "s", "max", "Time of the window, data included, on the slowest rank."),
+    Column("data_wait_s", "float", "s", "max", "Of that, waited for data, on the rank that waited longest."),
+]
+EPOCHS = [
+    Column("epoch_time_s", "float", "s", "max", "Training time of the epoch, from its first micro-batch fetched."),
+    Column("images_per_s", "float", "images/s", "", RATE),
+    Column("data_wait_s", "float", "s", "max", WAIT),
+]
+TRIALS = [
+    Column("measured_windows", "int", "", "max", "Windows that the times are of: all but the warm-up."),
+    Column("measured_images", "int", "images", "max", "Images of all processes in them."),
+    Column("measured_time_s", "float", "s", "max", "The slowest process's time for them."),
+    Column("images_per_s", "float", "images/s", "", RATE),
+    Column("images_per_s_per_process", "float", "images/s", "", "images_per_s / processes."),
+    Column(
+        "step_time_p50_s",
+        "float",
+        "s",
+        "",
+        "Median time of a measured full window, the slowest rank in each.",
+    ),
+    Column("step_time_p90_s", "float", "s", "", "Its 90th percentile."),
+    Column("step_time_p99_s", "float", "s", "", "Its 99th percentile."),
+    Column("step_time_cv", "float", "1", "", "Its standard deviation / its mean."),
+    Column(
+        "epoch_time_s",
+        "float",
+        "s",
+        "max",
+        "Median of the epochs' times, the first left out where there are more.",
+    ),
+    Column("data_wait_s", "float", "s", "max", WAIT),
+    Column("probe_time_s", "float", "s", "max", "Time for reading the probes between windows; in no step time."),
+]
+
+
+class Probe(Base):
+    """Times windows on the device's own time line, and waiting on the host's."""
+
+    TOTALS: ClassVar[dict[str, Over]] = {
+        "measured_windows": ("counter", "max"),
+        "measured_images": ("counter", "max"),
+        "measured_time_s": ("counter", "max"),
+        "measured_wait_s": ("counter", "max"),
+        "epoch_time_s": ("counter", "max"),
+        "probe_time_s": ("counter", "max"),
+    }
+
+    def begin(self, device: torch.device) -> None:
+        from bench.clock import clock_for
+
+        self.clock = clock_for(device)
+        self.count = dict.fromkeys(self.TOTALS, 0.0)
+        self.waits: list[float] = []
+        self.measured: list[bool] = []
+        self.wait = 0.0
+        self.read_at: float | None = None
+
+    def epoch_begin(self) -> None:
+        self.epoch_began = time.perf_counter()
+        self.wait = 0.0
+
+    def resume(self) -> None:
+        self._read_done()
+        self.clock.start()
+
+    def fetched(self, seconds: float) -> None:
+        self.wait += seconds
+
+    def window_end(self, images: int, measured: bool) -> None:
+        self.clock.mark()
+        self.waits.append(self.wait)
+        self.measured.append(measured)
+        self.count["measured_images"] += images * measured
+        self.wait = 0.0
+
+    def epoch_end(self) -> None:
+        self._read_done()
+        self.count["epoch_time_s"] += time.perf_counter() - self.epoch_began
+
+    def _read_done(self) -> None:
+        if self.read_at is not None:
+            self.count["probe_time_s"] += time.perf_counter() - self.read_at
+        self.read_at = None
+
+    def windows(self) -> dict[str, list[Value]]:
+        self.read_at = time.perf_counter()
+        steps, waits, measured = self.clock.read(), self.waits, self.measured
+        self.count["measured_windows"] += sum(measured)
+        self.count["measured_time_s"] += sum(step for step, counts in zip(steps, measured, strict=True) if counts)
+        self.count["measured_wait_s"] += sum(wait for wait, counts in zip(waits, measured, strict=True) if counts)
+        self.waits, self.measured = [], []
+        return {"step_time_s": list(steps), "data_wait_s": list(waits)}
+
+    def totals(self) -> dict[str, Value]:
+        return dict(self.count)
+
+    def derive(self, span: Span) -> dict[str, Value]:
+        totals = span.totals
+        values = {
+            "images_per_s": ratio(totals["measured_images"], totals["measured_time_s"]),
+            "data_wait_s": ratio(totals["measured_wait_s"], totals["measured_windows"]),
+            "epoch_time_s": totals["epoch_time_s"] or None,
+        }
+        if span.epochs is None:
+            return values
+        times = [epoch["epoch_time_s"] for epoch in span.epochs]
+        return values | {"epoch_time_s": percentile(times[1:] or times, 50)} | spread(span.windows)
+
+
+def spread(windows: Sequence[Mapping[str, Any]]) -> dict[str, Value]:
+    """How the full windows' times are distributed: an epoch's last, short one is another amount of work."""
+    full = max((window["images"] for window in windows), default=0)
+    times = [window["step_time_s"] for window in windows if window["images"] == full]
+    values = {f"step_time_p{q}_s": percentile(times, q) for q in (50, 90, 99)}
+    deviation = statistics.stdev(times) if len(times) > 1 else None
+    return values | {"step_time_cv": ratio(deviation, statistics.fmean(times) if times else None)}
+
+
+def percentile(values: Sequence[float], q: float) -> Value:
+    """The q-th percentile, interpolated linearly; None of nothing."""
+    import numpy
+
+    return float(numpy.percentile(values, q)) if values else None

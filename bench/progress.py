@@ -1,0 +1,97 @@
+"""Progress of one trial: from the rank that knows it, over a file, to whoever shows it. Imports no torch."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+VARIABLE = "RESBENCH_PROGRESS"
+
+
+class Display:
+    """A bar on a terminal; elsewhere a plain line an epoch."""
+
+    def __init__(self, title: str) -> None:
+        self.console = Console(stderr=True, highlight=False)
+        self.title, self.epoch = title, -1
+        columns = [
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(),
+        ]
+        self.bar = Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal)
+        self.task = self.bar.add_task(title, total=None, note="starting")
+
+    def __enter__(self) -> Display:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def show(self, state: dict[str, Any]) -> None:
+        """Draw this state (see `tell`)."""
+        if not state:
+            return
+        note = " ".join(text for text in (_rate(state.get("images_per_s")), _loss(state.get("train_loss"))) if text)
+        epoch = f"epoch {min(state['epoch'] + 1, state['epochs'])}/{state['epochs']}"
+        total, done = state["windows"] * state["epochs"], state["windows"] * state["epoch"] + state["window"]
+        self.bar.update(self.task, completed=done, total=total, note=f"{epoch} {note}")
+        if not self.console.is_terminal and state["epoch"] > self.epoch >= 0:
+            self.line(f"{self.title}: epoch {state['epoch']}/{state['epochs']} {note}")
+        self.epoch = state["epoch"]
+
+    def line(self, text: str) -> None:
+        """A line that stays."""
+        self.console.print(text, markup=False, soft_wrap=True)
+
+
+def _rate(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g} images/s"
+
+
+def _loss(value: float | None) -> str:
+    return "" if value is None else f"loss {value:.3f}"
+
+
+class Teller:
+    """Rank 0's side: to the file that the environment names, or else to a display of its own."""
+
+    def __init__(self, title: str) -> None:
+        path = os.environ.get(VARIABLE)
+        self.path = Path(path) if path else None
+        self.display = None if path else Display(title)
+
+    def __enter__(self) -> Teller:
+        if self.display:
+            self.display.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.display:
+            self.display.__exit__()
+
+    def tell(self, state: dict[str, Any]) -> None:
+        """epoch, epochs, window (done in the epoch), windows (in an epoch), images_per_s, train_loss."""
+        if self.display:
+            self.display.show(state)
+        elif self.path:
+            with contextlib.suppress(OSError):  # progress is a courtesy: a full disk shows where it matters
+                scratch = self.path.with_suffix(".new")
+                scratch.write_text(json.dumps(state))
+                os.replace(scratch, self.path)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """What rank 0 last told; empty before it did."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}

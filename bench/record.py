@@ -1,0 +1,304 @@
+"""The columns of the CSV files, and writing rows that are whole or absent. Imports no torch."""
+
+from __future__ import annotations
+
+import ast
+import csv
+import dataclasses
+import fcntl
+import importlib
+import inspect
+import io
+import itertools
+import json
+import os
+import pkgutil
+import textwrap
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from bench.trial import Trial, UsageError
+
+STATUSES = ("ok", "oom", "over_limit", "timeout", "crashed", "diverged", "interrupted")
+FILES = ("trials", "epochs", "steps")
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its name, type, unit, how ranks are combined ("": not measured by rank), and one sentence."""
+
+    name: str
+    type: Literal["str", "int", "float", "bool"]
+    unit: str
+    ranks: Literal["", "max", "sum", "rank 0"]
+    text: str
+
+
+def _column(name: str, type: str, text: str, unit: str = "", ranks: str = "") -> Column:
+    return Column(name, type, unit, ranks, text)  # type: ignore[arg-type]
+
+
+IDENTITY = [
+    _column("launch_id", "str", "Unique to one launch; joins the rows of the three files."),
+]
+TRIAL_HEAD = [
+    *IDENTITY,
+    _column("trial_key", "str", "Hash of all settings but repeat: equal for equal work."),
+    _column("status", "str", "How the trial ended: " + ", ".join(STATUSES) + "."),
+    _column("error", "str", "Why it did not end well, in one line, with the path of its log."),
+    _column("started_at", "str", "When the process group began to work (UTC, ISO 8601)."),
+    _column("duration_s", "float", "From then to its end, set-up and evaluation included.", "s"),
+]
+TRIAL_DERIVED = [
+    _column("effective_batch", "int", "Images in a full window: micro_batch x accumulate x processes.", "images"),
+    _column("total_parameters", "int", "Parameters of the model."),
+    _column("trainable_parameters", "int", "Parameters of the model that are not frozen."),
+    _column("input_pipeline", "str", "The input pipeline that ran: resident, loader, or fixed (synthetic)."),
+    _column("train_images", "int", "Images in the training set.", "images"),
+    _column("resumed_at_epoch", "int", "First epoch that this launch trained, where it went on from a checkpoint."),
+    _column(
+        "optimizer_steps",
+        "int",
+        "Optimizer steps taken, those of earlier launches included; fp16's skipped ones not.",
+    ),
+    _column("skipped_steps", "int", "Optimizer steps that fp16's loss scaling skipped."),
+    _column(
+        "images_seen",
+        "int",
+        "Training images put through the model, those of earlier launches included.",
+        "images",
+    ),
+]
+TRIAL_RESULT = [
+    _column("eval_loss", "float", "Mean cross-entropy over the evaluation set after the last epoch."),
+    _column(
+        "eval_accuracy",
+        "float",
+        "Share of the evaluation set classified correctly after the last epoch.",
+        "1",
+    ),
+    _column(
+        "published_train_accuracy",
+        "float",
+        "What the source reports for this arm; see published_differs.",
+        "1",
+    ),
+    _column(
+        "published_eval_accuracy",
+        "float",
+        "What the source reports for this arm; see published_differs.",
+        "1",
+    ),
+    _column("published_epoch_time_s", "float", "What the source reports, on its machine.", "s"),
+    _column("published_where", "str", "The source of the published figures."),
+    _column(
+        "published_differs",
+        "str",
+        "Settings that differ from the arm's own; empty: comparable with the source.",
+    ),
+]
+MACHINE = [
+    _column("host", "str", "Name of the machine that rank 0 ran on."),
+    _column("device_name", "str", "Accelerator that rank 0 used, or cpu."),
+    _column("device_count", "int", "Accelerators that the group used; 0 on a CPU."),
+    _column("cpu_model", "str", "Model name of the CPU."),
+    _column("cpu_count", "int", "CPUs that rank 0 could run on."),
+    _column("threads", "int", "Threads that each process computed with on the CPU."),
+    _column("backend", "str", "Communication between processes: gloo, nccl, or empty for one process."),
+    _column("torch", "str", "Version of torch."),
+    _column("torchvision", "str", "Version of torchvision."),
+    _column("accelerate", "str", "Version of accelerate."),
+    _column("cuda", "str", "CUDA version that torch was built for, where the trial ran on CUDA."),
+    _column("driver", "str", "NVIDIA driver version."),
+    _column("commit", "str", "Commit of this checkout; -dirty: with uncommitted changes."),
+    _column("environment", "str", "Key of this launch's entry in environment.json."),
+    _column("log", "str", "The trial's log, relative to the run folder."),
+]
+EPOCH_HEAD = [
+    *IDENTITY,
+    _column("epoch", "int", "Number of the epoch, from 0."),
+    _column("windows", "int", "Optimizer steps in the epoch, warm-up included."),
+    _column("images", "int", "Training images in the epoch.", "images"),
+    _column("learning_rate", "float", "Learning rate of the epoch's last window."),
+]
+EPOCH_RESULT = [
+    _column("eval_loss", "float", "Mean cross-entropy over the evaluation set after the epoch."),
+    _column("eval_accuracy", "float", "Share of the evaluation set classified correctly after the epoch.", "1"),
+    _column("eval_images", "int", "Evaluation images counted, each once.", "images", "sum"),
+]
+STEP_HEAD = [
+    *IDENTITY,
+    _column("epoch", "int", "Number of the epoch, from 0."),
+    _column("window", "int", "Number of the window in its epoch, from 0."),
+    _column("images", "int", "Images of all processes in the window.", "images"),
+    _column("measured", "bool", "Whether the window counts: it is no warm-up window."),
+    _column("learning_rate", "float", "Learning rate of the window."),
+]
+
+TYPES: dict[str, Literal["str", "int", "float", "bool"]] = {
+    "str": "str",
+    "int": "int",
+    "int | None": "int",
+    "float": "float",
+    "bool": "bool",
+}
+
+
+def settings_columns() -> list[Column]:
+    """A column for each field of Trial. Tuples are written with spaces between their parts."""
+    texts = field_texts()
+    return [
+        Column(f.name, TYPES.get(str(f.type), "str"), "", "", texts.get(f.name, "")) for f in dataclasses.fields(Trial)
+    ]
+
+
+def field_texts() -> dict[str, str]:
+    """Trial's field name -> the string that documents it, which is also what --help shows."""
+    body: list[Any] = ast.parse(textwrap.dedent(inspect.getsource(Trial))).body[0].body  # type: ignore[attr-defined]
+    pairs = itertools.pairwise(body)
+    documented = ((a, b) for a, b in pairs if isinstance(a, ast.AnnAssign) and isinstance(b, ast.Expr))
+    return {ast.unparse(name.target): ast.literal_eval(text.value) for name, text in documented}
+
+
+def probe_modules() -> list[Any]:
+    """The modules in bench/probes, sorted by name."""
+    import bench.probes
+
+    found = sorted(module.name for module in pkgutil.iter_modules(bench.probes.__path__))
+    return [importlib.import_module(f"bench.probes.{name}") for name in found]
+
+
+def columns(file: str) -> list[Column]:
+    """The columns of trials, epochs or steps, those of the probes included."""
+    measured = [column for module in probe_modules() for column in getattr(module, file.upper(), ())]
+    if file == "trials":
+        return [*TRIAL_HEAD, *settings_columns(), *TRIAL_DERIVED, *measured, *TRIAL_RESULT, *MACHINE]
+    if file == "epochs":
+        return [*EPOCH_HEAD, *measured, *EPOCH_RESULT]
+    return [*STEP_HEAD, *measured]
+
+
+def cell(value: Any) -> str:
+    """How a value stands in a CSV file: None is an empty cell, a float keeps all its digits."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (tuple, list)):
+        return " ".join(map(str, value))
+    return " ".join(str(value).split())
+
+
+def append(path: Path, names: list[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Append whole rows to a CSV file, or none: what a full disk lets through in part is taken back.
+
+    UsageError: the disk is full, or the file has other columns. A row that an earlier writer left half-written, killed
+    in the middle, is cut off. Writers of several processes take turns.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([cell(row.get(name)) for name in names] for row in rows)
+    header = ",".join(names) + "\n"
+    try:
+        with open(path, "a+b", buffering=0) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            end = whole_rows(file)
+            _check_header(path, file, end, header)
+            _write_or_undo(file, end, ((header if end == 0 else "") + text.getvalue()).encode())
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}; make room or choose another --out") from error
+
+
+def whole_rows(file: io.FileIO) -> int:
+    """Where the last whole line ends, in bytes."""
+    end = file.seek(0, os.SEEK_END)
+    while end > 0:
+        start = max(0, end - 65536)
+        file.seek(start)
+        newline = file.read(end - start).rfind(b"\n")
+        if newline >= 0:
+            return start + newline + 1
+        end = start
+    return 0
+
+
+def _check_header(path: Path, file: io.FileIO, end: int, header: str) -> None:
+    file.seek(0)
+    if end and file.read(len(header.encode())) != header.encode():
+        raise UsageError(f"{path} has other columns (another version wrote it); choose another --out")
+
+
+def _write_or_undo(file: io.FileIO, end: int, data: bytes) -> None:
+    if file.seek(0, os.SEEK_END) != end:
+        file.truncate(end)
+    done = 0
+    try:
+        while done < len(data):
+            done += file.write(data[done:])
+    except OSError:
+        file.truncate(end)
+        raise
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Replace a file's content in one step: a reader sees the old text or the new one."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        scratch.write_text(text)
+        os.replace(scratch, path)
+    except OSError as error:
+        scratch.unlink(missing_ok=True)
+        raise UsageError(f"cannot write {path}: {error.strerror}; make room or choose another --out") from error
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where a command leaves its rows."""
+
+    path: Path
+
+    def prepare(self) -> None:
+        """Make the folder and prove that it can be written. UsageError: it cannot."""
+        probe = self.logs() / f".probe.{os.getpid()}"
+        try:
+            self.logs().mkdir(parents=True, exist_ok=True)
+            probe.write_bytes(b"0" * 65536)
+        except OSError as error:
+            raise UsageError(f"cannot write to --out {self.path}: {error.strerror}; choose another folder") from error
+        finally:
+            probe.unlink(missing_ok=True)
+
+    def logs(self) -> Path:
+        """The folder of the trials' logs."""
+        return self.path / "logs"
+
+    def append(self, file: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Append rows to trials, epochs or steps. KeyError: a row has a column that does not exist."""
+        names = [column.name for column in columns(file)]
+        rows = list(rows)
+        for row in rows:
+            if unknown := set(row) - set(names):
+                raise KeyError(f"{file}.csv has no column {sorted(unknown)}")
+        append(self.path / f"{file}.csv", names, rows)
+
+    def rows(self, file: str) -> list[dict[str, str]]:
+        """The whole rows of a file as text, a half-written last one left out; empty where there is no file."""
+        path = self.path / f"{file}.csv"
+        if not path.exists():
+            return []
+        with open(path, "rb", buffering=0) as raw:
+            end = whole_rows(raw)
+            raw.seek(0)
+            text = raw.read(end).decode()
+        return list(csv.DictReader(io.StringIO(text)))
+
+    def add_environment(self, key: str, environment: dict[str, Any]) -> None:
+        """Keep an environment under its key; equal ones are kept once."""
+        path = self.path / "environment.json"
+        with open(self.logs() / ".environment.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            known = json.loads(path.read_text()) if path.exists() else {}
+            if key not in known:
+                write_whole(path, json.dumps({**known, key: environment}, indent=1, sort_keys=True) + "\n")

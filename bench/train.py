@@ -1,0 +1,142 @@
+"""The one training loop: exact windows, and evaluation that counts each image once."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bench.meter import Meter
+from bench.windows import Window, share
+
+
+class Diverged(Exception):
+    """The training loss is not finite."""
+
+
+@dataclass
+class Training:
+    """What one process trains with.
+
+    `model` is what forward and backward go through (under DDP, the wrapped one); `module` is the network itself.
+    `no_sync` is entered around the passes whose gradients are not yet to be shared.
+    """
+
+    model: nn.Module
+    module: nn.Module
+    optimizer: torch.optim.Optimizer
+    processes: int = 1
+    backward: Callable[[Tensor], None] = torch.Tensor.backward
+    no_sync: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext
+    scaler: torch.amp.GradScaler | None = None
+    skipped: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.scaler is not None:
+            self.skipped = torch.zeros((), device=next(self.module.parameters()).device)
+            self.optimizer.register_step_post_hook(self._count_skipped)
+
+    def step(self) -> None:
+        """Update the parameters with the window's gradient, and drop it."""
+        if self.scaler is None:
+            self.optimizer.step()
+        else:
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        self.optimizer.zero_grad()
+
+    def skipped_steps(self) -> int:
+        """Windows whose step fp16's loss scaling left out. Waits for the device."""
+        return int(self.skipped.item()) if self.skipped is not None else 0
+
+    def _count_skipped(self, optimizer: Any, *_: Any) -> None:
+        # A fused optimizer is always stepped and skips by itself; this says whether it did, without waiting.
+        self.skipped += optimizer.found_inf.reshape(())
+
+
+def run_window(training: Training, window: Window, batches: Iterator[tuple[Tensor, Tensor]], meter: Meter) -> None:
+    """One optimizer step, whose gradient is the mean over the window's images: all of them, of all processes.
+
+    Each process adds up gradients of summed losses, over the window's own image count; DDP divides by the number of
+    processes, which is taken back here. Only the last pass shares gradients.
+    """
+    scale = training.processes / window.images
+    for number, (start, stop) in enumerate(window.passes):
+        images, labels = next(batches)
+        shared = number == len(window.passes) - 1
+        with contextlib.nullcontext() if shared else training.no_sync():
+            logits = training.model(images).float()
+            if len(labels) > stop - start:  # filled up with repeats, which do not count
+                logits, labels = logits[: stop - start], labels[: stop - start]
+            loss_sum = F.cross_entropy(logits, labels, reduction="sum")
+            training.backward(loss_sum * scale)
+        meter.passed(loss_sum.detach(), logits.detach(), labels)
+    training.step()
+
+
+def train_epoch(
+    training: Training,
+    windows: Iterable[Window],
+    batches: Iterator[tuple[Tensor, Tensor]],
+    meter: Meter,
+    rate: Callable[[int], float],
+    on_rows: Callable[[list[dict[str, Any]]], None],
+) -> dict[str, Any]:
+    """Train on one epoch's windows, and return what the probes say of it.
+
+    `rate` gives the learning rate of a window by its number in the epoch; `on_rows` gets the rows of steps.csv as they
+    are read. Diverged: a window's loss is not finite; its row was handed over before.
+    """
+    training.model.train()
+    batches = meter.timed(batches)
+    for window in windows:
+        lr = rate(window.index)
+        for group in training.optimizer.param_groups:
+            group["lr"] = lr
+        run_window(training, window, batches, meter)
+        _hand_over(meter.window_end(window, {"learning_rate": lr}), on_rows)
+    rows, epoch = meter.epoch_end({"windows": window.index + 1, "learning_rate": lr})
+    _hand_over(rows, on_rows)
+    return epoch
+
+
+def _hand_over(rows: list[dict[str, Any]], on_rows: Callable[[list[dict[str, Any]]], None]) -> None:
+    if rows:
+        on_rows(rows)
+    for row in rows:
+        if not math.isfinite(row.get("train_loss", 0.0)):
+            raise Diverged(f"the training loss is {row['train_loss']} in window {row['window']}; try a smaller --lr")
+
+
+@torch.no_grad()
+def evaluate(
+    module: nn.Module,
+    feed: Callable[[list[tuple[int, int]]], Iterator[tuple[Tensor, Tensor]]],
+    images: int,
+    micro_batch: int,
+    rank: int,
+    processes: int,
+    add_up: Callable[[Tensor], Tensor],
+) -> dict[str, Any]:
+    """Loss and accuracy over all `images`, each counted once; `add_up` sums a tensor over the ranks."""
+    module.eval()
+    start, stop = share(0, images, processes, rank)
+    passes = [(at, min(at + micro_batch, stop)) for at in range(start, stop, micro_batch)]
+    device = next(module.parameters()).device
+    sums = torch.zeros(3, dtype=torch.float64, device=device)
+    for batch, labels in feed(passes):
+        logits = module(batch).float()
+        loss = F.cross_entropy(logits, labels, reduction="sum")
+        hits = (logits.argmax(1) == labels).sum()
+        sums += torch.stack((loss.double(), hits.double(), torch.tensor(len(labels), device=device).double()))
+    loss_sum, hits_sum, counted = add_up(sums).tolist()
+    if counted != images:
+        raise RuntimeError(f"evaluated {counted:g} images of {images}")
+    return {"eval_loss": loss_sum / counted, "eval_accuracy": hits_sum / counted, "eval_images": images}

@@ -1,0 +1,240 @@
+"""What one launch does: every setting of it, checked, and the numbers that follow from them."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from tyro.conf import Fixed
+
+CIFAR_MODEL = re.compile(r"resnet(8|20|32|44|56|110)|resnet18_cifar")
+IMAGENET_MODEL = re.compile(r"resnet(18|34|50|101|152)")
+MODELS = "resnet8, resnet20, resnet32, resnet44, resnet56, resnet110, resnet18_cifar (CIFAR); "
+MODELS += "resnet18, resnet34, resnet50, resnet101, resnet152 (ImageNet)"
+DATA = ("cifar10", "digits", "synthetic")
+
+
+class UsageError(Exception):
+    """A request that cannot be met. Its text is one sentence for the user: the value and the next move."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Every setting of one launch. Two trials with equal settings have equal `key()`s on any machine."""
+
+    experiment: Annotated[str, Fixed] = ""
+    """The file in bench/experiments/ that this trial belongs to."""
+    arm: Annotated[str, Fixed] = ""
+    """The experiment's variant that the other settings start from."""
+    repeat: int = 0
+    """Which repetition of the same settings this is."""
+
+    model: str = "resnet20"
+    """Architecture: a CIFAR ResNet (resnet20, ..., resnet18_cifar) or torchvision's (resnet18, ..., resnet152)."""
+    shortcut: Literal["A", "B", "none"] = "B"
+    """Shortcut of the CIFAR models: zero-padded channels (A), 1x1 projection (B), or a plain network."""
+    weights: str = "none"
+    """Starting weights: none, a torchvision name (IMAGENET1K_V1), or the path of a state dict."""
+    replace_blocks: tuple[str, ...] = ()
+    """Blocks to replace by fresh ones, such as layer3.10."""
+    replaced_skip: bool = True
+    """Whether the replaced blocks still add their identity."""
+    trainable: tuple[str, ...] = ("all",)
+    """What trains: all, head, or module names; the rest is frozen."""
+    batch_norm: Literal["train", "eval"] = "train"
+    """BatchNorm in the frozen part: train moves its running statistics, eval leaves them alone."""
+    head: tuple[int, ...] = ()
+    """Widths of the head's hidden layers; empty for a linear head."""
+    dropout: tuple[float, ...] = ()
+    """Dropout after each hidden layer of the head: one rate for all of them, or one each."""
+    optimizer_holds: Literal["this_model", "another_model"] = "this_model"
+    """Whose parameters the optimizer updates; another_model repeats a published mistake."""
+
+    data: Literal["cifar10", "digits", "synthetic"] = "cifar10"
+    """Data set: CIFAR-10, scikit-learn's handwritten digits, or fixed random images on the device."""
+    classes: tuple[int, ...] = ()
+    """Use these classes alone, numbered anew in this order; empty for all."""
+    image_size: int = 32
+    """Height and width, in pixels, that the model sees."""
+    augment: Literal["none", "flip", "crop_flip"] = "crop_flip"
+    """Random 4-pixel-padded crop and horizontal flip, drawn per image. Digits are never mirrored."""
+    limit_train: int | None = None
+    """Train on this many images only, the classes kept in balance."""
+    limit_eval: int | None = None
+    """Evaluate on this many images only, the classes kept in balance."""
+    pipeline: Literal["auto", "resident", "loader"] = "auto"
+    """Input: the data set as one tensor on the device (resident), or DataLoader workers; auto: what fits."""
+    workers: int = 2
+    """DataLoader worker processes per rank, for the loader pipeline."""
+
+    epochs: int = 1
+    """Passes over the training images."""
+    micro_batch: int = 64
+    """Images that one process puts through the model at once."""
+    accumulate: int = 1
+    """Micro-batches of each process in one optimizer step."""
+    lr: float = 0.1
+    """Learning rate of SGD."""
+    lr_batch: int | None = None
+    """Scale lr linearly: it is meant for this effective batch. None: lr as it stands."""
+    momentum: float = 0.9
+    """Momentum of SGD."""
+    weight_decay: float = 0.0
+    """L2 penalty of SGD, per step."""
+    milestones: tuple[float, ...] = ()
+    """Fractions of the epochs after which the learning rate is multiplied by gamma."""
+    gamma: float = 0.1
+    """Factor of the learning rate at each milestone."""
+    warmup: float = 0.0
+    """Fraction of the training over which the learning rate rises linearly to its value."""
+    seed: int = 0
+    """Seed of the initial weights, the order of the images, augmentation and dropout."""
+
+    processes: int = 1
+    """Processes in the group, each with a model replica."""
+    precision: Literal["no", "bf16", "fp16"] = "no"
+    """Accelerate's mixed precision; no is float32."""
+    memory_format: Literal["channels_last", "contiguous"] = "channels_last"
+    """Memory layout of images and convolution weights."""
+    compile: bool = False
+    """Compile the model with torch.compile."""
+    warmup_windows: int = 3
+    """Optimizer steps at the start that are run and not measured."""
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    def effective_batch(self) -> int:
+        """Images in a full window, over all processes."""
+        return self.micro_batch * self.accumulate * self.processes
+
+    def windows_per_epoch(self, images: int) -> int:
+        """Optimizer steps in an epoch of `images` images; the last one may be short."""
+        return math.ceil(images / self.effective_batch())
+
+    def learning_rate(self, window: int, windows_per_epoch: int) -> float:
+        """Learning rate of the window with this number, counted from the start of training.
+
+        Counted in windows, it is the same on any number of processes. Warm-up and linear scaling as in Goyal et
+        al. 2017, sections 2.1 and 2.2.
+        """
+        epoch = window // windows_per_epoch
+        rate = self.lr * (self.effective_batch() / self.lr_batch if self.lr_batch else 1.0)
+        rising = math.ceil(self.warmup * self.epochs * windows_per_epoch)
+        if window < rising:
+            return rate * (window + 1) / rising
+        passed = sum(epoch >= math.ceil(m * self.epochs - 1e-9) for m in self.milestones)
+        return rate * self.gamma**passed
+
+    def augmentation(self) -> tuple[bool, bool]:
+        """(crop, flip). A mirrored digit is another sign, so digits are not flipped."""
+        return self.augment == "crop_flip", self.augment != "none" and self.data != "digits"
+
+    def settings(self) -> dict[str, Any]:
+        """Field name -> value, in the order of the fields."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+
+    def key(self) -> str:
+        """Twelve hex digits of a hash over all settings but `repeat`: equal for equal work."""
+        settings = {name: value for name, value in self.settings().items() if name != "repeat"}
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
+
+
+POSITIVE = (
+    "image_size",
+    "epochs",
+    "micro_batch",
+    "accumulate",
+    "processes",
+    "lr_batch",
+    "limit_train",
+    "limit_eval",
+)
+NOT_NEGATIVE = ("repeat", "workers", "warmup_windows", "momentum", "weight_decay", "lr", "seed")
+
+
+def check(trial: Trial) -> None:
+    """Raise UsageError for the first setting that no machine could run."""
+    for name in POSITIVE:
+        value = getattr(trial, name)
+        if value is not None and value < 1:
+            raise UsageError(f"{option(name)} is {value}; give 1 or more")
+    for name in NOT_NEGATIVE:
+        value = getattr(trial, name)
+        if not 0 <= value < math.inf:
+            raise UsageError(f"{option(name)} is {value}; give a finite number of 0 or more")
+    if not (CIFAR_MODEL.fullmatch(trial.model) or IMAGENET_MODEL.fullmatch(trial.model)):
+        raise UsageError(f"no model {trial.model!r}; choose from: {MODELS}")
+    for name, fractions in (
+        ("milestones", trial.milestones),
+        ("dropout", trial.dropout),
+        ("warmup", (trial.warmup,)),
+    ):
+        for value in fractions:
+            if not 0 <= value < 1:
+                raise UsageError(f"{option(name)} has {value}; give fractions from 0 to below 1")
+    if any(width < 1 for width in trial.head):
+        raise UsageError(f"--head has {min(trial.head)}; give widths of 1 or more")
+    if len(set(trial.classes)) != len(trial.classes) or any(not 0 <= c < 10 for c in trial.classes):
+        raise UsageError(f"--classes is {list(trial.classes)}; give different numbers from 0 to 9")
+    if len(trial.classes) == 1:
+        raise UsageError(f"--classes is {list(trial.classes)}; give two classes or more")
+
+
+def option(name: str) -> str:
+    """The command-line spelling of a field."""
+    return "--" + name.replace("_", "-")
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a source reports for an arm, after its last epoch. Accuracies are fractions; None: not reported."""
+
+    train_accuracy: float | None = None
+    eval_accuracy: float | None = None
+    epoch_time_s: float | None = None
+    where: str = ""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One question: its arms as changes to a base trial, and what the source reports for them."""
+
+    question: str
+    base: Trial
+    arms: dict[str, dict[str, Any]]
+    published: dict[str, Published] = field(default_factory=dict)
+
+    def trial(self, name: str, arm: str) -> Trial:
+        """The arm's trial with its own settings. UsageError: no such arm."""
+        if arm not in self.arms:
+            raise UsageError(f"no arm {arm!r} in {name}; choose from: {', '.join(self.arms)}")
+        return dataclasses.replace(self.base, experiment=name, arm=arm, **self.arms[arm])
+
+
+# What a published figure does not depend on: a faster machine must not move the accuracy.
+FREE = {"repeat", "pipeline", "workers", "seed", "processes", "precision", "memory_format", "compile"}
+FREE |= {"warmup_windows", "micro_batch", "accumulate"}
+
+
+def departures(trial: Trial, published: Trial) -> str:
+    """How the trial differs from the settings that a published figure was made with; empty: comparable.
+
+    The effective batch counts, and not how it is made up.
+    """
+    ours, theirs = trial.settings(), published.settings()
+    changed = [f"{name}={_plain(ours[name])}" for name in ours if name not in FREE and ours[name] != theirs[name]]
+    if trial.effective_batch() != published.effective_batch():
+        changed.append(f"effective_batch={trial.effective_batch()}")
+    return ", ".join(changed)
+
+
+def _plain(value: Any) -> str:
+    text = " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return Path(text).name if "/" in text else text

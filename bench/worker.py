@@ -1,0 +1,391 @@
+"""What every process of a trial runs: form the group, train, measure, record."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psutil
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from torch import nn
+
+from bench import checkpoint, data, environment, outcome
+from bench.build import model_for, optimizer_for
+from bench.cli import LAUNCH_ID, Options
+from bench.meter import Meter
+from bench.outcome import Cause, Interrupted
+from bench.probes import Probe
+from bench.progress import Teller
+from bench.record import RunFolder, probe_modules, write_whole
+from bench.rows import first_row, one_line
+from bench.train import Diverged, Training, evaluate, train_epoch
+from bench.trial import Experiment, Trial, UsageError
+from bench.windows import epoch_windows
+from models import surgery
+
+Found = TypeVar("Found")
+Build = Callable[[Trial, int], nn.Module]
+Load = Callable[[Trial, Path], data.Data]
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+LOST = re.compile(r"gloo|nccl|connection (reset|closed|refused)|broken pipe|socket|peer", re.IGNORECASE)
+OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|NVML_SUCCESS == r INTERNAL ASSERT", re.IGNORECASE)
+
+
+def all_probes() -> list[Probe]:
+    """One of each probe there is."""
+    return [module.Probe() for module in probe_modules()]
+
+
+def run(
+    trial: Trial,
+    options: Options,
+    experiment: Experiment,
+    launch_id: str,
+    build: Build = model_for,
+    load: Load = data.load,
+) -> None:
+    """Run the trial in this process and its group, leave its rows, and exit.
+
+    Exit codes: 0 well, 1 the trial failed (its row says how), 2 the request cannot be met (no row), 130 interrupted.
+    """
+    for number in SIGNALS:
+        signal.signal(number, _interrupt)
+    worker = Worker(trial, options, experiment, launch_id)
+    try:
+        worker.work(build, load)
+        worker.finish(Cause("ok", ""))
+    except BaseException as error:
+        code = worker.fail(error)
+        sys.stderr.flush()
+        for child in psutil.Process().children(recursive=True):  # loader workers
+            child.kill()
+        # Not sys.exit: with another rank gone, the group's destructors would wait for it.
+        os._exit(code)
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+def _interrupt(number: int, frame: object) -> None:
+    for again in SIGNALS:
+        signal.signal(again, signal.SIG_IGN)
+    raise Interrupted(f"stopped by {signal.Signals(number).name}")
+
+
+@dataclass
+class Counts:
+    """How far training has come, earlier launches included."""
+
+    epoch: int = 0
+    optimizer_steps: int = 0
+    images_seen: int = 0
+
+
+class Worker:
+    """One process of a trial. Rank 0 keeps the record."""
+
+    def __init__(self, trial: Trial, options: Options, experiment: Experiment, launch_id: str) -> None:
+        self.trial, self.options, self.launch_id = trial, options, launch_id
+        self.folder = RunFolder(options.out)
+        self.rank = int(os.environ.get("RANK", "0"))
+        self.began = time.monotonic()
+        self.meter: Meter | None = None
+        self.training: Training | None = None
+        self.counts = Counts()
+        self.skipped = 0
+        self.evaluated: dict[str, Any] = {}
+        self.peers: dict[int, int] = {}
+        self.row = first_row(trial, experiment, launch_id)
+
+    def work(self, build: Build, load: Load) -> None:
+        """Train and measure. Raises whatever ends the trial otherwise than well."""
+        self.folder.prepare()
+        self.form_group()
+        found = self.first_fetches(lambda: load(self.trial, self.options.data_root))
+        feed = data.Feed(self.trial, found, self.device)
+        training = self.training = self.set_up(build, found.classes)
+        self.describe(training, feed, found)
+        resumed = self.resume(training)
+        self.meter = Meter(all_probes(), self.gather, self.trial.warmup_windows, self.device)
+        title = f"{self.trial.experiment} {self.trial.arm}"
+        with Teller(title) if self.rank == 0 else contextlib.nullcontext() as teller:
+            for epoch in range(resumed, self.trial.epochs):
+                self.epoch(epoch, training, feed, teller)
+
+    def form_group(self) -> None:
+        """Join the process group that Accelerate's launcher set up. UsageError: it is not the one asked for."""
+        trial = self.trial
+        check_devices(trial)
+        ddp = DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)
+        self.accelerator = Accelerator(mixed_precision=trial.precision, kwargs_handlers=[ddp])
+        formed = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+        if formed != trial.processes:
+            raise UsageError(
+                f"--processes is {trial.processes} but {formed} formed a group; launch with python -m launch run, "
+                f"or with accelerate launch --multi_gpu --num_processes {trial.processes}"
+            )
+        self.rank, self.device = self.accelerator.process_index, self.accelerator.device
+        self.peers = {rank: int(pid) for rank, (pid,) in enumerate(self.gather([os.getpid()]))}
+        if self.device.type == "cpu":
+            torch.set_num_threads(max(1, environment.cpu_count() // local_processes()))
+
+    def first_fetches(self, get: Callable[[], Found]) -> Found:
+        """What `get` returns; the first process of each machine goes first, and may fetch what the others then find."""
+        first = self.accelerator.is_local_main_process
+        found = get() if first else None
+        self.accelerator.wait_for_everyone()
+        return found if found is not None else get()
+
+    def set_up(self, build: Build, classes: int) -> Training:
+        """The model on its device, wrapped for the group, and its optimizer."""
+        trial = self.trial
+        layout = torch.channels_last if trial.memory_format == "channels_last" else torch.contiguous_format
+        built = self.first_fetches(lambda: build(trial, classes))
+        module = built.to(self.device, memory_format=layout)  # type: ignore[call-overload]
+        if trial.compile:
+            module.compile()
+        self.row |= {
+            "total_parameters": surgery.total_parameters(module),
+            "trainable_parameters": surgery.trainable_parameters(module),
+        }
+        model = self.accelerator.prepare_model(module)
+        if trial.processes > 1 and not isinstance(model, nn.parallel.DistributedDataParallel):
+            raise UsageError(f"{trial.processes} processes formed no DDP group on {self.device}; see accelerate env")
+        return Training(
+            model=model,
+            module=module,
+            optimizer=optimizer_for(trial, module, classes, self.device),
+            processes=trial.processes,
+            backward=self.accelerator.backward,
+            no_sync=lambda: self.accelerator.no_sync(model),
+            # Another model's parameters get no gradients, of which a scaler wants at least one.
+            scaler=self.accelerator.scaler if trial.optimizer_holds == "this_model" else None,
+        )
+
+    def describe(self, training: Training, feed: data.Feed, found: data.Data) -> None:
+        """Fill in what is known of the machine and the trial before it trains."""
+        cuda = self.device.type == "cuda"
+        if cuda:
+            from bench import cuda as cuda_device
+        facts = {
+            "device_name": cuda_device.name(self.device) if cuda else "cpu",
+            "device_count": self.trial.processes if cuda else 0,
+            "threads": torch.get_num_threads(),
+            "backend": torch.distributed.get_backend() if torch.distributed.is_initialized() else None,
+            "cuda": torch.version.cuda if cuda else None,
+        }
+        described = environment.describe(
+            {
+                **facts,
+                "precision": self.trial.precision,
+                "matmul_precision": torch.get_float32_matmul_precision(),
+                "cudnn_allow_tf32": torch.backends.cudnn.allow_tf32 if cuda else None,
+                "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+            }
+        )
+        self.row |= {**facts, "environment": environment.key(described)}
+        self.row |= {"input_pipeline": feed.pipeline, "train_images": len(found.train)}
+        self.train_images, self.eval_images = len(found.train), len(found.evaluation)
+        if self.rank == 0:
+            self.folder.add_environment(self.row["environment"], described)
+            # For whoever has to write this launch's row if this process cannot.
+            write_whole(self.folder.logs() / f"{self.launch_id}.row.json", json.dumps(self.row))
+
+    def resume(self, training: Training) -> int:
+        """Go on from the trial's checkpoint where that is asked for and there is one; the epoch to start with."""
+        path = checkpoint.path_for(self.options.out, self.trial)
+        if not (self.options.resume and path.exists()):
+            return 0
+        self.counts = Counts(**checkpoint.restore(path, training))
+        self.row["resumed_at_epoch"] = self.counts.epoch
+        if self.counts.epoch >= self.trial.epochs:
+            raise UsageError(f"all {self.trial.epochs} epochs are in {path}; nothing is left to resume")
+        return self.counts.epoch
+
+    def epoch(self, epoch: int, training: Training, feed: data.Feed, teller: Teller | None) -> None:
+        """Train an epoch, evaluate, record, keep a checkpoint."""
+        trial, meter = self.trial, self.meter
+        assert meter is not None
+        torch.manual_seed(data.mix(trial.seed, epoch, self.rank))  # dropout and loader workers
+        per_epoch = trial.windows_per_epoch(self.train_images)
+        windows = list(
+            epoch_windows(self.train_images, trial.micro_batch, trial.accumulate, trial.processes, self.rank)
+        )
+        batches = feed.train(epoch, [a_pass for window in windows for a_pass in window.passes])
+        facts = {"launch_id": self.launch_id, "epoch": epoch}
+
+        def on_rows(rows: list[dict[str, Any]]) -> None:
+            if teller is not None:
+                self.folder.append("steps", [facts | row for row in rows])
+                teller.tell(progress(rows, epoch, trial.epochs, per_epoch))
+
+        row = train_epoch(
+            training,
+            windows,
+            batches,
+            meter,
+            lambda w: trial.learning_rate(epoch * per_epoch + w, per_epoch),
+            on_rows,
+        )
+        self.share_buffers(training.module)
+        self.evaluated = evaluate(
+            training.module,
+            feed.evaluate,
+            self.eval_images,
+            trial.micro_batch,
+            self.rank,
+            trial.processes,
+            self.add_up,
+        )
+        skipped = training.skipped_steps() - self.skipped
+        self.skipped += skipped
+        done = Counts(
+            epoch + 1,
+            self.counts.optimizer_steps + len(windows) - skipped,
+            self.counts.images_seen + self.train_images,
+        )
+        self.counts = done
+        if teller is not None:
+            self.folder.append("epochs", [{**facts, **row, "images": self.train_images, **self.evaluated}])
+            if self.options.checkpoint:
+                checkpoint.save(checkpoint.path_for(self.options.out, trial), training, vars(done))
+            teller.tell({"epoch": epoch + 1, "epochs": trial.epochs, "window": 0, "windows": per_epoch, **row})
+        self.accelerator.wait_for_everyone()
+
+    def share_buffers(self, module: nn.Module) -> None:
+        """Give every rank rank 0's BatchNorm statistics, so that all evaluate one model.
+
+        DDP would do so before every window, to the same end: training does not read them.
+        """
+        if torch.distributed.is_initialized():
+            for buffer in module.buffers():
+                torch.distributed.broadcast(buffer, 0)
+
+    def gather(self, numbers: list[float]) -> list[list[float]]:
+        """Every rank's numbers, rank 0 first."""
+        if self.trial.processes == 1:
+            return [numbers]
+        mine = torch.tensor(numbers, dtype=torch.float64, device=self.device)
+        return self.accelerator.gather(mine[None]).tolist()
+
+    def add_up(self, values: torch.Tensor) -> torch.Tensor:
+        """The sum over the ranks."""
+        return self.accelerator.reduce(values, reduction="sum")
+
+    def finish(self, cause: Cause) -> None:
+        """Rank 0 writes the trial's row."""
+        if self.rank != 0:
+            return
+        measured = self.meter.trial() if self.meter else {}
+        rate = measured.get("images_per_s")
+        row = {
+            **self.row,
+            **measured,
+            "images_per_s_per_process": rate and rate / self.trial.processes,
+            **{name: value for name, value in self.evaluated.items() if name != "eval_images"},
+            "status": cause.status,
+            "error": cause.error or None,
+            "duration_s": round(time.monotonic() - self.began, 3),
+            "optimizer_steps": self.counts.optimizer_steps,
+            "images_seen": self.counts.images_seen,
+            "skipped_steps": self.skipped if self.trial.precision == "fp16" else None,
+        }
+        self.folder.append("trials", [row])
+        (self.folder.logs() / f"{self.launch_id}.row.json").unlink(missing_ok=True)
+        if not os.environ.get(LAUNCH_ID):
+            print(
+                f"{cause.status}: {self.folder.path}/trials.csv has its row; python -m reports show {self.folder.path}"
+            )
+
+    def fail(self, error: BaseException) -> int:
+        """Put the cause on record, and as rank 0 write the row; the exit code."""
+        cause, first = outcome.put(self.folder.logs(), self.launch_id, self.explain(error))
+        if first and not isinstance(error, (UsageError, Diverged, Interrupted)):
+            traceback.print_exception(error)
+        if first:
+            print(f"error: {cause.error}", file=sys.stderr)
+        if cause.usage:
+            return 2
+        try:
+            self.finish(cause)
+        except UsageError as full:  # the disk: the row is for the launcher to write, or is lost, and said so
+            print(f"error: {full}", file=sys.stderr)
+            return 2
+        return 130 if cause.status == "interrupted" else 1
+
+    def explain(self, error: BaseException) -> Cause:
+        """The status and the line that stand for this exception."""
+        text = one_line(error)
+        if isinstance(error, UsageError):
+            return Cause("crashed", str(error), usage=True)
+        if isinstance(error, Diverged):
+            return Cause("diverged", str(error))
+        if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(text):
+            return Cause("oom", text)
+        if isinstance(error, Interrupted) or (len(self.peers) > 1 and LOST.search(text)):
+            if gone := self.gone_peers(0.0 if isinstance(error, Interrupted) else 3.0):
+                return Cause(
+                    "crashed",
+                    f"rank {gone[0]} was killed: it is gone and left no word (see the kernel's log)",
+                )
+            if isinstance(error, Interrupted):
+                return Cause("interrupted", str(error))
+        return Cause("crashed", text)
+
+    def gone_peers(self, patience_s: float) -> list[int]:
+        """Ranks of this machine that no longer run and left no cause, waiting a little for them to be gone."""
+        until = time.monotonic() + patience_s
+        while True:
+            gone = [rank for rank, pid in self.peers.items() if not _runs(pid)]
+            if gone or outcome.get(self.folder.logs(), self.launch_id) or time.monotonic() > until:
+                return gone
+            time.sleep(0.1)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def check_devices(trial: Trial) -> None:
+    """UsageError: this machine cannot run the trial's processes or its precision."""
+    cuda = torch.cuda.is_available() and not environment.flag("ACCELERATE_USE_CPU")
+    if trial.precision == "fp16" and not cuda:
+        raise UsageError("--precision fp16 needs a CUDA device, and Accelerate ignores it on a CPU; use bf16 or no")
+    if cuda and local_processes() > torch.cuda.device_count():
+        raise UsageError(
+            f"--processes is {trial.processes} but this machine has {torch.cuda.device_count()} CUDA device(s); "
+            f"give at most that many"
+        )
+    if cuda and trial.precision == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise UsageError(f"--precision bf16 is not supported by {torch.cuda.get_device_name()}; use fp16 or no")
+
+
+def local_processes() -> int:
+    """Processes of the group on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def progress(rows: list[dict[str, Any]], epoch: int, epochs: int, per_epoch: int) -> dict[str, Any]:
+    """What rank 0 tells of a block of windows."""
+    images = sum(row["images"] for row in rows)
+    return {
+        "epoch": epoch,
+        "epochs": epochs,
+        "window": rows[-1]["window"] + 1,
+        "windows": per_epoch,
+        "images_per_s": images / sum(row["step_time_s"] for row in rows),
+        "train_loss": sum(row["train_loss"] * row["images"] for row in rows) / images,
+    }

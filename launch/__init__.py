@@ -1,0 +1,1 @@
+"""Many trials: the commands that start them, one process group each."""

@@ -1,0 +1,64 @@
+"""The commands of `python -m launch`. Imports no torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from bench import experiments
+from bench.cli import one_sentence, take_option
+from bench.trial import UsageError
+from launch import command, runner, sweep
+
+USAGE = """usage: python -m launch list
+       python -m launch run EXPERIMENT [--arm A,B] [--FIELD VALUE[,VALUE...]] [--out RUN_FOLDER]
+
+list   the experiments, their questions and arms
+run    run an experiment's arms, one process group after another; `run EXPERIMENT --help` lists the fields
+"""
+
+
+def main(words: Sequence[str]) -> None:
+    """Run the command and exit: 0 well, 1 a trial failed, 2 the request cannot be met, 130 interrupted."""
+    with one_sentence():
+        if not words or words[0] in ("-h", "--help"):
+            print(USAGE, end="")
+            sys.exit(0 if words else 2)
+        if words[0] == "list":
+            list_experiments(words[1:])
+        elif words[0] == "run":
+            sys.exit(run(words[1:]))
+        else:
+            raise UsageError(f"no command {words[0]!r}; choose from: list, run")
+
+
+def list_experiments(words: Sequence[str]) -> None:
+    """Print the experiments."""
+    if words:
+        raise UsageError(f"list takes no {words[0]!r}; run: python -m launch list")
+    table = Table("experiment", "question", "arms", show_lines=True)
+    for name in experiments.names():
+        experiment = experiments.load(name)
+        table.add_row(name, experiment.question, ", ".join(experiment.arms))
+    Console().print(table)
+
+
+def run(words: Sequence[str]) -> int:
+    """Run an experiment's trials and show their table."""
+    if not words or words[0].startswith("-"):
+        if {"-h", "--help"} & set(words):
+            print(USAGE, end="")
+            return 0
+        raise UsageError(f"run needs an experiment first; choose from: {', '.join(experiments.names())}")
+    arms, rest = take_option(words[1:], "--arm")
+    trials, options = sweep.trials(words[0], arms, rest)
+    gpus = command.gpu_count()
+    for trial in trials:
+        command.check(trial, gpus)
+    code = runner.run_all(trials, options, gpus, sweep.axes(rest))
+    subprocess.run([sys.executable, "-m", "reports", "show", str(options.out)], check=False)
+    return code

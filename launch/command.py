@@ -1,0 +1,84 @@
+"""The Accelerate command that starts a trial's process group. Imports no torch."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from bench import environment, experiments, nvml
+from bench.cli import Options
+from bench.trial import Trial, UsageError, option
+
+# A configuration of the suite's own: what a user once answered to `accelerate config` must not shape a measurement.
+CONFIG = Path(__file__).with_name("accelerate.json")
+
+
+def gpu_count() -> int:
+    """CUDA devices that a trial can use: those of the machine that CUDA_VISIBLE_DEVICES lets through."""
+    if environment.flag("ACCELERATE_USE_CPU"):
+        return 0
+    found = nvml.device_count()
+    if not found:  # before JetPack 6, a Jetson's GPU is not seen by NVML
+        found = int("jetson" in (environment.board() or "").lower())
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return found
+    return min(found, len([name for name in visible.split(",") if name.strip() not in ("", "-1")]))
+
+
+def check(trial: Trial, gpus: int) -> None:
+    """UsageError: this machine cannot start the trial; said before any process is."""
+    if importlib.util.find_spec("accelerate") is None:
+        raise UsageError(f"accelerate is not installed for {sys.executable}; run make setup, or pip install -e .")
+    if gpus and trial.processes > gpus:
+        raise UsageError(
+            f"--processes is {trial.processes} but this machine has {gpus} GPU(s); give at most {gpus}, "
+            f"or ACCELERATE_USE_CPU=true to use the CPU"
+        )
+    if trial.precision == "fp16" and not gpus:
+        raise UsageError("--precision fp16 needs a CUDA device, and Accelerate ignores it on a CPU; use bf16 or no")
+    if trial.weights != "none" and not trial.weights.startswith("IMAGENET") and not Path(trial.weights).is_file():
+        raise UsageError(
+            f"no file {trial.weights!r} for --weights; give none, IMAGENET1K_V1, IMAGENET1K_V2 or a state dict's path"
+        )
+
+
+def accelerate_command(trial: Trial, options: Options, gpus: int) -> tuple[dict[str, str], list[str]]:
+    """(environment variables to add, the command) for the trial's group, on GPUs or as a gloo group on the CPU.
+
+    `--cpu --num_processes 2` would start one process, and `--multi_gpu` alone two unconnected ones; the variable makes
+    a group of them.
+    """
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(CONFIG)]
+    command += ["--num_processes", str(trial.processes), "--num_machines", "1"]
+    command += ["--mixed_precision", trial.precision, "--dynamo_backend", "no"]
+    if trial.processes > 1:
+        command += ["--multi_gpu", "--main_process_port", "0"]
+    elif not gpus:
+        command += ["--cpu"]
+    command += ["-m", f"bench.experiments.{trial.experiment}", *words(trial), *option_words(options)]
+    return ({} if gpus else {"ACCELERATE_USE_CPU": "true"}), command
+
+
+def words(trial: Trial) -> list[str]:
+    """The options that make this trial of its arm's."""
+    arm = experiments.load(trial.experiment).trial(trial.experiment, trial.arm).settings()
+    result = ["--arm", trial.arm]
+    for name, value in trial.settings().items():
+        if value != arm[name] or name in ("processes", "precision"):
+            result += [option(name), *_spelled(value)]
+    return result
+
+
+def option_words(options: Options) -> list[str]:
+    """The options that are no settings of a trial."""
+    result = ["--out", str(options.out), "--data-root", str(options.data_root)]
+    result += ["--resume"] if options.resume else []
+    return result + ([] if options.checkpoint else ["--no-checkpoint"])
+
+
+def _spelled(value: Any) -> list[str]:
+    return [str(part) for part in value] if isinstance(value, tuple) else [str(value)]

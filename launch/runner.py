@@ -1,0 +1,204 @@
+"""Trials one after another, each in a process group of its own, of which nothing is left when it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+
+from bench import experiments, outcome, progress
+from bench.cli import LAUNCH_ID, Options, new_id
+from bench.outcome import Cause, Interrupted
+from bench.record import RunFolder
+from bench.rows import first_row
+from bench.trial import Trial
+from launch.command import accelerate_command
+
+POLL_S = 0.1
+# From the request to end, or a rank's end, to SIGKILL: time to write the row, not more.
+GRACE_S = 8.0
+
+
+def run_all(trials: Sequence[Trial], options: Options, gpus: int, axes: Sequence[str]) -> int:
+    """Run the trials; 0: all ended well, 1: some did not, 2: a request could not be met, 130: interrupted."""
+    folder = RunFolder(options.out)
+    folder.prepare()
+    done = {(row["trial_key"], row["repeat"]) for row in folder.rows("trials") if row["status"] == "ok"}
+    codes = []
+    with _signals_interrupt():
+        for number, trial in enumerate(trials, 1):
+            title = f"[{number}/{len(trials)}] {trial.experiment} {trial.arm}"
+            title += "".join(f" {name}={getattr(trial, name)}" for name in axes)
+            if options.resume and (trial.key(), str(trial.repeat)) in done:
+                print(f"{title}: has its row already", file=sys.stderr)
+                continue
+            codes.append(Launch(trial, options, gpus, title).run())
+            if codes[-1] == 130:
+                break
+    return max(codes, default=0)
+
+
+@contextlib.contextmanager
+def _signals_interrupt() -> Iterator[None]:
+    """SIGINT, SIGTERM and SIGHUP raise Interrupted in here."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise Interrupted(f"stopped by {signal.Signals(number).name}")
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, interrupt) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@dataclass
+class Launch:
+    """One trial's process group, from its start to its row."""
+
+    trial: Trial
+    options: Options
+    gpus: int
+    title: str
+
+    def __post_init__(self) -> None:
+        self.folder, self.launch_id = RunFolder(self.options.out), new_id()
+        self.progress = self.folder.logs() / f"{self.launch_id}.progress"
+        self.began = time.monotonic()
+
+    def run(self) -> int:
+        """Start the group, wait for its end, see that it has its row; the exit code."""
+        with progress.Display(self.title) as display:
+            code = None
+            try:
+                process = self.start()
+                try:
+                    code = self.wait(process, display)
+                except Interrupted as error:
+                    outcome.put(self.folder.logs(), self.launch_id, Cause("interrupted", str(error)))
+                finally:
+                    with _undisturbed():
+                        stop(self.launch_id)
+                        process.wait()
+            finally:
+                with _undisturbed():
+                    self.progress.unlink(missing_ok=True)
+            row, cause = self.settle(code)
+            display.line(f"{self.title}: {summary(row)}")
+        if cause is not None and cause.usage:
+            return 2
+        return {"ok": 0, "interrupted": 130}.get(row["status"], 1)
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """The group's launcher, in a session of its own, which Ctrl-C does not reach."""
+        more, command = accelerate_command(self.trial, self.options, self.gpus)
+        passed = {LAUNCH_ID: self.launch_id, progress.VARIABLE: str(self.progress.resolve())}
+        passed |= {"RESBENCH_COMMAND": os.environ.get("RESBENCH_COMMAND", shlex.join(sys.orig_argv))}
+        with open(self.folder.logs() / f"{self.launch_id}.log", "w") as log:
+            print(
+                "$",
+                *(f"{name}={value}" for name, value in more.items()),
+                shlex.join(command),
+                file=log,
+                flush=True,
+            )
+            return subprocess.Popen(
+                command,
+                env={**os.environ, **more, **passed},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def wait(self, process: subprocess.Popen[bytes], display: progress.Display) -> int | None:
+        """Show progress until the launcher has ended: its exit code, or None if the group would not end by itself."""
+        fatal_since = None
+        while (code := process.poll()) is None:
+            display.show(progress.read(self.progress))
+            time.sleep(POLL_S)
+            if fatal_since is None and outcome.get(self.folder.logs(), self.launch_id):
+                fatal_since = time.monotonic()
+            if fatal_since is not None and time.monotonic() - fatal_since > GRACE_S:
+                return None
+        return code
+
+    def settle(self, code: int | None) -> tuple[dict[str, Any], Cause | None]:
+        """The trial's row, written here if the group did not live to; and why it ended, if not well."""
+        cause = outcome.get(self.folder.logs(), self.launch_id)
+        written = [row for row in self.folder.rows("trials") if row["launch_id"] == self.launch_id]
+        if written:
+            return dict(written[0]), cause
+        cause = cause or Cause("crashed", f"the launcher ended with exit code {code} and left no word")
+        log = f"logs/{self.launch_id}.log"
+        known = self.folder.logs() / f"{self.launch_id}.row.json"
+        try:
+            row: dict[str, Any] = json.loads(known.read_text())
+        except (OSError, ValueError):
+            row = first_row(self.trial, experiments.load(self.trial.experiment), self.launch_id)
+        row |= {"status": cause.status, "error": f"{cause.error} ({log})"}
+        row |= {"duration_s": round(time.monotonic() - self.began, 3)}
+        self.folder.append("trials", [row])
+        known.unlink(missing_ok=True)
+        return row, cause
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """A second Ctrl-C must not leave processes behind."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def stop(launch_id: str) -> None:
+    """End every process of a launch: asked first, killed GRACE_S later."""
+    deadline = time.monotonic() + GRACE_S
+    asked: set[int] = set()
+    while members := group(launch_id):
+        for process in members:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if time.monotonic() > deadline:
+                    process.kill()
+                elif process.pid not in asked:
+                    asked.add(process.pid)
+                    process.terminate()
+        time.sleep(POLL_S)
+
+
+def group(launch_id: str) -> list[psutil.Process]:
+    """The living processes of a launch, known by their environment: the ranks are in sessions of their own."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied, OSError):
+            if process.status() != psutil.STATUS_ZOMBIE and process.environ().get(LAUNCH_ID) == launch_id:
+                found.append(process)
+    return found
+
+
+def summary(row: dict[str, Any]) -> str:
+    """A trial's row in a line."""
+    if row["status"] != "ok":
+        return f"{row['status']}: {row['error']}"
+    parts = ["ok"]
+    if row.get("images_per_s"):
+        parts.append(f"{float(row['images_per_s']):.4g} images/s")
+    if row.get("eval_accuracy"):
+        parts.append(f"evaluation accuracy {float(row['eval_accuracy']):.3f}")
+    return ", ".join(parts)

@@ -1,0 +1,69 @@
+"""From a command line to its trials: an experiment's arms times every axis that lists several values."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+
+from bench import experiments
+from bench.cli import Options, Request, parse
+from bench.trial import Trial, UsageError
+
+
+def trials(name: str, arms: str | None, words: Sequence[str]) -> tuple[list[Trial], Options]:
+    """All trials of one experiment, the arms outermost, each once; and what they share.
+
+    `--precision no,bf16` is an axis of two values. Fields that are lists themselves take their parts apart by spaces
+    (`--classes 0 1 2`) and are no axes. UsageError: something is unknown or cannot be.
+    """
+    experiment = experiments.load(name)
+    found: dict[Trial, None] = {}
+    options = Options()
+    description = f"{experiment.question} Arms (--arm A,B; default all): {', '.join(experiment.arms)}."
+    for arm in arms.split(",") if arms is not None else experiment.arms:
+        default = Request(experiment.trial(name, arm))
+        for combination in combinations(words):
+            request = parse(default, combination, f"python -m launch run {name}", description)
+            found[request.trial] = None
+            options = request.options
+    return list(found), options
+
+
+def combinations(words: Sequence[str]) -> list[list[str]]:
+    """The command lines, one for each combination of the axes' values."""
+    choices: list[list[list[str]]] = []
+    for option, values in grouped(words):
+        field = option.removeprefix("--").replace("-", "_")
+        if len(values) == 1 and field in scalar_fields():
+            if not all(values[0].split(",")):
+                raise UsageError(f"{option} has an empty value in {values[0]!r}; give values such as a,b")
+            choices.append([[option, value] for value in values[0].split(",")])
+        else:
+            choices.append([[option, *values] if option else values])
+    return [list(itertools.chain.from_iterable(picked)) for picked in itertools.product(*choices)]
+
+
+def grouped(words: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """Options with the words that follow them; words before any option stand under ""."""
+    groups: list[tuple[str, list[str]]] = []
+    for word in words:
+        if word.startswith("--"):
+            option, equals, value = word.partition("=")
+            groups.append((option, [value] if equals else []))
+        elif groups:
+            groups[-1][1].append(word)
+        else:
+            groups.append(("", [word]))
+    return groups
+
+
+def scalar_fields() -> set[str]:
+    """Fields of Trial that hold one value."""
+    return {field.name for field in dataclasses.fields(Trial) if not str(field.type).startswith("tuple")}
+
+
+def axes(words: Sequence[str]) -> list[str]:
+    """Names of the fields that several values were given for."""
+    given = ((option.removeprefix("--").replace("-", "_"), values) for option, values in grouped(words))
+    return [field for field, values in given if field in scalar_fields() and any("," in value for value in values)]

@@ -1,0 +1,158 @@
+"""Changing a built network in place: fresh blocks, another head, and what trains.
+
+Blocks and head first, then `freeze`: what is fresh needs gradients until it is told otherwise.
+"""
+
+import copy
+import difflib
+from collections.abc import Collection, Sequence
+from typing import Literal, get_args
+
+from torch import nn
+from torchvision.models.resnet import BasicBlock, Bottleneck
+
+from models import ModelError
+from models.blocks import PlainBasicBlock, PlainBottleneck
+
+BatchNormMode = Literal["train", "eval"]
+
+
+class FrozenBatchNorm2d(nn.BatchNorm2d):
+    """A BatchNorm2d that stays in evaluation mode whatever mode its model is put in. Same state dict."""
+
+    def train(self, mode: bool = True) -> "FrozenBatchNorm2d":
+        super().train(False)
+        return self
+
+
+def replace_blocks(model: nn.Module, names: Sequence[str], skip: bool) -> None:
+    """Put a fresh block of the same shape, PyTorch's default initialisation, in the place of each of `names`.
+
+    With `skip` it adds its identity, without it does not; names are such as "layer3.10". Both kinds have the
+    same state-dict keys and parameter counts, and the same values under one seed: without the skip too a
+    first-in-stage block keeps its downsample, but does not compute it, and its parameters need no gradient,
+    because DDP refuses parameters that never get one.
+    ModelError, before anything is replaced, for a name that is no block, and for a skip around a block of a
+    plain network that changes the shape.
+    """
+    blocks = {name: module for name, module in model.named_modules() if isinstance(module, (BasicBlock, Bottleneck))}
+    for name in names:
+        if name not in blocks:
+            raise ModelError(f"no block {name!r}; {_nearest(name, blocks)}")
+        # In a plain network a change of channels always comes with a stride.
+        if skip and blocks[name].downsample is None and blocks[name].stride != 1:
+            raise ModelError(
+                f"{name} of this plain network changes the shape and cannot add its identity; leave it out"
+            )
+    for name in names:
+        model.set_submodule(name, _fresh(blocks[name], skip))
+
+
+def replace_head(model: nn.Module, classes: int, hidden: Sequence[int] = (), dropout: Sequence[float] = ()) -> None:
+    """Make `model.fc` a fresh Linear to `classes`, after Linear, ReLU, [Dropout] for each of `hidden`.
+
+    hidden: widths. dropout: the chance to drop a unit, in [0, 1): no value, one for all hidden layers, or one
+    for each; 0 makes no Dropout. ModelError for other numbers, and for a model without a Linear in `fc`.
+    """
+    if min((classes, *hidden)) < 1:
+        raise ModelError(
+            f"a head of {classes} classes and hidden widths {tuple(hidden)} has an empty layer; give 1 or up"
+        )
+    rates = _rates(hidden, dropout)
+    old = next((m for m in getattr(model, "fc", nn.Identity()).modules() if isinstance(m, nn.Linear)), None)
+    if old is None:
+        raise ModelError(
+            f"{type(model).__name__} has no Linear in fc; give a model from models.cifar or models.imagenet"
+        )
+    layers: list[nn.Module] = []
+    width = old.in_features
+    for out, rate in zip(hidden, rates, strict=True):
+        layers += [nn.Linear(width, out), nn.ReLU(), *([nn.Dropout(rate)] if rate else [])]
+        width = out
+    layers.append(nn.Linear(width, classes))
+    head = nn.Sequential(*layers) if hidden else layers[0]
+    model.fc = head.to(old.weight.device, old.weight.dtype).train(model.training)
+
+
+def freeze(model: nn.Module, trainable: Sequence[str], batch_norm: BatchNormMode) -> None:
+    """Let only `trainable` train: "all", "head" (fc), or modules with all in them ("layer4", "layer3.10").
+
+    batch_norm is for the frozen part: with "eval" its layers stay in evaluation mode even after
+    model.train(), so that nothing in it moves; with "train" its running statistics move, as in many published
+    notebooks.
+    A downsample that a block without skip does not compute never trains.
+    ModelError for an unknown name or mode, and where nothing would train.
+    """
+    if batch_norm not in get_args(BatchNormMode):
+        raise ModelError(f"no batch_norm {batch_norm!r}; choose from: {', '.join(get_args(BatchNormMode))}")
+    chosen = [_module(model, name) for name in trainable]
+    model.requires_grad_(False)
+    for module in chosen:
+        module.requires_grad_(True)
+    for module in model.modules():
+        _exclude_unused(module)
+    if trainable_parameters(model) == 0:
+        raise ModelError(f"nothing trains with trainable = {tuple(trainable)}; add head, a layer, or all")
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            frozen = batch_norm == "eval" and not module.weight.requires_grad
+            module.__class__ = FrozenBatchNorm2d if frozen else nn.BatchNorm2d
+            module.train(model.training)
+
+
+def trainable_parameters(model: nn.Module) -> int:
+    """How many numbers the optimizer may change."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def total_parameters(model: nn.Module) -> int:
+    """How many numbers the model learns or has learnt; buffers are not among them."""
+    return sum(p.numel() for p in model.parameters())
+
+
+def _fresh(old: nn.Module, skip: bool) -> nn.Module:
+    # A copy keeps the stride, groups, width, downsample, device and dtype, whatever the block.
+    block = copy.deepcopy(old)
+    for module in block.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.__class__ = nn.BatchNorm2d  # Thaws what an earlier freeze froze.
+        if isinstance(module, (nn.Conv2d, nn.BatchNorm2d)):
+            module.reset_parameters()
+    if isinstance(block, Bottleneck):
+        block.__class__ = Bottleneck if skip else PlainBottleneck
+    else:
+        block.__class__ = BasicBlock if skip else PlainBasicBlock
+    block.train(old.training)
+    block.requires_grad_(True)
+    _exclude_unused(block)
+    return block
+
+
+def _exclude_unused(module: nn.Module) -> None:
+    if isinstance(module, (PlainBasicBlock, PlainBottleneck)) and module.downsample is not None:
+        module.downsample.requires_grad_(False)
+
+
+def _rates(hidden: Sequence[int], dropout: Sequence[float]) -> Sequence[float]:
+    """One rate for each hidden layer."""
+    if any(not 0 <= rate < 1 for rate in dropout):
+        raise ModelError(f"dropout {tuple(dropout)} is not in [0, 1); give the chance to drop a unit")
+    if len(dropout) == len(hidden):
+        return dropout
+    if not dropout:
+        return (0.0,) * len(hidden)
+    if len(dropout) == 1 and hidden:
+        return tuple(dropout) * len(hidden)
+    raise ModelError(f"{len(dropout)} dropout rates for {len(hidden)} hidden layers; give none or one for each")
+
+
+def _module(model: nn.Module, name: str) -> nn.Module:
+    modules = {known: module for known, module in model.named_modules() if known}
+    modules |= {"all": model, "head": modules.get("fc", model)}
+    if name not in modules:
+        raise ModelError(f"no module {name!r}; {_nearest(name, modules)}")
+    return modules[name]
+
+
+def _nearest(name: str, known: Collection[str]) -> str:
+    return f"the nearest are: {', '.join(difflib.get_close_matches(name, known, n=5, cutoff=0))}"

@@ -1,0 +1,34 @@
+"""The dictionary of all columns, as Markdown, generated from bench.record."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bench.record import FILES, UsageError, columns
+
+BEGIN, END = "<!-- columns: begin -->", "<!-- columns: end -->"
+
+
+def markdown() -> str:
+    """A table for each CSV file."""
+    parts = []
+    for file in FILES:
+        rows = [
+            f"| `{column.name}` | {column.type} | {column.unit} | {column.ranks} | {column.text} |"
+            for column in columns(file)
+        ]
+        head = ["| column | type | unit | over ranks | meaning |", "| --- | --- | --- | --- | --- |"]
+        parts.append("\n".join([f"**{file}.csv**", "", *head, *rows]))
+    return "\n\n".join(parts)
+
+
+def write(path: Path) -> None:
+    """Put the dictionary between the file's markers. UsageError: it has none."""
+    try:
+        before, _, rest = path.read_text().partition(BEGIN)
+        _, found, after = rest.partition(END)
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+    if not found:
+        raise UsageError(f"{path} lacks the lines {BEGIN} and {END}; add them where the dictionary is to stand")
+    path.write_text(f"{before}{BEGIN}\n\n{markdown()}\n\n{END}{after}")

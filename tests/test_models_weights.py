@@ -1,0 +1,224 @@
+"""Weights files: what is good goes in bit by bit, and whatever else comes is refused in one sentence."""
+
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from models import ModelError, cifar
+from models.surgery import replace_head
+from models.weights import head_classes, load, read_state_dict
+
+
+class Malicious:
+    """Unpickled without care, this creates a file."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple:
+        return (Path.touch, (self.target,))
+
+
+def network(seed: int = 0, classes: int = 10) -> nn.Module:
+    torch.manual_seed(seed)
+    return cifar.resnet(8, num_classes=classes)
+
+
+def one_sentence(error: pytest.ExceptionInfo[ModelError], path: Path) -> bool:
+    text = str(error.value)
+    return str(path) in text and "\n" not in text and ". " not in text.replace(str(path), "")
+
+
+def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+@pytest.mark.parametrize("ddp", [False, True])
+@pytest.mark.parametrize("checkpoint", [False, True])
+def test_round_trip(tmp_path: Path, ddp: bool, checkpoint: bool) -> None:
+    original = network(1)
+    original(torch.randn(4, 3, 8, 8))  # Moves the running statistics.
+    state = original.state_dict()
+    saved = {f"module.{key}": tensor for key, tensor in state.items()} if ddp else state
+    path = tmp_path / "weights.pt"
+    torch.save({"model": saved, "epoch": 3} if checkpoint else saved, path)
+    read = read_state_dict(path)
+    assert same(read, state)
+    other = network(2)
+    assert not same(other.state_dict(), state)
+    load(other, read, path)
+    assert same(other.state_dict(), state)
+    assert all(p.requires_grad for p in other.parameters())
+
+
+def test_legacy_format_and_text_path(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pt"
+    state = network().state_dict()
+    torch.save(state, path, _use_new_zipfile_serialization=False)
+    assert same(read_state_dict(str(path)), state)
+
+
+def test_a_module_called_module_keeps_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pt"
+    torch.save({"module.weight": torch.ones(1), "fc.weight": torch.ones(1)}, path)
+    assert set(read_state_dict(path)) == {"module.weight", "fc.weight"}
+
+
+def test_missing_file_and_folder(tmp_path: Path) -> None:
+    for path in (tmp_path / "none.pt", tmp_path):
+        with pytest.raises(ModelError, match="no weights file") as error:
+            read_state_dict(path)
+        assert one_sentence(error, path)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("kept", [0.0, 0.001, 0.3, 0.9, 0.999])
+def test_truncated_file(tmp_path: Path, kept: float, legacy: bool) -> None:
+    path = tmp_path / "weights.pt"
+    torch.save(network().state_dict(), path, _use_new_zipfile_serialization=not legacy)
+    path.write_bytes(path.read_bytes()[: int(kept * path.stat().st_size)])
+    with pytest.raises(ModelError, match="cannot read weights") as error:
+        read_state_dict(path)
+    assert one_sentence(error, path)
+
+
+GARBAGE = [
+    b"\x00" * 100,
+    b"<html>404 Not Found</html>",
+    b"\x80\x02}q\x00.",
+    b"PK\x03\x04" + b"x" * 50,
+    b"\xff\xfe",
+]
+
+
+@pytest.mark.parametrize("content", GARBAGE)
+def test_garbage(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "weights.pt"
+    path.write_bytes(content)
+    with pytest.raises(ModelError) as error:
+        read_state_dict(path)
+    assert one_sentence(error, path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [{}, [torch.ones(1)], torch.ones(1), {"a": 1}, {1: torch.ones(1)}, {"model": {}}, {"model": {"a": 1}}],
+)
+def test_not_a_state_dict(tmp_path: Path, content: object) -> None:
+    path = tmp_path / "weights.pt"
+    torch.save(content, path)
+    with pytest.raises(ModelError, match="holds no state dict") as error:
+        read_state_dict(path)
+    assert one_sentence(error, path)
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("plain_pickle", [False, True])
+def test_a_malicious_pickle_is_not_executed(tmp_path: Path, plain_pickle: bool, legacy: bool) -> None:
+    path, target = tmp_path / "weights.pt", tmp_path / "executed"
+    content = {"fc.weight": torch.ones(1), "fc.bias": Malicious(target)}
+    if plain_pickle:
+        path.write_bytes(pickle.dumps(content))
+    else:
+        torch.save(content, path, _use_new_zipfile_serialization=not legacy)
+    with pytest.raises(ModelError, match="holds more than tensors") as error:
+        read_state_dict(path)
+    assert one_sentence(error, path)
+    assert not target.exists()
+    if plain_pickle:  # The file does what it is here to do.
+        pickle.loads(path.read_bytes())
+        assert target.exists()
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+def test_a_full_machine_is_not_a_damaged_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    path = tmp_path / "weights.pt"
+    torch.save(network().state_dict(), path)
+
+    def full(*args: object, **kwargs: object) -> None:
+        raise error
+
+    monkeypatch.setattr(torch, "load", full)
+    with pytest.raises(type(error)) as raised:
+        read_state_dict(path)
+    assert raised.value is error
+
+
+def test_the_first_mismatch_is_named_and_nothing_is_changed() -> None:
+    model, state = network(1), network(2).state_dict()
+    before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    path = Path("dir/weights.pt")
+    missing = {key: tensor for key, tensor in state.items() if not key.startswith("layer2.0.bn")}
+    unexpected = {"layer9.weight": torch.ones(1), "layer10.weight": torch.ones(1), **state}
+    shape = {**state, "layer2.0.conv1.weight": torch.ones(32, 16, 1, 1), "fc.bias": torch.ones(3)}
+    for wrong, text in (
+        (missing, "layer2.0.bn1.weight is missing"),
+        (unexpected, "layer9.weight is unexpected"),
+        (shape, r"layer2.0.conv1.weight has shape \(32, 16, 1, 1\) where \(32, 16, 3, 3\) is wanted"),
+    ):
+        with pytest.raises(ModelError, match=f"{text};") as error:
+            load(model, wrong, path)
+        assert str(path) in str(error.value)
+        assert "\n" not in str(error.value)
+        assert same(model.state_dict(), before)
+
+
+def test_files_without_batch_counters_load() -> None:
+    """torchvision's older files have no num_batches_tracked."""
+    model, full = network(1), network(2).state_dict()
+    old = type(full)((key, tensor) for key, tensor in full.items() if "num_batches" not in key)
+    old._metadata = full._metadata  # type: ignore[attr-defined]
+    load(model, old, "weights.pt")
+    assert same({key: model.state_dict()[key] for key in old}, dict(old))
+
+
+def test_head_classes() -> None:
+    model = network(classes=7)
+    assert head_classes(model.state_dict()) == 7
+    # Twelve children: as text, "12" sorts before "3".
+    replace_head(model, 6, hidden=(32, 16, 12, 11), dropout=(0.1,))
+    assert head_classes(model.state_dict()) == 6
+
+
+@pytest.mark.parametrize("state", [{}, {"heads.head.weight": torch.ones(3, 4)}, {"fc.weight": torch.ones(3)}])
+def test_head_classes_unknown(state: dict[str, Tensor]) -> None:
+    with pytest.raises(ModelError, match=r"no fc\.weight"):
+        head_classes(state)
+
+
+def test_a_sequential_head_is_left_out_of_a_backbone(tmp_path: Path) -> None:
+    trained, path = network(1), tmp_path / "weights.pt"
+    replace_head(trained, 6, hidden=(16,), dropout=(0.3,))
+    torch.save(trained.state_dict(), path)
+    state = read_state_dict(path)
+    model = network(2, head_classes(state))
+    head = model.get_parameter("fc.weight").clone()
+    load(model, state, path)
+    assert torch.equal(model.get_parameter("fc.weight"), head)
+    assert head.shape == (6, 64)
+    backbone = {key: tensor for key, tensor in trained.state_dict().items() if not key.startswith("fc.")}
+    assert same({key: model.state_dict()[key] for key in backbone}, backbone)
+
+
+def test_a_sequential_head_loads_into_its_like_and_a_single_one_does_not() -> None:
+    trained, model = network(1), network(2)
+    for each in (trained, model):
+        replace_head(each, 6, hidden=(16,))
+    load(model, trained.state_dict(), "weights.pt")
+    assert same(model.state_dict(), trained.state_dict())
+    with pytest.raises(ModelError, match=r"fc\.0\.weight is missing"):
+        load(model, network(1).state_dict(), "weights.pt")
+
+
+def test_the_rest_of_a_backbone_stays_strict() -> None:
+    trained = network(1)
+    replace_head(trained, 6, hidden=(16,))
+    state = {key: tensor for key, tensor in trained.state_dict().items() if key != "bn1.bias"}
+    with pytest.raises(ModelError, match=r"bn1\.bias is missing"):
+        load(network(), state, "weights.pt")
