@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
+import psutil
 import tyro
 from tyro.conf import FlagConversionOff, OmitArgPrefixes, SuppressFixed
 
@@ -122,10 +123,11 @@ def read_request(name: str, experiment: Experiment, arm: str | None, words: Sequ
 
 
 def _common_id() -> str:
-    """A launch id that all ranks of a launch by hand arrive at: torch's launcher gives them one run."""
-    run = os.environ.get("TORCHELASTIC_RUN_ID"), os.environ.get("MASTER_PORT"), os.getppid()
-    shared = os.environ.get("WORLD_SIZE", "1") != "1"
-    return uuid.uuid5(uuid.NAMESPACE_OID, repr(run)).hex[:12] if shared else new_id()
+    """A launch id that all ranks which one launcher started by hand arrive at, and no other launch."""
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        return new_id()
+    launcher = psutil.Process(os.getppid())
+    return uuid.uuid5(uuid.NAMESPACE_OID, f"{uuid.getnode()} {launcher.pid} {launcher.create_time()}").hex[:12]
 
 
 def new_id() -> str:

@@ -135,7 +135,9 @@ class Worker:
                 f"or with accelerate launch --multi_gpu --num_processes {trial.processes}"
             )
         self.rank, self.device = self.accelerator.process_index, self.accelerator.device
-        self.peers = {rank: int(pid) for rank, (pid,) in enumerate(self.gather([os.getpid()]))}
+        first = self.rank - self.accelerator.local_process_index
+        pids = self.gather([os.getpid()])[first : first + local_processes()]
+        self.peers = {first + number: int(pid) for number, (pid,) in enumerate(pids)}
         if self.device.type == "cpu":
             torch.set_num_threads(max(1, environment.cpu_count() // local_processes()))
 

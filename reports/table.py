@@ -11,6 +11,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+WORK = ["model", "weights", "data", "classes", "image_size", "limit_train", "epochs"]
+# Rows that differ in one of these are not put into one table: other work, or an unlike machine.
+APART = ["experiment", *WORK, "host", "device_name", "cpu_model", "torch", "driver"]
+SETTINGS = ["effective_batch", "processes", "precision", "memory_format", "compile", "input_pipeline", "seed", "repeat"]
 FEW_WINDOWS = 10
 WIDE_SPREAD = 0.2
 GIB = 2**30
@@ -23,9 +27,7 @@ def show(trials: pd.DataFrame) -> None:
         console = Console(highlight=False, width=140)
     if trials.empty:
         console.print("no trial has ended in this folder yet")
-    machine = trials[["host", "device_name", "cpu_model", "torch", "driver"]].fillna("")
-    groups = trials.groupby([trials["experiment"], *(machine[name] for name in machine)], sort=False, dropna=False)
-    for _, rows in groups:
+    for _, rows in trials.groupby(APART, sort=False, dropna=False):
         _show_group(console, rows)
 
 
@@ -47,24 +49,12 @@ def _show_group(console: Console, rows: pd.DataFrame) -> None:
     console.print(table)
     for text, mark in notes.items():
         console.print(escape(f"  [{mark}] {text}"), soft_wrap=True)
-    common = [f"{name} {_text(first[name])}" for name in SETTINGS if name not in varying and not pd.isna(first[name])]
-    console.print(escape("  " + ", ".join(common)), soft_wrap=True)
+    common = [name for name in [*WORK, *SETTINGS] if name not in varying and not pd.isna(first[name])]
+    console.print(escape("  " + ", ".join(f"{name} {_text(first[name])}" for name in common)), soft_wrap=True)
     console.print(escape("  " + machine_line(first)), soft_wrap=True)
     console.print()
 
 
-SETTINGS = [
-    "model",
-    "weights",
-    "data",
-    "image_size",
-    "epochs",
-    "effective_batch",
-    "precision",
-    "processes",
-    "compile",
-]
-SETTINGS += ["repeat"]
 Cell = Callable[[Any], str]
 
 
@@ -120,6 +110,8 @@ def remarks(row: Any) -> list[str]:
         found.append(f"times of fewer than {FEW_WINDOWS} measured windows")
     if not pd.isna(cv) and cv > WIDE_SPREAD:
         found.append(f"step times spread by more than {WIDE_SPREAD:.0%} of their mean")
+    if row["weights"] == "none" and "all" not in _text(row["trainable"]).split():
+        found.append("the frozen part has random weights: speed and memory are real, accuracy says nothing")
     if not pd.isna(row["published_where"]):
         differs = _text(row["published_differs"])
         text = f"not comparable with the published figure ({row['published_where']})"
