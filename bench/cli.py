@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import io
 import os
+import re
 import sys
 import uuid
 from collections.abc import Iterator, Sequence
@@ -69,9 +70,9 @@ def _sentence(box: str) -> str:
     """What stands in tyro's box up to its first rule, and its suggestion."""
     lines = [line.strip("│ ") for line in box.splitlines() if line.startswith("│")]
     said = [part.strip("─ ") for part in " ".join(lines).split("───") if part.strip("─ ")]
-    suggestion = next((part for part in said[1:] if part.startswith("Perhaps")), "")
-    text = " ".join(f"{said[0]} {suggestion}".split()) if said else "the options cannot be read"
-    return text.rstrip(".")
+    text = " ".join(said[0].split()).rstrip(".") if said else "the options cannot be read"
+    suggested = [re.findall(r"--[\w-]+", part)[:1] for part in said[1:] if part.startswith("Perhaps")]
+    return text + "".join(f"; perhaps you meant {name}" for (name,) in suggested)
 
 
 def take_option(words: Sequence[str], name: str) -> tuple[str | None, list[str]]:
@@ -119,7 +120,19 @@ def read_request(name: str, experiment: Experiment, arm: str | None, words: Sequ
     }
     default = Request(dataclasses.replace(base, **launched))
     description = f"{experiment.question} Arms (--arm): {', '.join(experiment.arms)}."
-    return parse(default, words, f"python -m bench.experiments.{name}", description)
+    return parse_request(default, words, f"python -m bench.experiments.{name}", description)
+
+
+def parse_request(default: Request, words: Sequence[str], prog: str, description: str) -> Request:
+    """As `parse`. Random images need no trained weights: with `--data synthetic` they are none unless asked for."""
+    request: Request = parse(default, words, prog, description)
+    if request.trial.data == "synthetic" and request.trial.weights == default.trial.weights != "none":
+        if any(word.split("=")[0] == "--weights" for word in words):
+            return request
+        if os.environ.get("RANK", "0") == "0":
+            print(f"--data synthetic: the weights are none, not {default.trial.weights}", file=sys.stderr)
+        request = dataclasses.replace(request, trial=dataclasses.replace(request.trial, weights="none"))
+    return request
 
 
 def _common_id() -> str:

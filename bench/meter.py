@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from bench.probes import Probe, Span, Value, combine
+from bench.probes import Probe, Span, Value, combine, difference
 from bench.record import Column, columns, probe_modules
 from bench.windows import Window
 
@@ -43,7 +43,7 @@ class Meter:
         self.epoch_start, self.epoch_rows = self.now, len(self.measured)
         for probe in self.probes:
             probe.epoch_begin()
-        self._resume()
+            probe.resume()
 
     def timed(self, batches: Iterator[Any]) -> Iterator[Any]:
         """The same batches; the first is fetched off the clock, and waiting for the others is measured."""
@@ -63,7 +63,10 @@ class Meter:
             probe.passed(loss_sum, logits, labels)
 
     def window_end(self, window: Window, facts: dict[str, Any]) -> list[dict[str, Any]]:
-        """The optimizer has stepped. Rows of steps.csv, the same on every rank, when a block is full; else none."""
+        """The optimizer has stepped. Rows of steps.csv, the same on every rank, when a block is full; else none.
+
+        After rows, `resume` is due.
+        """
         measured = self.windows_run >= self.warmup_windows
         self.windows_run += 1
         for probe in self.probes:
@@ -71,9 +74,13 @@ class Meter:
         self.pending.append({**facts, "window": window.index, "images": window.images, "measured": measured})
         if len(self.pending) < self.block:
             return []
-        rows = self.read()
-        self._resume()
-        return rows
+        return self.read()
+
+    def resume(self) -> None:
+        """The rows have been dealt with. Waits for the rank that had to write them: no window is to wait for it."""
+        self.gather([0.0])
+        for probe in self.probes:
+            probe.resume()
 
     def read(self) -> list[dict[str, Any]]:
         """Wait for the device, and combine what all ranks measured since the last reading."""
@@ -87,8 +94,9 @@ class Meter:
                 at = number * len(rows) + index
                 row[name] = combine(column.ranks, [rank[at] for rank in per_rank])
         self.measured += [row for row in rows if row["measured"]]
-        times = [row["step_time_s"] for row in rows if row.get("step_time_s")]
-        self.block = min(1000, max(1, round(BLOCK_S / statistics.median(times)))) if times else 50
+        if rows:
+            times = [row["step_time_s"] for row in rows if row.get("step_time_s")]
+            self.block = min(1000, max(1, round(BLOCK_S / statistics.median(times)))) if times else 50
         return rows
 
     def epoch_end(self, facts: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -109,10 +117,6 @@ class Meter:
         known = {column.name: column for module in probe_modules() for column in getattr(module, "TRIALS", ())}
         return {name: typed(known[name], value) for name, value in values.items() if name in known}
 
-    def _resume(self) -> None:
-        for probe in self.probes:
-            probe.resume()
-
     def _gather_totals(self, flat: list[Value]) -> tuple[list[list[Value]], list[dict[str, Value]]]:
         """Every rank's copy of these numbers, and its totals."""
         totals = {name: value for probe in self.probes for name, value in probe.totals().items()}
@@ -124,10 +128,8 @@ class Meter:
         """The totals of all ranks since then: each rank's own difference first, then the ranks combined."""
         result = {}
         for name, (over_time, over_ranks) in self.over.items():
-            values = [
-                now[name] - then[name] if over_time == "counter" else now[name]  # type: ignore[operator]
-                for now, then in zip(self.now, before, strict=True)
-            ]
+            pairs = [(now[name], then[name]) for now, then in zip(self.now, before, strict=True)]
+            values = [difference(*pair) if over_time == "counter" else pair[0] for pair in pairs]
             result[name] = combine(over_ranks, values)
         return result
 

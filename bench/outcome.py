@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -36,7 +37,8 @@ def put(logs: Path, launch_id: str, cause: Cause) -> tuple[Cause, bool]:
     except OSError:  # no folder, no room: the cause itself must not be lost to that
         return cause, True
     finally:
-        scratch.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            scratch.unlink()
 
 
 def get(logs: Path, launch_id: str) -> Cause | None:

@@ -54,7 +54,12 @@ class Display:
 
 
 def _rate(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g} images/s"
+    return "" if value is None else rate(value)
+
+
+def rate(images_per_s: float) -> str:
+    """Four digits, or the whole number where it has more."""
+    return f"{images_per_s:.0f} images/s" if images_per_s >= 1000 else f"{images_per_s:.4g} images/s"
 
 
 def _loss(value: float | None) -> str:
@@ -95,3 +100,16 @@ def read(path: Path) -> dict[str, Any]:
         return json.loads(path.read_text())
     except (OSError, ValueError):
         return {}
+
+
+def state_after(rows: list[dict[str, Any]], epoch: int, epochs: int, per_epoch: int) -> dict[str, Any]:
+    """What to tell after a block of windows, from their rows of steps.csv."""
+    images = sum(row["images"] for row in rows)
+    return {
+        "epoch": epoch,
+        "epochs": epochs,
+        "window": rows[-1]["window"] + 1,
+        "windows": per_epoch,
+        "images_per_s": images / sum(row["step_time_s"] for row in rows),
+        "train_loss": sum(row["train_loss"] * row["images"] for row in rows) / images,
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import csv
 import dataclasses
 import fcntl
@@ -186,9 +187,8 @@ def cell(value: Any) -> str:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, (tuple, list)):
-        return " ".join(map(str, value))
-    return " ".join(str(value).split())
+    text = " ".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
+    return " ".join(text.split())
 
 
 def append(path: Path, names: list[str], rows: Iterable[Mapping[str, Any]]) -> None:
@@ -206,7 +206,9 @@ def append(path: Path, names: list[str], rows: Iterable[Mapping[str, Any]]) -> N
             fcntl.flock(file, fcntl.LOCK_EX)
             end = whole_rows(file)
             _check_header(path, file, end, header)
-            _write_or_undo(file, end, ((header if end == 0 else "") + text.getvalue()).encode())
+            whole = (header if end == 0 else "") + text.getvalue()
+            # A path in an error's text need not be UTF-8.
+            _write_or_undo(file, end, whole.encode(errors="backslashreplace"))
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}; make room or choose another --out") from error
 
@@ -268,7 +270,8 @@ class RunFolder:
         except OSError as error:
             raise UsageError(f"cannot write to --out {self.path}: {error.strerror}; choose another folder") from error
         finally:
-            probe.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # no folder to have left it in
+                probe.unlink()
 
     def logs(self) -> Path:
         """The folder of the trials' logs."""

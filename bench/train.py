@@ -101,7 +101,10 @@ def train_epoch(
         for group in training.optimizer.param_groups:
             group["lr"] = lr
         run_window(training, window, batches, meter)
-        _hand_over(meter.window_end(window, {"learning_rate": lr}), on_rows)
+        rows = meter.window_end(window, {"learning_rate": lr})
+        _hand_over(rows, on_rows)
+        if rows:
+            meter.resume()
     rows, epoch = meter.epoch_end({"windows": window.index + 1, "learning_rate": lr})
     _hand_over(rows, on_rows)
     return epoch

@@ -126,7 +126,7 @@ class Trial:
         """
         epoch = window // windows_per_epoch
         rate = self.lr * (self.effective_batch() / self.lr_batch if self.lr_batch else 1.0)
-        rising = math.ceil(self.warmup * self.epochs * windows_per_epoch)
+        rising = math.ceil(self.warmup * self.epochs * windows_per_epoch - 1e-9)
         if window < rising:
             return rate * (window + 1) / rising
         passed = sum(epoch >= math.ceil(m * self.epochs - 1e-9) for m in self.milestones)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import signal
 import sys
 import time
@@ -17,18 +16,17 @@ from typing import Any, TypeVar
 
 import psutil
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import nn
 
-from bench import checkpoint, data, environment, outcome
+from bench import checkpoint, data, environment, failure, group, outcome
 from bench.build import model_for, optimizer_for
 from bench.cli import LAUNCH_ID, Options
 from bench.meter import Meter
 from bench.outcome import Cause, Interrupted
 from bench.probes import Probe
-from bench.progress import Teller
+from bench.progress import Teller, state_after
 from bench.record import RunFolder, probe_modules, write_whole
-from bench.rows import first_row, one_line
+from bench.rows import first_row
 from bench.train import Diverged, Training, evaluate, train_epoch
 from bench.trial import Experiment, Trial, UsageError
 from bench.windows import epoch_windows
@@ -38,8 +36,6 @@ Found = TypeVar("Found")
 Build = Callable[[Trial, int], nn.Module]
 Load = Callable[[Trial, Path], data.Data]
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-LOST = re.compile(r"gloo|nccl|connection (reset|closed|refused)|broken pipe|socket|peer", re.IGNORECASE)
-OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|NVML_SUCCESS == r INTERNAL ASSERT", re.IGNORECASE)
 
 
 def all_probes() -> list[Probe]:
@@ -64,8 +60,11 @@ def run(
     worker = Worker(trial, options, experiment, launch_id)
     try:
         worker.work(build, load)
+        _ignore_signals()
         worker.finish(Cause("ok", ""))
     except BaseException as error:
+        # The launcher stops all ranks as soon as one has ended; rank 0 has its row to write first.
+        _ignore_signals()
         code = worker.fail(error)
         sys.stderr.flush()
         for child in psutil.Process().children(recursive=True):  # loader workers
@@ -76,9 +75,13 @@ def run(
         torch.distributed.destroy_process_group()
 
 
+def _ignore_signals() -> None:
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def _interrupt(number: int, frame: object) -> None:
-    for again in SIGNALS:
-        signal.signal(again, signal.SIG_IGN)
+    _ignore_signals()
     raise Interrupted(f"stopped by {signal.Signals(number).name}")
 
 
@@ -110,7 +113,7 @@ class Worker:
     def work(self, build: Build, load: Load) -> None:
         """Train and measure. Raises whatever ends the trial otherwise than well."""
         self.folder.prepare()
-        self.form_group()
+        self.join_group()
         found = self.first_fetches(lambda: load(self.trial, self.options.data_root))
         feed = data.Feed(self.trial, found, self.device)
         training = self.training = self.set_up(build, found.classes)
@@ -122,24 +125,13 @@ class Worker:
             for epoch in range(resumed, self.trial.epochs):
                 self.epoch(epoch, training, feed, teller)
 
-    def form_group(self) -> None:
-        """Join the process group that Accelerate's launcher set up. UsageError: it is not the one asked for."""
-        trial = self.trial
-        check_devices(trial)
-        ddp = DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)
-        self.accelerator = Accelerator(mixed_precision=trial.precision, kwargs_handlers=[ddp])
-        formed = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
-        if formed != trial.processes:
-            raise UsageError(
-                f"--processes is {trial.processes} but {formed} formed a group; launch with python -m launch run, "
-                f"or with accelerate launch --multi_gpu --num_processes {trial.processes}"
-            )
+    def join_group(self) -> None:
+        """Join the process group, and learn which processes of this machine are in it."""
+        self.accelerator = group.join(self.trial)
         self.rank, self.device = self.accelerator.process_index, self.accelerator.device
         first = self.rank - self.accelerator.local_process_index
-        pids = self.gather([os.getpid()])[first : first + local_processes()]
+        pids = self.gather([os.getpid()])[first : first + group.local_processes()]
         self.peers = {first + number: int(pid) for number, (pid,) in enumerate(pids)}
-        if self.device.type == "cpu":
-            torch.set_num_threads(max(1, environment.cpu_count() // local_processes()))
 
     def first_fetches(self, get: Callable[[], Found]) -> Found:
         """What `get` returns; the first process of each machine goes first, and may fetch what the others then find."""
@@ -227,9 +219,10 @@ class Worker:
         facts = {"launch_id": self.launch_id, "epoch": epoch}
 
         def on_rows(rows: list[dict[str, Any]]) -> None:
+            self.count(rows, training)
             if teller is not None:
                 self.folder.append("steps", [facts | row for row in rows])
-                teller.tell(progress(rows, epoch, trial.epochs, per_epoch))
+                teller.tell(state_after(rows, epoch, trial.epochs, per_epoch))
 
         row = train_epoch(
             training,
@@ -249,20 +242,20 @@ class Worker:
             trial.processes,
             self.add_up,
         )
-        skipped = training.skipped_steps() - self.skipped
-        self.skipped += skipped
-        done = Counts(
-            epoch + 1,
-            self.counts.optimizer_steps + len(windows) - skipped,
-            self.counts.images_seen + self.train_images,
-        )
-        self.counts = done
+        self.counts.epoch = epoch + 1
         if teller is not None:
             self.folder.append("epochs", [{**facts, **row, "images": self.train_images, **self.evaluated}])
             if self.options.checkpoint:
-                checkpoint.save(checkpoint.path_for(self.options.out, trial), training, vars(done))
+                checkpoint.save(checkpoint.path_for(self.options.out, trial), training, vars(self.counts))
             teller.tell({"epoch": epoch + 1, "epochs": trial.epochs, "window": 0, "windows": per_epoch, **row})
         self.accelerator.wait_for_everyone()
+
+    def count(self, rows: list[dict[str, Any]], training: Training) -> None:
+        """Add windows whose rows were read, for which the device was waited for."""
+        skipped = training.skipped_steps() - self.skipped
+        self.skipped += skipped
+        self.counts.optimizer_steps += len(rows) - skipped
+        self.counts.images_seen += sum(row["images"] for row in rows)
 
     def share_buffers(self, module: nn.Module) -> None:
         """Give every rank rank 0's BatchNorm statistics, so that all evaluate one model.
@@ -311,7 +304,8 @@ class Worker:
 
     def fail(self, error: BaseException) -> int:
         """Put the cause on record, and as rank 0 write the row; the exit code."""
-        cause, first = outcome.put(self.folder.logs(), self.launch_id, self.explain(error))
+        logs = self.folder.logs()
+        cause, first = outcome.put(logs, self.launch_id, failure.explain(error, self.peers, logs, self.launch_id))
         if first and not isinstance(error, (UsageError, Diverged, Interrupted)):
             traceback.print_exception(error)
         if first:
@@ -324,70 +318,3 @@ class Worker:
             print(f"error: {full}", file=sys.stderr)
             return 2
         return 130 if cause.status == "interrupted" else 1
-
-    def explain(self, error: BaseException) -> Cause:
-        """The status and the line that stand for this exception."""
-        text = one_line(error)
-        if isinstance(error, UsageError):
-            return Cause("crashed", str(error), usage=True)
-        if isinstance(error, Diverged):
-            return Cause("diverged", str(error))
-        if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(text):
-            return Cause("oom", text)
-        if isinstance(error, Interrupted) or (len(self.peers) > 1 and LOST.search(text)):
-            if gone := self.gone_peers(0.0 if isinstance(error, Interrupted) else 3.0):
-                return Cause(
-                    "crashed",
-                    f"rank {gone[0]} was killed: it is gone and left no word (see the kernel's log)",
-                )
-            if isinstance(error, Interrupted):
-                return Cause("interrupted", str(error))
-        return Cause("crashed", text)
-
-    def gone_peers(self, patience_s: float) -> list[int]:
-        """Ranks of this machine that no longer run and left no cause, waiting a little for them to be gone."""
-        until = time.monotonic() + patience_s
-        while True:
-            gone = [rank for rank, pid in self.peers.items() if not _runs(pid)]
-            if gone or outcome.get(self.folder.logs(), self.launch_id) or time.monotonic() > until:
-                return gone
-            time.sleep(0.1)
-
-
-def _runs(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-def check_devices(trial: Trial) -> None:
-    """UsageError: this machine cannot run the trial's processes or its precision."""
-    cuda = torch.cuda.is_available() and not environment.flag("ACCELERATE_USE_CPU")
-    if trial.precision == "fp16" and not cuda:
-        raise UsageError("--precision fp16 needs a CUDA device, and Accelerate ignores it on a CPU; use bf16 or no")
-    if cuda and local_processes() > torch.cuda.device_count():
-        raise UsageError(
-            f"--processes is {trial.processes} but this machine has {torch.cuda.device_count()} CUDA device(s); "
-            f"give at most that many"
-        )
-    if cuda and trial.precision == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
-        raise UsageError(f"--precision bf16 is not supported by {torch.cuda.get_device_name()}; use fp16 or no")
-
-
-def local_processes() -> int:
-    """Processes of the group on this machine."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-
-
-def progress(rows: list[dict[str, Any]], epoch: int, epochs: int, per_epoch: int) -> dict[str, Any]:
-    """What rank 0 tells of a block of windows."""
-    images = sum(row["images"] for row in rows)
-    return {
-        "epoch": epoch,
-        "epochs": epochs,
-        "window": rows[-1]["window"] + 1,
-        "windows": per_epoch,
-        "images_per_s": images / sum(row["step_time_s"] for row in rows),
-        "train_loss": sum(row["train_loss"] * row["images"] for row in rows) / images,
-    }

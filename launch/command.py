@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,14 @@ from bench.trial import Trial, UsageError, option
 
 # A configuration of the suite's own: what a user once answered to `accelerate config` must not shape a measurement.
 CONFIG = Path(__file__).with_name("accelerate.json")
+# Have defaults of their own in the process that reads them.
+ASKED = ("processes", "precision", "weights")
+# Nor may the group that this process belongs to itself, under torchrun, mpirun or a cluster, nor Accelerate's variables
+# (one of them divides the loss): a trial's processes would take these for their own.
+FOREIGN = re.compile(
+    r"(ACCELERATE|TORCHELASTIC|PET|MASTER|PMI|MPI|OMPI_COMM_WORLD|MV2_COMM_WORLD)_.*"
+    r"|((NODE|GROUP|ROLE|LOCAL)_)?(RANK|WORLD_SIZE)"
+)
 
 
 def gpu_count() -> int:
@@ -26,7 +36,10 @@ def gpu_count() -> int:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
         return found
-    return min(found, len([name for name in visible.split(",") if name.strip() not in ("", "-1")]))
+    names = [name.strip() for name in visible.split(",")]
+    # CUDA stops at the first name that it does not know; an UUID stands for one device.
+    known = itertools.takewhile(lambda n: n.startswith(("GPU-", "MIG-")) or (n.isdigit() and int(n) < found), names)
+    return min(found, len(list(known)))
 
 
 def check(trial: Trial, gpus: int) -> None:
@@ -63,12 +76,17 @@ def accelerate_command(trial: Trial, options: Options, gpus: int) -> tuple[dict[
     return ({} if gpus else {"ACCELERATE_USE_CPU": "true"}), command
 
 
+def inherited() -> dict[str, str]:
+    """The environment variables that a trial's processes get from this one."""
+    return {name: value for name, value in os.environ.items() if not FOREIGN.fullmatch(name)}
+
+
 def words(trial: Trial) -> list[str]:
     """The options that make this trial of its arm's."""
     arm = experiments.load(trial.experiment).trial(trial.experiment, trial.arm).settings()
     result = ["--arm", trial.arm]
     for name, value in trial.settings().items():
-        if value != arm[name] or name in ("processes", "precision"):
+        if value != arm[name] or name in ASKED:
             result += [option(name), *_spelled(value)]
     return result
 

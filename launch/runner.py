@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import json
 import os
 import shlex
@@ -19,10 +20,10 @@ import psutil
 from bench import experiments, outcome, progress
 from bench.cli import LAUNCH_ID, Options, new_id
 from bench.outcome import Cause, Interrupted
-from bench.record import RunFolder
+from bench.record import FILES, RunFolder
 from bench.rows import first_row
 from bench.trial import Trial
-from launch.command import accelerate_command
+from launch.command import accelerate_command, inherited
 
 POLL_S = 0.1
 # From the request to end, or a rank's end, to SIGKILL: time to write the row, not more.
@@ -33,9 +34,12 @@ def run_all(trials: Sequence[Trial], options: Options, gpus: int, axes: Sequence
     """Run the trials; 0: all ended well, 1: some did not, 2: a request could not be met, 130: interrupted."""
     folder = RunFolder(options.out)
     folder.prepare()
+    for file in FILES:
+        if (folder.path / f"{file}.csv").exists():
+            folder.append(file, [])  # raises now, and not after hours of training, if the rows will not fit in
     done = {(row["trial_key"], row["repeat"]) for row in folder.rows("trials") if row["status"] == "ok"}
     codes = []
-    with _signals_interrupt():
+    with contextlib.suppress(Interrupted), _signals_interrupt():
         for number, trial in enumerate(trials, 1):
             title = f"[{number}/{len(trials)}] {trial.experiment} {trial.arm}"
             title += "".join(f" {name}={getattr(trial, name)}" for name in axes)
@@ -45,18 +49,20 @@ def run_all(trials: Sequence[Trial], options: Options, gpus: int, axes: Sequence
             codes.append(Launch(trial, options, gpus, title).run())
             if codes[-1] == 130:
                 break
-    return max(codes, default=0)
+        return max(codes, default=0)
+    return 130
 
 
 @contextlib.contextmanager
 def _signals_interrupt() -> Iterator[None]:
-    """SIGINT, SIGTERM and SIGHUP raise Interrupted in here."""
+    """SIGINT, SIGTERM and SIGHUP raise Interrupted in here, but not what nohup or a shell's & has switched off."""
 
     def interrupt(number: int, frame: object) -> None:
         raise Interrupted(f"stopped by {signal.Signals(number).name}")
 
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, interrupt) for number in numbers}
+    heeded = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, interrupt) for number in heeded}
     try:
         yield
     finally:
@@ -76,30 +82,34 @@ class Launch:
     def __post_init__(self) -> None:
         self.folder, self.launch_id = RunFolder(self.options.out), new_id()
         self.progress = self.folder.logs() / f"{self.launch_id}.progress"
-        self.began = time.monotonic()
+        self.started_at = _now()
 
     def run(self) -> int:
         """Start the group, wait for its end, see that it has its row; the exit code."""
         with progress.Display(self.title) as display:
-            code = None
+            process, code = None, None
             try:
                 process = self.start()
-                try:
-                    code = self.wait(process, display)
-                except Interrupted as error:
-                    outcome.put(self.folder.logs(), self.launch_id, Cause("interrupted", str(error)))
-                finally:
-                    with _undisturbed():
-                        stop(self.launch_id)
-                        process.wait()
+                if code := self.wait(process, display):
+                    self.put(Cause("crashed", f"the launcher {ending(code)} and left no word"))
+            except Interrupted as error:
+                self.put(Cause("interrupted", str(error)))
             finally:
                 with _undisturbed():
+                    stop(self.launch_id)
+                    if process is not None:
+                        process.wait()
                     self.progress.unlink(missing_ok=True)
-            row, cause = self.settle(code)
+            with _undisturbed():
+                row, cause = self.settle(code)
             display.line(f"{self.title}: {summary(row)}")
         if cause is not None and cause.usage:
             return 2
         return {"ok": 0, "interrupted": 130}.get(row["status"], 1)
+
+    def put(self, cause: Cause) -> None:
+        """Put on record why the group ends, before it is ended: its ranks only learn that they are to stop."""
+        outcome.put(self.folder.logs(), self.launch_id, cause)
 
     def start(self) -> subprocess.Popen[bytes]:
         """The group's launcher, in a session of its own, which Ctrl-C does not reach."""
@@ -116,7 +126,7 @@ class Launch:
             )
             return subprocess.Popen(
                 command,
-                env={**os.environ, **more, **passed},
+                env={**inherited(), **more, **passed},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -141,18 +151,24 @@ class Launch:
         written = [row for row in self.folder.rows("trials") if row["launch_id"] == self.launch_id]
         if written:
             return dict(written[0]), cause
-        cause = cause or Cause("crashed", f"the launcher ended with exit code {code} and left no word")
+        cause = cause or Cause("crashed", f"the launcher {ending(code)} and left no word")
         log = f"logs/{self.launch_id}.log"
         known = self.folder.logs() / f"{self.launch_id}.row.json"
         try:
             row: dict[str, Any] = json.loads(known.read_text())
         except (OSError, ValueError):
             row = first_row(self.trial, experiments.load(self.trial.experiment), self.launch_id)
+            row |= {"started_at": self.started_at.isoformat(timespec="milliseconds")}
+        lasted = _now() - datetime.datetime.fromisoformat(row["started_at"])
         row |= {"status": cause.status, "error": f"{cause.error} ({log})"}
-        row |= {"duration_s": round(time.monotonic() - self.began, 3)}
+        row |= {"duration_s": round(lasted.total_seconds(), 3)}
         self.folder.append("trials", [row])
         known.unlink(missing_ok=True)
         return row, cause
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.timezone.utc)
 
 
 @contextlib.contextmanager
@@ -192,13 +208,20 @@ def group(launch_id: str) -> list[psutil.Process]:
     return found
 
 
+def ending(code: int | None) -> str:
+    """How a process with this exit code ended."""
+    if code is not None and code < 0:
+        return f"was killed by {signal.Signals(-code).name}"
+    return "would not end" if code is None else f"ended with exit code {code}"
+
+
 def summary(row: dict[str, Any]) -> str:
     """A trial's row in a line."""
     if row["status"] != "ok":
         return f"{row['status']}: {row['error']}"
     parts = ["ok"]
     if row.get("images_per_s"):
-        parts.append(f"{float(row['images_per_s']):.4g} images/s")
+        parts.append(progress.rate(float(row["images_per_s"])))
     if row.get("eval_accuracy"):
         parts.append(f"evaluation accuracy {float(row['eval_accuracy']):.3f}")
     return ", ".join(parts)

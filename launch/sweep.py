@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Sequence
 
 from bench import experiments
-from bench.cli import Options, Request, parse
+from bench.cli import Options, Request, parse_request
 from bench.trial import Trial, UsageError
 
 
@@ -24,7 +24,7 @@ def trials(name: str, arms: str | None, words: Sequence[str]) -> tuple[list[Tria
     for arm in arms.split(",") if arms is not None else experiment.arms:
         default = Request(experiment.trial(name, arm))
         for combination in combinations(words):
-            request = parse(default, combination, f"python -m launch run {name}", description)
+            request = parse_request(default, combination, f"python -m launch run {name}", description)
             found[request.trial] = None
             options = request.options
     return list(found), options

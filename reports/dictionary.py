@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.record import FILES, UsageError, columns
+from bench.record import FILES, UsageError, columns, write_whole
 
 BEGIN, END = "<!-- columns: begin -->", "<!-- columns: end -->"
 
@@ -27,8 +27,8 @@ def write(path: Path) -> None:
     try:
         before, _, rest = path.read_text().partition(BEGIN)
         _, found, after = rest.partition(END)
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot read {path}: {error}; give a Markdown file such as README.md") from error
     if not found:
         raise UsageError(f"{path} lacks the lines {BEGIN} and {END}; add them where the dictionary is to stand")
-    path.write_text(f"{before}{BEGIN}\n\n{markdown()}\n\n{END}{after}")
+    write_whole(path, f"{before}{BEGIN}\n\n{markdown()}\n\n{END}{after}")

@@ -79,6 +79,11 @@ def combine(how: str, values: Sequence[Value]) -> Value:
     return COMBINE[how](known) if len(known) == len(values) and values else None
 
 
+def difference(after: Value, before: Value) -> Value:
+    """What a counter has gained, or None where it does not count."""
+    return after - before if after is not None and before is not None else None
+
+
 def ratio(numerator: Value, denominator: Value) -> Value:
     """Their quotient, or None where there is none."""
     return numerator / denominator if numerator is not None and denominator else None

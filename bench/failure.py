@@ -1,0 +1,57 @@
+"""Which status and which line stand for the exception that ended a rank."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import psutil
+
+from bench import outcome
+from bench.outcome import Cause, Interrupted
+from bench.rows import one_line
+from bench.train import Diverged
+from bench.trial import UsageError
+
+OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|NVML_SUCCESS == r INTERNAL ASSERT", re.IGNORECASE)
+LOST = re.compile(r"gloo|nccl|connection (reset|closed|refused)|broken pipe|socket|peer", re.IGNORECASE)
+PATIENCE_S = 3.0
+
+
+def explain(error: BaseException, peers: Mapping[int, int], logs: Path, launch_id: str) -> Cause:
+    """The cause that this exception is. `peers`: rank -> process id of the group's processes on this machine.
+
+    A rank that is killed says nothing itself: the others fail in their next collective, or are told to stop.
+    """
+    text = one_line(error)
+    if isinstance(error, UsageError):
+        return Cause("crashed", str(error), usage=True)
+    if isinstance(error, Diverged):
+        return Cause("diverged", str(error))
+    if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(text):
+        return Cause("oom", text)
+    stopped = isinstance(error, Interrupted)
+    if stopped or (len(peers) > 1 and LOST.search(text)):
+        gone = _gone(peers, logs, launch_id, 0.0 if stopped else PATIENCE_S)
+        if gone:
+            return Cause("crashed", f"rank {gone[0]} was killed: it is gone and left no word (see the kernel's log)")
+    return Cause("interrupted", str(error)) if stopped else Cause("crashed", text)
+
+
+def _gone(peers: Mapping[int, int], logs: Path, launch_id: str, patience_s: float) -> list[int]:
+    """Ranks that no longer run, waiting a little for them to be gone or for a cause on record."""
+    until = time.monotonic() + patience_s
+    while True:
+        gone = [rank for rank, pid in peers.items() if not _runs(pid)]
+        if gone or outcome.get(logs, launch_id) or time.monotonic() > until:
+            return gone
+        time.sleep(0.1)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

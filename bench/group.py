@@ -1,0 +1,56 @@
+"""The process group of a trial: what this machine can form, and that it is the one asked for."""
+
+from __future__ import annotations
+
+import os
+import warnings
+
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.utils import GradientAccumulationPlugin
+
+from bench import environment
+from bench.trial import Trial, UsageError
+
+
+def join(trial: Trial) -> Accelerator:
+    """Join the group that Accelerate's launcher set up. UsageError: it is not the one asked for."""
+    check_devices(trial)
+    # Newer torch renames it; the older torch that we run on too knows this name alone.
+    warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated", category=FutureWarning)
+    ddp = DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)
+    # All said here, since Accelerate takes what is not from the environment: another factor of the gradients, a compiler.
+    accelerator = Accelerator(
+        mixed_precision=trial.precision,
+        dynamo_backend="no",
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+        kwargs_handlers=[ddp],
+    )
+    formed = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+    if formed != trial.processes:
+        raise UsageError(
+            f"--processes is {trial.processes} but {formed} formed a group; launch with python -m launch run, "
+            f"or with accelerate launch --multi_gpu --num_processes {trial.processes}"
+        )
+    if accelerator.device.type == "cpu":
+        torch.set_num_threads(max(1, environment.cpu_count() // local_processes()))
+    return accelerator
+
+
+def check_devices(trial: Trial) -> None:
+    """UsageError: this machine cannot run the trial's processes or its precision."""
+    cuda = torch.cuda.is_available() and not environment.flag("ACCELERATE_USE_CPU")
+    if trial.precision == "fp16" and not cuda:
+        raise UsageError("--precision fp16 needs a CUDA device, and Accelerate ignores it on a CPU; use bf16 or no")
+    if cuda and local_processes() > torch.cuda.device_count():
+        raise UsageError(
+            f"--processes is {trial.processes} but this machine has {torch.cuda.device_count()} CUDA device(s); "
+            f"give at most that many"
+        )
+    if cuda and trial.precision == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise UsageError(f"--precision bf16 is not supported by {torch.cuda.get_device_name()}; use fp16 or no")
+
+
+def local_processes() -> int:
+    """Processes of the group on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

@@ -1,0 +1,139 @@
+"""Real commands for the tests: started as a user starts them, and watched from outside."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psutil
+from conftest import CHECKOUT
+
+Found = TypeVar("Found")
+MARK = "RESBENCH_TEST_MARK"
+# Settings of the smallest real training there is: seconds, most of them for starting.
+SMALL = ["--model", "resnet8", "--data", "digits", "--limit-train", "64", "--limit-eval", "50", "--warmup-windows", "1"]
+
+
+Variables = Mapping[str, str | None]
+
+
+def python(*words: str, env: Variables | None = None, **more: Any) -> subprocess.CompletedProcess[str]:
+    """A Python command run to its end in the checkout; variables that are None are unset."""
+    return subprocess.run(
+        [sys.executable, *words],
+        cwd=CHECKOUT,
+        env=with_variables(env or {}),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        **more,
+    )
+
+
+def with_variables(more: Variables) -> dict[str, str]:
+    """This process's environment with these changes."""
+    return {name: value for name, value in {**os.environ, **more}.items() if value is not None}
+
+
+def is_one_error(done: subprocess.CompletedProcess[str]) -> bool:
+    """Whether a command ended as a request that cannot be met does: one sentence and nothing else, exit code 2."""
+    lines = done.stderr.splitlines()
+    return done.returncode == 2 and len(lines) == 1 and lines[0].startswith("error: ") and done.stdout == ""
+
+
+class Command:
+    """A command under way in a process group of its own, as a shell starts one; its words end up in files.
+
+    Every process that comes of it carries a mark in its environment, by which what it leaves behind is found.
+    """
+
+    def __init__(
+        self, words: Sequence[str], scratch: Path, env: Variables | None = None, ignored: Sequence[int] = ()
+    ) -> None:
+        self.mark = uuid.uuid4().hex
+        self.stdout, self.stderr = (scratch / f"{self.mark}.{name}" for name in ("out", "err"))
+
+        def signals_as_in_a_shell() -> None:  # a test run in the background ignores SIGINT, and hands that on
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, signal.SIG_IGN if number in ignored else signal.SIG_DFL)
+
+        with open(self.stdout, "w") as out, open(self.stderr, "w") as err:
+            self.process = subprocess.Popen(
+                [sys.executable, *words],
+                cwd=CHECKOUT,
+                env=with_variables({**(env or {}), MARK: self.mark}),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
+                preexec_fn=signals_as_in_a_shell,
+            )
+
+    def __enter__(self) -> Command:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave nothing running, whatever failed."""
+        for process in [psutil.Process(self.process.pid)] if self.process.poll() is None else []:
+            process.kill()
+        for process in self.left():
+            process.kill()
+        self.process.wait()
+
+    def wait(self, timeout: float = 120) -> int:
+        """The exit code."""
+        return self.process.wait(timeout)
+
+    def interrupt(self) -> None:
+        """What Ctrl-C does: SIGINT to all processes of its group."""
+        os.killpg(self.process.pid, signal.SIGINT)
+
+    def left(self) -> list[psutil.Process]:
+        """Living processes that came of it, itself not counted."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.status() != psutil.STATUS_ZOMBIE and process.environ().get(MARK) == self.mark:
+                    found.append(process)
+            except (psutil.Error, OSError):
+                continue
+        return [process for process in found if process.pid != self.process.pid]
+
+    def rank(self, rank: int) -> psutil.Process | None:
+        """The living process of this rank."""
+        for process in self.left():
+            try:
+                if process.environ().get("RANK") == str(rank):
+                    return process
+            except (psutil.Error, OSError):
+                continue
+        return None
+
+
+def until(found: Callable[[], Found], what: str, timeout: float = 120) -> Found:
+    """What `found` returns once that is true."""
+    deadline = time.monotonic() + timeout
+    while not (result := found()):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"waited {timeout:g} s for {what}")
+        time.sleep(0.05)
+    return result
+
+
+def rows(folder: Path, file: str) -> list[dict[str, str]]:
+    """The rows of a CSV file as they stand; none where there is no file yet."""
+    try:
+        text = (folder / f"{file}.csv").read_text()
+    except FileNotFoundError:
+        return []
+    return list(csv.DictReader(text.splitlines()))

@@ -1,0 +1,94 @@
+"""What the probes cost: one training run in which they are switched on and off in short turns.
+
+The cost is far below what single runs on a shared machine differ by, so it is had from many pairs of neighbouring
+turns. The same run also times the calls into the Meter alone: a number with less noise, but blind to what the calls
+leave behind for the next step, such as a cold cache.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from bench.meter import Meter
+from bench.windows import Window
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Neighbouring windows, the probes on or off: the mean time of one, and of that within the Meter's own calls."""
+
+    on: bool
+    windows: int
+    window_s: float
+    inside_s: float
+
+
+class Switched(Meter):
+    """A Meter that measures in two turns of four: on, off, off, on.
+
+    A turn with the probes on ends where they are read out, so that reading and writing rows count as often as they
+    happen; a turn with them off is as long as the last one on.
+    """
+
+    def __init__(self, *values: Any, write: Callable[[list[dict[str, Any]]], None]) -> None:
+        super().__init__(*values)
+        self.all_probes, self.write = self.probes, write
+        self.turns: list[Turn] = []
+        self.on, self.length = True, 1
+        self._begin()
+
+    def passed(self, loss_sum: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> None:
+        began = time.perf_counter()
+        super().passed(loss_sum, logits, labels)
+        self.inside += time.perf_counter() - began
+
+    def window_end(self, window: Window, facts: dict[str, Any]) -> list[dict[str, Any]]:
+        """No rows for the loop to write: that would fall into the next turn."""
+        self.windows += 1
+        rows = []
+        if self.on:
+            began = time.perf_counter()
+            rows = super().window_end(window, facts)
+            if rows:
+                self.write(rows)
+            self.inside += time.perf_counter() - began
+        if rows or (not self.on and self.windows == self.length):
+            self._turn()
+        return []
+
+    def epoch_end(self, facts: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        self.probes = self.all_probes
+        return super().epoch_end(facts)
+
+    def _turn(self) -> None:
+        seconds = time.perf_counter() - self.began
+        self.turns.append(Turn(self.on, self.windows, seconds / self.windows, self.inside / self.windows))
+        if self.on:
+            self.length = self.windows
+        self.on = len(self.turns) % 4 in (0, 3)
+        self.probes = self.all_probes if self.on else []
+        self.resume()
+        self._begin()
+
+    def _begin(self) -> None:
+        self.windows, self.inside, self.began = 0, 0.0, time.perf_counter()
+
+
+def pairs(turns: Sequence[Turn]) -> list[tuple[Turn, Turn]]:
+    """Neighbours as (on, off)."""
+    couples = zip(turns[::2], turns[1::2], strict=False)
+    return [(first, second) if first.on else (second, first) for first, second in couples]
+
+
+def median_interval(values: Sequence[float], draws: int = 2000) -> tuple[float, float, float]:
+    """(median, and the ends of its 95% interval by bootstrap)."""
+    generator = random.Random(0)
+    medians = sorted(statistics.median(generator.choices(values, k=len(values))) for _ in range(draws))
+    return statistics.median(values), medians[int(0.025 * draws)], medians[int(0.975 * draws)]

@@ -1,0 +1,285 @@
+"""How fast the suite's loop is, as ratios to ordinary loops at the same work, measured side by side.
+
+    python -m tests.perf.speed [--case resnet20|frameworks|resnet152|probes|hardware] [--rounds 5]
+
+The contenders take turns, in one order and then in the reverse: a slow minute of the machine hits them all. A round's
+ratio compares turns of that round only. No absolute time is printed, because none would mean anything elsewhere.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import math
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from bench import environment, experiments
+from bench.record import RunFolder
+from bench.train import train_epoch
+from bench.trial import Trial
+from bench.windows import epoch_windows
+from bench.worker import all_probes
+
+from .contenders import Contender, Ours, process_for
+from .probe_cost import Switched, median_interval, pairs
+
+MOST = 1.01  # a step with probes over one without
+FIRST_TURNS = 8  # warm up, and find how long a turn is
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Images per second of one contender over another's, and the least it is meant to be."""
+
+    faster: str
+    slower: str
+    target: float | None = None
+
+
+@dataclass(frozen=True)
+class Race:
+    """Contenders at equal work, in turns of so many windows each."""
+
+    contenders: Sequence[Contender]
+    pairs: Sequence[Pair]
+    windows: int
+    warmup: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table. `low` and `high`: the rounds' extremes, or as `spread` says."""
+
+    case: str
+    what: str
+    median: float
+    low: float
+    high: float
+    target: str = ""
+    met: bool | None = None
+    spread: str = "rounds"
+
+
+def small(micro_batch: int = 128, precision: str = "bf16", memory_format: str = "channels_last") -> Trial:
+    """ResNet-20 on images of 32x32 at an effective batch of 128."""
+    base = experiments.load("resnet20_accumulation").trial("resnet20_accumulation", "128x1")
+    changes: Any = {"precision": precision, "memory_format": memory_format}
+    return dataclasses.replace(base, micro_batch=micro_batch, accumulate=128 // micro_batch, **changes)
+
+
+def large(arm: str, precision: str, memory_format: str) -> Trial:
+    """ResNet-152 frozen but for its head, at 224; random weights and a smaller batch, which change no ratio much."""
+    base = experiments.load("resnet152_frozen").trial("resnet152_frozen", arm)
+    changes: Any = {"precision": precision, "memory_format": memory_format}
+    return dataclasses.replace(base, weights="none", micro_batch=16, **changes)
+
+
+def resnet20() -> Race:
+    """Against the loop of the sources, with and without accumulation."""
+    return Race(
+        [
+            Contender("plain 128x1 fp32", "plain", small(128, "no", "contiguous")),
+            Contender("plain 16x8 fp32", "plain", small(16, "no", "contiguous")),
+            Contender("ours 128x1 fp32", "ours", small(128, "no")),
+            Contender("ours 128x1 bf16", "ours", small(128, "bf16")),
+            Contender("ours 16x8 fp32", "ours", small(16, "no")),
+            Contender("ours 16x8 bf16", "ours", small(16, "bf16")),
+        ],
+        [
+            Pair("ours 128x1 fp32", "plain 128x1 fp32", 1.3),
+            Pair("ours 128x1 bf16", "plain 128x1 fp32", 2.5),
+            Pair("ours 16x8 bf16", "plain 16x8 fp32", 1.8),
+            Pair("ours 16x8 bf16", "plain 128x1 fp32", 1.8),
+            Pair("ours 16x8 fp32", "plain 16x8 fp32"),
+            Pair("ours 16x8 fp32", "plain 128x1 fp32"),
+        ],
+        windows=24,
+        warmup=2,
+    )
+
+
+def frameworks() -> Race:
+    """Against what users of Lightning and Accelerate write, all in bf16."""
+    names = ["accelerate", *(["lightning"] if find_spec("lightning") else [])]
+    theirs = [Contender(f"{name} 128x1 bf16", name, small(128, "bf16", "contiguous")) for name in names]
+    return Race(
+        [Contender("ours 128x1 bf16", "ours", small(128, "bf16")), *theirs],
+        [Pair("ours 128x1 bf16", contender.name, 1.35) for contender in theirs],
+        windows=24,
+        warmup=2,
+    )
+
+
+def resnet152() -> Race:
+    """Against the loop of the source, whose frozen backbone is in training mode."""
+    return Race(
+        [
+            Contender("plain fp32", "plain", large("as_published", "no", "contiguous")),
+            Contender("ours bn_eval fp32", "ours", large("bn_eval", "no", "channels_last")),
+            Contender("ours bn_eval bf16", "ours", large("bn_eval", "bf16", "channels_last")),
+        ],
+        [Pair("ours bn_eval bf16", "plain fp32", 4.0), Pair("ours bn_eval fp32", "plain fp32")],
+        windows=3,
+        warmup=1,
+    )
+
+
+def run_race(case: str, race: Race, rounds: int, tell: Callable[[str], None]) -> list[Row]:
+    """Rates of all contenders in each round; one row for each pair."""
+    images = race.windows * race.contenders[0].trial.effective_batch()
+    rates: dict[str, list[float]] = {contender.name: [] for contender in race.contenders}
+    with contextlib.ExitStack() as stack:
+        epochs = []
+        for contender in race.contenders:
+            tell(f"{case}: starting {contender.name}")
+            epoch = stack.enter_context(process_for(contender, images))
+            epoch(0, race.warmup)
+            epochs.append((contender.name, epoch))
+        for number in range(1, rounds + 1):
+            for name, epoch in epochs if number % 2 else reversed(epochs):
+                tell(f"{case}: round {number} of {rounds}, {name}")
+                epoch(number, race.warmup)
+                rates[name].append(images / epoch(number, race.windows))
+    return [_row(case, pair, rates) for pair in race.pairs]
+
+
+def _row(case: str, pair: Pair, rates: dict[str, list[float]]) -> Row:
+    ratios = [ours / theirs for ours, theirs in zip(rates[pair.faster], rates[pair.slower], strict=True)]
+    median = statistics.median(ratios)
+    target = f">= {pair.target:g}" if pair.target else ""
+    met = median >= pair.target if pair.target else None
+    return Row(case, f"{pair.faster} / {pair.slower}", median, min(ratios), max(ratios), target, met)
+
+
+def run_probes(rounds: int, tell: Callable[[str], None]) -> list[Row]:
+    """Step time with the probes over without them, at the smallest step there is, in 20 turns a round."""
+    trial = dataclasses.replace(small(16), accumulate=1)
+    wanted = FIRST_TURNS + 20 * rounds
+    tell(f"probes: {wanted} turns, on and off, of about a second")
+    with tempfile.TemporaryDirectory() as folder:
+        loop, records = Ours(trial, 4096), RunFolder(Path(folder))
+        records.prepare()
+        facts = {"launch_id": "perf", "epoch": 0}
+        meter = Switched(
+            all_probes(),
+            loop.meter.gather,
+            0,
+            torch.device("cpu"),
+            write=lambda rows: records.append("steps", [facts | row for row in rows]),
+        )
+        # One long epoch over the same few images, because beginning an epoch would weigh on a turn.
+        windows = list(epoch_windows(4096, trial.micro_batch, 1, 1, 0)) * wanted
+        batches = loop.feed.train(0, [a_pass for window in windows for a_pass in window.passes])
+        enough = takewhile(lambda _: len(meter.turns) < wanted, windows)
+        train_epoch(loop.training, enough, batches, meter, lambda _: trial.lr, lambda rows: None)
+    chosen = pairs(meter.turns[FIRST_TURNS:])
+    median, low, high = median_interval([on.window_s / off.window_s for on, off in chosen])
+    inside = [on.window_s / (on.window_s - on.inside_s) for on, _ in chosen]
+    least, mean, most = min(inside), statistics.median(inside), max(inside)
+    name, target = "probes on / off, 16x1 bf16, step time", f"<= {MOST}"
+    return [
+        Row("probes", name, median, low, high, target, median <= MOST, "95% interval"),
+        Row("probes", "the same, by the time inside the Meter", mean, least, most, target, mean <= MOST, "turns"),
+    ]
+
+
+def run_hardware(rounds: int, tell: Callable[[str], None]) -> list[Row]:
+    """What bf16 itself gives on this machine, without any loop: the ceiling of what is above."""
+    tell("hardware: matrix product and convolutions")
+    with torch.no_grad():
+        rows = [_bf16_gain("matrix product, 2048", torch.mm, [(2048, 2048), (2048, 2048)], rounds)]
+        for name, channels, size, batch in (("ResNet-20", 16, 32, 128), ("ResNet-152", 256, 14, 16)):
+            shapes = [(batch, channels, size, size), (channels, channels, 3, 3)]
+            what = f"3x3 convolution of {name}, {channels} channels"
+            rows.append(_bf16_gain(what, lambda x, w: F.conv2d(x, w, padding=1), shapes, rounds))
+    return rows
+
+
+def _bf16_gain(what: str, call: Callable[..., Tensor], shapes: Sequence[tuple[int, ...]], rounds: int) -> Row:
+    """Speed in bf16 over speed in fp32, channels_last."""
+    operands = [_channels_last(torch.randn(shape)) for shape in shapes]
+    halves = [_channels_last(operand.bfloat16()) for operand in operands]
+    ratios = [_best_s(call, operands) / _best_s(call, halves) for _ in range(rounds)]
+    return Row("hardware", f"{what}, bf16 / fp32", statistics.median(ratios), min(ratios), max(ratios))
+
+
+def _channels_last(values: Tensor) -> Tensor:
+    return values.contiguous(memory_format=torch.channels_last) if values.ndim == 4 else values
+
+
+def _best_s(call: Callable[..., Tensor], operands: Sequence[Tensor], repeats: int = 30) -> float:
+    best = math.inf
+    for _ in range(repeats):
+        began = time.perf_counter()
+        call(*operands)
+        best = min(best, time.perf_counter() - began)
+    return best
+
+
+def table(rows: Sequence[Row]) -> Table:
+    """The rows with what they were measured on."""
+    result = Table(title="Speed, as ratios measured side by side", caption=machine_line(), caption_justify="left")
+    for heading in ("case", "ratio", "median", "lowest .. highest", "of", "target", "met"):
+        result.add_column(heading, justify="right" if heading == "median" else "left")
+    for row in rows:
+        digits = 4 if row.case == "probes" else 2
+        span = f"{row.low:.{digits}f} .. {row.high:.{digits}f}"
+        met = {None: "", True: "yes", False: "no"}[row.met]
+        result.add_row(row.case, row.what, f"{row.median:.{digits}f}", span, row.spread, row.target, met)
+    return result
+
+
+def machine_line() -> str:
+    """The machine, its units for bf16 and the versions."""
+    known = environment.machine()
+    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    units = [unit for unit in ("avx512_bf16", "amx_bf16") if f" {unit}" in flags] or ["no bf16 unit known"]
+    versions = ", ".join(f"{name} {known[name]}" for name in ("torch", "torchvision", "accelerate"))
+    return f"{known['cpu_model']} ({known['cpu_count']} CPUs, {', '.join(units)}); {versions}; commit {known['commit']}"
+
+
+CASES: dict[str, Callable[[int, Callable[[str], None]], list[Row]]] = {
+    "resnet20": lambda rounds, tell: run_race("resnet20", resnet20(), rounds, tell),
+    "frameworks": lambda rounds, tell: run_race("frameworks", frameworks(), rounds, tell),
+    "resnet152": lambda rounds, tell: run_race("resnet152", resnet152(), rounds, tell),
+    "probes": run_probes,
+    "hardware": run_hardware,
+}
+
+
+def main() -> None:
+    """Measure the chosen cases and print one table."""
+    parser = argparse.ArgumentParser(prog="python -m tests.perf.speed", description=__doc__.splitlines()[0])
+    parser.add_argument("--case", action="append", choices=CASES, help="repeat for several; default: all")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each contender (default: 5)")
+    chosen = parser.parse_args()
+    if chosen.rounds < 1:
+        parser.error(f"--rounds is {chosen.rounds}; give 1 or more")
+    console = Console(stderr=True)
+    torch.set_num_threads(environment.cpu_count())
+    rows = []
+    with console.status("starting") as status:
+        for case in chosen.case or CASES:
+            rows += CASES[case](chosen.rounds, status.update)
+    Console().print(table(rows))
+    if find_spec("lightning") is None:
+        console.print("Lightning is not installed and was left out: pip install -e '.[perf]'")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,405 @@
+"""Planted models and data with known answers, and real process groups to run trials in.
+
+The processes are forked from a server that has imported torch and Accelerate once: a gloo group of two ranks takes well
+under a second there, and through `accelerate launch` eight.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import multiprocessing
+import os
+import resource
+import socket
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from bench import checkpoint, data
+from bench.build import model_for
+from bench.cli import Options, new_id
+from bench.data import Data, Feed, Split
+from bench.meter import Meter
+from bench.record import RunFolder
+from bench.train import Training, evaluate, train_epoch
+from bench.trial import Experiment, Trial
+from bench.windows import epoch_windows
+from bench.worker import all_probes
+
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["bench.worker", "sklearn.datasets", "torchvision.transforms.v2"])
+EXPERIMENT = Experiment(question="", base=Trial(), arms={"": {}})
+TIMEOUT_S = 120.0
+
+
+# Processes
+
+
+def group(processes: int, target: Callable[..., Any], *words: Any, said: Path, **variables: str) -> list[int | None]:
+    """Run target(*words) in so many processes, with the variables that Accelerate's launcher sets; their exit codes.
+
+    What they print goes to rank0.txt, rank1.txt, ... in the folder `said`. None: it was still running, and is killed.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    ranks = []
+    for rank in range(processes):
+        ours = {"ACCELERATE_USE_CPU": "true", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        if processes > 1:
+            ours |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+            ours |= {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes)}
+        ranks.append(FORKS.Process(target=_rank, args=(said / f"rank{rank}.txt", ours | variables, target, words)))
+    for process in ranks:
+        process.start()
+    until = time.monotonic() + TIMEOUT_S
+    for process in ranks:
+        process.join(max(0.0, until - time.monotonic()))
+    codes = [process.exitcode for process in ranks]
+    for process in ranks:
+        process.kill()
+        process.join()
+    return codes
+
+
+def _rank(said: Path, variables: dict[str, str], target: Callable[..., Any], words: Sequence[Any]) -> None:
+    with open(said, "w") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    os.environ.update(variables)
+    # One CPU for each process, and so one thread: two that wait for each other on a busy machine take minutes.
+    cpus = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cpus[(os.getppid() + this_rank()) % len(cpus)]})
+    target(*words)
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a trial left behind."""
+
+    trial: Trial
+    folder: Path
+    codes: list[int | None]
+
+    def rows(self, file: str) -> list[dict[str, str]]:
+        """All rows of a file, of earlier launches into the folder too."""
+        return RunFolder(self.folder).rows(file)
+
+    def row(self) -> dict[str, str]:
+        """The trial's one row."""
+        (row,) = self.rows("trials")
+        return row
+
+    def column(self, file: str, name: str) -> list[float]:
+        """A column's numbers."""
+        return [float(row[name]) for row in self.rows(file)]
+
+    def state(self) -> dict[str, Any]:
+        """What the checkpoint holds."""
+        return torch.load(checkpoint.path_for(self.folder, self.trial), weights_only=True)
+
+    def said(self) -> str:
+        """What the ranks printed, rank 0 first."""
+        return "".join(path.read_text() for path in sorted(self.folder.glob("rank*.txt")))
+
+    def seen(self) -> list[dict[str, Any]]:
+        """What the model noted, pass by pass, rank 0 first; a Reader: rank, training, ids."""
+        files = sorted(self.folder.glob("seen*.jsonl"))
+        return [json.loads(line) for path in files for line in path.read_text().splitlines()]
+
+
+def run(
+    folder: Path,
+    trial: Trial,
+    build: Callable[[Trial, int], nn.Module] = model_for,
+    load: Callable[[Trial, Path], Data] = data.load,
+    resume: bool = False,
+    processes: int | None = None,
+    **variables: str,
+) -> Ran:
+    """Run a trial as its launcher would, in a real group."""
+    folder.mkdir(exist_ok=True)
+    options = Options(out=folder, resume=resume)
+    codes = group(processes or trial.processes, _work, trial, options, build, load, said=folder, **variables)
+    return Ran(trial, folder, codes)
+
+
+def _work(trial: Trial, options: Options, build: Any, load: Any) -> None:
+    from bench import worker
+
+    os.environ["PLANTED_FOLDER"] = str(options.out)
+    # All ranks of a launch have one id; the port is the launch's own too.
+    launch_id = f"port{os.environ['MASTER_PORT']}" if "RANK" in os.environ else new_id()
+    worker.run(trial, options, EXPERIMENT, launch_id, build, load)
+
+
+# Data
+
+
+def settings(**changes: Any) -> Trial:
+    """A trial on small planted images, nothing random but their order."""
+    common: dict[str, Any] = {"image_size": 4, "augment": "none", "memory_format": "contiguous", "pipeline": "resident"}
+    return Trial(**{**common, "warmup_windows": 0, "workers": 0, **changes})
+
+
+def plain_data(train: Split, evaluation: Split, classes: int = 10) -> Data:
+    """Data that reaches the model as the very numbers stored."""
+    return Data(train, evaluation, classes, (0.0,) * 3, (1 / 255,) * 3)
+
+
+def numbered(trial: Trial, root: Path, train: int = 20, evaluation: int = 10) -> Data:
+    """Images that carry their own number and a class, which is the label's of every third image and else the next."""
+
+    def split(count: int) -> Split:
+        number = torch.arange(count)
+        labels = number % 10
+        carried = torch.where(number % 3 == 0, labels, (labels + 1) % 10)
+        pixels = torch.stack((number % 256, number // 256, carried), 1).byte()
+        return Split(pixels[:, :, None, None].repeat(1, 1, 4, 4), labels)
+
+    return plain_data(split(train), split(evaluation))
+
+
+def thirds(images: int) -> float:
+    """The share of `numbered` images whose carried class is their label."""
+    return math.ceil(images / 3) / images
+
+
+def noise(trial: Trial, root: Path, train: int = 20, evaluation: int = 4) -> Data:
+    """Random images and labels, always the same."""
+
+    def split(count: int) -> Split:
+        generator = torch.Generator().manual_seed(1)
+        images = torch.randint(0, 256, (count, 3, 4, 4), generator=generator, dtype=torch.uint8)
+        return Split(images, torch.randint(0, 10, (count,), generator=generator))
+
+    return Data(split(train), split(evaluation), 10, (0.5,) * 3, (0.25,) * 3)
+
+
+class Stalling:
+    """Images of which each takes `each[rank]` seconds to read, and the first one `first` seconds."""
+
+    def __init__(self, images: Tensor, each: Sequence[float], first: float) -> None:
+        self.images, self.shape = images, images.shape
+        self.first, self.each = first, each[this_rank() % len(each)]
+
+    def __getitem__(self, index: Any) -> Tensor:
+        time.sleep(self.first or self.each)
+        self.first = 0.0
+        return self.images[index]
+
+
+def stalling(trial: Trial, root: Path, each: Sequence[float], train: int, first: float = 0.0) -> Data:
+    """Training images that stall the loader that reads them."""
+    found = noise(trial, root, train)
+    slow: Any = Stalling(found.train.images, each, first)
+    return plain_data(Split(slow, found.train.labels), found.evaluation)
+
+
+# Models
+
+
+def this_rank() -> int:
+    return int(os.environ.get("RANK", "0"))
+
+
+def note(facts: dict[str, Any]) -> None:
+    """Keep a line for `Ran.seen`."""
+    with open(Path(os.environ["PLANTED_FOLDER"]) / f"seen{this_rank()}.jsonl", "a") as file:
+        print(json.dumps(facts), file=file)
+
+
+class Reader(nn.Module):
+    """Answers with the class that the image carries, and notes which images it was shown.
+
+    The logit of that class is `MARGIN` above the others, whose only parameter starts at 0.
+    """
+
+    MARGIN = 4.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(10))
+
+    def forward(self, images: Tensor) -> Tensor:
+        low, high, carried = images[:, :, 0, 0].round().long().unbind(1)
+        note({"rank": this_rank(), "training": self.training, "ids": (low + 256 * high).tolist()})
+        return nn.functional.one_hot(carried, 10) * self.MARGIN + self.bias
+
+
+def reader(trial: Trial, classes: int) -> nn.Module:
+    return Reader()
+
+
+def read_loss(accuracy: float) -> float:
+    """The mean cross-entropy of a Reader that is right so often."""
+    return math.log(math.exp(Reader.MARGIN) + 9) - Reader.MARGIN * accuracy
+
+
+def smooth(trial: Trial, classes: int, batch_norm: bool = False) -> nn.Module:
+    """A small network without BatchNorm, or with it."""
+    torch.manual_seed(trial.seed)
+    norm = nn.BatchNorm2d(6) if batch_norm else nn.Identity()
+    return nn.Sequential(nn.Conv2d(3, 6, 3), norm, nn.GELU(), nn.Flatten(), nn.Linear(24, classes))
+
+
+class Sleeper(nn.Module):
+    """Sleeps in each training pass; seconds(rank, pass) says how long."""
+
+    def __init__(self, seconds: Callable[[int, int], float]) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(10))
+        self.seconds, self.passes = seconds, 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.training:
+            time.sleep(self.seconds(this_rank(), self.passes))
+            self.passes += 1
+        return self.bias.expand(len(images), -1)
+
+
+def sleeper(trial: Trial, classes: int, each: Sequence[float] = (0.0,), first: Sequence[float] = ()) -> nn.Module:
+    """Sleeps `each[rank]` seconds in a pass, or `first[pass]` in the first ones."""
+    return Sleeper(lambda rank, number: first[number] if number < len(first) else each[rank % len(each)])
+
+
+def hoarder(trial: Trial, classes: int, sizes: Sequence[int]) -> nn.Module:
+    """Takes sizes[rank] bytes in its third training pass, writes to them, and gives them back."""
+    model = smooth(trial, classes)
+    passes = iter(range(1_000_000))
+
+    def hoard(*_: Any) -> None:
+        if model.training and next(passes) == 2:
+            torch.ones(sizes[this_rank()], dtype=torch.uint8)
+
+    model.register_forward_pre_hook(hoard)
+    return model
+
+
+def failing(trial: Trial, classes: int, at: int, how: str, build: Any = model_for, rank: int = 0) -> nn.Module:
+    """A model whose training pass number `at` breaks: "raise" an error, or answer "nan"."""
+    model = build(trial, classes)
+    passes = iter(range(1_000_000))
+
+    def fail(module: nn.Module, _: Any, logits: Tensor) -> Tensor | None:
+        if not module.training or next(passes) != at or this_rank() != rank:
+            return None
+        if how == "raise":
+            raise RuntimeError('planted failure,\nin "two" lines')
+        return logits * math.nan
+
+    model.register_forward_hook(fail)
+    return model
+
+
+class Telling(nn.Module):
+    """Notes in what number format and memory layout it works."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 8, 3), nn.Linear(8, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        values = self.conv(images)
+        logits = self.fc(values.mean((2, 3)))
+        layouts = [tensor.is_contiguous(memory_format=torch.channels_last) for tensor in (images, self.conv.weight)]
+        types = [str(tensor.dtype) for tensor in (images, values, logits, self.fc.weight)]
+        note({"channels_last": layouts, "types": types, "training": self.training})
+        return logits
+
+
+def telling(trial: Trial, classes: int) -> nn.Module:
+    return Telling()
+
+
+def starved(trial: Trial, classes: int, room: int) -> nn.Module:
+    """resnet8, in a process that from here on cannot write files of more than `room` bytes."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
+    return model_for(trial, classes)
+
+
+class CountCollectives(TorchDispatchMode):
+    """Writes down each training pass, and the numbers in each collective of this process."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.file = open(Path(os.environ["PLANTED_FOLDER"]) / f"calls{this_rank()}.txt", "a")  # noqa: SIM115
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.namespace == "c10d":
+            numbers = sum(leaf.numel() for leaf in tree_leaves(args[0]) if isinstance(leaf, Tensor))
+            self.write(f"{func._schema.name.split('::')[1]} {numbers}")
+        return func(*args, **(kwargs or {}))
+
+    def write(self, line: str) -> None:
+        print(line, file=self.file, flush=True)
+
+
+def counted(trial: Trial, classes: int) -> nn.Module:
+    """`smooth` with BatchNorm, in a process whose collectives are counted from here on."""
+    model = smooth(trial, classes, batch_norm=True)
+    mode = CountCollectives()
+    contextlib.ExitStack().enter_context(mode)  # never left: it goes with the process
+    model.register_forward_pre_hook(lambda *_: mode.write("pass") if model.training else None)
+    return model
+
+
+# The loop without the worker
+
+
+def _join() -> tuple[int, int]:
+    """(this process's rank, the ranks there are), in a gloo group where there are several."""
+    if "RANK" in os.environ:
+        torch.distributed.init_process_group("gloo")
+    return this_rank(), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def evaluations(folder: Path, cases: Sequence[tuple[int, int, str]]) -> None:
+    """Evaluate a Reader on so many images, in micro-batches of this size, from this pipeline; case by case."""
+    os.environ["PLANTED_FOLDER"] = str(folder)
+    rank, processes = _join()
+
+    def add_up(values: Tensor) -> Tensor:
+        if processes > 1:
+            torch.distributed.all_reduce(values)
+        return values
+
+    results = []
+    for images, micro_batch, pipeline in cases:
+        trial = settings(micro_batch=micro_batch, processes=processes, pipeline=pipeline)
+        feed = Feed(trial, numbered(trial, folder, evaluation=images), torch.device("cpu"))
+        results.append(evaluate(Reader(), feed.evaluate, images, micro_batch, rank, processes, add_up))
+    (folder / f"results{rank}.json").write_text(json.dumps(results))
+
+
+def without_ddp(folder: Path, seconds: Sequence[float], waits: bool = False, writing: float = 0.0) -> None:
+    """Train ranks that share no gradients, and wait for each other in each pass or never.
+
+    Each rank sleeps seconds[rank] in a pass, and rank 0 takes `writing` seconds for rows. 20 images, 2 at once in each
+    process: 5 windows for two processes.
+    """
+    rank, processes = _join()
+
+    def gather(numbers: list[float]) -> list[list[float]]:
+        everyone: list[list[float]] = [[]] * processes
+        torch.distributed.all_gather_object(everyone, numbers)
+        return everyone
+
+    model = sleeper(settings(), 10, seconds)
+    if waits:
+        model.register_forward_hook(lambda *_: torch.distributed.barrier())
+    training = Training(model, model, torch.optim.SGD(model.parameters(), lr=0.0), processes)
+    windows = list(epoch_windows(20, 2, 1, processes, rank))
+    batches = ((torch.zeros(2, 3, 4, 4), torch.zeros(2, dtype=torch.long)) for _ in windows)
+    meter = Meter(all_probes(), gather, 0, torch.device("cpu"))
+    train_epoch(training, windows, batches, meter, lambda w: 0.0, lambda rows: time.sleep(writing * (rank == 0)))
+    (folder / f"results{rank}.json").write_text(json.dumps(meter.trial()))

@@ -1,0 +1,68 @@
+"""What needs a CUDA device. Elsewhere these skip; nothing else stands in for them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from conftest import CHECKOUT
+
+from bench.record import RunFolder
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device, and torch sees none"),
+]
+
+
+def test_the_clock_reports_the_time_that_the_device_worked_and_not_the_host():
+    from bench.clock import CudaClock
+
+    clock = CudaClock(torch.device("cuda"))
+    matrix = torch.randn(4096, 4096, device="cuda")
+    for _ in range(3):
+        matrix @ matrix
+    torch.cuda.synchronize()
+    clock.start()
+    before = time.perf_counter()
+    for _ in range(50):
+        matrix @ matrix
+    clock.mark()
+    queued = time.perf_counter() - before
+    (measured,) = clock.read()
+    waited = time.perf_counter() - before
+    assert queued < measured <= waited
+
+
+def test_an_allocation_of_known_size_is_reported():
+    from bench.cuda import memory
+
+    device = torch.device("cuda")
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats(device)
+    allocated, reserved, in_use = memory(device)
+    block = torch.empty(256 * 2**20, dtype=torch.uint8, device=device)
+    after = memory(device)
+    assert after[0] - allocated == block.numel()
+    assert after[1] - reserved >= block.numel()
+    assert in_use is not None
+    assert after[2] is not None
+    assert after[2] >= reserved + block.numel()
+
+
+@pytest.mark.parametrize("precision", ["no", "bf16", "fp16"])
+def test_a_trial_on_the_gpu_measures_everything(tmp_path, precision):
+    words = ["resnet20_accumulation", "--arm", "64x2", "--data", "digits", "--epochs", "2", "--precision", precision]
+    variables = {name: value for name, value in os.environ.items() if name != "ACCELERATE_USE_CPU"}
+    command = [sys.executable, "-m", "launch", "run", *words, "--out", str(tmp_path)]
+    subprocess.run(command, cwd=CHECKOUT, env=variables, check=True, timeout=240)
+    (row,) = RunFolder(tmp_path).rows("trials")
+    assert (row["status"], row["device_count"]) == ("ok", "1")
+    assert row["device_name"] not in ("", "cpu")
+    assert 0 < int(row["peak_allocated_bytes"]) <= int(row["peak_reserved_bytes"]) <= int(row["peak_device_bytes"])
+    assert float(row["images_per_s"]) > 0
+    assert (row["skipped_steps"] != "") == (precision == "fp16")

@@ -1,0 +1,194 @@
+"""The meter: what it makes of what probes say, with probes and ranks planted."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import pytest
+import torch
+
+from bench.meter import Meter
+from bench.probes import Over, Probe, Span, Value, combine, ratio
+from bench.probes.timing import percentile, spread
+from bench.windows import Window
+
+CPU = torch.device("cpu")
+
+
+class Planted(Probe):
+    """Says that a window took so long, and counts what it was told to."""
+
+    TOTALS: ClassVar[dict[str, Over]] = {
+        "measured_time_s": ("counter", "max"),
+        "seen": ("counter", "sum"),
+        "peak_rss_bytes": ("peak", "max"),
+    }
+
+    def __init__(self, step_time_s: float = 5.0) -> None:
+        self.step_time_s, self.pending = step_time_s, 0
+        self.count: dict[str, Value] = {"measured_time_s": 0.0, "seen": 0.0, "peak_rss_bytes": None}
+
+    def window_end(self, images: int, measured: bool) -> None:
+        self.pending += 1
+
+    def windows(self) -> dict[str, list[Value]]:
+        done, self.pending = self.pending, 0
+        return {"step_time_s": [self.step_time_s] * done}
+
+    def totals(self) -> dict[str, Value]:
+        return dict(self.count)
+
+    def derive(self, span: Span) -> dict[str, Value]:
+        return dict(span.totals)
+
+
+def run_epoch(meter: Meter, windows: int, images: int = 4) -> tuple[list[int], dict[str, Any]]:
+    """(how many rows came after each window and at the epoch's end, the epoch's row)"""
+    for _ in meter.timed(iter(range(1))):
+        pass
+    counts = []
+    for number in range(windows):
+        counts.append(len(meter.window_end(Window(number, images, []), {})))
+        if counts[-1]:
+            meter.resume()
+    rows, epoch = meter.epoch_end({})
+    return [*counts, len(rows)], epoch
+
+
+def alone(numbers: list[float]) -> list[list[float]]:
+    return [numbers]
+
+
+def beside(*others: float) -> Any:
+    """A gather for a probe whose every number is another on the other ranks."""
+
+    def gather(numbers: list[float]) -> list[list[float]]:
+        return [numbers, *([other] * len(numbers) for other in others)]
+
+    return gather
+
+
+@pytest.mark.parametrize("windows", [1, 2, 3])
+def test_windows_longer_than_a_block_are_read_one_by_one_in_every_epoch(windows: int) -> None:
+    meter = Meter([Planted(step_time_s=5.0)], alone, 0, CPU)
+    for _ in range(3):
+        assert run_epoch(meter, windows)[0] == [1] * windows + [0]
+
+
+def test_short_windows_are_read_in_blocks_of_a_second() -> None:
+    meter = Meter([Planted(step_time_s=0.25)], alone, 0, CPU)
+    assert run_epoch(meter, 10)[0] == [1, 0, 0, 0, 4, 0, 0, 0, 4, 0, 1]
+    assert run_epoch(meter, 6)[0] == [0, 0, 0, 4, 0, 0, 2]
+
+
+def test_a_window_takes_as_long_as_on_the_slowest_rank() -> None:
+    meter = Meter([Planted(step_time_s=5.0)], beside(3.0, 7.0), 0, CPU)
+    run_epoch(meter, 2)
+    assert [row["step_time_s"] for row in meter.measured] == [7.0, 7.0]
+
+
+def test_each_rank_s_own_difference_is_taken_before_the_ranks_are_combined() -> None:
+    """Rank 0 is slow in the first epoch, rank 1 in the second: 5 s each, where 10 s less 5 s would be said."""
+    clock = [0.0, 0.0]
+    probe = Planted()
+
+    def gather(numbers: list[float]) -> list[list[float]]:
+        ranks = []
+        for seconds in clock:
+            probe.count["measured_time_s"] = seconds
+            ranks.append([*numbers[: len(numbers) - 3], seconds, 0.0, 0.0])
+        return ranks
+
+    meter = Meter([probe], gather, 0, CPU)
+    clock[:] = [5.0, 1.0]
+    assert run_epoch(meter, 1)[1]["measured_time_s"] == 5.0
+    clock[:] = [6.0, 6.0]
+    assert run_epoch(meter, 1)[1]["measured_time_s"] == 5.0
+    assert meter.trial()["measured_time_s"] == 6.0
+
+
+def test_counters_are_differences_and_peaks_stay() -> None:
+    probe = Planted()
+    meter = Meter([probe], alone, 0, CPU)
+    probe.count |= {"seen": 10.0, "peak_rss_bytes": 700.0}
+    assert run_epoch(meter, 1)[1] | {"measured_time_s": 0} == {"measured_time_s": 0, "seen": 10, "peak_rss_bytes": 700}
+    probe.count |= {"seen": 14.0}
+    assert run_epoch(meter, 1)[1]["seen"] == 4.0
+    assert meter.trial()["peak_rss_bytes"] == 700
+    assert isinstance(meter.trial()["peak_rss_bytes"], int)
+
+
+def test_what_one_rank_cannot_measure_is_nothing_for_all() -> None:
+    meter = Meter([Planted()], lambda numbers: [numbers, [-math.inf] * len(numbers)], 0, CPU)
+    _, epoch = run_epoch(meter, 2)
+    assert epoch == {"measured_time_s": None, "seen": None, "peak_rss_bytes": None}
+    assert [row["step_time_s"] for row in meter.measured] == [None, None]
+
+
+def test_a_loss_that_is_not_finite_is_no_missing_measurement() -> None:
+    class Losses(Planted):
+        def windows(self) -> dict[str, list[Value]]:
+            return {"train_loss": [math.nan, math.inf]}
+
+    meter = Meter([Losses()], alone, 0, CPU)
+    meter.block = 2
+    run_epoch(meter, 2)
+    assert math.isnan(meter.measured[0]["train_loss"])
+    assert meter.measured[1]["train_loss"] == math.inf
+
+
+@pytest.mark.parametrize(("warmup", "measured"), [(0, 5), (2, 3), (4, 1), (5, 0), (9, 0)])
+def test_the_first_windows_of_the_trial_are_run_and_not_measured(warmup: int, measured: int) -> None:
+    meter = Meter([Planted()], alone, warmup, CPU)
+    run_epoch(meter, 3)
+    run_epoch(meter, 2)
+    assert len(meter.measured) == measured
+
+
+def test_without_probes_there_is_nothing_and_no_error() -> None:
+    meter = Meter([], alone, 0, CPU)
+    assert run_epoch(meter, 3)[1] == {}
+    assert meter.trial() == {}
+
+
+def test_only_columns_of_the_trials_file_reach_it() -> None:
+    meter = Meter([Planted()], alone, 0, CPU)
+    run_epoch(meter, 1)
+    assert set(meter.trial()) == {"measured_time_s", "peak_rss_bytes"}
+
+
+@pytest.mark.parametrize(
+    ("how", "values", "result"),
+    [
+        ("max", [1.0, 3.0, 2.0], 3.0),
+        ("sum", [1.0, 3.0, 2.0], 6.0),
+        ("sum", [0.0], 0.0),
+        ("max", [-1.0], -1.0),
+        ("max", [1.0, None], None),
+        ("sum", [None, 1.0], None),
+        ("sum", [None, None], None),
+        ("max", [], None),
+        ("sum", [], None),
+    ],
+)
+def test_combine(how: str, values: Sequence[Value], result: Value) -> None:
+    assert combine(how, values) == result
+
+
+def test_ratio_of_nothing_is_nothing() -> None:
+    assert ratio(6.0, 3.0) == 2.0
+    assert ratio(0.0, 3.0) == 0.0
+    assert ratio(6.0, 0.0) is ratio(None, 3.0) is ratio(6.0, None) is None
+
+
+def test_percentiles_and_spread_by_hand() -> None:
+    assert [percentile([4.0, 1.0, 3.0, 2.0, 5.0], q) for q in (0, 50, 90, 100)] == [1.0, 3.0, pytest.approx(4.6), 5.0]
+    assert percentile([], 50) is None
+    windows = [{"images": 8, "step_time_s": time} for time in (1.0, 2.0, 3.0)]
+    found = spread([*windows, {"images": 3, "step_time_s": 99.0}])
+    assert found == pytest.approx(
+        {"step_time_p50_s": 2.0, "step_time_p90_s": 2.8, "step_time_p99_s": 2.98, "step_time_cv": 0.5}
+    )
+    one = spread([{"images": 8, "step_time_s": 1.0}])
+    assert (one["step_time_p50_s"], one["step_time_cv"]) == (1.0, None)
+    assert set(spread([]).values()) == {None}

@@ -1,0 +1,540 @@
+"""The worker: whole trials in real process groups of one and two, and what they leave behind."""
+
+import collections
+import fcntl
+import functools
+import importlib.metadata
+import itertools
+import json
+import math
+import os
+import subprocess
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import planted
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import CHECKOUT
+
+from bench.build import model_for
+from bench.cli import Options
+from bench.data import Feed, load
+from bench.failure import OUT_OF_MEMORY
+from bench.trial import Trial
+
+CPU = torch.device("cpu")
+SPLITS = [(6, 2, 1), (3, 2, 2)]  # micro_batch, accumulate, processes: windows of 12
+
+
+def small(**changes: Any) -> Trial:
+    """resnet8 on a few digits."""
+    common: dict[str, Any] = {"model": "resnet8", "data": "digits", "image_size": 8, "limit_train": 22, "limit_eval": 7}
+    return Trial(**{**common, "micro_batch": 8, "warmup_windows": 0, "lr": 0.05, "workers": 2, **changes})
+
+
+def split(m: int, k: int, p: int) -> dict[str, int]:
+    return {"micro_batch": m, "accumulate": k, "processes": p}
+
+
+def well(ran: planted.Ran) -> planted.Ran:
+    assert set(ran.codes) == {0}, ran.said()
+    return ran
+
+
+# What the model is shown, and what is said of it
+
+
+@pytest.fixture(scope="module", params=itertools.product(SPLITS, ("resident", "loader")), ids=str)
+def shown(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> planted.Ran:
+    """A Reader that does not learn is shown 102 images, in two epochs of 8 full windows and one of 6 images."""
+    how, pipeline = request.param
+    trial = planted.settings(**split(*how), pipeline=pipeline, workers=2, epochs=2, lr=0.0)
+    load = functools.partial(planted.numbered, train=102, evaluation=37)
+    return well(planted.run(tmp_path_factory.mktemp("shown"), trial, planted.reader, load))
+
+
+def training_passes(ran: planted.Ran) -> list[list[list[int]]]:
+    """Rank -> pass -> images."""
+    notes = [note for note in ran.seen() if note["training"]]
+    return [[n["ids"] for n in notes if n["rank"] == rank] for rank in range(ran.trial.processes)]
+
+
+def windows_shown(ran: planted.Ran, images: int) -> list[list[int]]:
+    """The images of each window, all ranks together, sorted. The last window has half the passes."""
+    together = [sorted(itertools.chain(*passes)) for passes in zip(*training_passes(ran), strict=True)]
+    lengths = [*[2] * (images // 12), 1] * ran.trial.epochs
+    passes = iter(together)
+    return [sorted(itertools.chain(*itertools.islice(passes, length))) for length in lengths]
+
+
+def test_each_training_image_is_shown_once_an_epoch(shown: planted.Ran) -> None:
+    windows = windows_shown(shown, 102)
+    for epoch in (windows[:9], windows[9:]):
+        assert [len(window) for window in epoch] == [12] * 8 + [6]
+        assert sorted(itertools.chain(*epoch)) == list(range(102))
+
+
+def test_the_ranks_make_equal_numbers_of_passes_and_share_each_evenly(shown: planted.Ran) -> None:
+    micro_batch = shown.trial.micro_batch
+    for passes in training_passes(shown):
+        assert [len(ids) for ids in passes] == ([micro_batch] * 16 + [6 // shown.trial.processes]) * 2
+
+
+def test_each_epoch_has_an_order_of_its_own(shown: planted.Ran) -> None:
+    passes = training_passes(shown)[0]
+    assert passes[:17] != passes[17:]
+    assert passes[0] != sorted(passes[0])
+
+
+def test_each_evaluation_image_is_shown_once_after_each_epoch(shown: planted.Ran) -> None:
+    ids = [image for note in shown.seen() if not note["training"] for image in note["ids"]]
+    assert collections.Counter(ids) == dict.fromkeys(range(37), 2)
+
+
+def test_the_order_of_images_does_not_depend_on_split_or_pipeline(tmp_path: Path, shown: planted.Ran) -> None:
+    trial = planted.settings(micro_batch=12, epochs=2, lr=0.0)
+    load = functools.partial(planted.numbered, train=102, evaluation=1)
+    one = well(planted.run(tmp_path, trial, planted.reader, load))
+    assert [sorted(ids) for (ids,) in zip(*training_passes(one), strict=True)] == windows_shown(shown, 102)
+
+
+def test_known_accuracies_and_losses_are_reported(shown: planted.Ran) -> None:
+    trained, evaluated = planted.thirds(102), planted.thirds(37)
+    for row in (shown.row(), *shown.rows("epochs")):
+        assert float(row["train_accuracy"]) == pytest.approx(trained, abs=1e-12)
+        assert float(row["train_loss"]) == pytest.approx(planted.read_loss(trained), rel=1e-5)
+        assert float(row["eval_accuracy"]) == pytest.approx(evaluated, abs=1e-12)
+        assert float(row["eval_loss"]) == pytest.approx(planted.read_loss(evaluated), rel=1e-5)
+
+
+def test_each_window_s_accuracy_is_that_of_its_images(shown: planted.Ran) -> None:
+    for ids, row in zip(windows_shown(shown, 102), shown.rows("steps"), strict=True):
+        right = sum(image % 3 == 0 for image in ids)
+        assert float(row["train_accuracy"]) == pytest.approx(right / len(ids), abs=1e-12)
+        assert float(row["train_loss"]) == pytest.approx(planted.read_loss(right / len(ids)), rel=1e-5)
+        assert int(row["images"]) == len(ids)
+
+
+def test_the_rows_count_what_was_done(shown: planted.Ran) -> None:
+    row = shown.row()
+    assert (row["images_seen"], row["optimizer_steps"], row["train_images"]) == ("204", "18", "102")
+    assert (row["status"], row["error"], row["skipped_steps"], row["resumed_at_epoch"]) == ("ok", "", "", "")
+    assert (row["total_parameters"], row["trainable_parameters"]) == ("10", "10")
+    assert (row["effective_batch"], row["input_pipeline"]) == ("12", shown.trial.pipeline)
+    assert row["backend"] == ("gloo" if shown.trial.processes == 2 else "")
+    assert (row["device_name"], row["device_count"], row["cuda"]) == ("cpu", "0", "")
+    assert row["trial_key"] == shown.trial.key()
+    epochs, steps = shown.rows("epochs"), shown.rows("steps")
+    assert [(r["epoch"], r["windows"], r["images"], r["eval_images"]) for r in epochs] == [
+        ("0", "9", "102", "37"),
+        ("1", "9", "102", "37"),
+    ]
+    assert [(r["epoch"], r["window"]) for r in steps] == [(str(e), str(w)) for e in range(2) for w in range(9)]
+    assert {r["launch_id"] for r in (*epochs, *steps)} == {row["launch_id"]}
+
+
+def test_the_environment_is_kept_under_the_key_in_the_row(shown: planted.Ran) -> None:
+    kept = json.loads((shown.folder / "environment.json").read_text())
+    environment = kept[shown.row()["environment"]]
+    assert environment["threads"] == int(shown.row()["threads"])
+    assert environment["packages"]["torch"] == shown.row()["torch"] == importlib.metadata.version("torch")
+    assert environment["variables"]["ACCELERATE_USE_CPU"] == "true"
+    assert environment["memory_bytes"] > 2**28
+    assert list((shown.folder / "logs").glob("*.row.json")) == []
+
+
+@pytest.mark.parametrize("pipeline", ["resident", "loader"])
+@pytest.mark.parametrize("how", SPLITS, ids=str)
+def test_what_fills_up_the_last_pass_counts_nowhere(how: tuple[int, int, int], pipeline: str, tmp_path: Path) -> None:
+    """97 images: the last window holds one, of which one process makes two, and of two processes one has none."""
+    trial = planted.settings(**split(*how), pipeline=pipeline, lr=0.0)
+    load = functools.partial(planted.numbered, train=97, evaluation=1)
+    ran = well(planted.run(tmp_path, trial, planted.reader, load))
+    accuracy = planted.thirds(97)
+    assert float(ran.row()["train_accuracy"]) == pytest.approx(accuracy, abs=1e-12)
+    assert float(ran.row()["train_loss"]) == pytest.approx(planted.read_loss(accuracy), rel=1e-5)
+    assert ran.row()["images_seen"] == "97"
+    last = [passes[-1] for passes in training_passes(ran)]
+    assert [len(ids) for ids in last] == [2] * trial.processes
+    before = {image for passes in training_passes(ran) for ids in passes[:-1] for image in ids}
+    assert before | {last[0][0]} == set(range(97))
+    assert float(ran.rows("steps")[-1]["train_accuracy"]) == (last[0][0] % 3 == 0)
+
+
+# Training
+
+
+@pytest.fixture(scope="module", params=[1, 2])
+def frozen(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, planted.Ran]:
+    """Two epochs with a frozen backbone, in both modes of its BatchNorm, and with the optimizer of another model."""
+    arms: dict[str, dict[str, Any]] = {
+        "eval": {"trainable": ("head",), "batch_norm": "eval"},
+        "train": {"trainable": ("head",), "batch_norm": "train"},
+        "another": {"optimizer_holds": "another_model", "weight_decay": 0.1},
+        "all": {},
+    }
+    folder = tmp_path_factory.mktemp("frozen")
+    common = {"epochs": 2, "processes": request.param, "micro_batch": 8 // request.param}
+    return {arm: well(planted.run(folder / arm, small(**common, **more))) for arm, more in arms.items()}
+
+
+def moved(ran: planted.Ran) -> set[str]:
+    before, after = model_for(ran.trial, 10).state_dict(), ran.state()["model"]
+    assert set(before) == set(after)
+    return {name for name in before if not torch.equal(before[name], after[name])}
+
+
+def names(ran: planted.Ran) -> tuple[set[str], set[str]]:
+    """(parameters, buffers)"""
+    model = model_for(ran.trial, 10)
+    return {name for name, _ in model.named_parameters()}, {name for name, _ in model.named_buffers()}
+
+
+def test_nothing_but_the_head_moves_with_batch_norm_in_eval_mode(frozen: dict[str, planted.Ran]) -> None:
+    assert moved(frozen["eval"]) == {"fc.weight", "fc.bias"}
+
+
+def test_all_running_statistics_move_with_batch_norm_in_train_mode_and_no_frozen_parameter(
+    frozen: dict[str, planted.Ran],
+) -> None:
+    _, buffers = names(frozen["train"])
+    assert len(buffers) > 10
+    assert moved(frozen["train"]) == {"fc.weight", "fc.bias"} | buffers
+
+
+def test_an_optimizer_of_another_model_leaves_every_parameter_untouched(frozen: dict[str, planted.Ran]) -> None:
+    _, buffers = names(frozen["another"])
+    assert moved(frozen["another"]) == buffers
+    assert frozen["another"].row()["optimizer_steps"] == "6"
+
+
+def test_everything_moves_where_nothing_is_frozen(frozen: dict[str, planted.Ran]) -> None:
+    parameters, buffers = names(frozen["all"])
+    assert moved(frozen["all"]) == parameters | buffers
+
+
+def test_the_columns_of_parameters_say_what_trains(frozen: dict[str, planted.Ran]) -> None:
+    counts = {arm: (ran.row()["total_parameters"], ran.row()["trainable_parameters"]) for arm, ran in frozen.items()}
+    total = str(sum(p.numel() for p in model_for(small(), 10).parameters()))
+    assert counts["eval"] == counts["train"] == (total, str(64 * 10 + 10))
+    assert counts["another"] == counts["all"] == (total, total)
+
+
+@pytest.mark.parametrize("arm", ["train", "all"])
+def test_the_evaluation_is_of_the_model_in_the_checkpoint(arm: str, frozen: dict[str, planted.Ran]) -> None:
+    """Two ranks have running statistics of their own: all evaluate with rank 0's, and these are kept."""
+    ran = frozen[arm]
+    model = model_for(ran.trial, 10).eval()
+    model.load_state_dict(ran.state()["model"])
+    data = load(ran.trial, ran.folder)
+    images, labels = next(Feed(ran.trial, data, CPU).evaluate([(0, 7)]))
+    with torch.no_grad():
+        logits = model(images)
+    assert float(ran.row()["eval_loss"]) == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-4)
+    assert float(ran.row()["eval_accuracy"]) == pytest.approx((logits.argmax(1) == labels).double().mean().item())
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize(("precision", "kind"), [("no", "torch.float32"), ("bf16", "torch.bfloat16")])
+def test_precision_and_memory_format_are_what_the_model_works_in(
+    processes: int, precision: Any, kind: str, tmp_path: Path
+) -> None:
+    memory_format: Any = "channels_last" if processes == 1 else "contiguous"
+    trial = planted.settings(precision=precision, memory_format=memory_format, processes=processes, micro_batch=4)
+    notes = well(planted.run(tmp_path, trial, planted.telling, planted.noise)).seen()
+    assert {note["training"] for note in notes} == {True, False}
+    for note in notes:
+        assert note["types"] == ["torch.float32", kind, kind, "torch.float32"]
+        assert note["channels_last"] == [processes == 1] * 2
+
+
+def test_equal_seeds_give_equal_runs_and_others_others(tmp_path: Path) -> None:
+    load = functools.partial(planted.noise, train=24)
+    trials = [planted.settings(seed=seed, augment="crop_flip", micro_batch=4) for seed in (0, 0, 1)]
+    ran = [well(planted.run(tmp_path / str(n), trial, planted.smooth, load)) for n, trial in enumerate(trials)]
+    losses = [one.column("steps", "train_loss") for one in ran]
+    assert losses[0] == losses[1]
+    assert not set(losses[0]) & set(losses[2])
+
+
+def test_accelerate_s_own_settings_do_not_reach_the_trial(tmp_path: Path) -> None:
+    """Its accumulation would divide the gradients, and its compiler would compile what the row says is not."""
+    load = functools.partial(planted.noise, train=24)
+    trial = planted.settings(micro_batch=2, accumulate=2, processes=2)
+    plain = well(planted.run(tmp_path / "plain", trial, planted.smooth, load))
+    variables = {"ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4", "ACCELERATE_DYNAMO_BACKEND": "EAGER"}
+    other = well(planted.run(tmp_path / "other", trial, planted.smooth, load, **variables))
+    assert plain.column("steps", "train_loss") == other.column("steps", "train_loss")
+
+
+# Going on from a checkpoint
+
+RESUMED = {
+    "resident": {"augment": "crop_flip", "data": "cifar10", "pipeline": "resident"},
+    "loader": {"augment": "crop_flip", "pipeline": "loader", "workers": 2},
+    "loader_itself": {"augment": "flip", "pipeline": "loader", "workers": 0},
+    "two_processes": {"augment": "crop_flip", "pipeline": "resident", "processes": 2, "micro_batch": 4},
+}
+
+
+def digits(trial: Trial, root: Path) -> Any:
+    """Digits under any name, so that a trial of them can be mirrored."""
+    return load(Trial(data="digits", limit_train=trial.limit_train, limit_eval=trial.limit_eval), root)
+
+
+@pytest.mark.parametrize("how", RESUMED)
+def test_a_resumed_run_goes_on_bit_for_bit(how: str, tmp_path: Path) -> None:
+    """Broken in its third epoch and resumed, as against uninterrupted; with dropout, momentum and a schedule."""
+    more: dict[str, Any] = {"head": (16,), "dropout": (0.3,), "milestones": (0.5,), "weight_decay": 1e-3}
+    trial = small(epochs=4, **more, **RESUMED[how])  # type: ignore[arg-type]
+    build = functools.partial(planted.failing, at=7, how="raise")
+    whole = well(planted.run(tmp_path / "whole", trial, load=digits))
+    broken = planted.run(tmp_path / "broken", trial, build, digits)
+    assert broken.codes[0] == 1, broken.said()
+    assert [row["epoch"] for row in broken.rows("epochs")] == ["0", "1"]
+    resumed = well(planted.run(tmp_path / "broken", trial, load=digits, resume=True))
+
+    for column in ("train_loss", "train_accuracy", "eval_loss", "learning_rate", "windows"):
+        assert resumed.column("epochs", column) == whole.column("epochs", column), column
+    ids = [row["launch_id"] for row in resumed.rows("epochs")]
+    assert ids[0] == ids[1] != ids[2] == ids[3]
+    ours, theirs = resumed.state(), whole.state()
+    assert ours["progress"] == theirs["progress"]
+    for name, value in theirs["model"].items():
+        assert torch.equal(ours["model"][name], value), name
+    for index, state in theirs["optimizer"]["state"].items():
+        assert torch.equal(ours["optimizer"]["state"][index]["momentum_buffer"], state["momentum_buffer"])
+    first, second = resumed.rows("trials")
+    assert (first["status"], second["status"]) == ("crashed", "ok")
+    assert (first["resumed_at_epoch"], second["resumed_at_epoch"]) == ("", "2")
+    assert second["images_seen"] == whole.row()["images_seen"] == "88"
+    assert second["optimizer_steps"] == whole.row()["optimizer_steps"] == "12"
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> planted.Ran:
+    return well(planted.run(tmp_path_factory.mktemp("done"), small(limit_train=8)))
+
+
+def refused(ran: planted.Ran) -> str:
+    """The one line that a request that cannot be met is answered with; it leaves no row."""
+    assert set(ran.codes) == {2}, ran.said()
+    errors = [line for line in ran.said().splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert "Traceback" not in ran.said()
+    return errors[0]
+
+
+def test_nothing_is_left_to_resume(done: planted.Ran) -> None:
+    before = done.rows("trials")
+    again = planted.run(done.folder, done.trial, resume=True)
+    assert "all 1 epochs are in" in refused(again)
+    assert again.rows("trials") == before
+
+
+@pytest.mark.parametrize("damage", ["cut", "noise", "empty", "another"])
+def test_a_damaged_checkpoint_is_one_sentence_and_is_left_alone(damage: str, done: planted.Ran, tmp_path: Path) -> None:
+    path = next((done.folder / "checkpoints").iterdir())
+    whole = path.read_bytes()
+    broken = {"cut": whole[:-2000], "noise": whole[:3000] + os.urandom(5000) + whole[8000:], "empty": b""}
+    copy = tmp_path / "checkpoints" / path.name
+    copy.parent.mkdir()
+    if damage == "another":
+        state = done.state()
+        state["model"].pop("fc.weight")
+        torch.save(state, copy)
+    else:
+        copy.write_bytes(broken[damage])
+    kept = copy.read_bytes()
+    said = refused(planted.run(tmp_path, done.trial, resume=True))
+    assert f"cannot resume from {copy}: " in said
+    assert said.endswith("; delete it to start afresh")
+    assert copy.read_bytes() == kept
+    assert not (tmp_path / "trials.csv").exists()
+
+
+# Ends
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_loss_that_is_not_finite_ends_the_trial_as_diverged_and_its_rows_stay(processes: int, tmp_path: Path) -> None:
+    """One rank's loss is nan in window 2 of the second epoch, of four windows of 4 images each."""
+    trial = planted.settings(micro_batch=4 // processes, processes=processes, epochs=3)
+    build = functools.partial(planted.failing, at=6, how="nan", build=planted.smooth, rank=processes - 1)
+    ran = planted.run(tmp_path, trial, build, functools.partial(planted.noise, train=16))
+    assert ran.codes == [1] * processes, ran.said()
+    row = ran.row()
+    assert row["status"] == "diverged"
+    assert row["error"] == "the training loss is nan in window 2; try a smaller --lr"
+    losses = ran.column("steps", "train_loss")
+    assert all(map(math.isfinite, losses[:6]))
+    assert math.isnan(losses[6])
+    assert [r["epoch"] for r in ran.rows("epochs")] == ["0"]
+    assert "Traceback" not in ran.said()
+    assert ran.said().count("error: the training loss is nan") == 1
+
+
+def test_a_rate_that_is_too_high_diverges(tmp_path: Path) -> None:
+    trial = planted.settings(micro_batch=4, lr=1e30, epochs=3)
+    ran = planted.run(tmp_path, trial, planted.smooth, functools.partial(planted.noise, train=16))
+    assert (ran.codes, ran.row()["status"]) == ([1], "diverged")
+
+
+def test_a_trial_that_ends_badly_counts_the_windows_that_were_read(tmp_path: Path) -> None:
+    trial = planted.settings(micro_batch=4)
+    build = functools.partial(planted.failing, at=1, how="nan", build=planted.smooth)
+    ran = planted.run(tmp_path, trial, build, functools.partial(planted.noise, train=16))
+    row, steps = ran.row(), ran.rows("steps")
+    assert row["status"] == "diverged"
+    assert int(row["optimizer_steps"]) == len(steps) >= 2
+    assert int(row["images_seen"]) == sum(int(step["images"]) for step in steps)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_one_rank_s_error_is_the_trial_s_cause_and_it_has_one_row(rank: int, tmp_path: Path) -> None:
+    trial = planted.settings(micro_batch=2, processes=2)
+    build = functools.partial(planted.failing, at=3, how="raise", build=planted.smooth, rank=rank)
+    ran = planted.run(tmp_path, trial, build, functools.partial(planted.noise, train=16))
+    assert ran.codes == [1, 1], ran.said()
+    assert ran.row()["status"] == "crashed"
+    assert ran.row()["error"] == 'RuntimeError: planted failure, in "two" lines'
+    assert int(ran.row()["total_parameters"]) > 0
+
+
+@pytest.mark.parametrize("ends", ["ok", "diverged"])
+def test_a_signal_while_the_row_is_written_costs_no_row_and_adds_none(ends: str, tmp_path: Path) -> None:
+    """The launcher stops the other ranks as soon as one has ended: rank 0 may then be waiting for the file."""
+    file = tmp_path / "trials.csv"
+    stopped = threading.Event()
+
+    def stop_when_it_waits() -> None:
+        until = time.monotonic() + 60
+        while time.monotonic() < until and not stopped.is_set():
+            for pid in waiting_for(file):
+                time.sleep(0.2)
+                os.kill(pid, 15)
+                stopped.set()
+            time.sleep(0.02)
+        time.sleep(0.3)
+        fcntl.flock(held, fcntl.LOCK_UN)
+
+    with open(file, "a") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        watcher = threading.Thread(target=stop_when_it_waits)
+        watcher.start()
+        trial = planted.settings(micro_batch=4)
+        build = functools.partial(planted.failing, at=3 if ends == "diverged" else -1, how="nan", build=planted.smooth)
+        ran = planted.run(tmp_path, trial, build, functools.partial(planted.noise, train=16))
+        watcher.join()
+    assert stopped.is_set()
+    assert ran.codes == [0 if ends == "ok" else 1], ran.said()
+    assert ran.row()["status"] == ends
+
+
+def waiting_for(file: Path) -> list[int]:
+    """Processes that wait for a lock on this file."""
+    inode = f":{file.stat().st_ino}"
+    lines = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+    return [int(line[5]) for line in lines if line[1] == "->" and line[6].endswith(inode)]
+
+
+def test_running_out_of_memory_is_told_from_other_errors() -> None:
+    for text in (
+        "OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB",
+        "RuntimeError: [enforce fail at alloc_cpu.cpp:115] . DefaultCPUAllocator: can't allocate memory: you tried",
+        "RuntimeError: NVML_SUCCESS == r INTERNAL ASSERT FAILED at CUDACachingAllocator.cpp",
+    ):
+        assert OUT_OF_MEMORY.search(text)
+    assert not OUT_OF_MEMORY.search("RuntimeError: mat1 and mat2 shapes cannot be multiplied")
+
+
+def test_an_allocation_that_fails_is_oom(tmp_path: Path) -> None:
+    trial = planted.settings(micro_batch=4, processes=2)
+    build = functools.partial(planted.hoarder, sizes=(0, 2**60))
+    ran = planted.run(tmp_path, trial, build, functools.partial(planted.noise, train=32))
+    assert ran.codes == [1, 1], ran.said()
+    assert ran.row()["status"] == "oom"
+    assert "can't allocate memory" in ran.row()["error"]
+
+
+# Requests that cannot be met
+
+
+@pytest.mark.parametrize(("asked", "formed"), [(2, 1), (3, 2), (1, 2)])
+def test_another_number_of_processes_than_asked_for_is_refused(asked: int, formed: int, tmp_path: Path) -> None:
+    ran = planted.run(tmp_path, planted.settings(processes=asked), planted.smooth, planted.noise, processes=formed)
+    assert f"--processes is {asked} but {formed} formed a group" in refused(ran)
+    assert not (tmp_path / "trials.csv").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU the processes do form a group")
+def test_two_processes_that_formed_no_group_do_not_both_train(tmp_path: Path) -> None:
+    """What accelerate launch --multi_gpu starts on a machine without a GPU."""
+    trial = planted.settings(processes=2)
+    ran = planted.run(tmp_path, trial, planted.smooth, planted.noise, ACCELERATE_USE_CPU="false")
+    assert "processes" in refused(ran)
+    assert not (tmp_path / "trials.csv").exists()
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_fp16_on_a_cpu_is_refused(processes: int, tmp_path: Path) -> None:
+    ran = planted.run(tmp_path, planted.settings(processes=processes, precision="fp16"), planted.smooth, planted.noise)
+    assert "--precision fp16 needs a CUDA device" in refused(ran)
+
+
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    trial, options = planted.settings(), Options(out=tmp_path / "file" / "run")
+    codes = planted.group(1, planted._work, trial, options, planted.smooth, planted.noise, said=tmp_path)
+    assert "cannot write to --out" in refused(planted.Ran(trial, tmp_path, codes))
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_disk_that_fills_up_is_one_sentence_and_no_half_file(processes: int, tmp_path: Path) -> None:
+    """Room for the rows and not for the checkpoint."""
+    trial = small(limit_train=8, processes=processes, micro_batch=4)
+    ran = planted.run(tmp_path, trial, functools.partial(planted.starved, room=20_000))
+    assert "cannot write checkpoint" in refused(ran)
+    assert list((tmp_path / "checkpoints").iterdir()) == []
+    assert len(ran.rows("epochs")) == 1
+
+
+def test_a_wrong_name_in_the_model_is_refused_on_all_ranks(tmp_path: Path) -> None:
+    ran = planted.run(tmp_path, small(trainable=("layer9",), processes=2))
+    assert "no module 'layer9'; the nearest are: " in refused(ran)
+
+
+# The real launcher and the real compiler
+
+
+def test_accelerate_launch_forms_the_group_and_trains(tmp_path: Path) -> None:
+    from launch.command import accelerate_command
+
+    trial = small(experiment="resnet20_accumulation", arm="16x8", processes=2, precision="bf16", micro_batch=3)
+    variables, command = accelerate_command(trial, Options(out=tmp_path, checkpoint=False), gpus=0)
+    ran = subprocess.run(command, env={**os.environ, **variables}, cwd=CHECKOUT, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    row = planted.Ran(trial, tmp_path, []).row()
+    assert (row["status"], row["processes"], row["backend"], row["precision"]) == ("ok", "2", "gloo", "bf16")
+    assert (row["images_seen"], row["optimizer_steps"], row["trial_key"]) == ("22", "4", trial.key())
+    assert not (tmp_path / "checkpoints").exists()
+    assert "trials.csv has its row" in ran.stdout
+
+
+def test_a_compiled_model_trains_as_the_same_model_uncompiled(tmp_path: Path) -> None:
+    import shutil
+
+    if not shutil.which(os.environ.get("CXX", "g++")):
+        pytest.skip("torch.compile needs a C++ compiler")
+    plain, compiled = (
+        well(planted.run(tmp_path / str(compile), small(compile=compile, limit_train=16, limit_eval=8)))
+        for compile in (False, True)
+    )
+    assert compiled.row()["compile"] == "true"
+    assert compiled.column("steps", "train_loss") == pytest.approx(plain.column("steps", "train_loss"), rel=1e-3)
+    assert float(compiled.row()["eval_loss"]) == pytest.approx(float(plain.row()["eval_loss"]), rel=1e-2)
+    assert compiled.column("epochs", "epoch_time_s") != plain.column("epochs", "epoch_time_s")

@@ -1,0 +1,117 @@
+"""The command that starts a trial: the same trial arrives at the other end, on the devices that are there."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+from launching import is_one_error, python
+
+from bench import experiments
+from bench.cli import Options, read_request, take_option
+from bench.trial import Trial
+from launch import command
+
+ARMS = [(name, arm) for name in experiments.names() for arm in experiments.load(name).arms]
+UNLIKE: list[dict[str, Any]] = [
+    {},
+    {"replace_blocks": (), "milestones": (), "trainable": ("all",), "classes": (3, 1)},
+    {"limit_train": 100, "limit_eval": None, "lr_batch": 512, "compile": True, "replaced_skip": True},
+    {"weights": "/a folder/of weights.pt", "lr": 1e-05, "warmup": 0.1, "seed": 2**40},
+    {"data": "synthetic"},
+    {"head": (512, 128), "dropout": (0.3,), "batch_norm": "eval", "optimizer_holds": "another_model"},
+    {"processes": 4, "precision": "bf16", "micro_batch": 1, "repeat": 7, "pipeline": "loader", "workers": 0},
+]
+
+
+@pytest.mark.parametrize("changes", UNLIKE, ids=lambda changes: " ".join(changes) or "as it stands")
+@pytest.mark.parametrize(("name", "arm"), ARMS)
+def test_the_worker_reads_the_trial_that_was_asked_for(name: str, arm: str, changes: dict[str, Any]) -> None:
+    experiment = experiments.load(name)
+    trial = dataclasses.replace(experiment.trial(name, arm), **changes)
+    options = Options(out=Path("a folder/x,y"), data_root=Path("/data"), resume=True, checkpoint=False)
+    _, words = command.accelerate_command(trial, options, gpus=0)
+    words = words[words.index(f"bench.experiments.{name}") + 1 :]
+    named, rest = take_option(words, "--arm")
+    request = read_request(name, experiment, named, rest)
+    assert (request.trial, request.options) == (trial, options)
+
+
+def test_one_trial_in_two_processes_is_a_connected_group_and_on_the_cpu_says_so() -> None:
+    trial = Trial(experiment="resnet20_accumulation", arm="16x8", processes=2, precision="bf16")
+    variables, words = command.accelerate_command(trial, Options(), gpus=0)
+    assert variables == {"ACCELERATE_USE_CPU": "true"}
+    assert "--multi_gpu" in words
+    assert words[words.index("--num_processes") + 1] == "2"
+    assert words[words.index("--mixed_precision") + 1] == "bf16"
+    variables, words = command.accelerate_command(trial, Options(), gpus=2)
+    assert variables == {}
+    assert "--cpu" not in words
+
+
+def test_what_is_inherited_puts_no_trial_into_another_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Left by a cluster, by mpirun, by torchrun, or by accelerate launch, they would."""
+    group = {"RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "far.away"}
+    group |= {"MASTER_PORT": "1", "NODE_RANK": "1", "GROUP_RANK": "1", "PET_NNODES": "4", "PMI_RANK": "1"}
+    group |= {"OMPI_COMM_WORLD_RANK": "1", "TORCHELASTIC_RUN_ID": "x", "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "8"}
+    kept = {"HOME": "/home/x", "CUDA_VISIBLE_DEVICES": "1", "OMP_NUM_THREADS": "1", "NCCL_DEBUG": "INFO", "RANKING": "1"}
+    for name, value in (group | kept).items():
+        monkeypatch.setenv(name, value)
+    inherited = command.inherited()
+    assert set(group) & set(inherited) == set()
+    assert kept.items() <= inherited.items()
+
+
+def two_gpus(standin: Path, **more: str) -> dict[str, str | None]:
+    """The environment variables of a machine with two GPUs on which nobody asked for the CPU, as the tests do."""
+    unset = dict.fromkeys(("ACCELERATE_USE_CPU", "CUDA_VISIBLE_DEVICES"))
+    return {**unset, "LD_LIBRARY_PATH": str(standin), "STANDIN_NVML": "2", **more}
+
+
+def gpus(env: dict[str, str | None]) -> int:
+    done = python("-c", "from launch import command; print(command.gpu_count())", env=env)
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("visible", "count"),
+    [
+        (None, 2),
+        ("", 0),
+        ("-1", 0),
+        ("0", 1),
+        ("1", 1),
+        ("0,1", 2),
+        (" 1, 0 ", 2),
+        # As CUDA has it: what follows a name that it does not know is not seen.
+        ("0,7", 1),
+        ("7,0", 0),
+        ("0,-1,1", 1),
+        ("GPU-8932f937-d72c-4106-c12f-20bd9faed9f6", 1),
+    ],
+)
+def test_gpus_are_counted_as_far_as_they_are_visible(standin_nvml: Path, visible: str | None, count: int) -> None:
+    shown = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
+    assert gpus(two_gpus(standin_nvml, **shown)) == count
+
+
+@pytest.mark.parametrize("behaviour", ["0", "refuses", "jetson"])
+def test_without_an_answer_there_are_no_gpus(standin_nvml: Path, behaviour: str) -> None:
+    assert gpus(two_gpus(standin_nvml, STANDIN_NVML=behaviour)) == 0
+
+
+def test_who_asks_for_the_cpu_gets_it(standin_nvml: Path) -> None:
+    assert gpus(two_gpus(standin_nvml, ACCELERATE_USE_CPU="true")) == 0
+    assert gpus(two_gpus(standin_nvml, ACCELERATE_USE_CPU="false")) == 2
+
+
+def test_three_processes_on_two_gpus_are_refused_before_anything_is_started(standin_nvml: Path, tmp_path: Path) -> None:
+    words = ["run", "resnet20_accumulation", "--processes", "1,3", "--out", str(tmp_path / "runs")]
+    done = python("-m", "launch", *words, env=two_gpus(standin_nvml))
+    assert is_one_error(done), done.stderr
+    assert "--processes is 3" in done.stderr
+    assert "2 GPU" in done.stderr
+    assert not (tmp_path / "runs").exists()

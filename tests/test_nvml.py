@@ -1,0 +1,50 @@
+"""What NVIDIA's management library is asked, through a compiled library that stands in for it."""
+
+from pathlib import Path
+
+import pytest
+from launching import python
+
+from bench import environment
+
+ASK = "from bench import nvml; print(nvml.device_count(), nvml.driver_version(), nvml.used_bytes({uuid!r}))"
+
+
+def ask(standin: Path, behaviour: str, uuid: str = "GPU-known") -> str:
+    done = python("-c", ASK.format(uuid=uuid), env={"LD_LIBRARY_PATH": str(standin), "STANDIN_NVML": behaviour})
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_devices_driver_and_memory_are_what_the_library_says(standin_nvml: Path) -> None:
+    assert ask(standin_nvml, "2") == f"2 550.54.15 {3 * 2**30}"
+
+
+def test_an_unknown_device_is_none_and_the_rest_is_still_answered(standin_nvml: Path) -> None:
+    assert ask(standin_nvml, "2", uuid="GPU-other") == "2 550.54.15 None"
+
+
+def test_a_library_that_supports_nothing_answers_none_throughout(standin_nvml: Path) -> None:
+    assert ask(standin_nvml, "jetson") == "None None None"
+
+
+def test_a_library_that_cannot_be_initialised_is_as_none(standin_nvml: Path) -> None:
+    assert ask(standin_nvml, "refuses") == "None None None"
+
+
+def test_a_damaged_library_is_as_none(tmp_path: Path) -> None:
+    (tmp_path / "libnvidia-ml.so.1").write_bytes(b"no library at all")
+    assert ask(tmp_path, "2") == "None None None"
+
+
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [(b"NVIDIA Jetson Orin Nano Developer Kit\0", "NVIDIA Jetson Orin Nano Developer Kit"), (b"\0", None), (b"", None)],
+)
+def test_a_board_is_named_by_its_device_tree(tmp_path: Path, content: bytes, name: str | None) -> None:
+    (tmp_path / "model").write_bytes(content)
+    assert environment.board(tmp_path / "model") == name
+
+
+def test_a_machine_without_device_tree_has_no_board(tmp_path: Path) -> None:
+    assert environment.board(tmp_path / "model") is None
