@@ -19,7 +19,7 @@ def join(trial: Trial) -> Accelerator:
     # Newer torch renames it; the older torch that we run on too knows this name alone.
     warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated", category=FutureWarning)
     ddp = DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)
-    # All said here, since Accelerate takes what is not from the environment: another factor of the gradients, a compiler.
+    # All said here: Accelerate takes the rest from the environment, where a factor of the loss or a compiler may lie.
     accelerator = Accelerator(
         mixed_precision=trial.precision,
         dynamo_backend="no",

@@ -45,7 +45,9 @@ class Display:
         total, done = state["windows"] * state["epochs"], state["windows"] * state["epoch"] + state["window"]
         self.bar.update(self.task, completed=done, total=total, note=f"{epoch} {note}")
         if not self.console.is_terminal and state["epoch"] > self.epoch >= 0:
-            self.line(f"{self.title}: epoch {state['epoch']}/{state['epochs']} {note}")
+            # Read after the next epoch's first windows, the state is no longer about the one that ended.
+            ended = f"epoch {state['epoch']}/{state['epochs']} {'' if state['window'] else note}"
+            self.line(f"{self.title}: {ended.strip()}")
         self.epoch = state["epoch"]
 
     def line(self, text: str) -> None:

@@ -9,7 +9,7 @@ import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from tyro.conf import Fixed
 
@@ -156,11 +156,15 @@ POSITIVE = (
     "limit_train",
     "limit_eval",
 )
+CHOICES = {name: get_args(kind) for name, kind in get_type_hints(Trial).items() if get_origin(kind) is Literal}
 NOT_NEGATIVE = ("repeat", "workers", "warmup_windows", "momentum", "weight_decay", "lr", "seed")
 
 
 def check(trial: Trial) -> None:
     """Raise UsageError for the first setting that no machine could run."""
+    for name, choices in CHOICES.items():
+        if getattr(trial, name) not in choices:
+            raise UsageError(f"{option(name)} is {getattr(trial, name)!r}; choose from: {', '.join(choices)}")
     for name in POSITIVE:
         value = getattr(trial, name)
         if value is not None and value < 1:

@@ -22,7 +22,7 @@ from bench.cli import LAUNCH_ID, Options, new_id
 from bench.outcome import Cause, Interrupted
 from bench.record import FILES, RunFolder
 from bench.rows import first_row
-from bench.trial import Trial
+from bench.trial import Trial, UsageError
 from launch.command import accelerate_command, inherited
 
 POLL_S = 0.1
@@ -33,10 +33,7 @@ GRACE_S = 8.0
 def run_all(trials: Sequence[Trial], options: Options, gpus: int, axes: Sequence[str]) -> int:
     """Run the trials; 0: all ended well, 1: some did not, 2: a request could not be met, 130: interrupted."""
     folder = RunFolder(options.out)
-    folder.prepare()
-    for file in FILES:
-        if (folder.path / f"{file}.csv").exists():
-            folder.append(file, [])  # raises now, and not after hours of training, if the rows will not fit in
+    ready(folder)
     done = {(row["trial_key"], row["repeat"]) for row in folder.rows("trials") if row["status"] == "ok"}
     codes = []
     with contextlib.suppress(Interrupted), _signals_interrupt():
@@ -46,11 +43,20 @@ def run_all(trials: Sequence[Trial], options: Options, gpus: int, axes: Sequence
             if options.resume and (trial.key(), str(trial.repeat)) in done:
                 print(f"{title}: has its row already", file=sys.stderr)
                 continue
+            ready(folder)
             codes.append(Launch(trial, options, gpus, title).run())
             if codes[-1] == 130:
                 break
         return max(codes, default=0)
     return 130
+
+
+def ready(folder: RunFolder) -> None:
+    """UsageError, now and not after hours of training: the folder cannot take the rows that will come."""
+    folder.prepare()
+    for file in FILES:
+        if (folder.path / f"{file}.csv").exists():
+            folder.append(file, [])
 
 
 @contextlib.contextmanager
@@ -91,7 +97,7 @@ class Launch:
             try:
                 process = self.start()
                 if code := self.wait(process, display):
-                    self.put(Cause("crashed", f"the launcher {ending(code)} and left no word"))
+                    self.put(self.guess(code))
             except Interrupted as error:
                 self.put(Cause("interrupted", str(error)))
             finally:
@@ -99,7 +105,8 @@ class Launch:
                     stop(self.launch_id)
                     if process is not None:
                         process.wait()
-                    self.progress.unlink(missing_ok=True)
+                    for path in (self.progress, self.progress.with_suffix(".new")):
+                        path.unlink(missing_ok=True)
             with _undisturbed():
                 row, cause = self.settle(code)
             display.line(f"{self.title}: {summary(row)}")
@@ -110,6 +117,14 @@ class Launch:
     def put(self, cause: Cause) -> None:
         """Put on record why the group ends, before it is ended: its ranks only learn that they are to stop."""
         outcome.put(self.folder.logs(), self.launch_id, cause)
+
+    def guess(self, code: int | None) -> Cause:
+        """Why the group ended if it left no word: for one, there was no room for it."""
+        try:
+            self.folder.prepare()
+        except UsageError as error:
+            return Cause("crashed", str(error), usage=True)
+        return Cause("crashed", f"the launcher {ending(code)} and left no word")
 
     def start(self) -> subprocess.Popen[bytes]:
         """The group's launcher, in a session of its own, which Ctrl-C does not reach."""
@@ -151,7 +166,7 @@ class Launch:
         written = [row for row in self.folder.rows("trials") if row["launch_id"] == self.launch_id]
         if written:
             return dict(written[0]), cause
-        cause = cause or Cause("crashed", f"the launcher {ending(code)} and left no word")
+        cause = cause or self.guess(code)
         log = f"logs/{self.launch_id}.log"
         known = self.folder.logs() / f"{self.launch_id}.row.json"
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
 import signal
@@ -84,10 +85,10 @@ class Command:
 
     def __exit__(self, *_: object) -> None:
         """Leave nothing running, whatever failed."""
-        for process in [psutil.Process(self.process.pid)] if self.process.poll() is None else []:
-            process.kill()
+        self.process.kill()
         for process in self.left():
-            process.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
         self.process.wait()
 
     def wait(self, timeout: float = 120) -> int:
@@ -100,24 +101,32 @@ class Command:
 
     def left(self) -> list[psutil.Process]:
         """Living processes that came of it, itself not counted."""
-        found = []
-        for process in psutil.process_iter():
-            try:
-                if process.status() != psutil.STATUS_ZOMBIE and process.environ().get(MARK) == self.mark:
-                    found.append(process)
-            except (psutil.Error, OSError):
-                continue
-        return [process for process in found if process.pid != self.process.pid]
+        return [process for process in having(MARK, self.mark) if process.pid != self.process.pid]
+
+    def launcher(self) -> psutil.Process | None:
+        """The `accelerate launch` that it has under way."""
+        children = psutil.Process(self.process.pid).children()
+        return next((child for child in children if "accelerate.commands.launch" in child.cmdline()), None)
 
     def rank(self, rank: int) -> psutil.Process | None:
         """The living process of this rank."""
-        for process in self.left():
-            try:
-                if process.environ().get("RANK") == str(rank):
-                    return process
-            except (psutil.Error, OSError):
-                continue
-        return None
+        ranks = {process.pid for process in having("RANK", str(rank))}
+        return next((process for process in self.left() if process.pid in ranks), None)
+
+
+def of_launch(launch_id: str) -> list[psutil.Process]:
+    """The living processes of one launch, whoever their parent is by now."""
+    return having("RESBENCH_LAUNCH_ID", launch_id)
+
+
+def having(name: str, value: str) -> list[psutil.Process]:
+    """The living processes with this environment variable."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.status() != psutil.STATUS_ZOMBIE and process.environ().get(name) == value:
+                found.append(process)
+    return found
 
 
 def until(found: Callable[[], Found], what: str, timeout: float = 120) -> Found:

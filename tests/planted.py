@@ -76,6 +76,7 @@ def _rank(said: Path, variables: dict[str, str], target: Callable[..., Any], wor
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     os.environ.update(variables)
+    multiprocessing.set_start_method("fork", force=True)  # what loader workers start by where no test has a server
     # One CPU for each process, and so one thread: two that wait for each other on a busy machine take minutes.
     cpus = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cpus[(os.getppid() + this_rank()) % len(cpus)]})
@@ -117,6 +118,21 @@ class Ran:
         return [json.loads(line) for path in files for line in path.read_text().splitlines()]
 
 
+def well(ran: Ran) -> Ran:
+    """The same, if all its processes ended well."""
+    assert set(ran.codes) == {0}, ran.said()
+    return ran
+
+
+def refused(ran: Ran) -> str:
+    """The one line that all ranks of a request that cannot be met end with."""
+    assert set(ran.codes) == {2}, ran.said()
+    errors = [line for line in ran.said().splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, ran.said()
+    assert "Traceback" not in ran.said()
+    return errors[0]
+
+
 def run(
     folder: Path,
     trial: Trial,
@@ -149,6 +165,17 @@ def settings(**changes: Any) -> Trial:
     """A trial on small planted images, nothing random but their order."""
     common: dict[str, Any] = {"image_size": 4, "augment": "none", "memory_format": "contiguous", "pipeline": "resident"}
     return Trial(**{**common, "warmup_windows": 0, "workers": 0, **changes})
+
+
+def small(**changes: Any) -> Trial:
+    """resnet8 on a few digits."""
+    common: dict[str, Any] = {"model": "resnet8", "data": "digits", "image_size": 8, "limit_train": 22, "limit_eval": 7}
+    return Trial(**{**common, "micro_batch": 8, "warmup_windows": 0, "lr": 0.05, "workers": 2, **changes})
+
+
+def split(m: int, k: int, p: int) -> dict[str, int]:
+    """Settings that make up a window of m x k x p images."""
+    return {"micro_batch": m, "accumulate": k, "processes": p}
 
 
 def plain_data(train: Split, evaluation: Split, classes: int = 10) -> Data:
@@ -315,6 +342,18 @@ class Telling(nn.Module):
         types = [str(tensor.dtype) for tensor in (images, values, logits, self.fc.weight)]
         note({"channels_last": layouts, "types": types, "training": self.training})
         return logits
+
+
+def note_if_uncompiled(*_: Any) -> None:
+    if not torch.compiler.is_compiling():
+        note({"compiled": False})
+
+
+def watched(trial: Trial, classes: int) -> nn.Module:
+    """The trial's own model, which notes each pass that Python itself ran through."""
+    model = model_for(trial, classes)
+    model.get_submodule("layer1").register_forward_pre_hook(note_if_uncompiled)
+    return model
 
 
 def telling(trial: Trial, classes: int) -> nn.Module:

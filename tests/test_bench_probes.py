@@ -20,12 +20,6 @@ MIB = 2**20
 ON_CUDA_ALONE = ("peak_allocated_bytes", "peak_reserved_bytes", "peak_device_bytes")
 
 
-def well(ran: planted.Ran) -> planted.Ran:
-    assert set(ran.codes) == {0}, ran.said()
-    assert ran.row()["status"] == "ok"
-    return ran
-
-
 @pytest.fixture(scope="module", params=[1, 2])
 def slept(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> planted.Ran:
     """Two epochs of five full windows of two passes and a short one of a single pass; rank 0 sleeps 20 ms in a pass.
@@ -36,7 +30,7 @@ def slept(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     trial = planted.settings(micro_batch=4, accumulate=2, processes=processes, epochs=2)
     build = functools.partial(planted.sleeper, each=(0.02, 0.05))
     load = functools.partial(planted.noise, train=44 * processes)
-    return well(planted.run(tmp_path_factory.mktemp("slept"), trial, build, load))
+    return planted.well(planted.run(tmp_path_factory.mktemp("slept"), trial, build, load))
 
 
 def slowest(ran: planted.Ran) -> float:
@@ -112,8 +106,8 @@ def test_writing_rows_is_in_no_window_of_any_rank(tmp_path: Path) -> None:
     assert codes == [0, 0], (tmp_path / "rank0.txt").read_text()
     row = json.loads((tmp_path / "results0.json").read_text())
     assert row["measured_time_s"] < 1.0
-    assert 1.0 <= row["probe_time_s"]
-    assert 1.0 <= row["epoch_time_s"]
+    assert row["probe_time_s"] >= 1.0
+    assert row["epoch_time_s"] >= 1.0
 
 
 @pytest.mark.parametrize("processes", [1, 2])
@@ -124,7 +118,7 @@ def test_waiting_for_a_stalling_loader_is_measured_but_for_the_first_micro_batch
     trial = planted.settings(pipeline="loader", micro_batch=4, accumulate=2, processes=processes)
     each = (0.01,) if processes == 1 else (0.0, 0.01)
     load = functools.partial(planted.stalling, each=each, train=24 * processes, first=2.0)
-    ran = well(planted.run(tmp_path, trial, planted.smooth, load))
+    ran = planted.well(planted.run(tmp_path, trial, planted.smooth, load))
     waits, steps = ran.column("steps", "data_wait_s"), ran.column("steps", "step_time_s")
     assert all(wait >= least for wait, least in zip(waits, (0.04, 0.08, 0.08), strict=True))
     assert all(step >= wait for step, wait in zip(steps, waits, strict=True))
@@ -140,7 +134,9 @@ def warmed_up(tmp_path_factory: pytest.TempPathFactory) -> planted.Ran:
     """Two epochs of six windows of 4 images, 10 ms each; the first two take 0.5 s, and the third 50 ms."""
     trial = planted.settings(micro_batch=4, epochs=2, warmup_windows=2)
     build = functools.partial(planted.sleeper, each=(0.01,), first=(0.5, 0.5, 0.05))
-    return well(planted.run(tmp_path_factory.mktemp("warm"), trial, build, functools.partial(planted.noise, train=24)))
+    return planted.well(
+        planted.run(tmp_path_factory.mktemp("warm"), trial, build, functools.partial(planted.noise, train=24))
+    )
 
 
 def test_warm_up_windows_are_recorded_and_left_out(warmed_up: planted.Ran) -> None:
@@ -164,7 +160,7 @@ def test_the_trial_s_epoch_time_leaves_out_the_first_epoch(warmed_up: planted.Ra
 
 def test_a_trial_all_of_warm_up_has_no_rate(tmp_path: Path) -> None:
     trial = planted.settings(micro_batch=4, warmup_windows=9)
-    row = well(planted.run(tmp_path, trial, planted.smooth, planted.noise)).row()
+    row = planted.well(planted.run(tmp_path, trial, planted.smooth, planted.noise)).row()
     rates = ("images_per_s", "images_per_s_per_process", "step_time_p50_s", "step_time_cv", "data_wait_s")
     assert [row[name] for name in rates] == [""] * len(rates)
     assert row["measured_windows"] == "0"
@@ -176,7 +172,7 @@ def hoarded(folder: Path, mib: int) -> planted.Ran:
     """Two epochs of two passes; rank 1 takes the memory in the third."""
     trial = planted.settings(micro_batch=4, epochs=2, processes=2)
     build = functools.partial(planted.hoarder, sizes=(0, mib * MIB))
-    return well(planted.run(folder, trial, build, functools.partial(planted.noise, train=16)))
+    return planted.well(planted.run(folder, trial, build, functools.partial(planted.noise, train=16)))
 
 
 def test_an_allocation_of_200_mib_on_one_rank_raises_the_peak_by_so_much(tmp_path: Path) -> None:
@@ -207,7 +203,7 @@ def learnt(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     processes, micro_batch = request.param
     trial = planted.settings(processes=processes, micro_batch=micro_batch, accumulate=2, epochs=3, lr=0.3)
     load = functools.partial(planted.noise, train=27)
-    return well(planted.run(tmp_path_factory.mktemp("learnt"), trial, planted.smooth, load))
+    return planted.well(planted.run(tmp_path_factory.mktemp("learnt"), trial, planted.smooth, load))
 
 
 def test_an_epoch_s_loss_and_accuracy_are_means_over_its_images_and_not_over_its_windows(learnt: planted.Ran) -> None:

@@ -142,6 +142,8 @@ def test_equal_settings_have_equal_keys() -> None:
         ({"lr": math.inf}, "--lr is inf"),
         ({"workers": -1}, "--workers is -1"),
         ({"seed": -1}, "--seed is -1"),
+        ({"precision": "fp8"}, "--precision is 'fp8'; choose from: no, bf16, fp16"),
+        ({"batch_norm": "evla"}, "--batch-norm is 'evla'; choose from: train, eval"),
         ({"model": "resnt20"}, "no model 'resnt20'; choose from: resnet8, resnet20"),
         ({"model": "resnet201"}, "no model 'resnet201'"),
         ({"milestones": (0.5, 20.0)}, "--milestones has 20.0; give fractions"),

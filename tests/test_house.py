@@ -172,9 +172,9 @@ def old_python() -> str | None:
     """A Python that is too old for us, if this machine has one that runs."""
     pyenv = sorted((Path.home() / ".pyenv" / "versions").glob("3.[6-9].*/bin/python"), reverse=True)
     on_path = [shutil.which(name) for name in ("python3.9", "python3.8", "python3.7")]
-    for python in [*on_path, *map(str, pyenv)]:
-        if python and subprocess.run([python, "-c", ""], capture_output=True, check=False).returncode == 0:
-            return python
+    for old in [*on_path, *map(str, pyenv)]:
+        if old and subprocess.run([old, "-c", ""], capture_output=True, check=False).returncode == 0:
+            return old
     return None
 
 

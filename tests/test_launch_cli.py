@@ -6,7 +6,6 @@ import os
 import resource
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -90,7 +89,7 @@ def test_a_full_disk_is_refused_before_training(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def without_accelerate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
+def without_accelerate(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """A Python that has every package of this one but accelerate."""
     folder = tmp_path_factory.mktemp("packages")
     for place in map(Path, sys.path):
@@ -100,7 +99,7 @@ def without_accelerate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[lis
                     (folder / package.name).symlink_to(package)
     path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
     # -S: no site-packages; and the variable takes their place.
-    yield ["env", f"PYTHONPATH={path}", sys.executable, "-S"]
+    return ["env", f"PYTHONPATH={path}", sys.executable, "-S"]
 
 
 def test_a_python_without_accelerate_is_told_so(without_accelerate: list[str], tmp_path: Path) -> None:

@@ -56,7 +56,13 @@ def test_what_is_inherited_puts_no_trial_into_another_group(monkeypatch: pytest.
     group = {"RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "far.away"}
     group |= {"MASTER_PORT": "1", "NODE_RANK": "1", "GROUP_RANK": "1", "PET_NNODES": "4", "PMI_RANK": "1"}
     group |= {"OMPI_COMM_WORLD_RANK": "1", "TORCHELASTIC_RUN_ID": "x", "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "8"}
-    kept = {"HOME": "/home/x", "CUDA_VISIBLE_DEVICES": "1", "OMP_NUM_THREADS": "1", "NCCL_DEBUG": "INFO", "RANKING": "1"}
+    kept = {
+        "HOME": "/home/x",
+        "CUDA_VISIBLE_DEVICES": "1",
+        "OMP_NUM_THREADS": "1",
+        "NCCL_DEBUG": "INFO",
+        "RANKING": "1",
+    }
     for name, value in (group | kept).items():
         monkeypatch.setenv(name, value)
     inherited = command.inherited()

@@ -41,7 +41,7 @@ LEFT_OVER = {
     "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "8",
 }
 ARM = ["resnet20_accumulation", "--arm", "16x1", *SMALL]
-EPOCHS = "400"  # of a few hundredths of a second: long enough to be stopped in the middle
+EPOCHS = "100"  # of a few hundredths of a second: long enough to be stopped in the middle
 
 
 @dataclass
@@ -185,7 +185,7 @@ def test_what_was_measured_before_ctrl_c_is_kept(stopped: Run) -> None:
 
 
 def test_resume_skips_what_is_done(stopped: Run) -> None:
-    assert f"[1/3] resnet20_accumulation 16x1 epochs=2: has its row already" in stopped.said
+    assert "[1/3] resnet20_accumulation 16x1 epochs=2: has its row already" in stopped.said
     assert Counter(row["epochs"] for row in stopped.trials) == {"2": 2, EPOCHS: 1}
 
 

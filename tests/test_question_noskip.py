@@ -1,4 +1,4 @@
-"""The no-skip question on a scale that needs no download: a ResNet-20 trained on the digits 0-4, carried over to 5-9."""
+"""The no-skip question, small enough to need no download: a ResNet-20 trained on the digits 0-4, then shown 5-9."""
 
 from __future__ import annotations
 

@@ -1,0 +1,87 @@
+"""CSV files whose rows are whole or absent, whatever happens to the disk or to the process. Imports no torch."""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import io
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from bench.trial import UsageError
+
+
+def cell(value: Any) -> str:
+    """How a value stands in a CSV file: None is an empty cell, a float keeps all its digits."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    text = " ".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
+    return " ".join(text.split())
+
+
+def append(path: Path, names: list[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Append whole rows to a CSV file, or none: what a full disk lets through in part is taken back.
+
+    UsageError: the disk is full, or the file has other columns. A row that an earlier writer left half-written, killed
+    in the middle, is cut off. Writers of several processes take turns.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([cell(row.get(name)) for name in names] for row in rows)
+    header = ",".join(names) + "\n"
+    try:
+        with open(path, "a+b", buffering=0) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            end = whole_rows(file)
+            _check_header(path, file, end, header)
+            whole = (header if end == 0 else "") + text.getvalue()
+            # A path in an error's text need not be UTF-8.
+            _write_or_undo(file, end, whole.encode(errors="backslashreplace"))
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}; make room or choose another --out") from error
+
+
+def whole_rows(file: io.FileIO) -> int:
+    """Where the last whole line ends, in bytes."""
+    end = file.seek(0, os.SEEK_END)
+    while end > 0:
+        start = max(0, end - 65536)
+        file.seek(start)
+        newline = file.read(end - start).rfind(b"\n")
+        if newline >= 0:
+            return start + newline + 1
+        end = start
+    return 0
+
+
+def _check_header(path: Path, file: io.FileIO, end: int, header: str) -> None:
+    file.seek(0)
+    if end and file.read(len(header.encode())) != header.encode():
+        raise UsageError(f"{path} has other columns (another version wrote it); choose another --out")
+
+
+def _write_or_undo(file: io.FileIO, end: int, data: bytes) -> None:
+    if file.seek(0, os.SEEK_END) != end:
+        file.truncate(end)
+    done = 0
+    try:
+        while done < len(data):
+            done += file.write(data[done:])
+    except OSError:
+        file.truncate(end)
+        raise
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Replace a file's content in one step: a reader sees the old text or the new one."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        scratch.write_text(text)
+        os.replace(scratch, path)
+    except OSError as error:
+        scratch.unlink(missing_ok=True)
+        raise UsageError(f"cannot write {path}: {error.strerror}; make room or choose another --out") from error

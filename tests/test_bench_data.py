@@ -1,0 +1,337 @@
+"""Data: what is in the splits, and that both pipelines show the model the same kind of images."""
+
+import contextlib
+import http.server
+import itertools
+import threading
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import planted
+import pytest
+import torch
+from torch import Tensor
+from torchvision.transforms import v2
+
+from bench import data
+from bench.data import PAD, Data, Feed, Split
+from bench.trial import Trial, UsageError
+
+CPU = torch.device("cpu")
+SIZE = 8
+PIPELINES = ("resident", "loader")
+
+
+def images_as_set(split: Split) -> set[bytes]:
+    return {image.numpy().tobytes() for image in split.images}
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Data:
+    return data.load(Trial(data="digits"), tmp_path_factory.mktemp("none"))
+
+
+# Data sets
+
+
+def test_digits_are_real_images_in_two_splits_that_share_none(digits: Data) -> None:
+    assert (len(digits.train), len(digits.evaluation), digits.classes) == (1438, 359, 10)
+    for split in (digits.train, digits.evaluation):
+        assert (split.images.dtype, split.labels.dtype) == (torch.uint8, torch.long)
+        assert split.images.shape == (len(split), 3, 32, 32)
+        assert torch.equal(split.images[:, 0], split.images[:, 2])
+        assert (int(split.images.min()), int(split.images.max())) == (0, 255)
+    train, evaluation = images_as_set(digits.train), images_as_set(digits.evaluation)
+    assert not train & evaluation
+    assert len(train) + len(evaluation) == 1797
+
+
+def test_every_class_of_the_digits_is_in_both_splits_in_its_share(digits: Data) -> None:
+    train, evaluation = (Counter(split.labels.tolist()) for split in (digits.train, digits.evaluation))
+    assert set(train) == set(evaluation) == set(range(10))
+    for label in range(10):
+        assert evaluation[label] / (evaluation[label] + train[label]) == pytest.approx(0.2, abs=0.01)
+
+
+def test_digits_look_like_their_source(digits: Data) -> None:
+    """Scaled down again, each evaluation image is nearest to one of scikit-learn's with its label."""
+    from sklearn.datasets import load_digits
+
+    source = load_digits()
+    small = digits.evaluation.images[:, 0].reshape(-1, 8, 4, 8, 4).float().mean((2, 4)) / 255 * 16
+    nearest = torch.cdist(small.flatten(1), torch.from_numpy(source.images).float().flatten(1)).argmin(1)
+    assert (torch.from_numpy(source.target)[nearest] == digits.evaluation.labels).double().mean() > 0.99
+
+
+def test_the_digits_statistics_are_those_of_the_training_images(digits: Data) -> None:
+    values = digits.train.images.double() / 255
+    assert digits.mean == pytest.approx([values.mean().item()] * 3, rel=1e-4)
+    assert digits.std == pytest.approx([values.std().item()] * 3, rel=1e-4)
+
+
+def test_a_pretrained_model_gets_the_statistics_it_was_trained_with(tmp_path: Path) -> None:
+    found = data.load(Trial(model="resnet18", data="digits"), tmp_path)
+    assert (found.mean, found.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+@pytest.mark.parametrize("limit", [10, 55, 400])
+def test_a_limited_data_set_is_balanced_and_always_the_same(limit: int, digits: Data, tmp_path: Path) -> None:
+    trial = Trial(data="digits", limit_train=limit, limit_eval=limit // 5)
+    found, again = data.load(trial, tmp_path), data.load(trial, tmp_path)
+    for split, whole, size in ((found.train, digits.train, limit), (found.evaluation, digits.evaluation, limit // 5)):
+        assert len(split) == len(split.images) == size
+        counts = Counter(split.labels.tolist())
+        assert max(counts.values()) - min(counts[label] for label in range(10)) <= 1
+        assert images_as_set(split) <= images_as_set(whole)
+        assert len(images_as_set(split)) == size
+    assert torch.equal(found.train.images, again.train.images)
+
+
+def test_a_limit_above_the_size_is_no_limit(digits: Data, tmp_path: Path) -> None:
+    found = data.load(Trial(data="digits", limit_train=10_000), tmp_path)
+    assert torch.equal(found.train.images, digits.train.images)
+
+
+def test_chosen_classes_are_labelled_by_their_place(digits: Data, tmp_path: Path) -> None:
+    found = data.load(Trial(data="digits", classes=(7, 3, 5)), tmp_path)
+    assert found.classes == 3
+    for split, whole in ((found.train, digits.train), (found.evaluation, digits.evaluation)):
+        for place, label in enumerate((7, 3, 5)):
+            assert torch.equal(split.images[split.labels == place], whole.images[whole.labels == label])
+        assert len(split) == sum(int((whole.labels == label).sum()) for label in (7, 3, 5))
+
+
+def test_synthetic_data_is_as_large_as_cifar10_and_fixed(tmp_path: Path) -> None:
+    trial = Trial(data="synthetic", image_size=16, micro_batch=4, limit_train=40)
+    found = data.load(trial, tmp_path)
+    assert (len(found.train), len(found.evaluation)) == (40, 10_000)
+    assert len(data.load(Trial(data="synthetic"), tmp_path).train) == 50_000
+    feed = Feed(trial, found, CPU)
+    batches = list(feed.train(0, [(0, 4), (4, 8), (8, 9)]))
+    assert [images.shape for images, _ in batches] == [(4, 3, 16, 16), (4, 3, 16, 16), (2, 3, 16, 16)]
+    assert torch.equal(batches[0][0], batches[1][0])
+    assert 0.9 < batches[0][0].std() < 1.1
+    assert len(torch.cat([labels for _, labels in feed.train(0, [(0, 40)])]).unique()) == 10
+
+
+def test_the_pipeline_is_what_was_asked_for_and_resident_by_default_where_it_fits(digits: Data) -> None:
+    for trial, pipeline in (
+        (Trial(data="digits"), "resident"),
+        (Trial(data="digits", pipeline="loader"), "loader"),
+        (Trial(data="synthetic", pipeline="loader"), "fixed"),
+        (Trial(data="digits", processes=10**9), "loader"),
+    ):
+        assert data.pipeline_for(trial, digits, CPU) == pipeline
+
+
+# CIFAR-10 without a network
+
+
+@contextlib.contextmanager
+def network(proxy: str) -> Iterator[None]:
+    """All requests go to this address."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy"):
+            patch.setenv(name, proxy)
+        for name in ("no_proxy", "NO_PROXY"):
+            patch.delenv(name, raising=False)
+        urllib.request.install_opener(urllib.request.build_opener())  # the old one remembers the old proxies
+        yield
+    urllib.request.install_opener(None)  # type: ignore[arg-type]
+
+
+class BrokenMirror(http.server.BaseHTTPRequestHandler):
+    """Answers every download with the start of an archive, and breaks off."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "170498071")
+        self.end_headers()
+        self.wfile.write(b"\x1f\x8b\x08" + bytes(1000))
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def sentence(root: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        data.load(Trial(data="cifar10"), root)
+    said = str(caught.value)
+    assert said.startswith(f"cifar10 is not whole in {root} and could not be fetched (")
+    assert "md5 c58f30108f718f92721af3b95e74349a" in said
+    assert said.endswith("--data digits, which needs no download")
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize("there", ["nothing", "half an archive", "a wrong archive", "one batch", "a file in the way"])
+def test_without_a_network_cifar10_that_is_not_whole_is_one_sentence(there: str, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    if there == "a file in the way":
+        root.write_text("")
+    elif there != "nothing":
+        (root / "cifar-10-batches-py").mkdir(parents=True)
+        name = "cifar-10-batches-py/data_batch_1" if there == "one batch" else "cifar-10-python.tar.gz"
+        (root / name).write_bytes(b"\x1f\x8b\x08" + bytes(1000 if there == "half an archive" else 0))
+    with network("http://127.0.0.1:9"):
+        sentence(root)
+
+
+def test_a_download_that_breaks_off_is_one_sentence_each_time(tmp_path: Path) -> None:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), BrokenMirror) as mirror:
+        threading.Thread(target=mirror.serve_forever).start()
+        with network(f"http://127.0.0.1:{mirror.server_port}"):
+            for _ in range(2):
+                sentence(tmp_path)
+        mirror.shutdown()
+
+
+# What reaches the model
+
+
+def coordinates(count: int) -> Split:
+    """Images whose pixels hold their own row and column, from 1, and whose third channel holds their number."""
+    row, column = torch.meshgrid(torch.arange(1, SIZE + 1), torch.arange(1, SIZE + 1), indexing="ij")
+    number = torch.arange(count)[:, None, None].expand(-1, SIZE, SIZE) % 200 + 1
+    pixels = torch.stack([row.expand(count, -1, -1), column.expand(count, -1, -1), number], 1)
+    return Split(pixels.byte(), torch.arange(count) % 10)
+
+
+def feed(count: int = 10, **setting: Any) -> Feed:
+    split = coordinates(count)
+    trial = planted.settings(**{"image_size": SIZE, "augment": "crop_flip", "workers": 0, **setting})
+    return Feed(trial, planted.plain_data(split, split), CPU)
+
+
+def epoch(feed: Feed, epoch: int, passes: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+    """(images, labels) of all passes, one after the other."""
+    torch.manual_seed(data.mix(feed.trial.seed, epoch))  # as the worker does; the loader draws from it
+    images, labels = zip(*feed.train(epoch, passes), strict=True)
+    return torch.cat(images).round().long(), torch.cat(labels)
+
+
+def moved(image: Tensor) -> tuple[int, int, bool]:
+    """(down, right, mirrored) of the crop that this is; it is one to the last pixel."""
+    inside = image[0] > 0
+    y, x = (int(index[0]) for index in torch.nonzero(inside, as_tuple=True))
+    down = int(image[0, y, x]) - 1 - y + PAD
+    row = image[1, y][inside[y]]
+    mirrored = bool(row[0] > row[-1])
+    shown = image.flip(2) if mirrored else image
+    x = int(torch.nonzero(shown[0, y] > 0)[0])
+    right = int(shown[1, y, x]) - 1 - x + PAD
+    whole = coordinates(1).images[0].long()
+    whole[2] = image[2].max()
+    padded = torch.nn.functional.pad(whole, [PAD] * 4)
+    assert torch.equal(shown, padded[:, down : down + SIZE, right : right + SIZE])
+    return down, right, mirrored
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES)
+def test_crops_and_flips_are_uniform_and_independent(pipeline: Any) -> None:
+    """81 offsets x 2, 20 images expected in each: chi-square within five standard deviations of its 161."""
+    count = 2 * (2 * PAD + 1) ** 2 * 20
+    images, _ = epoch(feed(count, pipeline=pipeline), 0, [(0, count)])
+    found = Counter(map(moved, images))
+    assert set(found) == set(itertools.product(range(9), range(9), (False, True)))
+    chi_square = sum((seen - 20) ** 2 / 20 for seen in found.values())
+    assert abs(chi_square - 161) < 5 * (2 * 161) ** 0.5
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES)
+def test_digits_are_cropped_and_never_mirrored(pipeline: Any) -> None:
+    images, _ = epoch(feed(300, pipeline=pipeline, data="digits"), 0, [(0, 300)])
+    found = Counter(map(moved, images))
+    assert not any(mirrored for _, _, mirrored in found)
+    assert len(found) > 60
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES)
+def test_flip_alone_moves_nothing(pipeline: Any) -> None:
+    images, _ = epoch(feed(300, pipeline=pipeline, augment="flip"), 0, [(0, 300)])
+    found = Counter(map(moved, images))
+    assert set(found) == {(PAD, PAD, False), (PAD, PAD, True)}
+    assert 110 < found[PAD, PAD, True] < 190
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES)
+def test_without_augmentation_and_in_evaluation_images_are_as_they_are(pipeline: Any) -> None:
+    plain = feed(10, pipeline=pipeline, augment="none")
+    images, labels = epoch(plain, 0, [(0, 4), (4, 10)])
+    numbers = images[:, 2, 0, 0] - 1
+    assert sorted(numbers.tolist()) == list(range(10))
+    assert torch.equal(images, coordinates(10).images.long()[numbers])
+    assert torch.equal(labels, numbers)
+    augmented = feed(10, pipeline=pipeline)
+    shown = torch.cat([batch for batch, _ in augmented.evaluate([(0, 3), (3, 10)])])
+    assert torch.equal(shown.round().long(), coordinates(10).images.long())
+    assert [labels.tolist() for _, labels in augmented.evaluate([(0, 3), (5, 6)])] == [[0, 1, 2], [5]]
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES)
+def test_every_epoch_and_seed_has_an_order_and_draws_of_its_own(pipeline: Any) -> None:
+    passes = [(0, 20), (20, 40)]
+    different = ((0, 0), (0, 1), (1, 0))
+    shown = [epoch(feed(40, pipeline=pipeline, seed=seed), number, passes)[0] for seed, number in different]
+    again, _ = epoch(feed(40, pipeline=pipeline), 0, passes)
+    assert torch.equal(shown[0], again)
+    for one, other in itertools.combinations(shown, 2):
+        assert not torch.equal(one[:, 2].amax((1, 2)), other[:, 2].amax((1, 2)))
+        draws = [{int(image[2].max()): moved(image) for image in images} for images in (one, other)]
+        assert sum(draws[0][number] == draws[1][number] for number in draws[0]) < 10
+
+
+def test_the_resident_pipeline_shows_the_same_images_in_any_split() -> None:
+    whole, labels = epoch(feed(30), 3, [(0, 30)])
+    for passes in ([(0, 7), (7, 14), (14, 30)], [(at, at + 2) for at in range(0, 30, 2)]):
+        parts = epoch(feed(30), 3, passes)
+        assert torch.equal(parts[0], whole)
+        assert torch.equal(parts[1], labels)
+    rank_0, rank_1 = (epoch(feed(30), 3, passes)[0] for passes in ([(0, 8), (16, 23)], [(8, 16), (23, 30)]))
+    assert torch.equal(torch.cat([rank_0[:8], rank_1[:8], rank_0[8:], rank_1[8:]]), whole)
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES)
+def test_a_pass_of_less_than_two_images_is_filled_up_to_two(pipeline: Any) -> None:
+    images, labels = epoch(feed(10, pipeline=pipeline, augment="none"), 0, [(0, 8), (8, 9), (10, 10)])
+    assert len(images) == len(labels) == 8 + 2 + 2
+    assert torch.equal(images[8], images[9])
+    assert torch.equal(labels, images[:, 2, 0, 0] - 1)
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES)
+@pytest.mark.parametrize("size", [32, 20, 56])
+def test_resizing_in_batches_equals_torchvision_s_antialiased_resize_of_each_image(
+    pipeline: Any, size: int, digits: Data
+) -> None:
+    trial = planted.settings(pipeline=pipeline, image_size=size, data="digits")
+    (images, _), *_ = Feed(trial, digits, CPU).evaluate([(0, 5)])
+    resize = v2.Resize((size, size), antialias=True)
+    for image, source in zip(images, digits.evaluation.images, strict=False):
+        expected = (resize(source.double()) / 255 - digits.mean[0]) / digits.std[0]
+        torch.testing.assert_close(image.double(), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES)
+@pytest.mark.parametrize("memory_format", ["channels_last", "contiguous"])
+def test_images_are_normalised_by_channel_and_in_the_trial_s_memory_format(pipeline: Any, memory_format: Any) -> None:
+    split = planted.noise(planted.settings(), Path(), train=6).train
+    statistics = ((0.1, 0.2, 0.3), (0.5, 0.25, 2.0))
+    trial = planted.settings(pipeline=pipeline, memory_format=memory_format)
+    feed = Feed(trial, Data(split, split, 10, *statistics), CPU)
+    expected = v2.functional.normalize(split.images.double() / 255, *map(list, statistics))
+    layout = torch.channels_last if memory_format == "channels_last" else torch.contiguous_format
+    for images, _ in (*feed.evaluate([(0, 6)]), *feed.train(0, [(0, 6)])):
+        assert images.dtype == torch.float32
+        assert images.is_contiguous(memory_format=layout)
+    torch.testing.assert_close(next(feed.evaluate([(0, 6)]))[0].double(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_seeds_mixed_from_near_numbers_differ() -> None:
+    seeds = {data.mix(*numbers) for numbers in itertools.product(range(8), repeat=3)}
+    assert len(seeds) == 8**3
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    assert data.mix(0, 1) != data.mix(1, 0)
+    assert data.mix(3) != data.mix(3, 0)

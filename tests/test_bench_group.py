@@ -1,0 +1,74 @@
+"""The group: it is the one asked for, and trains as the trial says, whatever Accelerate was told besides."""
+
+import functools
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import planted
+import pytest
+import torch
+from conftest import CHECKOUT
+
+from bench.cli import Options
+
+
+@pytest.mark.parametrize(("asked", "formed"), [(2, 1), (3, 2), (1, 2)])
+def test_another_number_of_processes_than_asked_for_is_refused(asked: int, formed: int, tmp_path: Path) -> None:
+    ran = planted.run(tmp_path, planted.settings(processes=asked), planted.smooth, planted.noise, processes=formed)
+    assert f"--processes is {asked} but {formed} formed a group" in planted.refused(ran)
+    assert not (tmp_path / "trials.csv").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU the processes do form a group")
+def test_two_processes_that_formed_no_group_do_not_both_train(tmp_path: Path) -> None:
+    """What accelerate launch --multi_gpu starts on a machine without a GPU."""
+    trial = planted.settings(processes=2)
+    ran = planted.run(tmp_path, trial, planted.smooth, planted.noise, ACCELERATE_USE_CPU="false")
+    assert "processes" in planted.refused(ran)
+    assert not (tmp_path / "trials.csv").exists()
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_fp16_on_a_cpu_is_refused(processes: int, tmp_path: Path) -> None:
+    ran = planted.run(tmp_path, planted.settings(processes=processes, precision="fp16"), planted.smooth, planted.noise)
+    assert "--precision fp16 needs a CUDA device" in planted.refused(ran)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize(("precision", "kind"), [("no", "torch.float32"), ("bf16", "torch.bfloat16")])
+def test_precision_and_memory_format_are_what_the_model_works_in(
+    processes: int, precision: Any, kind: str, tmp_path: Path
+) -> None:
+    memory_format: Any = "channels_last" if processes == 1 else "contiguous"
+    trial = planted.settings(precision=precision, memory_format=memory_format, processes=processes, micro_batch=4)
+    notes = planted.well(planted.run(tmp_path, trial, planted.telling, planted.noise)).seen()
+    assert {note["training"] for note in notes} == {True, False}
+    for note in notes:
+        assert note["types"] == ["torch.float32", kind, kind, "torch.float32"]
+        assert note["channels_last"] == [processes == 1] * 2
+
+
+def test_accelerate_s_own_settings_do_not_reach_the_trial(tmp_path: Path) -> None:
+    """Its accumulation would divide the gradients, and its compiler would compile what the row says is not."""
+    load = functools.partial(planted.noise, train=24)
+    trial = planted.settings(micro_batch=2, accumulate=2, processes=2)
+    plain = planted.well(planted.run(tmp_path / "plain", trial, planted.smooth, load))
+    variables = {"ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4", "ACCELERATE_DYNAMO_BACKEND": "EAGER"}
+    other = planted.well(planted.run(tmp_path / "other", trial, planted.smooth, load, **variables))
+    assert plain.column("steps", "train_loss") == other.column("steps", "train_loss")
+
+
+def test_accelerate_launch_forms_the_group_and_trains(tmp_path: Path) -> None:
+    from launch.command import accelerate_command
+
+    trial = planted.small(experiment="resnet20_accumulation", arm="16x8", processes=2, precision="bf16", micro_batch=3)
+    variables, command = accelerate_command(trial, Options(out=tmp_path, checkpoint=False), gpus=0)
+    ran = subprocess.run(command, env={**os.environ, **variables}, cwd=CHECKOUT, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    row = planted.Ran(trial, tmp_path, []).row()
+    assert (row["status"], row["processes"], row["backend"], row["precision"]) == ("ok", "2", "gloo", "bf16")
+    assert (row["images_seen"], row["optimizer_steps"], row["trial_key"]) == ("22", "4", trial.key())
+    assert not (tmp_path / "checkpoints").exists()
+    assert "trials.csv has its row" in ran.stdout

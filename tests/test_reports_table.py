@@ -1,0 +1,284 @@
+"""The table says what trials.csv says: in its units, nothing left out that tells rows apart, nothing put together that
+is unlike."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.record import RunFolder, columns
+from bench.rows import first_row
+from bench.trial import Experiment, Published, Trial
+from reports.cli import main
+
+MACHINE: dict[str, Any] = {
+    "host": "tower",
+    "device_name": "NVIDIA H100",
+    "device_count": 1,
+    "cpu_model": "AMD EPYC",
+    "cpu_count": 16,
+    "torch": "2.9.0",
+    "driver": "550.54.15",
+    "commit": "0123456789ab",
+}
+MEASURED: dict[str, Any] = {
+    "status": "ok",
+    "measured_windows": 400,
+    "measured_time_s": 8.0,
+    "images_per_s": 12345.678,
+    "step_time_p50_s": 0.0123456,
+    "step_time_cv": 0.0512,
+    "epoch_time_s": 61.23456,
+    "data_wait_s": 0.005,
+    "peak_allocated_bytes": 3 * 2**29,
+    "peak_reserved_bytes": 9 * 2**28,
+    "peak_rss_bytes": 2**29,
+    "train_accuracy": 0.87654,
+    "eval_accuracy": 0.91116,
+}
+NAME, ARM = "resnet20_accumulation", "16x8"
+
+
+def plant(folder: Path, *changes: dict[str, Any]) -> None:
+    """A folder with a row of the above for each of these changes to it."""
+    trial = Trial(experiment=NAME, arm=ARM)
+    experiment = Experiment(question="", base=Trial(), arms={ARM: {}})
+    for number, change in enumerate(changes):
+        row = first_row(trial, experiment, f"launch{number}") | MACHINE | MEASURED | change
+        RunFolder(folder).append("trials", [row])
+
+
+def shown(folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    main(["show", str(folder)])
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    return printed.out
+
+
+def rows_of(text: str, arm: str = ARM) -> list[list[str]]:
+    """The words of the arm's lines, its notes' numbers left out."""
+    lines = [line.split() for line in text.splitlines() if line.startswith(f" {arm} ")]
+    return [[word for word in line if not word.startswith("[")] for line in lines]
+
+
+def tables(text: str) -> int:
+    return sum(line.split()[:1] == ["arm"] for line in text.splitlines())
+
+
+# Figures
+
+
+def test_figures_are_those_of_the_file_in_the_units_of_the_head(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plant(tmp_path, {})
+    text = shown(tmp_path, capsys)
+    expected = "16x8 ok 12346 12.35 0.05 61.23 25 1.50 2.25 0.50 87.7 91.1"
+    assert rows_of(text) == [expected.split()]
+    head = " ".join(text.partition("─")[0].split())
+    for words in ("step ms", "epoch s", "wait %", "GiB", "acc %"):
+        assert all(word in head.split() for word in words.split())
+    assert "on tower: NVIDIA H100, torch 2.9.0, driver 550.54.15" in text
+
+
+def test_what_was_not_measured_is_left_empty(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    nothing = dict.fromkeys(MEASURED) | {"status": "ok"}
+    plant(tmp_path, {}, nothing | {"eval_accuracy": 0.0, "images_per_s": 0.0})
+    measured, unmeasured = rows_of(shown(tmp_path, capsys))
+    assert len(measured) == 12
+    assert unmeasured == ["16x8", "ok", "0", "0.0"]
+
+
+def test_what_no_row_has_gets_no_column(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plant(
+        tmp_path, {"device_name": "cpu", "device_count": 0, "peak_allocated_bytes": None, "peak_reserved_bytes": None}
+    )
+    text = shown(tmp_path, capsys)
+    assert "GPU" not in text
+    assert "published" not in text
+    assert "16 CPUs AMD EPYC" in text
+    assert "driver" not in text
+
+
+def test_a_narrow_window_cuts_no_figure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(tmp_path, {}, {"precision": "bf16"})
+    wide = shown(tmp_path, capsys)
+    monkeypatch.setenv("COLUMNS", "40")
+    assert shown(tmp_path, capsys) == wide
+    assert "…" not in wide
+
+
+# Published figures
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({}, "published by Some Paper, table 6"),
+        ({"lr": 0.5}, "not comparable with the published figure (Some Paper, table 6): here lr=0.5"),
+    ],
+)
+def test_published_figures_stand_beside_ours_and_what_differs_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: dict[str, Any], said: str
+) -> None:
+    published = Published(train_accuracy=0.8361, where="Some Paper, table 6")
+    experiment = Experiment(question="", base=Trial(), arms={ARM: {}}, published={ARM: published})
+    trial = dataclasses.replace(Trial(experiment=NAME, arm=ARM), **change)
+    RunFolder(tmp_path).append("trials", [first_row(trial, experiment, "x") | MACHINE | MEASURED])
+    text = shown(tmp_path, capsys)
+    assert rows_of(text)[0][-3:] == ["83.6", "/", "-"]
+    assert said in text
+    assert ("not comparable" in text) == bool(change)
+
+
+# Warnings
+
+
+@pytest.mark.parametrize(
+    ("change", "said", "warned"),
+    [
+        ({"measured_windows": 10}, "fewer than 10 measured windows", False),
+        ({"measured_windows": 9}, "fewer than 10 measured windows", True),
+        ({"measured_windows": None}, "fewer than 10 measured windows", True),
+        ({"step_time_cv": 0.2}, "spread by more than 20%", False),
+        ({"step_time_cv": 0.201}, "spread by more than 20%", True),
+        ({"weights": "none", "trainable": "head"}, "accuracy says nothing", True),
+        ({"weights": "none", "trainable": "all"}, "accuracy says nothing", False),
+        ({"weights": "IMAGENET1K_V1", "trainable": "head"}, "accuracy says nothing", False),
+        ({"status": "oom", "error": "2 GiB asked, 1 free"}, "oom: 2 GiB asked, 1 free", True),
+    ],
+)
+def test_a_weak_figure_says_that_it_is_weak(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: dict[str, Any], said: str, warned: bool
+) -> None:
+    plant(tmp_path, change, {"precision": "bf16"})
+    text = shown(tmp_path, capsys)
+    assert (said in text) == warned
+    first, second = (line.split()[1] for line in text.splitlines() if line.startswith(" 16x8 "))
+    assert (first == "[1]") == warned
+    assert not second.startswith("[")
+
+
+# Rows that are unlike
+
+
+@pytest.mark.parametrize("column", ["experiment", "host", "device_name", "cpu_model", "cpu_count", "torch", "driver"])
+def test_rows_of_unlike_machines_stand_in_tables_of_their_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], column: str
+) -> None:
+    plant(tmp_path, {}, {})
+    assert tables(shown(tmp_path, capsys)) == 1
+    plant(tmp_path, {column: 99 if column == "cpu_count" else "another"})
+    assert tables(shown(tmp_path, capsys)) == 2
+
+
+OTHER: dict[str, Any] = {
+    "commit": "fedcba987654",
+    "shortcut": "none",
+    "precision": "bf16",
+    "weights": "IMAGENET1K_V1",
+    "batch_norm": "eval",
+    "optimizer_holds": "another_model",
+    "data": "digits",
+    "augment": "flip",
+    "pipeline": "loader",
+    "memory_format": "contiguous",
+    "model": "resnet56",
+}
+
+
+def other(column: str, kind: str) -> Any:
+    """Another value than the planted rows have."""
+    if column in OTHER:
+        return OTHER[column]
+    return {"int": 73, "float": 0.73, "bool": column != "replaced_skip", "str": "7 3"}[kind]
+
+
+SETTINGS = [column for column in columns("trials") if column.name in {f.name for f in dataclasses.fields(Trial)}]
+SETTINGS = [column for column in SETTINGS if column.name not in ("experiment", "arm")]
+
+
+@pytest.mark.parametrize("column", SETTINGS, ids=lambda column: column.name)
+def test_rows_of_one_arm_that_differ_in_a_setting_do_not_look_alike(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], column: Any
+) -> None:
+    value = other(column.name, column.type)
+    plant(tmp_path, {}, {column.name: value})
+    text = shown(tmp_path, capsys)
+    assert column.name in text
+    assert str(value) in text
+    first, second = rows_of(text)
+    assert tables(text) == 2 or first != second
+
+
+def test_an_arms_own_settings_need_no_columns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plant(tmp_path, {"micro_batch": 16, "accumulate": 4}, {"arm": "64x1", "micro_batch": 64, "accumulate": 1})
+    head = shown(tmp_path, capsys).partition("─")[0]
+    assert "micro_batch" not in head
+
+
+def test_the_commit_under_a_table_is_every_rows_commit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plant(tmp_path, {}, {"commit": "fedcba987654"})
+    first, second = rows_of(shown(tmp_path, capsys))
+    assert "0123456789ab" in first
+    assert "fedcba987654" in second
+
+
+# Rows of others
+
+
+def write(folder: Path, *lines: str) -> None:
+    (folder / "trials.csv").write_text("".join(f"{line}\n" for line in lines))
+
+
+def test_a_file_of_an_older_version_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path, "launch_id,status,experiment,arm,images_per_s,dropped", "a,ok,old_one,16x8,100.25,1")
+    text = shown(tmp_path, capsys)
+    assert "old_one" in text
+    assert rows_of(text) == [["16x8", "ok", "100.2"]]
+    write(tmp_path, "launch_id", "a")
+    assert "no status" in shown(tmp_path, capsys)
+
+
+def test_half_a_row_at_the_end_is_not_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "trials.csv"
+    plant(tmp_path, {})
+    whole = shown(tmp_path, capsys)
+    plant(tmp_path, {})
+    path.write_bytes(path.read_bytes()[:-20])
+    assert shown(tmp_path, capsys) == whole
+
+
+def test_cells_are_text_and_never_orders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wild = {"status": "[red]s[/red]", "error": "[/] <script>alert(1)</script> \x1b[31m\x07", "experiment": "[bold]e"}
+    plant(tmp_path, wild | {"arm": "[link=http://x]a", "host": "[blink]h", "data": "[i]d"})
+    text = shown(tmp_path, capsys)
+    for cell in ("[red]s[/red]", "[/] <script>alert(1)</script>", "[bold]e", "[link=http://x]a", "[blink]h", "[i]d"):
+        assert cell in text
+    assert [character for character in text if ord(character) < 32 and character != "\n"] == []
+
+
+@pytest.mark.parametrize(
+    "cell", ["nan", "inf", "-inf", "1e400", "1e30", "99999999999999999999999", "fast", "1 2", "0x10"]
+)
+def test_numbers_that_are_none_do_no_harm(tmp_path: Path, capsys: pytest.CaptureFixture[str], cell: str) -> None:
+    numbers = [column.name for column in columns("trials") if column.type in ("int", "float", "bool")]
+    write(
+        tmp_path,
+        ",".join(["launch_id", "status", "arm", *numbers]),
+        ",".join(["a", "ok", "16x8", *[cell] * len(numbers)]),
+    )
+    (words,) = rows_of(shown(tmp_path, capsys))
+    assert words[0] == "16x8"
+    assert "nan" not in words
+
+
+def test_an_empty_file_has_no_trials(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for content in ("", "launch_id,status\n", "launch_id,sta"):
+        (tmp_path / "trials.csv").write_text(content)
+        assert shown(tmp_path, capsys) == "no trial has ended in this folder yet\n"
