@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +36,7 @@ def run_all(trials: Sequence[Trial], options: Options, gpus: int, axes: Sequence
     ready(folder)
     done = {(row["trial_key"], row["repeat"]) for row in folder.rows("trials") if row["status"] == "ok"}
     codes = []
-    with contextlib.suppress(Interrupted), _signals_interrupt():
+    with contextlib.suppress(Interrupted), _handling(_interrupt):
         for number, trial in enumerate(trials, 1):
             title = f"[{number}/{len(trials)}] {trial.experiment} {trial.arm}"
             title += "".join(f" {name}={getattr(trial, name)}" for name in axes)
@@ -60,20 +60,20 @@ def ready(folder: RunFolder) -> None:
 
 
 @contextlib.contextmanager
-def _signals_interrupt() -> Iterator[None]:
-    """SIGINT, SIGTERM and SIGHUP raise Interrupted in here, but not what nohup or a shell's & has switched off."""
-
-    def interrupt(number: int, frame: object) -> None:
-        raise Interrupted(f"stopped by {signal.Signals(number).name}")
-
+def _handling(handler: Callable[[int, object], None]) -> Iterator[None]:
+    """Signals that ask for an end go to the handler in here, but none that nohup or a shell's & has switched off."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     heeded = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, interrupt) for number in heeded}
+    before = {number: signal.signal(number, handler) for number in heeded}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, former in before.items():
+            signal.signal(number, former)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise Interrupted(f"stopped by {signal.Signals(number).name}")
 
 
 @dataclass
@@ -91,7 +91,7 @@ class Launch:
         self.started_at = _now()
 
     def run(self) -> int:
-        """Start the group, wait for its end, see that it has its row; the exit code."""
+        """Start the group, wait for its end, see that it has its row; the exit code. Interrupted: start no other."""
         with progress.Display(self.title) as display:
             process, code = None, None
             try:
@@ -100,6 +100,7 @@ class Launch:
                     self.put(self.guess(code))
             except Interrupted as error:
                 self.put(Cause("interrupted", str(error)))
+                raise
             finally:
                 with _undisturbed():
                     stop(self.launch_id)
@@ -107,9 +108,8 @@ class Launch:
                         process.wait()
                     for path in (self.progress, self.progress.with_suffix(".new")):
                         path.unlink(missing_ok=True)
-            with _undisturbed():
-                row, cause = self.settle(code)
-            display.line(f"{self.title}: {summary(row)}")
+                    row, cause = self.settle(code)
+                    display.line(f"{self.title}: {summary(row)}")
         if cause is not None and cause.usage:
             return 2
         return {"ok": 0, "interrupted": 130}.get(row["status"], 1)
@@ -188,14 +188,12 @@ def _now() -> datetime.datetime:
 
 @contextlib.contextmanager
 def _undisturbed() -> Iterator[None]:
-    """A second Ctrl-C must not leave processes behind."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
-    try:
+    """Ctrl-C takes effect at the end of this: it must not leave processes behind, nor a trial without its row."""
+    came: list[int] = []
+    with _handling(lambda number, frame: came.append(number)):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    for number in came[:1]:
+        signal.raise_signal(number)
 
 
 def stop(launch_id: str) -> None:

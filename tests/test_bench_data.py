@@ -8,12 +8,13 @@ import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import planted
 import pytest
 import torch
 from torch import Tensor
+from torchvision.datasets import CIFAR10
 from torchvision.transforms import v2
 
 from bench import data
@@ -140,13 +141,16 @@ def network(proxy: str) -> Iterator[None]:
             patch.delenv(name, raising=False)
         urllib.request.install_opener(urllib.request.build_opener())  # the old one remembers the old proxies
         yield
-    urllib.request.install_opener(None)  # type: ignore[arg-type]
+    urllib.request.install_opener(None)
 
 
 class BrokenMirror(http.server.BaseHTTPRequestHandler):
     """Answers every download with the start of an archive, and breaks off."""
 
+    asked: ClassVar[list[str]] = []
+
     def do_GET(self) -> None:
+        self.asked.append(self.path)
         self.send_response(200)
         self.send_header("Content-Length", "170498071")
         self.end_headers()
@@ -179,12 +183,15 @@ def test_without_a_network_cifar10_that_is_not_whole_is_one_sentence(there: str,
         sentence(root)
 
 
-def test_a_download_that_breaks_off_is_one_sentence_each_time(tmp_path: Path) -> None:
+def test_a_download_that_breaks_off_is_one_sentence_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), BrokenMirror) as mirror:
-        threading.Thread(target=mirror.serve_forever).start()
-        with network(f"http://127.0.0.1:{mirror.server_port}"):
-            for _ in range(2):
-                sentence(tmp_path)
+        threading.Thread(target=mirror.serve_forever, daemon=True).start()
+        monkeypatch.setattr(CIFAR10, "url", f"http://127.0.0.1:{mirror.server_port}/cifar-10-python.tar.gz")
+        for _ in range(2):
+            sentence(tmp_path)
+            assert set(BrokenMirror.asked) == {"/cifar-10-python.tar.gz"}
+            BrokenMirror.asked.clear()
         mirror.shutdown()
 
 
@@ -238,6 +245,8 @@ def test_crops_and_flips_are_uniform_and_independent(pipeline: Any) -> None:
     assert set(found) == set(itertools.product(range(9), range(9), (False, True)))
     chi_square = sum((seen - 20) ** 2 / 20 for seen in found.values())
     assert abs(chi_square - 161) < 5 * (2 * 161) ** 0.5
+    mirrored = sum(seen for (_, _, mirrored), seen in found.items() if mirrored)
+    assert abs(mirrored - count / 2) < 5 * (count / 4) ** 0.5
 
 
 @pytest.mark.parametrize("pipeline", PIPELINES)

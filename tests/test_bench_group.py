@@ -55,7 +55,7 @@ def test_accelerate_s_own_settings_do_not_reach_the_trial(tmp_path: Path) -> Non
     load = functools.partial(planted.noise, train=24)
     trial = planted.settings(micro_batch=2, accumulate=2, processes=2)
     plain = planted.well(planted.run(tmp_path / "plain", trial, planted.smooth, load))
-    variables = {"ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4", "ACCELERATE_DYNAMO_BACKEND": "EAGER"}
+    variables: dict[str, Any] = {"ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4", "ACCELERATE_DYNAMO_BACKEND": "EAGER"}
     other = planted.well(planted.run(tmp_path / "other", trial, planted.smooth, load, **variables))
     assert plain.column("steps", "train_loss") == other.column("steps", "train_loss")
 

@@ -49,7 +49,7 @@ WINDOWS = [
 @pytest.mark.parametrize("case", WINDOWS, ids=lambda case: "-".join(map(str, case)))
 def test_a_window_s_gradient_is_the_mean_over_its_images(case: tuple[int, int, int, int], tmp_path: Path) -> None:
     images, micro_batch, accumulate, processes = case
-    split = {"micro_batch": micro_batch, "accumulate": accumulate, "processes": processes}
+    split: dict[str, Any] = {"micro_batch": micro_batch, "accumulate": accumulate, "processes": processes}
     after = parameters_after(tmp_path, images, lr=1.0, momentum=0.0, **split)
 
     trial = planted.settings()
@@ -65,10 +65,9 @@ def test_a_window_s_gradient_is_the_mean_over_its_images(case: tuple[int, int, i
 def epochs_of(folder: Path, split: tuple[int, int, int], **more: Any) -> dict[str, Tensor]:
     """Parameters after two epochs of 43 images in windows of 24."""
     m, k, p = split
-    schedule = {"epochs": 2, "lr": 0.2, "weight_decay": 0.01, "warmup": 0.3, "milestones": (0.5,)}
-    augment = {"augment": "crop_flip"}
-    sizes = {"micro_batch": m, "accumulate": k, "processes": p}
-    return parameters_after(folder, 43, **schedule, **augment, **sizes, **more)
+    schedule: dict[str, Any] = {"epochs": 2, "lr": 0.2, "weight_decay": 0.01, "warmup": 0.3, "milestones": (0.5,)}
+    sizes: dict[str, Any] = {"micro_batch": m, "accumulate": k, "processes": p}
+    return parameters_after(folder, 43, augment="crop_flip", **schedule, **sizes, **more)
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +124,7 @@ class Overflow(torch.autograd.Function):
         return values.clone()
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         return gradient * math.inf
 
 

@@ -73,7 +73,7 @@ def test_milestones_of_fractions_that_floats_do_not_hold() -> None:
 
 
 def test_linear_scaling_follows_the_effective_batch() -> None:
-    base = {"lr": 0.1, "lr_batch": 128}
+    base: dict[str, Any] = {"lr": 0.1, "lr_batch": 128}
     assert Trial(micro_batch=16, accumulate=16, **base).learning_rate(0, 1) == pytest.approx(0.2)
     assert Trial(micro_batch=16, processes=4, **base).learning_rate(0, 1) == pytest.approx(0.05)
     assert Trial(micro_batch=256, lr=0.1).learning_rate(0, 1) == 0.1

@@ -333,12 +333,9 @@ def test_a_wrong_name_in_the_model_is_refused_on_all_ranks(tmp_path: Path) -> No
 
 @pytest.mark.skipif(not shutil.which(os.environ.get("CXX", "g++")), reason="torch.compile needs a C++ compiler")
 def test_a_compiled_model_trains_as_the_same_model_uncompiled(tmp_path: Path) -> None:
-    plain, compiled = (
-        planted.well(
-            planted.run(tmp_path / str(on), planted.small(compile=on, limit_train=8, limit_eval=8), planted.watched)
-        )
-        for on in (False, True)
-    )
+    trials = [planted.small(compile=on, limit_train=8, limit_eval=8) for on in (False, True)]
+    ran = (planted.run(tmp_path / str(trial.compile), trial, planted.watched) for trial in trials)
+    plain, compiled = map(planted.well, ran)
     assert plain.seen() == [{"compiled": False}] * 2
     assert compiled.seen() == []
     for column in ("train_loss", "eval_loss"):

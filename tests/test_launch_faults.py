@@ -193,6 +193,8 @@ def test_a_disk_that_fills_up_in_training_ends_it_and_leaves_whole_rows(small_di
     assert said.splitlines()[-1].startswith("error: ")
     assert "No space left on device" in said
     assert "Traceback" not in said
+    # Where there was room for the row at all, it says the same.
+    assert all("No space left on device" in row["error"] for row in rows(out, "trials"))
     for file in out.glob("*.csv"):
         lines = file.read_text().splitlines(keepends=True)
         assert all(line.endswith("\n") and line.count(",") >= lines[0].count(",") for line in lines)

@@ -16,6 +16,8 @@ from launch.sweep import trials
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 BLOCKS = ["layer1.1", "layer2.1", "layer3.1"]
+# Eight trainings and four launches, on cores that others may be using.
+pytestmark = pytest.mark.timeout(600)
 COMMON = ["--data", "digits", "--precision", "bf16", "--image-size", "32", "--micro-batch", "32"]
 
 

@@ -255,10 +255,10 @@ def test_half_a_row_at_the_end_is_not_shown(tmp_path: Path, capsys: pytest.Captu
 
 
 def test_cells_are_text_and_never_orders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    wild = {"status": "[red]s[/red]", "error": "[/] <script>alert(1)</script> \x1b[31m\x07", "experiment": "[bold]e"}
+    wild = {"status": "[/red]s[i]", "error": "[/] <script>alert(1)</script> \x1b[31m\x07", "experiment": "[bold]e"}
     plant(tmp_path, wild | {"arm": "[link=http://x]a", "host": "[blink]h", "data": "[i]d"})
     text = shown(tmp_path, capsys)
-    for cell in ("[red]s[/red]", "[/] <script>alert(1)</script>", "[bold]e", "[link=http://x]a", "[blink]h", "[i]d"):
+    for cell in ("[/red]s[i]", "[/] <script>alert(1)</script>", "[bold]e", "[link=http://x]a", "[blink]h", "[i]d"):
         assert cell in text
     assert [character for character in text if ord(character) < 32 and character != "\n"] == []
 

@@ -45,9 +45,10 @@ class Switched(Meter):
         self._begin()
 
     def passed(self, loss_sum: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> None:
-        began = time.perf_counter()
-        super().passed(loss_sum, logits, labels)
-        self.inside += time.perf_counter() - began
+        if self.on:
+            began = time.perf_counter()
+            super().passed(loss_sum, logits, labels)
+            self.inside += time.perf_counter() - began
 
     def window_end(self, window: Window, facts: dict[str, Any]) -> list[dict[str, Any]]:
         """No rows for the loop to write: that would fall into the next turn."""

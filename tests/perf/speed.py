@@ -12,7 +12,9 @@ import argparse
 import contextlib
 import dataclasses
 import math
+import os
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -22,6 +24,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 import torch.nn.functional as F
 from rich.console import Console
@@ -39,6 +42,8 @@ from .contenders import Contender, Ours, process_for
 from .probe_cost import Switched, median_interval, pairs
 
 MOST = 1.01  # a step with probes over one without
+DISTURBED = 0.05  # of the CPUs, by other processes
+WIDTH = 140  # in a pipe
 FIRST_TURNS = 8  # warm up, and find how long a turn is
 
 
@@ -231,9 +236,28 @@ def _best_s(call: Callable[..., Tensor], operands: Sequence[Tensor], repeats: in
     return best
 
 
-def table(rows: Sequence[Row]) -> Table:
-    """The rows with what they were measured on."""
-    result = Table(title="Speed, as ratios measured side by side", caption=machine_line(), caption_justify="left")
+class Bystanders:
+    """What processes other than this one and those it started took of the CPUs, since it was made."""
+
+    def __init__(self) -> None:
+        self.began, self.before_s = time.monotonic(), self._taken_s()
+
+    def share(self) -> float:
+        """Of all CPUs, once the processes started since have ended; what a hypervisor took counts."""
+        elapsed_s = (time.monotonic() - self.began) * (os.cpu_count() or 1)
+        return max(0.0, self._taken_s() - self.before_s) / elapsed_s
+
+    def _taken_s(self) -> float:
+        everyone, own = psutil.cpu_times(), os.times()
+        idle = everyone.idle + getattr(everyone, "iowait", 0.0)
+        return sum(everyone[:8]) - idle - sum(own[:4])
+
+
+def table(rows: Sequence[Row], others: float) -> Table:
+    """The rows with what they were measured on, and how undisturbed."""
+    weak = "; the ratios are weak, repeat them on a quiet machine" if others > DISTURBED else ""
+    caption = f"{machine_line()}\nOther processes took {others:.0%} of the CPUs meanwhile{weak}."
+    result = Table(title="Speed, as ratios measured side by side", caption=caption, caption_justify="left")
     for heading in ("case", "ratio", "median", "lowest .. highest", "of", "target", "met"):
         result.add_column(heading, justify="right" if heading == "median" else "left")
     for row in rows:
@@ -272,11 +296,11 @@ def main() -> None:
         parser.error(f"--rounds is {chosen.rounds}; give 1 or more")
     console = Console(stderr=True)
     torch.set_num_threads(environment.cpu_count())
-    rows = []
+    rows, bystanders = [], Bystanders()
     with console.status("starting") as status:
         for case in chosen.case or CASES:
             rows += CASES[case](chosen.rounds, status.update)
-    Console().print(table(rows))
+    Console(width=None if sys.stdout.isatty() else WIDTH).print(table(rows, bystanders.share()))
     if find_spec("lightning") is None:
         console.print("Lightning is not installed and was left out: pip install -e '.[perf]'")
 

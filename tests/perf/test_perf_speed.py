@@ -1,0 +1,80 @@
+"""The script that measures speed: that its contenders run and do equal work, and that it finds a planted cost."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from typing import Any
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+
+from bench.probes import Probe
+from bench.windows import epoch_windows
+
+from . import contenders, speed
+from .probe_cost import Switched, Turn, median_interval, pairs
+
+
+@pytest.fixture
+def fresh_accelerate() -> Iterator[None]:
+    """Accelerate keeps one precision for a process, and the suite's worker takes all cores."""
+    threads = torch.get_num_threads()
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("fresh_accelerate")
+@pytest.mark.parametrize(
+    ("loop", "precision"), [("ours", "bf16"), ("plain", "no"), ("accelerate", "bf16"), ("lightning", "bf16")]
+)
+def test_each_contender_trains(loop: str, precision: str) -> None:
+    if loop == "lightning" and not find_spec("lightning"):
+        pytest.skip("Lightning is not installed; pip install -e '.[perf]'")
+    changes: Any = {"model": "resnet8", "micro_batch": 4, "accumulate": 2}
+    trial = dataclasses.replace(speed.small(16, precision), **changes)
+    assert getattr(contenders, loop)(trial, 16)(0, 2) > 0
+
+
+@pytest.mark.parametrize("race", [speed.resnet20, speed.frameworks, speed.resnet152])
+def test_the_contenders_of_a_race_do_equal_work(race: Callable[[], speed.Race]) -> None:
+    found = race()
+    names = [contender.name for contender in found.contenders]
+    assert {name for pair in found.pairs for name in (pair.faster, pair.slower)} <= set(names)
+    works = {(c.trial.model, c.trial.image_size, c.trial.augment, c.trial.effective_batch()) for c in found.contenders}
+    assert len(works) == 1
+
+
+class Slow(Probe):
+    """Costs a known time."""
+
+    def passed(self, loss_sum: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> None:
+        time.sleep(0.002)
+
+
+def test_switched_counts_a_probe_s_cost_in_its_own_turns() -> None:
+    meter = Switched([Slow()], lambda numbers: [numbers], 0, torch.device("cpu"), write=lambda rows: None)
+    meter.epoch_begin()
+    nothing = torch.zeros(())
+    for window in epoch_windows(10_000, 1, 1, 1, 0):
+        meter.block = 3
+        meter.passed(nothing, nothing, nothing)
+        assert meter.window_end(window, {}) == []
+        if len(meter.turns) == 8:
+            break
+    assert [turn.on for turn in meter.turns] == [True, False, False, True] * 2
+    assert [turn.windows for turn in meter.turns] == [3] * 8
+    assert all(0.002 <= turn.inside_s <= turn.window_s for turn in meter.turns if turn.on)
+    assert all(turn.inside_s == 0 for turn in meter.turns if not turn.on)
+
+
+def test_pairs_are_neighbours_and_the_median_has_an_interval() -> None:
+    turns = [Turn(on, 1, float(number), 0.0) for number, on in enumerate([True, False, False, True])]
+    assert [(on.window_s, off.window_s) for on, off in pairs(turns)] == [(0.0, 1.0), (3.0, 2.0)]
+    median, low, high = median_interval([1.0, 1.0, 1.0, 1.1, 0.9] * 10)
+    assert low <= median == 1.0 <= high
