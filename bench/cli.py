@@ -78,12 +78,14 @@ def _sentence(box: str) -> str:
 def take_option(words: Sequence[str], name: str) -> tuple[str | None, list[str]]:
     """The value of one option and the other words."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    parser.add_argument(name)
+    parser.add_argument(name, dest="values", action="append", default=[])
     try:
         known, rest = parser.parse_known_args(words)
     except argparse.ArgumentError as error:
         raise UsageError(f"{name} needs a value") from error
-    return vars(known)[name.lstrip("-").replace("-", "_")], rest
+    if len(known.values) > 1:
+        raise UsageError(f"{name} is given {len(known.values)} times; give it once")
+    return (known.values or [None])[0], rest
 
 
 @contextlib.contextmanager

@@ -60,7 +60,9 @@ def whole_rows(file: io.FileIO) -> int:
 
 def _check_header(path: Path, file: io.FileIO, end: int, header: str) -> None:
     file.seek(0)
-    if end and file.read(len(header.encode())) != header.encode():
+    start = file.read(len(header.encode()))
+    # A file without one whole line is ours only if it is the beginning of a header.
+    if start != header.encode() if end else not header.encode().startswith(start):
         raise UsageError(f"{path} has other columns (another version wrote it); choose another --out")
 
 

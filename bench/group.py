@@ -9,7 +9,7 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import GradientAccumulationPlugin
 
-from bench import environment
+from bench import environment, nvml
 from bench.trial import Trial, UsageError
 
 
@@ -40,6 +40,12 @@ def join(trial: Trial) -> Accelerator:
 def check_devices(trial: Trial) -> None:
     """UsageError: this machine cannot run the trial's processes or its precision."""
     cuda = torch.cuda.is_available() and not environment.flag("ACCELERATE_USE_CPU")
+    hidden = None if torch.version.cuda or environment.flag("ACCELERATE_USE_CPU") else nvml.device_count()
+    if hidden:
+        raise UsageError(
+            f"this machine has {hidden} GPU(s) but torch {torch.__version__} is built without CUDA; install one that "
+            f"has it, or set ACCELERATE_USE_CPU=true to use the CPU"
+        )
     if trial.precision == "fp16" and not cuda:
         raise UsageError("--precision fp16 needs a CUDA device, and Accelerate ignores it on a CPU; use bf16 or no")
     if cuda and local_processes() > torch.cuda.device_count():

@@ -109,6 +109,8 @@ class Worker:
         self.evaluated: dict[str, Any] = {}
         self.peers: dict[int, int] = {}
         self.row = first_row(trial, experiment, launch_id)
+        if not os.environ.get(LAUNCH_ID):
+            self.row["log"] = None  # by hand, what a rank prints goes to the terminal
 
     def work(self, build: Build, load: Load) -> None:
         """Train and measure. Raises whatever ends the trial otherwise than well."""
@@ -283,13 +285,14 @@ class Worker:
             return
         measured = self.meter.trial() if self.meter else {}
         rate = measured.get("images_per_s")
+        error = cause.error and cause.error + (f" ({self.row['log']})" if self.row["log"] else "")
         row = {
             **self.row,
             **measured,
             "images_per_s_per_process": rate and rate / self.trial.processes,
             **{name: value for name, value in self.evaluated.items() if name != "eval_images"},
             "status": cause.status,
-            "error": cause.error or None,
+            "error": error or None,
             "duration_s": round(time.monotonic() - self.began, 3),
             "optimizer_steps": self.counts.optimizer_steps,
             "images_seen": self.counts.images_seen,

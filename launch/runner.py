@@ -124,7 +124,7 @@ class Launch:
             self.folder.prepare()
         except UsageError as error:
             return Cause("crashed", str(error), usage=True)
-        return Cause("crashed", f"the launcher {ending(code)} and left no word")
+        return Cause("crashed", f"the launcher {ending(code)} and no rank left word: killed (see the kernel's log)?")
 
     def start(self) -> subprocess.Popen[bytes]:
         """The group's launcher, in a session of its own, which Ctrl-C does not reach."""

@@ -2,10 +2,7 @@
 
 import sys
 
-if sys.version_info < (3, 10):  # noqa: UP036  what follows would be a syntax error there
-    sys.stderr.write("error: this is Python %d.%d; resbench needs 3.10 or newer\n" % sys.version_info[:2])
-    sys.exit(2)
-
+import bench.record  # noqa: F401  before all else, since it checks the version of Python
 from reports.cli import main
 
 main(sys.argv[1:])

@@ -16,8 +16,8 @@ from bench.record import settings_columns
 WORK = ["model", "weights", "data", "classes", "image_size", "limit_train", "epochs"]
 # Rows that differ in one of these are not put into one table: other work, or an unlike machine.
 APART = ["experiment", *WORK, "host", "device_name", "cpu_model", "cpu_count", "torch", "driver"]
-SETTINGS = ["effective_batch", "processes", "precision", "memory_format", "compile", "input_pipeline", "seed", "repeat"]
-SETTINGS += ["commit"]
+SETTINGS = ["effective_batch", "lr", "processes", "precision", "memory_format", "compile", "input_pipeline"]
+SETTINGS += ["seed", "repeat", "commit"]
 FEW_WINDOWS = 10
 WIDE_SPREAD = 0.2
 GIB = 2**30
