@@ -161,10 +161,3 @@ def test_a_foreign_file_without_a_whole_line_is_not_taken_for_a_half_written_row
     with pytest.raises(UsageError, match="other columns"):
         csvfile.append(path, ["a", "b"], [{"a": 1}])
     assert path.read_text() == "my notes"
-
-
-def test_a_half_written_header_is_written_anew(tmp_path: Path) -> None:
-    path = tmp_path / "trials.csv"
-    path.write_text("a,")
-    csvfile.append(path, ["a", "b"], [{"a": 1, "b": 2}])
-    assert path.read_text() == "a,b\n1,2\n"
