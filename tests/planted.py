@@ -83,6 +83,13 @@ def _rank(said: Path, variables: dict[str, str], target: Callable[..., Any], wor
     target(*words)
 
 
+def waiting_for(file: Path) -> list[int]:
+    """Processes that wait for a lock on this file."""
+    inode = f":{file.stat().st_ino}"
+    lines = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+    return [int(line[5]) for line in lines if line[1] == "->" and line[6].endswith(inode)]
+
+
 @dataclass(frozen=True)
 class Ran:
     """What a trial left behind."""

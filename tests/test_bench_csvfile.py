@@ -1,9 +1,12 @@
 """CSV files: rows come back as they went in, and are whole or absent."""
 
 import csv
+import fcntl
 import os
 import re
 import resource
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +115,24 @@ def test_rows_of_several_processes_are_whole_and_a_reader_never_sees_half_a_row(
     rows = written(folder.path / "steps.csv")
     found = sorted((int(row["launch_id"]), int(row["window"]), int(row["images"])) for row in rows)
     assert found == [(rank, number, n) for rank in range(3) for number in range(15) for n in (1, 2)]
+
+
+def _append_one(path: Path) -> None:
+    RunFolder(path).append("steps", [{"window": 7}])
+
+
+def test_a_writer_waits_for_the_one_before(folder: RunFolder) -> None:
+    path = folder.path / "steps.csv"
+    with open(path, "a") as held, ThreadPoolExecutor(1) as pool:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        writer = pool.submit(planted.group, 1, _append_one, folder.path, said=folder.path)
+        until = time.monotonic() + 60
+        while not planted.waiting_for(path) and not writer.done() and time.monotonic() < until:
+            time.sleep(0.02)
+        assert path.read_bytes() == b""
+        fcntl.flock(held, fcntl.LOCK_UN)
+        assert writer.result() == [0]
+    assert [row["window"] for row in written(path)] == ["7"]
 
 
 def _append_to_a_full_disk(path: Path, room: int) -> None:

@@ -275,7 +275,7 @@ def test_a_signal_while_the_row_is_written_costs_no_row_and_adds_none(ends: str,
     def stop_when_it_waits() -> None:
         until = time.monotonic() + 60
         while time.monotonic() < until and not stopped.is_set():
-            for pid in waiting_for(file):
+            for pid in planted.waiting_for(file):
                 time.sleep(0.2)
                 os.kill(pid, 15)
                 stopped.set()
@@ -294,13 +294,6 @@ def test_a_signal_while_the_row_is_written_costs_no_row_and_adds_none(ends: str,
     assert stopped.is_set()
     assert ran.codes == [0 if ends == "ok" else 1], ran.said()
     assert ran.row()["status"] == ends
-
-
-def waiting_for(file: Path) -> list[int]:
-    """Processes that wait for a lock on this file."""
-    inode = f":{file.stat().st_ino}"
-    lines = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
-    return [int(line[5]) for line in lines if line[1] == "->" and line[6].endswith(inode)]
 
 
 # Requests that cannot be met
