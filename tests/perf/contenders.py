@@ -223,7 +223,7 @@ def lightning(trial: Trial, images: int) -> Epoch:
         def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
             self.seconds = time.perf_counter() - self.began
 
-    quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    quiet: Any = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
     precision: Any = {"no": "32-true", "bf16": "bf16-mixed"}[trial.precision]
     classifier, loader = Classifier(), loader_for(trial, images)
 
@@ -236,7 +236,7 @@ def lightning(trial: Trial, images: int) -> Epoch:
             precision=precision,
             accumulate_grad_batches=trial.accumulate,
             callbacks=[watch],
-            **quiet,  # type: ignore[arg-type]
+            **quiet,
         )
         trainer.fit(classifier, first_windows(loader, trial, windows))
         return watch.seconds
