@@ -8,9 +8,11 @@ one precision for a whole process. All follow the trial in model, images, batch,
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -197,6 +199,9 @@ def accelerate(trial: Trial, images: int) -> Epoch:
 def lightning(trial: Trial, images: int) -> Epoch:
     """A LightningModule and a Trainer, without logger, progress bar and checkpoints, which would only slow it."""
     import lightning.pytorch as pl
+
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning")  # that more loader workers would help
 
     class Classifier(pl.LightningModule):
         def __init__(self) -> None:
