@@ -53,11 +53,9 @@ class Probe(Base):
         self.window: Any = None
 
     def passed(self, loss_sum: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> None:
-        import torch
-
+        # As few operations as will do: at small micro-batches each is felt.
         hits = (logits.argmax(1) == labels).sum()
-        both = torch.stack((loss_sum.double(), hits.double()))
-        self.window = both if self.window is None else self.window + both
+        self.window = (loss_sum, hits) if self.window is None else (self.window[0] + loss_sum, self.window[1] + hits)
         self.count["seen"] += len(labels)
 
     def window_end(self, images: int, measured: bool) -> None:
@@ -68,7 +66,7 @@ class Probe(Base):
     def windows(self) -> dict[str, list[Value]]:
         import torch
 
-        sums = torch.stack(self.sums).tolist() if self.sums else []
+        sums = list(zip(*(torch.stack(each).tolist() for each in zip(*self.sums, strict=True)), strict=True))
         self.count["loss_sum"] += sum(loss for loss, _ in sums)
         self.count["hits"] += sum(hits for _, hits in sums)
         parts = [(loss / n, hits / n) for (loss, hits), n in zip(sums, self.images, strict=True)]
