@@ -30,6 +30,9 @@ PREFIXES = (
     "PYTORCH_",
     "CUBLAS_",
     "CUDNN_",
+    "GLIBC_",
+    "MALLOC_",
+    "LD_PRELOAD",
 )
 # Differ from launch to launch of one and the same environment.
 PASSING = {"TORCHELASTIC_RUN_ID", "TORCH_NCCL_ASYNC_ERROR_HANDLING"}
