@@ -227,6 +227,7 @@ def test_ctrl_c_while_a_trial_gets_its_row_waits_for_that_and_is_not_lost() -> N
     code = """
 import contextlib, os, signal
 from launch import runner
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's & switches it off
 with contextlib.suppress(runner.Interrupted), runner._handling(runner._interrupt):
     with runner._undisturbed():
         os.kill(os.getpid(), signal.SIGINT)
