@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from itertools import accumulate
+from typing import TYPE_CHECKING, ClassVar
 
 from bench.probes import Over, Span, Value, ratio
 from bench.probes import Probe as Base
@@ -38,7 +39,7 @@ TRIALS = [
 
 
 class Probe(Base):
-    """Adds up on the device; nothing is read before `windows()`."""
+    """Keeps what was guessed on the device, 16 bytes an image; nothing is compared or read before `windows()`."""
 
     TOTALS: ClassVar[dict[str, Over]] = {
         "loss_sum": ("counter", "sum"),
@@ -48,30 +49,46 @@ class Probe(Base):
 
     def begin(self, device: torch.device) -> None:
         self.count = dict.fromkeys(self.TOTALS, 0.0)
-        self.sums: list[Any] = []
-        self.images: list[int] = []
-        self.window: Any = None
+        self.losses: list[torch.Tensor] = []  # each window's
+        self.guesses: list[torch.Tensor] = []  # each micro-batch's, with its labels
+        self.labels: list[torch.Tensor] = []
+        self.own: list[int] = []  # each window's images on this rank
+        self.images: list[int] = []  # and on all
+        self.loss: torch.Tensor | None = None
+        self.seen = 0
 
     def passed(self, loss_sum: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> None:
         # As few operations as will do: at small micro-batches each is felt.
-        hits = (logits.argmax(1) == labels).sum()
-        self.window = (loss_sum, hits) if self.window is None else (self.window[0] + loss_sum, self.window[1] + hits)
-        self.count["seen"] += len(labels)
+        self.loss = loss_sum if self.loss is None else self.loss + loss_sum
+        self.guesses.append(logits.argmax(1))
+        self.labels.append(labels)
+        self.seen += len(labels)
 
     def window_end(self, images: int, measured: bool) -> None:
-        self.sums.append(self.window)
+        assert self.loss is not None
+        self.losses.append(self.loss)
+        self.own.append(self.seen)
         self.images.append(images)
-        self.window = None
+        self.loss, self.seen = None, 0
 
     def windows(self) -> dict[str, list[Value]]:
         import torch
 
-        sums = list(zip(*(torch.stack(each).tolist() for each in zip(*self.sums, strict=True)), strict=True))
-        self.count["loss_sum"] += sum(loss for loss, _ in sums)
-        self.count["hits"] += sum(hits for _, hits in sums)
-        parts = [(loss / n, hits / n) for (loss, hits), n in zip(sums, self.images, strict=True)]
-        self.sums, self.images = [], []
-        return {"train_loss": [loss for loss, _ in parts], "train_accuracy": [hits for _, hits in parts]}
+        if not self.losses:
+            return {"train_loss": [], "train_accuracy": []}
+        losses = torch.stack(self.losses).tolist()
+        right = (torch.cat(self.guesses) == torch.cat(self.labels)).tolist()
+        ends = list(accumulate(self.own))
+        hits = [sum(right[end - own : end]) for own, end in zip(self.own, ends, strict=True)]
+        self.count["loss_sum"] += sum(losses)
+        self.count["hits"] += sum(hits)
+        self.count["seen"] += ends[-1]
+        images, self.images = self.images, []
+        self.losses, self.guesses, self.labels, self.own = [], [], [], []
+        return {
+            "train_loss": [loss / n for loss, n in zip(losses, images, strict=True)],
+            "train_accuracy": [hit / n for hit, n in zip(hits, images, strict=True)],
+        }
 
     def totals(self) -> dict[str, Value]:
         return dict(self.count)
