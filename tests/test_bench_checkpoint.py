@@ -37,6 +37,7 @@ def test_a_resumed_run_goes_on_bit_for_bit(how: str, tmp_path: Path) -> None:
     assert [row["epoch"] for row in broken.rows("epochs")] == ["0", "1"]
     resumed = planted.well(planted.run(tmp_path / "broken", trial, load=digits, resume=True))
 
+    assert whole.column("epochs", "learning_rate") == pytest.approx([0.05, 0.05, 0.005, 0.005])
     for column in ("train_loss", "train_accuracy", "eval_loss", "learning_rate", "windows"):
         assert resumed.column("epochs", column) == whole.column("epochs", column), column
     ids = [row["launch_id"] for row in resumed.rows("epochs")]

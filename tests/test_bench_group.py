@@ -12,6 +12,7 @@ import torch
 from conftest import CHECKOUT
 
 from bench.cli import Options
+from bench.environment import cpu_count
 
 
 @pytest.mark.parametrize(("asked", "formed"), [(2, 1), (3, 2), (1, 2)])
@@ -70,5 +71,6 @@ def test_accelerate_launch_forms_the_group_and_trains(tmp_path: Path) -> None:
     row = planted.Ran(trial, tmp_path, []).row()
     assert (row["status"], row["processes"], row["backend"], row["precision"]) == ("ok", "2", "gloo", "bf16")
     assert (row["images_seen"], row["optimizer_steps"], row["trial_key"]) == ("22", "4", trial.key())
+    assert int(row["threads"]) == max(1, cpu_count() // 2)
     assert not (tmp_path / "checkpoints").exists()
     assert "trials.csv has its row" in ran.stdout

@@ -13,7 +13,10 @@ from typing import Any
 import numpy
 import planted
 import pytest
+import torch
 
+from bench.meter import Meter
+from bench.probes import memory
 from bench.probes.memory import peak_rss_bytes
 
 MIB = 2**20
@@ -181,6 +184,11 @@ def test_an_allocation_of_200_mib_on_one_rank_raises_the_peak_by_so_much(tmp_pat
     assert abs(peak[0] - base[0]) < 20 * MIB
     assert 190 * MIB < peak[1] - base[1] < 230 * MIB
     assert [int(ran.row()["peak_rss_bytes"]) for ran in (without, with_it)] == [base[1], peak[1]]
+
+
+def test_the_peak_is_that_of_the_fullest_rank_and_no_sum() -> None:
+    meter = Meter([memory.Probe()], lambda mine: [[n / 2 for n in mine], mine], 0, torch.device("cpu"))
+    assert meter.trial()["peak_rss_bytes"] == meter.now[1]["peak_rss_bytes"]
 
 
 def test_memory_that_does_not_exist_on_a_cpu_is_unknown_and_not_zero(slept: planted.Ran) -> None:

@@ -52,6 +52,18 @@ def is_below(name: str, tops: tuple[str, ...]) -> bool:
     return any(name == top or name.startswith(f"{top}.") for top in tops)
 
 
+# Security
+
+
+@pytest.mark.parametrize("path", FILES, ids=names(FILES))
+def test_no_file_s_pickles_are_run(path: Path) -> None:
+    calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    for call in calls:
+        if ast.unparse(call.func) == "torch.load":
+            assert {word.arg: ast.unparse(word.value) for word in call.keywords}.get("weights_only") == "True"
+    assert not [name for name in imported(path) if is_below(name, ("pickle", "joblib", "dill"))]
+
+
 # Imports
 
 
