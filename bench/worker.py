@@ -131,7 +131,7 @@ class Worker:
         """Join the process group, and learn which processes of this machine are in it."""
         self.accelerator = group.join(self.trial)
         self.rank, self.device = self.accelerator.process_index, self.accelerator.device
-        self.keeps_freed_memory = self.device.type == "cpu" and allocator.keep_freed_memory()
+        self.mallopt_accepted = self.device.type == "cpu" and allocator.keep_freed_memory()
         first = self.rank - self.accelerator.local_process_index
         pids = self.gather([os.getpid()])[first : first + group.local_processes()]
         self.peers = {first + number: int(pid) for number, (pid,) in enumerate(pids)}
@@ -188,7 +188,7 @@ class Worker:
                 "matmul_precision": torch.get_float32_matmul_precision(),
                 "cudnn_allow_tf32": torch.backends.cudnn.allow_tf32 if cuda else None,
                 "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-                "malloc_keeps_freed_memory": self.keeps_freed_memory,
+                "mallopt_accepted": self.mallopt_accepted,
             }
         )
         self.row |= {**facts, "environment": environment.key(described)}

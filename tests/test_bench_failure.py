@@ -71,7 +71,8 @@ def test_a_lost_connection_is_the_end_of_the_rank_that_is_gone(tmp_path: Path) -
 
 def test_a_rank_that_ends_a_moment_after_its_connection_is_waited_for(tmp_path: Path) -> None:
     # Unreaped, it is a zombie by then, as a rank is whose launcher has not looked yet.
-    dying = subprocess.Popen(["sleep", "0.5"])
+    dying = subprocess.Popen(["sleep", "1"])
+    assert dying.poll() is None
     cause = explained(RuntimeError("Connection reset by peer"), tmp_path, r0=os.getpid(), r1=dying.pid)
     dying.wait()
     assert cause.error.startswith("rank 1 was killed: ")

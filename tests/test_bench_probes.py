@@ -7,6 +7,7 @@ import functools
 import json
 import math
 import statistics
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 import torch
 
 from bench.meter import Meter
-from bench.probes import memory
+from bench.probes import accuracy, memory
 from bench.probes.memory import peak_rss_bytes
 
 MIB = 2**20
@@ -188,6 +189,7 @@ def test_an_allocation_of_200_mib_on_one_rank_raises_the_peak_by_so_much(tmp_pat
 
 def test_the_peak_is_that_of_the_fullest_rank_and_no_sum() -> None:
     meter = Meter([memory.Probe()], lambda mine: [[n / 2 for n in mine], mine], 0, torch.device("cpu"))
+    assert meter.now[1]["peak_rss_bytes"]
     assert meter.trial()["peak_rss_bytes"] == meter.now[1]["peak_rss_bytes"]
 
 
@@ -203,6 +205,19 @@ def test_peak_rss_is_the_kernel_s_number_or_none(tmp_path: Path) -> None:
     (tmp_path / "status").write_text("Name:\tkthread\n")
     assert peak_rss_bytes(tmp_path / "status") is None
     assert peak_rss_bytes(tmp_path / "nothing") is None
+
+
+def test_the_accuracy_probe_keeps_no_batch() -> None:
+    """A DataLoader's tensors hold a file descriptor each: kept for a second, they would be too many."""
+    probe = accuracy.Probe()
+    probe.begin(torch.device("cpu"))
+    logits, labels = torch.eye(3), torch.tensor([0, 1, 0])
+    kept = [weakref.ref(logits), weakref.ref(labels)]
+    probe.passed(torch.tensor(1.5), logits, labels)
+    del logits, labels
+    assert [reference() for reference in kept] == [None, None]
+    probe.window_end(4, True)  # another rank has the fourth
+    assert probe.windows() == {"train_loss": [1.5 / 4], "train_accuracy": [2 / 4]}
 
 
 @pytest.fixture(scope="module", params=[(1, 6), (2, 3)])

@@ -127,7 +127,7 @@ def test_the_environment_is_kept_under_the_key_in_the_row(shown: planted.Ran) ->
     assert environment["packages"]["torch"] == shown.row()["torch"] == importlib.metadata.version("torch")
     assert environment["variables"]["ACCELERATE_USE_CPU"] == "true"
     assert environment["memory_bytes"] > 2**28
-    assert environment["malloc_keeps_freed_memory"] is (platform.libc_ver()[0] == "glibc")
+    assert environment["mallopt_accepted"] is (platform.libc_ver()[0] == "glibc")
     assert list((shown.folder / "logs").glob("*.row.json")) == []
 
 

@@ -1,10 +1,10 @@
 """At an equal effective batch, what does gradient accumulation cost in time, save in memory and change in accuracy?
 
 Arms are named micro-batch x accumulation, for one process; further processes multiply the effective batch. The source
-accumulates 8 micro-batches of 16 on a Jetson Orin Nano, keeps one learning rate at every effective batch, never steps
-on an epoch's last, short window and lets its gradient leak into the next epoch; here that window is stepped on,
-exactly. The `scaled` arms scale the learning rate with the effective batch and warm it up (Goyal et al. 2017), from the
-rate of 0.1 at 128 images that He et al. 2015 use.
+trains on a Jetson Orin Nano; its code accumulates 8 micro-batches of 16, and it reports simulated batches of 64 and
+256. It keeps one learning rate at every effective batch, and never steps on an epoch's last, short window, whose
+gradient leaks into the next epoch; here that window is stepped on, exactly. The `scaled` arms scale the learning rate
+with the effective batch and warm it up (Goyal et al. 2017), from the rate of 0.1 at 128 images that He et al. 2015 use.
 
 Without BatchNorm, m x k is one batch of m*k, to rounding. ResNet-20 has BatchNorm, which normalises within the
 micro-batch: arms of one effective batch differ in that.

@@ -39,7 +39,7 @@ TRIALS = [
 
 
 class Probe(Base):
-    """Keeps what was guessed on the device, 16 bytes an image; nothing is compared or read before `windows()`."""
+    """Keeps which images were right on the device, a byte for each; nothing is added up or read before `windows()`."""
 
     TOTALS: ClassVar[dict[str, Over]] = {
         "loss_sum": ("counter", "sum"),
@@ -50,8 +50,7 @@ class Probe(Base):
     def begin(self, device: torch.device) -> None:
         self.count = dict.fromkeys(self.TOTALS, 0.0)
         self.losses: list[torch.Tensor] = []  # each window's
-        self.guesses: list[torch.Tensor] = []  # each micro-batch's, with its labels
-        self.labels: list[torch.Tensor] = []
+        self.right: list[torch.Tensor] = []  # each micro-batch's, by image
         self.own: list[int] = []  # each window's images on this rank
         self.images: list[int] = []  # and on all
         self.loss: torch.Tensor | None = None
@@ -60,8 +59,8 @@ class Probe(Base):
     def passed(self, loss_sum: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> None:
         # As few operations as will do: at small micro-batches each is felt.
         self.loss = loss_sum if self.loss is None else self.loss + loss_sum
-        self.guesses.append(logits.argmax(1))
-        self.labels.append(labels)
+        # Not the labels themselves: a loader's lie in shared memory, each with a file descriptor.
+        self.right.append(logits.argmax(1) == labels)
         self.seen += len(labels)
 
     def window_end(self, images: int, measured: bool) -> None:
@@ -77,14 +76,14 @@ class Probe(Base):
         if not self.losses:
             return {"train_loss": [], "train_accuracy": []}
         losses = torch.stack(self.losses).tolist()
-        right = (torch.cat(self.guesses) == torch.cat(self.labels)).tolist()
+        right = torch.cat(self.right).tolist()
         ends = list(accumulate(self.own))
         hits = [sum(right[end - own : end]) for own, end in zip(self.own, ends, strict=True)]
         self.count["loss_sum"] += sum(losses)
         self.count["hits"] += sum(hits)
         self.count["seen"] += ends[-1]
         images, self.images = self.images, []
-        self.losses, self.guesses, self.labels, self.own = [], [], [], []
+        self.losses, self.right, self.own = [], [], []
         return {
             "train_loss": [loss / n for loss, n in zip(losses, images, strict=True)],
             "train_accuracy": [hit / n for hit, n in zip(hits, images, strict=True)],
