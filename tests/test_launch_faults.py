@@ -145,6 +145,7 @@ def test_a_rank_out_of_memory_ends_its_trial_as_oom(tmp_path: Path) -> None:
     with Command(words, tmp_path) as command:
         process = until(lambda: command.rank(1), "rank 1")
         until(lambda: list(out.glob("logs/*.row.json")), "the group to be set up")
+        assert process is not None
         most = process.memory_info().data + 2**26
         process.rlimit(resource.RLIMIT_DATA, (most, most))
         assert command.wait() == 1
