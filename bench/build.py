@@ -42,6 +42,12 @@ def _backbone(trial: Trial, classes: int) -> nn.Module:
     return model
 
 
+def place(model: nn.Module, trial: Trial, device: torch.device) -> nn.Module:
+    """The model on its device, in the trial's memory format."""
+    layout = torch.channels_last if trial.memory_format == "channels_last" else torch.contiguous_format
+    return model.to(device, memory_format=layout)  # type: ignore[call-overload]
+
+
 def optimizer_for(trial: Trial, model: nn.Module, classes: int, device: torch.device) -> torch.optim.Optimizer:
     """SGD over the parameters that train.
 

@@ -1,16 +1,61 @@
-"""The process group of a trial: what this machine can form, and that it is the one asked for."""
+"""The process group of a trial: what this machine can form, that it is the one asked for, and what it does together."""
 
 from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import GradientAccumulationPlugin
+from torch import Tensor, nn
 
 from bench import environment, nvml
 from bench.trial import Trial, UsageError
+
+Found = TypeVar("Found")
+
+
+class Group:
+    """The process group as one of its processes sees it. `peers`: rank -> process id, of those on this machine."""
+
+    def __init__(self, trial: Trial) -> None:
+        """Join the group. UsageError: it is not the one asked for."""
+        self.processes = trial.processes
+        self.accelerator = join(trial)
+        self.rank, self.device = self.accelerator.process_index, self.accelerator.device
+        first = self.rank - self.accelerator.local_process_index
+        pids = self.gather([os.getpid()])[first : first + local_processes()]
+        self.peers = {first + number: int(pid) for number, (pid,) in enumerate(pids)}
+
+    def first_fetches(self, get: Callable[[], Found]) -> Found:
+        """What `get` returns; the first process of each machine goes first, and may fetch what the others then find."""
+        first = self.accelerator.is_local_main_process
+        found = get() if first else None
+        self.accelerator.wait_for_everyone()
+        return found if found is not None else get()
+
+    def share_buffers(self, module: nn.Module) -> None:
+        """Give every rank rank 0's BatchNorm statistics, so that all evaluate one model.
+
+        DDP would do so before every window, to the same end: training does not read them.
+        """
+        if torch.distributed.is_initialized():
+            for buffer in module.buffers():
+                torch.distributed.broadcast(buffer, 0)
+
+    def gather(self, numbers: list[float]) -> list[list[float]]:
+        """Every rank's numbers, rank 0 first."""
+        if self.processes == 1:
+            return [numbers]
+        mine = torch.tensor(numbers, dtype=torch.float64, device=self.device)
+        return self.accelerator.gather(mine[None]).tolist()
+
+    def add_up(self, values: Tensor) -> Tensor:
+        """The sum over the ranks."""
+        return self.accelerator.reduce(values, reduction="sum")
 
 
 def join(trial: Trial) -> Accelerator:

@@ -118,7 +118,6 @@ def _hand_over(rows: list[dict[str, Any]], on_rows: Callable[[list[dict[str, Any
             raise Diverged(f"the training loss is {row['train_loss']} in window {row['window']}; try a smaller --lr")
 
 
-@torch.no_grad()
 def evaluate(
     module: nn.Module,
     feed: Callable[[list[tuple[int, int]]], Iterator[tuple[Tensor, Tensor]]],
@@ -129,17 +128,23 @@ def evaluate(
     add_up: Callable[[Tensor], Tensor],
 ) -> dict[str, Any]:
     """Loss and accuracy over all `images`, each counted once; `add_up` sums a tensor over the ranks."""
-    module.eval()
     start, stop = share(0, images, processes, rank)
     passes = [(at, min(at + micro_batch, stop)) for at in range(start, stop, micro_batch)]
+    loss_sum, hits_sum, counted = add_up(evaluation_sums(module, feed(passes))).tolist()
+    if counted != images:
+        raise RuntimeError(f"evaluated {counted:g} images of {images}")
+    return {"eval_loss": loss_sum / counted, "eval_accuracy": hits_sum / counted, "eval_images": images}
+
+
+@torch.no_grad()
+def evaluation_sums(module: nn.Module, batches: Iterator[tuple[Tensor, Tensor]]) -> Tensor:
+    """(summed loss, hits, images) of these batches, (3,) float64, with the module in evaluation mode."""
+    module.eval()
     device = next(module.parameters()).device
     sums = torch.zeros(3, dtype=torch.float64, device=device)
-    for batch, labels in feed(passes):
+    for batch, labels in batches:
         logits = module(batch).float()
         loss = F.cross_entropy(logits, labels, reduction="sum")
         hits = (logits.argmax(1) == labels).sum()
         sums += torch.stack((loss.double(), hits.double(), torch.tensor(len(labels), device=device).double()))
-    loss_sum, hits_sum, counted = add_up(sums).tolist()
-    if counted != images:
-        raise RuntimeError(f"evaluated {counted:g} images of {images}")
-    return {"eval_loss": loss_sum / counted, "eval_accuracy": hits_sum / counted, "eval_images": images}
+    return sums

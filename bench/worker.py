@@ -12,15 +12,15 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import psutil
 import torch
-from torch import nn
 
-from bench import allocator, checkpoint, data, environment, failure, group, outcome
-from bench.build import model_for, optimizer_for
+from bench import allocator, checkpoint, data, environment, failure, outcome, setup
+from bench.build import model_for
 from bench.cli import LAUNCH_ID, Options
+from bench.group import Group
 from bench.meter import Meter
 from bench.outcome import Cause, Interrupted
 from bench.probes import Probe
@@ -32,8 +32,6 @@ from bench.trial import Experiment, Trial, UsageError
 from bench.windows import epoch_windows
 from models import surgery
 
-Found = TypeVar("Found")
-Build = Callable[[Trial, int], nn.Module]
 Load = Callable[[Trial, Path], data.Data]
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -48,7 +46,7 @@ def run(
     options: Options,
     experiment: Experiment,
     launch_id: str,
-    build: Build = model_for,
+    build: setup.Build = model_for,
     load: Load = data.load,
 ) -> None:
     """Run the trial in this process and its group, leave its rows, and exit.
@@ -107,92 +105,37 @@ class Worker:
         self.counts = Counts()
         self.skipped = 0
         self.evaluated: dict[str, Any] = {}
-        self.peers: dict[int, int] = {}
+        self.group: Group | None = None
         self.row = first_row(trial, experiment, launch_id)
         if not os.environ.get(LAUNCH_ID):
             self.row["log"] = None  # by hand, what a rank prints goes to the terminal
 
-    def work(self, build: Build, load: Load) -> None:
+    def work(self, build: setup.Build, load: Load) -> None:
         """Train and measure. Raises whatever ends the trial otherwise than well."""
         self.folder.prepare()
-        self.join_group()
-        found = self.first_fetches(lambda: load(self.trial, self.options.data_root))
-        feed = data.Feed(self.trial, found, self.device)
-        training = self.training = self.set_up(build, found.classes)
-        self.describe(training, feed, found)
+        group = self.group = Group(self.trial)
+        self.rank = group.rank
+        self.mallopt_accepted = group.device.type == "cpu" and allocator.keep_freed_memory()
+        found = group.first_fetches(lambda: load(self.trial, self.options.data_root))
+        feed = data.Feed(self.trial, found, group.device)
+        training = self.training = setup.training(self.trial, group, build, found.classes)
+        self.describe(group, training, feed, found)
         resumed = self.resume(training)
-        self.meter = Meter(all_probes(), self.gather, self.trial.warmup_windows, self.device)
+        self.meter = Meter(all_probes(), group.gather, self.trial.warmup_windows, group.device)
         title = f"{self.trial.experiment} {self.trial.arm}"
         with Teller(title) if self.rank == 0 else contextlib.nullcontext() as teller:
             for epoch in range(resumed, self.trial.epochs):
                 self.epoch(epoch, training, feed, teller)
 
-    def join_group(self) -> None:
-        """Join the process group, and learn which processes of this machine are in it."""
-        self.accelerator = group.join(self.trial)
-        self.rank, self.device = self.accelerator.process_index, self.accelerator.device
-        self.mallopt_accepted = self.device.type == "cpu" and allocator.keep_freed_memory()
-        first = self.rank - self.accelerator.local_process_index
-        pids = self.gather([os.getpid()])[first : first + group.local_processes()]
-        self.peers = {first + number: int(pid) for number, (pid,) in enumerate(pids)}
-
-    def first_fetches(self, get: Callable[[], Found]) -> Found:
-        """What `get` returns; the first process of each machine goes first, and may fetch what the others then find."""
-        first = self.accelerator.is_local_main_process
-        found = get() if first else None
-        self.accelerator.wait_for_everyone()
-        return found if found is not None else get()
-
-    def set_up(self, build: Build, classes: int) -> Training:
-        """The model on its device, wrapped for the group, and its optimizer."""
-        trial = self.trial
-        layout = torch.channels_last if trial.memory_format == "channels_last" else torch.contiguous_format
-        built = self.first_fetches(lambda: build(trial, classes))
-        module = built.to(self.device, memory_format=layout)  # type: ignore[call-overload]
-        if trial.compile:
-            module.compile()
-        self.row |= {
-            "total_parameters": surgery.total_parameters(module),
-            "trainable_parameters": surgery.trainable_parameters(module),
-        }
-        model = self.accelerator.prepare_model(module)
-        if trial.processes > 1 and not isinstance(model, nn.parallel.DistributedDataParallel):
-            raise UsageError(f"{trial.processes} processes formed no DDP group on {self.device}; see accelerate env")
-        return Training(
-            model=model,
-            module=module,
-            optimizer=optimizer_for(trial, module, classes, self.device),
-            processes=trial.processes,
-            backward=self.accelerator.backward,
-            no_sync=lambda: self.accelerator.no_sync(model),
-            # Another model's parameters get no gradients, of which a scaler wants at least one.
-            scaler=self.accelerator.scaler if trial.optimizer_holds == "this_model" else None,
-        )
-
-    def describe(self, training: Training, feed: data.Feed, found: data.Data) -> None:
+    def describe(self, group: Group, training: Training, feed: data.Feed, found: data.Data) -> None:
         """Fill in what is known of the machine and the trial before it trains."""
-        cuda = self.device.type == "cuda"
-        if cuda:
-            from bench import cuda as cuda_device
-        facts = {
-            "device_name": cuda_device.name(self.device) if cuda else "cpu",
-            "device_count": self.trial.processes if cuda else 0,
-            "threads": torch.get_num_threads(),
-            "backend": torch.distributed.get_backend() if torch.distributed.is_initialized() else None,
-            "cuda": torch.version.cuda if cuda else None,
-        }
-        described = environment.describe(
-            {
-                **facts,
-                "precision": self.trial.precision,
-                "matmul_precision": torch.get_float32_matmul_precision(),
-                "cudnn_allow_tf32": torch.backends.cudnn.allow_tf32 if cuda else None,
-                "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-                "mallopt_accepted": self.mallopt_accepted,
-            }
-        )
+        facts, described = setup.describe(self.trial, group, self.mallopt_accepted)
         self.row |= {**facts, "environment": environment.key(described)}
         self.row |= {"input_pipeline": feed.pipeline, "train_images": len(found.train)}
+        self.row |= {
+            "total_parameters": surgery.total_parameters(training.module),
+            "trainable_parameters": surgery.trainable_parameters(training.module),
+        }
         self.train_images, self.eval_images = len(found.train), len(found.evaluation)
         if self.rank == 0:
             self.folder.add_environment(self.row["environment"], described)
@@ -212,8 +155,9 @@ class Worker:
 
     def epoch(self, epoch: int, training: Training, feed: data.Feed, teller: Teller | None) -> None:
         """Train an epoch, evaluate, record, keep a checkpoint."""
-        trial, meter = self.trial, self.meter
+        trial, meter, group = self.trial, self.meter, self.group
         assert meter is not None
+        assert group is not None
         torch.manual_seed(data.mix(trial.seed, epoch, self.rank))  # dropout and loader workers
         per_epoch = trial.windows_per_epoch(self.train_images)
         windows = list(
@@ -236,7 +180,7 @@ class Worker:
             lambda w: trial.learning_rate(epoch * per_epoch + w, per_epoch),
             on_rows,
         )
-        self.share_buffers(training.module)
+        group.share_buffers(training.module)
         self.evaluated = evaluate(
             training.module,
             feed.evaluate,
@@ -244,7 +188,7 @@ class Worker:
             trial.micro_batch,
             self.rank,
             trial.processes,
-            self.add_up,
+            group.add_up,
         )
         self.counts.epoch = epoch + 1
         if teller is not None:
@@ -252,7 +196,7 @@ class Worker:
             if self.options.checkpoint:
                 checkpoint.save(checkpoint.path_for(self.options.out, trial), training, vars(self.counts))
             teller.tell({"epoch": epoch + 1, "epochs": trial.epochs, "window": 0, "windows": per_epoch, **row})
-        self.accelerator.wait_for_everyone()
+        group.accelerator.wait_for_everyone()
 
     def count(self, rows: list[dict[str, Any]], training: Training) -> None:
         """Add windows whose rows were read, for which the device was waited for."""
@@ -260,26 +204,6 @@ class Worker:
         self.skipped += skipped
         self.counts.optimizer_steps += len(rows) - skipped
         self.counts.images_seen += sum(row["images"] for row in rows)
-
-    def share_buffers(self, module: nn.Module) -> None:
-        """Give every rank rank 0's BatchNorm statistics, so that all evaluate one model.
-
-        DDP would do so before every window, to the same end: training does not read them.
-        """
-        if torch.distributed.is_initialized():
-            for buffer in module.buffers():
-                torch.distributed.broadcast(buffer, 0)
-
-    def gather(self, numbers: list[float]) -> list[list[float]]:
-        """Every rank's numbers, rank 0 first."""
-        if self.trial.processes == 1:
-            return [numbers]
-        mine = torch.tensor(numbers, dtype=torch.float64, device=self.device)
-        return self.accelerator.gather(mine[None]).tolist()
-
-    def add_up(self, values: torch.Tensor) -> torch.Tensor:
-        """The sum over the ranks."""
-        return self.accelerator.reduce(values, reduction="sum")
 
     def finish(self, cause: Cause) -> None:
         """Rank 0 writes the trial's row."""
@@ -310,7 +234,8 @@ class Worker:
     def fail(self, error: BaseException) -> int:
         """Put the cause on record, and as rank 0 write the row; the exit code."""
         logs = self.folder.logs()
-        cause, first = outcome.put(logs, self.launch_id, failure.explain(error, self.peers, logs, self.launch_id))
+        peers = self.group.peers if self.group else {}
+        cause, first = outcome.put(logs, self.launch_id, failure.explain(error, peers, logs, self.launch_id))
         if first and not isinstance(error, (UsageError, Diverged, Interrupted)):
             traceback.print_exception(error)
         if first:

@@ -10,14 +10,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,15 +23,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from bench import data, environment, experiments
+from bench import allocator, data, environment, setup
 from bench.build import model_for
-from bench.cli import Options
 from bench.data import Feed, Split
+from bench.group import Group
 from bench.meter import Meter
 from bench.train import train_epoch
 from bench.trial import IMAGENET_MODEL, Trial
 from bench.windows import epoch_windows
-from bench.worker import Worker, all_probes
+from bench.worker import all_probes
 
 CLASSES = 10
 SIZE = 32
@@ -111,7 +109,7 @@ def sgd_for(trial: Trial, model: nn.Module) -> torch.optim.Optimizer:
 
 @dataclass
 class Ours:
-    """The suite's training, set up by its own worker; `meter` measures, and may be exchanged."""
+    """The suite's training, set up as its worker does; `meter` measures, and may be exchanged."""
 
     trial: Trial
     images: int
@@ -120,12 +118,11 @@ class Ours:
         os.environ["ACCELERATE_USE_CPU"] = "true"
         split = random_split(self.images)
         found = data.Data(split, split, CLASSES, *statistics(self.trial))
-        experiment = experiments.load(self.trial.experiment)
-        worker = Worker(self.trial, Options(out=Path(tempfile.gettempdir())), experiment, "perf")
-        worker.join_group()
-        self.training = worker.set_up(model_for, CLASSES)
-        self.feed = Feed(self.trial, found, worker.device)
-        self.meter = Meter(all_probes(), worker.gather, 0, worker.device)
+        allocator.keep_freed_memory()
+        group = Group(self.trial)
+        self.training = setup.training(self.trial, group, model_for, CLASSES)
+        self.feed = Feed(self.trial, found, group.device)
+        self.meter = Meter(all_probes(), group.gather, 0, group.device)
 
     def epoch(self, number: int, windows: int) -> float:
         """Train on the first windows of this epoch; the seconds that took, reading the probes included."""

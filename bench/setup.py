@@ -1,0 +1,63 @@
+"""From a process group to what it trains with, and what there is to say of the machine under it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from bench import environment
+from bench.build import optimizer_for, place
+from bench.group import Group
+from bench.train import Training
+from bench.trial import Trial, UsageError
+
+Build = Callable[[Trial, int], nn.Module]
+
+
+def training(trial: Trial, group: Group, build: Build, classes: int) -> Training:
+    """The model on its device, wrapped for the group, and its optimizer."""
+    module = place(group.first_fetches(lambda: build(trial, classes)), trial, group.device)
+    if trial.compile:
+        module.compile()
+    accelerator = group.accelerator
+    model = accelerator.prepare_model(module)
+    if trial.processes > 1 and not isinstance(model, nn.parallel.DistributedDataParallel):
+        raise UsageError(f"{trial.processes} processes formed no DDP group on {group.device}; see accelerate env")
+    return Training(
+        model=model,
+        module=module,
+        optimizer=optimizer_for(trial, module, classes, group.device),
+        processes=trial.processes,
+        backward=accelerator.backward,
+        no_sync=lambda: accelerator.no_sync(model),
+        # Another model's parameters get no gradients, of which a scaler wants at least one.
+        scaler=accelerator.scaler if trial.optimizer_holds == "this_model" else None,
+    )
+
+
+def describe(trial: Trial, group: Group, mallopt_accepted: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(columns of trials.csv that say what machine this is, its entry in environment.json)."""
+    cuda = group.device.type == "cuda"
+    if cuda:
+        from bench import cuda as cuda_device
+    facts = {
+        "device_name": cuda_device.name(group.device) if cuda else "cpu",
+        "device_count": trial.processes if cuda else 0,
+        "threads": torch.get_num_threads(),
+        "backend": torch.distributed.get_backend() if torch.distributed.is_initialized() else None,
+        "cuda": torch.version.cuda if cuda else None,
+    }
+    described = environment.describe(
+        {
+            **facts,
+            "precision": trial.precision,
+            "matmul_precision": torch.get_float32_matmul_precision(),
+            "cudnn_allow_tf32": torch.backends.cudnn.allow_tf32 if cuda else None,
+            "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+            "mallopt_accepted": mallopt_accepted,
+        }
+    )
+    return facts, described
