@@ -56,3 +56,14 @@ def used_bytes(uuid: str) -> int | None:
             handle = nvml.nvmlDeviceGetHandleByUUID(uuid)
             return int(nvml.nvmlDeviceGetMemoryInfo(handle).used)
     return None
+
+
+def free_bytes(device: str) -> int | None:
+    """Bytes that no process uses on the GPU with this index, in PCI order, or UUID. A Jetson does not say."""
+    with _library() as nvml:
+        if nvml is None:
+            return None
+        with contextlib.suppress(nvml.NVMLError):
+            find = nvml.nvmlDeviceGetHandleByIndex if device.isdecimal() else nvml.nvmlDeviceGetHandleByUUID
+            return int(nvml.nvmlDeviceGetMemoryInfo(find(int(device) if device.isdecimal() else device)).free)
+    return None

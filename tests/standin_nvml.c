@@ -20,6 +20,10 @@ int nvmlDeviceGetHandleByUUID(const char *uuid, void **device) {
     *device = &"GPU-known";
     return answer() ? answer() : strcmp(uuid, "GPU-known") ? NOT_FOUND : OK;
 }
+int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **device) {
+    *device = &"GPU-known";
+    return answer() ? answer() : index >= (unsigned)atoi(getenv("STANDIN_NVML")) ? NOT_FOUND : OK;
+}
 int nvmlDeviceGetMemoryInfo(void *device, memory *memory) {
     (void)device;
     memory->total = 8ull << 30, memory->used = 3ull << 30, memory->free = 5ull << 30;
