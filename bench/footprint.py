@@ -1,8 +1,8 @@
 """The peak memory of a trial, from its settings alone.
 
 The trial's model, input pipeline, optimizer, training loop and evaluation run as in the worker, on tensors that have
-sizes and no data; every storage is followed from birth to death, and the caching allocator replays them. Needs
-no GPU: tensors "on the GPU" are fake ones on the CPU, under the CPU's autocast, which casts the same operations of these
+sizes and no data; every storage is followed from birth to death, and the caching allocator replays them. Needs no
+GPU: tensors "on the GPU" are fake ones on the CPU, under the CPU's autocast, which casts the same operations of these
 networks.
 
 Not in it: what CUDA's context and NCCL take outside the allocator, and cuDNN's workspaces, which depend on the GPU.
@@ -59,11 +59,11 @@ def predict(trial: Trial, backend: Backend = "cuda", build: Build = model_for, c
     trial = dataclasses.replace(trial, weights="none", accumulate=min(trial.accumulate, 2))
     found = shapes(trial)
     classes = classes or found.classes
-    with torch.device("meta"):
-        module = place(build(trial, classes), trial, torch.device("meta"))
-        held = updated_model(trial, module, build, classes)
     tracker = Tracker()
     try:
+        with torch.device("meta"):
+            module = place(build(trial, classes), trial, torch.device("meta"))
+            held = updated_model(trial, module, build, classes)
         with fake_tensor.FakeTensorMode():
             _train(trial, backend, module, held, found, tracker)
     except UNTRACEABLE as error:
