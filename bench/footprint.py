@@ -26,11 +26,11 @@ from bench.data import Batch, Data, Feed, Split
 from bench.meter import Meter
 from bench.onednn import transient_bytes
 from bench.replica import Replica
-from bench.storages import Backend, Footprint, at_batch
+from bench.storages import Backend, Footprint, at_batch, settled
 from bench.tracker import Tracker
 from bench.train import Training, evaluation_sums, train_epoch
 from bench.trial import Trial, UsageError
-from bench.windows import epoch_windows
+from bench.windows import Window
 
 CPU = torch.device("cpu")
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -48,7 +48,7 @@ UNTRACEABLE = (
 
 
 def predict(trial: Trial, backend: Backend = "cuda", build: Build = model_for, classes: int | None = None) -> Footprint:
-    """The memory of one process of this trial. Two windows: only the second finds the optimizer's state in place.
+    """The memory of one process of this trial, from two windows: only the second finds the optimizer's state in place.
 
     `accumulate` is followed up to 2: further micro-batches repeat the second. `classes`: by default those of the data.
     UsageError: an operation of the model needs data to run, or the model is compiled.
@@ -69,7 +69,7 @@ def predict(trial: Trial, backend: Backend = "cuda", build: Build = model_for, c
     except UNTRACEABLE as error:
         operation = getattr(error, "func", None) or " ".join(str(error).split())[:200]
         raise UsageError(f"{trial.model} cannot be traced: {operation} needs data, or has no fake version") from error
-    return Footprint(backend, tuple(tracker.sizes), tuple(tracker.parts), tuple(tracker.order))
+    return Footprint(backend, tuple(tracker.sizes), tuple(tracker.parts), settled(tracker.order))
 
 
 def largest_micro_batch(trial: Trial, limit_bytes: int, backend: Backend = "cuda") -> tuple[int, Footprint]:
@@ -157,13 +157,15 @@ def _train(trial: Trial, backend: Backend, module: nn.Module, held: nn.Module, f
 
 
 def _two_windows(trial: Trial, training: Training, feed: Feed, tracker: Tracker) -> None:
-    images = 2 * trial.effective_batch()
-    windows = list(epoch_windows(images, trial.micro_batch, trial.accumulate, trial.processes, 0))
+    """A window of one micro-batch, after which there is optimizer state, and one of all; then an evaluation."""
+    images = min(trial.micro_batch, len(feed.data.train))
+    passes = [[(0, images)], [(0, images)] * trial.accumulate]
+    windows = [Window(index, images * len(each), each) for index, each in enumerate(passes)]
     batches = feed.train(0, [a_pass for window in windows for a_pass in window.passes])
     meter = Meter([], lambda numbers: [numbers], 0, CPU)
     train_epoch(training, windows, _input(batches, tracker), meter, lambda window: trial.lr, lambda rows: None)
-    passes = [(0, min(trial.micro_batch, len(feed.data.evaluation)))]
-    evaluation_sums(training.module, _input(feed.evaluate(passes), tracker))
+    evaluated = [(0, min(trial.micro_batch, len(feed.data.evaluation)))]
+    evaluation_sums(training.module, _input(feed.evaluate(evaluated), tracker))
 
 
 def _feed(trial: Trial, backend: Backend, found: Data, tracker: Tracker) -> Feed:

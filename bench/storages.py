@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -89,6 +90,15 @@ class Footprint:
             if now > most:
                 most, peak = now, at
         return held, allocator.peak_reserved, peak
+
+
+def settled(order: Sequence[int]) -> list[int]:
+    """The same births and deaths, those deaths sorted that follow one another: their order is chance, and no matter."""
+    result: list[int] = []
+    for died, run in itertools.groupby(order, lambda event: event < 0):
+        events = list(run)
+        result += sorted(events) if died else events
+    return result
 
 
 def at_batch(batch: int, known: Mapping[int, Footprint]) -> Footprint:

@@ -9,15 +9,15 @@ import pytest
 import torch
 from torch import nn
 
-from bench.build import model_for, optimizer_for
+from bench.build import model_for, optimizer_for, updated_model
 from bench.trial import Trial, UsageError
 
-CPU = torch.device("cpu")
 MADE = planted.small(head=(16,), dropout=(0.2,), replace_blocks=("layer2.0",), trainable=("head", "layer2.0"))
 
 
 def held(trial: Trial, model: nn.Module) -> list[torch.Tensor]:
-    return [p for group in optimizer_for(trial, model, 10, CPU).param_groups for p in group["params"]]
+    optimizer = optimizer_for(trial, updated_model(trial, model, model_for, 10))
+    return [p for group in optimizer.param_groups for p in group["params"]]
 
 
 def test_equal_trials_make_equal_models_and_other_seeds_others() -> None:
@@ -43,7 +43,7 @@ def test_another_model_s_optimizer_holds_nothing_of_this_one() -> None:
 
 def test_the_optimizer_has_the_trial_s_settings() -> None:
     trial = planted.small(lr=0.3, momentum=0.7, weight_decay=0.01)
-    (group,) = optimizer_for(trial, model_for(trial, 10), 10, CPU).param_groups
+    (group,) = optimizer_for(trial, model_for(trial, 10)).param_groups
     assert (group["lr"], group["momentum"], group["weight_decay"], group["nesterov"]) == (0.3, 0.7, 0.01, False)
 
 

@@ -1,0 +1,49 @@
+"""Which network can it have been whose 64 images crash a Jetson Orin Nano, and which plan would have worked?
+
+The source trains on an Orin Nano of 8 GB (it says 7.4): 64 images crash it, 16 fit; simulated batches of 64 and 256
+reach 91% train accuracy, and plain 16 stops at 71%. It shows two networks, a ResNet-20 of its own for 32x32 pixels and
+torchvision's ResNet-50, and does not say which one crashed. The arms are both at both batches, and for each the plan
+that `python -m launch plan orin_batch_limit --effective-batch 256 --memory-limit orin-nano-8gb` chooses.
+"""
+
+from bench.trial import Experiment, Published, Trial
+
+WHERE = "RicoJia, ResNet transfer learning, Orin Nano"
+RESNET50 = {
+    "model": "resnet50",
+    "image_size": 224,
+    "augment": "flip",
+    "weight_decay": 0.0,
+    "milestones": (),
+    "lr": 0.01,
+}
+
+EXPERIMENT = Experiment(
+    question="Whose 64 images crash an 8 GB Orin, ResNet-20's at 32 pixels or ResNet-50's at 224, and what would fit?",
+    base=Trial(
+        model="resnet20",
+        data="cifar10",
+        image_size=32,
+        augment="crop_flip",
+        epochs=50,
+        lr=0.1,
+        momentum=0.9,
+        weight_decay=1e-4,
+        milestones=(0.4, 0.8),
+        gamma=0.1,
+    ),
+    arms={
+        "resnet20_64": {"micro_batch": 64},
+        "resnet20_16": {"micro_batch": 16},
+        "resnet20_planned": {"micro_batch": 256},
+        "resnet50_64": {**RESNET50, "micro_batch": 64},
+        "resnet50_16": {**RESNET50, "micro_batch": 16},
+        "resnet50_planned": {**RESNET50, "micro_batch": 32, "accumulate": 8},
+    },
+    published={"resnet20_16": Published(train_accuracy=0.71, where=WHERE)},
+)
+
+if __name__ == "__main__":
+    from bench.cli import main
+
+    main(__file__)

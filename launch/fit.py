@@ -1,0 +1,126 @@
+"""The largest micro-batch that runs within a memory limit, found by running: each try is a process group of its own."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from bench.cli import Options
+from bench.csvfile import cell, write_whole
+from bench.record import RunFolder
+from bench.trial import Trial, UsageError
+from launch.devices import Budget
+from launch.runner import Launch, ready
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The answer, by prediction and by trial. `tried`: micro-batch -> whether it ran."""
+
+    trial: Trial
+    predicted: int
+    measured: int
+    tried: dict[int, bool]
+
+    def difference(self) -> float:
+        """Of the prediction, relative to what was measured."""
+        return self.predicted / self.measured - 1
+
+
+def largest(trial: Trial, options: Options, gpus: int) -> Fit:
+    """Try micro-batches around the predicted one. UsageError: none fits, or a try ends otherwise than ok or oom."""
+    from bench.footprint import largest_micro_batch, most_images
+
+    assert trial.memory_limit_bytes is not None
+    predicted, _ = largest_micro_batch(trial, trial.memory_limit_bytes, "cuda" if gpus else "cpu")
+    tried: dict[int, bool] = {}
+
+    def runs(micro_batch: int) -> bool:
+        tried[micro_batch] = attempt(of_two_windows(trial, micro_batch), options, gpus, len(tried) + 1)
+        return tried[micro_batch]
+
+    measured = search(predicted, most_images(trial), runs)
+    if measured is None:
+        raise UsageError(f"not even {min(tried)} images run in {trial.memory_limit_bytes} bytes; give a larger limit")
+    return Fit(trial, predicted, measured, tried)
+
+
+def search(start: int, most: int, runs: Callable[[int], bool], least: int = 2) -> int | None:
+    """The largest number in least..most that runs, where all smaller ones do; None: not even the least.
+
+    From `start` in steps that double until the answer is between two tries, then halving.
+    """
+    low, high = least - 1, most + 1  # low is taken to run, high not to
+    step = max(1, start // 100)
+    at = min(max(start, least), most)
+    up = None
+    while high - low > 1:
+        ran = runs(at)
+        low, high = (at, high) if ran else (low, at)
+        up = ran if up is None else up
+        if (up and high <= most) or (not up and low >= least) or high - low <= 1:
+            break
+        at = min(at + step, most) if up else max(at - step, least)
+        step *= 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if runs(middle) else (low, middle)
+    return low if low >= least else None
+
+
+def of_two_windows(trial: Trial, micro_batch: int) -> Trial:
+    """The trial at this micro-batch: a window for the optimizer's state, one with it, and an evaluation."""
+    trial = dataclasses.replace(trial, micro_batch=micro_batch, epochs=1, warmup_windows=0)
+    images = micro_batch * trial.processes
+    return dataclasses.replace(trial, limit_train=2 * trial.effective_batch(), limit_eval=images)
+
+
+def attempt(trial: Trial, options: Options, gpus: int, number: int) -> bool:
+    """Whether the trial runs. UsageError: it neither runs nor runs out of memory."""
+    folder = RunFolder(options.out)
+    ready(folder)
+    launch = Launch(trial, options, gpus, f"[try {number}] micro_batch={trial.micro_batch}")
+    launch.run()
+    rows = [row for row in folder.rows("trials") if row["launch_id"] == launch.launch_id]
+    if not rows or rows[0]["status"] not in ("ok", "oom"):
+        said = (
+            f"{rows[0]['status']}: {rows[0]['error']}"
+            if rows
+            else f"no row; see {folder.logs()}/{launch.launch_id}.log"
+        )
+        raise UsageError(f"the try with micro-batch {trial.micro_batch} ended as {said}")
+    return rows[0]["status"] == "ok"
+
+
+def show(found: Fit, budget: Budget) -> None:
+    """The answer in a few lines."""
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(f"{found.trial.experiment} {found.trial.arm}: largest micro-batch within the limit")
+    said = f"predicted {found.predicted}, measured {found.measured} (prediction {found.difference():+.1%})"
+    console.print(f"  {said}, {len(found.tried)} tries")
+    console.print(f"per process: {budget.explain()}")
+
+
+def write(path: Path, found: Fit) -> None:
+    """fit.csv: one row, the answer."""
+    trial = found.trial
+    row = {
+        **{
+            name: getattr(trial, name)
+            for name in ("experiment", "arm", "model", "precision", "accumulate", "processes")
+        },
+        "memory_limit_bytes": trial.memory_limit_bytes,
+        "predicted_micro_batch": found.predicted,
+        "measured_micro_batch": found.measured,
+        "tries": len(found.tried),
+    }
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([list(row), [cell(value) for value in row.values()]])
+    write_whole(path, text.getvalue())

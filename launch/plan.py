@@ -1,0 +1,220 @@
+"""Which micro-batch x accumulation reaches an effective batch within a memory limit, and what dominates the memory."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import functools
+import io
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.csvfile import cell, write_whole
+from bench.trial import Trial, UsageError
+from launch.devices import Budget
+
+if TYPE_CHECKING:
+    from bench.storages import Footprint
+
+# What a trial's peak memory does not depend on.
+FREE: dict[str, Any] = {"arm": "", "repeat": 0, "accumulate": 1, "weights": "none", "lr": 0.1, "lr_batch": None}
+FREE |= {
+    "weight_decay": 0.0,
+    "milestones": (),
+    "gamma": 0.1,
+    "warmup": 0.0,
+    "warmup_windows": 0,
+    "seed": 0,
+    "epochs": 1,
+}
+FREE |= {"micro_batch": 2, "memory_limit_bytes": None}
+TRACED = (2, 4)  # micro-batches: all others lie on their line
+
+
+@dataclass
+class Plan:
+    """One way to the effective batch, and what it takes on each device. `fits`: yes, tight, or no.
+
+    tight: only by giving cached memory back and taking it again, which costs time.
+    """
+
+    trial: Trial
+    arms: tuple[str, ...]
+    limit_bytes: int
+    predicted_allocated_bytes: int
+    predicted_reserved_bytes: int | None
+    parts: dict[str, int]
+    fits: str
+    chosen: bool = False
+    why: str = ""
+    measured: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    def dominant(self) -> tuple[str, int]:
+        """The largest part at the peak, and its bytes."""
+        return max(self.parts.items(), key=lambda item: item[1])
+
+    def taken_bytes(self) -> int:
+        """What counts against the limit: what the caching allocator reserves, where there is one."""
+        return self.predicted_reserved_bytes or self.predicted_allocated_bytes
+
+
+def plans(trials: Sequence[Trial], effective_batch: int, budget: Budget) -> list[Plan]:
+    """Every way that each trial has to the effective batch, largest micro-batch first; one of each arm is chosen.
+
+    Trials that differ in nothing that takes memory are one. UsageError: the processes do not divide the effective
+    batch, or the weights alone do not fit.
+    """
+    alike: dict[Trial, list[Trial]] = {}
+    for trial in trials:
+        alike.setdefault(dataclasses.replace(trial, **FREE), []).append(trial)
+    jobs = [
+        dataclasses.replace(trial, accumulate=accumulate, micro_batch=micro_batch)
+        for trial in alike
+        for accumulate in (1, 2)
+        for micro_batch in TRACED
+    ]
+    traced = dict(zip(jobs, _traced(jobs, budget.backend), strict=True))
+    found: list[Plan] = []
+    by_arms: dict[tuple[str, ...], list[Plan]] = {}
+    for trial, members in alike.items():
+        arms = tuple(dict.fromkeys(member.arm for member in members))
+        for micro_batch, accumulate in ways(effective_batch, trial.processes):
+            plan = _plan(
+                members[0], arms, micro_batch, accumulate, budget, _footprint(trial, micro_batch, accumulate, traced)
+            )
+            by_arms.setdefault(arms, []).append(plan)
+    for group in by_arms.values():
+        _choose(group)
+        found += group
+    return found
+
+
+def ways(effective_batch: int, processes: int) -> Iterator[tuple[int, int]]:
+    """(micro-batch, accumulation) that reach the effective batch, largest micro-batch first.
+
+    A micro-batch of one image, which BatchNorm may not be able to normalise, is left out where there are others.
+    """
+    each, over = divmod(effective_batch, processes)
+    if over or each < 1:
+        near = [n for n in (each * processes, (each + 1) * processes) if n > 0]
+        raise UsageError(
+            f"--effective-batch {effective_batch} cannot be shared by {processes} processes; "
+            f"give {' or '.join(map(str, near))}"
+        )
+    smallest = min(2, each)
+    for micro_batch in range(each, smallest - 1, -1):
+        if each % micro_batch == 0:
+            yield micro_batch, each // micro_batch
+
+
+def _traced(jobs: Sequence[Trial], backend: str) -> list[Footprint]:
+    """Each trial's footprint; several at once, in copies of this process, which have torch already."""
+    from bench.footprint import predict
+
+    predict_here = functools.partial(predict, backend=backend)
+    with ProcessPoolExecutor(min(len(jobs), os.cpu_count() or 1), mp_context=get_context("fork")) as pool:
+        return list(pool.map(predict_here, jobs))
+
+
+def _footprint(trial: Trial, micro_batch: int, accumulate: int, traced: dict[Trial, Footprint]) -> Footprint:
+    from bench.storages import at_batch
+
+    of = dataclasses.replace(trial, accumulate=min(accumulate, 2))
+    return at_batch(micro_batch, {b: traced[dataclasses.replace(of, micro_batch=b)] for b in TRACED})
+
+
+def _plan(
+    trial: Trial, arms: tuple[str, ...], micro_batch: int, accumulate: int, budget: Budget, footprint: Footprint
+) -> Plan:
+    weights = footprint.parts.get("weights", 0)
+    if weights > budget.bytes:
+        raise UsageError(
+            f"a limit of {budget.bytes} bytes is below what the weights of {trial.model} alone take, {weights}; "
+            f"give a larger --memory-limit, or a smaller --model"
+        )
+    fits = "no"
+    if footprint.fits(budget.bytes):
+        fits = "yes" if (footprint.reserved_bytes or 0) <= budget.bytes else "tight"
+    return Plan(
+        trial=dataclasses.replace(trial, micro_batch=micro_batch, accumulate=accumulate),
+        arms=arms,
+        limit_bytes=budget.bytes,
+        predicted_allocated_bytes=footprint.allocated_bytes,
+        predicted_reserved_bytes=footprint.reserved_bytes,
+        parts=dict(footprint.parts),
+        fits=fits,
+    )
+
+
+def _choose(group: Sequence[Plan]) -> None:
+    """Mark the plan of the fewest passes per step that fits; at equal passes the first precision asked for."""
+    fitting = [plan for plan in group if plan.fits == "yes"] or [plan for plan in group if plan.fits == "tight"]
+    if not fitting:
+        return
+    best = min(fitting, key=lambda plan: plan.trial.accumulate)
+    spare = 1 - best.taken_bytes() / best.limit_bytes
+    best.chosen = True
+    passes = "one pass" if best.trial.accumulate == 1 else f"{best.trial.accumulate} passes"
+    best.why = f"{passes} per step, the fewest that fit; {max(spare, 0):.0%} of the limit to spare"
+    if best.fits == "tight":
+        best.why = f"{passes} per step; fits only by giving cached memory back: expect it to be slow"
+
+
+def write(path: Path, found: Sequence[Plan]) -> None:
+    """plan.csv: a row for each plan, whole or not at all."""
+    from bench.storages import PARTS
+
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    rows = [row(plan, PARTS) for plan in found]
+    writer.writerow(rows[0])
+    writer.writerows([cell(value) for value in each.values()] for each in rows)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, text.getvalue())
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}; choose another --out") from error
+
+
+def row(plan: Plan, parts: Sequence[str]) -> dict[str, Any]:
+    """Column -> value. Bytes are one process's."""
+    trial = plan.trial
+    columns = ("experiment", "model", "precision", "micro_batch", "accumulate", "processes")
+    return {
+        **{name: getattr(trial, name) for name in columns},
+        "arms": plan.arms,
+        "effective_batch": trial.effective_batch(),
+        "limit_bytes": plan.limit_bytes,
+        "predicted_allocated_bytes": plan.predicted_allocated_bytes,
+        "predicted_reserved_bytes": plan.predicted_reserved_bytes,
+        "dominant_part": plan.dominant()[0],
+        **{part.lower().replace(" ", "_") + "_bytes": plan.parts.get(part, 0) for part in parts},
+        "fits": plan.fits,
+        "chosen": plan.chosen,
+        "why": plan.why or None,
+        **{name: plan.measured.get(name) for name in MEASURED},
+    }
+
+
+# Of the trials.csv row of a plan that was run.
+MEASURED = ("status", "peak_allocated_bytes", "peak_reserved_bytes", "peak_rss_bytes", "images_per_s", "launch_id")
+
+
+def neighbours(found: Sequence[Plan]) -> list[Plan]:
+    """The chosen plans, and of the same arm and precision those with the next smaller and larger micro-batch."""
+    picked: list[Plan] = []
+    for best in (plan for plan in found if plan.chosen):
+        same = [plan for plan in found if plan.arms == best.arms and plan.trial.precision == best.trial.precision]
+        at = next(index for index, plan in enumerate(same) if plan is best)
+        picked += same[max(0, at - 1) : at + 2]
+    return picked
+
+
+def gib(amount: int | None) -> str:
+    """Bytes as GiB with the digits that a small model needs."""
+    return "" if amount is None else f"{amount / 2**30:.{2 if amount >= 2**30 or not amount else 3}f}"

@@ -1,0 +1,173 @@
+"""The commands `plan` and `fit`: what fits a memory limit, by prediction and by trial. Imports torch to predict."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from bench import experiments
+from bench.cli import Options, take_option
+from bench.record import RunFolder
+from bench.trial import Trial, UsageError
+from launch import command, devices, fit, limits, plan, runner, sweep
+
+# A plan is measured over its warm-up windows and this many more.
+MEASURED_WINDOWS = 5
+
+
+def take_flag(words: Sequence[str], name: str) -> tuple[bool, list[str]]:
+    """(whether it is there, the other words)."""
+    return name in words, [word for word in words if word != name]
+
+
+def take_budget(words: Sequence[str]) -> tuple[devices.Budget, int, list[str]]:
+    """(what tensors may take, GPUs to run on, the other words). UsageError: no limit is given, or none that can be."""
+    device, _ = take_option(words, "--device")
+    gpus, rest = limits.take_device(words)
+    text, rest = take_option(rest, "--memory-limit")
+    reserve, rest = take_option(rest, "--reserve")
+    if text is None:
+        raise UsageError("give --memory-limit: a device such as orin-nano-8gb, bytes such as 7.4GiB, or auto")
+    return devices.budget(text, reserve, gpus, cpu=device == "cpu"), gpus, rest
+
+
+def name_and_words(words: Sequence[str], what: str) -> tuple[str, list[str]]:
+    """The experiment and the words behind it. UsageError: there is none."""
+    if not words or words[0].startswith("-"):
+        raise UsageError(f"{what} needs an experiment first; choose from: {', '.join(experiments.names())}")
+    return words[0], list(words[1:])
+
+
+def run_plan(words: Sequence[str]) -> int:
+    """List what reaches an effective batch within a limit, write plan.csv, measure the chosen if asked to."""
+    name, rest = name_and_words(words, "plan")
+    text, rest = take_option(rest, "--effective-batch")
+    if text is None or not text.isdecimal() or int(text) < 1:
+        raise UsageError(f"--effective-batch is {text}; give the images of one optimizer step, such as 256")
+    measure, rest = take_flag(rest, "--measure")
+    for option in ("--micro-batch", "--accumulate"):
+        if any(word.partition("=")[0] == option for word in rest):
+            raise UsageError(f"plan finds --micro-batch and --accumulate itself; leave {option} out")
+    budget, gpus, rest = take_budget(rest)
+    arms, rest = take_option(rest, "--arm")
+    trials, options = sweep.trials(name, arms, rest)
+    trials = [dataclasses.replace(trial, memory_limit_bytes=budget.bytes) for trial in trials]
+    found = plan.plans(trials, int(text), budget)
+    show_plans(name, int(text), found, budget)
+    if measure:
+        measured = plan.neighbours(found)
+        if not measured:
+            raise UsageError("no plan fits, so there is none to measure; give a larger --memory-limit")
+        code = measure_plans(measured, options, gpus, rest)
+        show_measured(measured, gpus)
+    path = options.out / "plan.csv"
+    plan.write(path, found)
+    Console(stderr=True).print(f"{path} has all of it", highlight=False)
+    return code if measure else 0
+
+
+def show_plans(name: str, effective_batch: int, found: Sequence[plan.Plan], budget: devices.Budget) -> None:
+    """The plans as a table, and what the budget is made of."""
+    reserved = budget.backend == "cuda"
+    table = Table(title=f"{name}: effective batch {effective_batch}", title_justify="left")
+    table.add_column("arm")
+    for column in ("plan", "precision", "allocated GiB", *(["reserved GiB"] if reserved else []), "of the limit"):
+        table.add_column(column, justify="right" if column not in ("precision",) else "left")
+    for column in ("mostly", "fits", ""):
+        table.add_column(column)
+    before = None
+    for each in found:
+        part, size = each.dominant()
+        table.add_row(
+            arms_of(name, each.arms) if each.arms != before else "",
+            f"{each.trial.micro_batch}x{each.trial.accumulate}",
+            each.trial.precision,
+            plan.gib(each.predicted_allocated_bytes),
+            *([plan.gib(each.predicted_reserved_bytes)] if reserved else []),
+            f"{each.taken_bytes() / each.limit_bytes:.0%}",
+            f"{part} {size / each.predicted_allocated_bytes:.0%}",
+            each.fits,
+            f"<- {each.why}" if each.chosen else "",
+            style="bold" if each.chosen else None,
+        )
+        before = each.arms
+    console = Console(width=max(Console().width, 150))
+    console.print(table)
+    console.print(f"per process: {budget.explain()}", highlight=False, soft_wrap=True)
+
+
+def arms_of(name: str, arms: Sequence[str]) -> str:
+    """The arms that a plan is for."""
+    return "all" if len(arms) > 1 and set(arms) == set(experiments.load(name).arms) else ", ".join(arms)
+
+
+def measure_plans(measured: Sequence[plan.Plan], options: Options, gpus: int, words: Sequence[str]) -> int:
+    """Run these plans under the limit, and note what their rows say; the exit code."""
+    given = {word.partition("=")[0] for word in words}
+
+    def short(trial: Trial) -> Trial:
+        """A few windows are enough, unless more are asked for."""
+        images = trial.effective_batch() * (trial.warmup_windows + MEASURED_WINDOWS)
+        wanted: dict[str, Any] = {"epochs": 1, "limit_train": images, "limit_eval": trial.micro_batch}
+        return dataclasses.replace(
+            trial, **{field: value for field, value in wanted.items() if f"--{field.replace('_', '-')}" not in given}
+        )
+
+    trials = [short(each.trial) for each in measured]
+    for trial in trials:
+        command.check(trial, gpus)
+    options = dataclasses.replace(options, checkpoint=False)
+    code = runner.run_all(trials, options, gpus, ["micro_batch", "accumulate", "precision"])
+    rows = RunFolder(options.out).rows("trials")
+    for each, trial in zip(measured, trials, strict=True):
+        mine = [row for row in rows if row["trial_key"] == trial.key()]
+        each.measured = dict(mine[-1]) if mine else {}
+    return code
+
+
+def show_measured(measured: Sequence[plan.Plan], gpus: int) -> None:
+    """Predicted beside measured: memory, and what accumulation costs in images/s."""
+    columns = {"peak_allocated_bytes": "allocated", "peak_reserved_bytes": "reserved"} if gpus else {}
+    table = Table(title="measured (GiB; images/s over all processes)", title_justify="left")
+    for heading in ("arm", "plan", "precision", "status", "predicted allocated", "predicted reserved"):
+        table.add_column(heading)
+    for heading in (*columns.values(), "host peak", "images/s"):
+        table.add_column(f"measured {heading}", justify="right")
+    for each in measured:
+        row = each.measured
+        table.add_row(
+            each.trial.arm,
+            f"{each.trial.micro_batch}x{each.trial.accumulate}",
+            each.trial.precision,
+            row.get("status", ""),
+            plan.gib(each.predicted_allocated_bytes),
+            plan.gib(each.predicted_reserved_bytes),
+            *(plan.gib(int(row[column])) if row.get(column) else "" for column in columns),
+            plan.gib(int(row["peak_rss_bytes"])) if row.get("peak_rss_bytes") else "",
+            f"{float(row['images_per_s']):.0f}" if row.get("images_per_s") else "",
+        )
+    Console(width=max(Console().width, 150)).print(table)
+
+
+def run_fit(words: Sequence[str]) -> int:
+    """Find the largest micro-batch that runs within a limit, beside the predicted one."""
+    name, rest = name_and_words(words, "fit")
+    if any(word.partition("=")[0] == "--micro-batch" for word in rest):
+        raise UsageError("fit finds --micro-batch itself; leave it out")
+    budget, gpus, rest = take_budget(rest)
+    arms, rest = take_option(rest, "--arm")
+    if not any(word.partition("=")[0] == "--accumulate" for word in rest):
+        rest += ["--accumulate", "1"]
+    trials, options = sweep.trials(name, arms or next(iter(experiments.load(name).arms)), rest)
+    if len(trials) != 1:
+        raise UsageError(f"fit takes one arm and one value each, not {len(trials)} trials; run it once for each")
+    trial = dataclasses.replace(trials[0], memory_limit_bytes=budget.bytes)
+    command.check(trial, gpus)
+    found = fit.largest(trial, dataclasses.replace(options, checkpoint=False), gpus)
+    fit.show(found, budget)
+    fit.write(options.out / "fit.csv", found)
+    return 0

@@ -1,0 +1,192 @@
+"""Predicted memory, against arithmetic and against what torch's allocator really handed out."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from bench import experiments, footprint
+from bench.build import model_for
+from bench.footprint import CUBLAS_WORKSPACE, predict
+from bench.storages import at_batch
+from bench.trial import Trial, UsageError
+from tests.perf.footprint import PUBLISHED, Case, error_of, measured_bytes, predicted_bytes
+
+SMALL = Trial(model="resnet8", data="synthetic", micro_batch=8)
+MIB = 2**20
+
+
+def of(**changes: Any) -> Trial:
+    return dataclasses.replace(SMALL, **changes)
+
+
+def built(make: Callable[[], nn.Module]) -> Callable[[Trial, int], nn.Module]:
+    """A builder that gives this model for any trial."""
+    return lambda trial, classes: make()
+
+
+class Wide(nn.Module):
+    """One layer of a known size: 3 S S values in, 1000 classes out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(3 * 32 * 32, 1000, bias=False)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.fc(images.flatten(1))
+
+
+def test_weights_gradient_and_momentum_of_one_layer_are_what_arithmetic_says() -> None:
+    weights = 4 * 3 * 32 * 32 * 1000
+    found = predict(of(memory_format="contiguous"), "cpu", built(Wide))
+    assert found.parts["weights"] == found.parts["optimizer"] == weights
+    # Nothing but logits and a copy of the images lives beside them when the gradient comes.
+    assert 3 * weights < found.allocated_bytes < 3 * weights + 2 * MIB
+
+
+def test_without_momentum_there_is_no_optimizer_state() -> None:
+    assert "optimizer" not in predict(of(momentum=0.0), "cpu").parts
+
+
+def test_gradients_are_accumulated_ones_where_another_micro_batch_follows() -> None:
+    once, twice, often = (predict(of(accumulate=k), "cpu", built(Wide)) for k in (1, 2, 7))
+    assert "accumulated gradients" not in once.parts
+    assert twice.parts["accumulated gradients"] == once.parts["weights"]
+    assert often.order == twice.order  # further micro-batches repeat the second
+
+
+def test_ddp_keeps_gradients_in_buckets_of_their_size_and_accumulated_ones_beside_them() -> None:
+    found = predict(of(processes=2, accumulate=2), "cpu", built(Wide))
+    assert found.parts["DDP buckets"] == found.parts["weights"]
+    assert found.parts["accumulated gradients"] == found.parts["weights"]
+
+
+def test_frozen_weights_have_no_gradients_and_no_state() -> None:
+    frozen = predict(of(trainable=("head",)), "cpu")
+    head = 4 * (64 * 10 + 10)
+    assert frozen.parts.get("optimizer", 0) == head
+    assert frozen.allocated_bytes < predict(SMALL, "cpu").allocated_bytes / 2
+
+
+def test_another_model_s_optimizer_holds_a_second_set_of_weights() -> None:
+    one, two = (predict(of(optimizer_holds=who), "cpu").parts["weights"] for who in ("this_model", "another_model"))
+    assert two == 2 * one
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_halves_the_activations_and_copies_the_weights_it_casts(precision: Any) -> None:
+    full, half = (predict(of(precision=each, micro_batch=64)) for each in ("no", precision))
+    assert half.parts["activations"] == pytest.approx(full.parts["activations"] / 2, rel=0.05)
+    assert 0 < half.parts["autocast copies"] <= half.parts["weights"] / 2
+    assert half.parts["weights"] == full.parts["weights"]
+
+
+def test_on_cuda_the_data_set_counts_where_it_is_resident_and_cublas_takes_its_workspace() -> None:
+    resident, loader = (predict(of(data="cifar10", pipeline=which)) for which in ("resident", "loader"))
+    padded, evaluation = 50_000 * 40 * 40 * 3, 10_000 * 32 * 32 * 3
+    difference = resident.parts["input"] - loader.parts["input"]
+    assert difference == pytest.approx(padded + evaluation + 60_000 * 8, rel=0.01)
+    assert resident.parts["workspace"] == CUBLAS_WORKSPACE
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"accumulate": 2},
+        {"precision": "bf16"},
+        {"processes": 2, "accumulate": 2},
+        {"model": "resnet50", "image_size": 64},
+        {"model": "resnet50", "image_size": 64, "trainable": ("head",), "batch_norm": "eval"},
+        {"data": "digits", "pipeline": "resident"},
+    ],
+)
+@pytest.mark.parametrize("backend", ["cuda", "cpu"])
+def test_two_small_micro_batches_tell_of_every_other_exactly(changes: dict[str, Any], backend: Any) -> None:
+    known = {batch: predict(of(**changes, micro_batch=batch), backend) for batch in (2, 4)}
+    for batch in (7, 64):
+        direct = predict(of(**changes, micro_batch=batch), backend)
+        assert list(at_batch(batch, known).sizes) == list(direct.sizes)
+        assert at_batch(batch, known).reserved_bytes == direct.reserved_bytes
+
+
+def test_the_largest_micro_batch_fits_and_its_neighbour_does_not_after_four_traces(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    traces = []
+
+    def counted(*words: Any) -> Any:
+        traces.append(words)
+        return predict(*words)
+
+    monkeypatch.setattr(footprint, "predict", counted)
+    limit = predict(of(micro_batch=100), "cpu").allocated_bytes
+    assert footprint.largest_micro_batch(SMALL, limit, "cpu")[0] == 100
+    assert footprint.largest_micro_batch(SMALL, limit - 1, "cpu")[0] == 99
+    assert len(traces) <= 8
+
+
+def test_there_is_no_larger_micro_batch_than_the_images_of_a_process() -> None:
+    assert footprint.largest_micro_batch(of(limit_train=50, processes=2), 2**40)[0] == 25
+
+
+def test_a_limit_that_nothing_fits_names_the_weights() -> None:
+    with pytest.raises(UsageError, match=r"too small for resnet8 at any micro-batch.* the weights alone \d+"):
+        footprint.largest_micro_batch(SMALL, 1000)
+
+
+class Peeks(nn.Module):
+    """Looks at its values, which fake ones have not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(3, 10)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.fc(images.mean((2, 3))) * float(images.sum())
+
+
+def test_a_model_that_cannot_be_traced_is_told_with_its_operation() -> None:
+    with pytest.raises(UsageError, match=r"resnet8 cannot be traced: aten\._local_scalar_dense"):
+        predict(SMALL, "cpu", built(Peeks))
+
+
+def test_a_compiled_model_is_refused() -> None:
+    with pytest.raises(UsageError, match="--compile"):
+        predict(of(compile=True))
+
+
+CASES = [
+    Case(of(model="resnet20", micro_batch=32)),
+    Case(of(model="resnet20", micro_batch=32, precision="bf16", accumulate=3)),
+    Case(of(model="resnet18", image_size=64, memory_format="contiguous")),
+    Case(of(model="resnet20", data="digits", pipeline="resident", micro_batch=128)),
+    Case(of(model="resnet50", image_size=64, trainable=("head",), batch_norm="eval")),
+    Case(of(image_size=96), "mobilenet_v3_large"),
+    Case(of(image_size=96, precision="bf16"), "vgg11"),
+    Case(of(image_size=96), "densenet121"),
+    *(
+        Case(dataclasses.replace(trial, weights="none", data="synthetic", image_size=96, micro_batch=8))
+        for trial in [experiments.load("resnet152_noskip").trial("resnet152_noskip", "corrected")]
+    ),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=Case.name)
+def test_the_prediction_is_what_really_executed_steps_took(case: Case) -> None:
+    assert abs(error_of(predicted_bytes(case), measured_bytes(case))) <= 0.03
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_so_it_is_for_a_rank_of_two(accumulate: int) -> None:
+    case = Case(of(model="resnet18", image_size=32, processes=2, accumulate=accumulate))
+    assert abs(error_of(predicted_bytes(case), measured_bytes(case))) <= 0.03
+
+
+@pytest.mark.parametrize("published", PUBLISHED, ids=lambda p: p.where)
+def test_published_peaks_of_gpus_are_met_within_one_and_a_half_percent(published: Any) -> None:
+    predicted = predict(published.trial, "cuda", model_for, 1000).allocated_bytes
+    assert abs(error_of(predicted, published.gib * 2**30)) <= 0.015
