@@ -55,7 +55,7 @@ def _initialised() -> tuple[Any, str]:
     except pynvml.NVMLError_LibraryNotFound:
         return None, "no libnvidia-ml.so.1"
     except pynvml.NVMLError as error:  # no driver, another version of it, no permission
-        return None, f"NVML: {error}"
+        return None, _said(error)
     return pynvml, ""
 
 
@@ -92,6 +92,7 @@ def gauges(uuid: str) -> Callable[[], dict[str, float | None]] | None:
     try:
         gpu = nvml.nvmlDeviceGetHandleByUUID(uuid)
     except nvml.NVMLError:
+        nvml.nvmlShutdown()
         return None
 
     def read() -> dict[str, float | None]:
@@ -107,7 +108,11 @@ def _ask(nvml: Any, gpu: Any, name: str) -> float | str:
     try:
         return float(ASKED[name](nvml, gpu))
     except (nvml.NVMLError, AttributeError) as error:  # AttributeError: a name that this nvidia-ml-py does not have
-        return f"NVML: {error}"
+        return _said(error)
+
+
+def _said(error: Exception) -> str:
+    return f"NVML: {error}".rstrip(".")
 
 
 def _throttle(nvml: Any, gpu: Any) -> int:
@@ -156,7 +161,7 @@ def refusals() -> dict[str, str]:
     try:
         gpus = [nvml.nvmlDeviceGetHandleByIndex(number) for number in range(nvml.nvmlDeviceGetCount())]
     except nvml.NVMLError as error:
-        return dict.fromkeys(ASKED, f"NVML: {error}")
+        return dict.fromkeys(ASKED, _said(error))
     found: dict[str, str] = {} if gpus else dict.fromkeys(ASKED, "NVML sees no GPU")
     for gpu, name in itertools.product(gpus, ASKED):
         answer = _ask(nvml, gpu, name)

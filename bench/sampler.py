@@ -43,9 +43,9 @@ class Sampler:
         self.thread.start()
 
     def stop(self) -> None:
-        """End the thread, and wait until it has."""
+        """End the thread, and wait until it has: not for ever, since a driver that hangs must not hold up a row."""
         self.stopped.set()
-        self.thread.join()
+        self.thread.join(timeout=5)
 
     def count(self, counting: bool) -> None:
         """From now on count, or do not; the time until now ends with a sample."""
