@@ -165,6 +165,13 @@ def _work(trial: Trial, options: Options, build: Any, load: Any) -> None:
     worker.run(trial, options, EXPERIMENT, launch_id, build, load)
 
 
+def after_holding(folder: Path, size: int) -> None:
+    """A trial in a process that has held so many bytes before, and let them go."""
+    held = bytearray(size)
+    del held
+    _work(settings(micro_batch=4), Options(out=folder, resume=False), smooth, noise)
+
+
 # Data
 
 

@@ -129,18 +129,12 @@ def lost() -> Any:
 
 
 def processes() -> Any:
-    """Besides two strangers, beside nobody, and in a namespace of its own; then with the sibling given, and its own."""
-    sibling, found = int(sys.argv[2]), []
-    for pids, ranks in (
-        ([os.getpid(), 1, 2], 1),
-        ([os.getpid()], 1),
-        ([1, 2], 1),
-        ([], 1),
-        *([[os.getpid(), sibling], n] for n in (1, 2)),
-    ):
+    """Beside two strangers, alone, in another namespace twice, and beside a sibling that is none of the group or is."""
+    me, sibling, found = os.getpid(), int(sys.argv[2]), []
+    cases = [([me, 1, 2], 1), ([me], 1), ([1, 2], 1), ([], 1), ([me, sibling], 1), ([me, sibling], 2)]
+    for pids, ranks in cases:
         os.environ["LOCAL_WORLD_SIZE"] = str(ranks)
-        path = Path(os.environ["STANDIN_NVML_STATE"])
-        path.write_text("".join(f"pid {pid}\n" for pid in pids))
+        Path(os.environ["STANDIN_NVML_STATE"]).write_text("".join(f"pid {pid}\n" for pid in pids))
         meter = alone(probe())
         found.append(meter.trial()["other_processes"])
         meter.close()

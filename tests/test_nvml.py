@@ -55,7 +55,7 @@ def test_a_machine_without_device_tree_has_no_board(tmp_path: Path) -> None:
 
 
 def test_throttle_reasons_are_told_apart_from_what_is_no_weakness() -> None:
-    """The bits of nvml.h: idle 0x1, clocks that were chosen 0x2, a display's 0x100; a power cap 0x4, heat 0x20 and 0x40."""
+    """Bits of nvml.h: idle 0x1, clocks that were chosen 0x2, a display's 0x100; a power cap 0x4, heat 0x20 + 0x40."""
     assert {name for name, held in nvml.reasons(0x1 | 0x2 | 0x100).items() if held} == set()
     assert {name for name, held in nvml.reasons(0x1 | 0x4).items() if held} == {"sw_power_cap", "throttled"}
     heat = {name for name, held in nvml.reasons(0x60).items() if held}
