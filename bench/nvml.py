@@ -155,16 +155,16 @@ def trouble() -> str | None:
 
 def refusals() -> dict[str, str]:
     """ASKED -> why it cannot be read here, of the first GPU that does not answer."""
-    nvml, why = _initialised()
-    if nvml is None:
-        return dict.fromkeys(ASKED, why)
-    try:
-        gpus = [nvml.nvmlDeviceGetHandleByIndex(number) for number in range(nvml.nvmlDeviceGetCount())]
-    except nvml.NVMLError as error:
-        return dict.fromkeys(ASKED, _said(error))
-    found: dict[str, str] = {} if gpus else dict.fromkeys(ASKED, "NVML sees no GPU")
-    for gpu, name in itertools.product(gpus, ASKED):
-        answer = _ask(nvml, gpu, name)
-        if isinstance(answer, str):
-            found.setdefault(name, answer)
-    return found
+    with _library() as nvml:
+        if nvml is None:
+            return dict.fromkeys(ASKED, trouble() or "")
+        try:
+            gpus = [nvml.nvmlDeviceGetHandleByIndex(number) for number in range(nvml.nvmlDeviceGetCount())]
+        except nvml.NVMLError as error:
+            return dict.fromkeys(ASKED, _said(error))
+        found: dict[str, str] = {} if gpus else dict.fromkeys(ASKED, "NVML sees no GPU")
+        for gpu, name in itertools.product(gpus, ASKED):
+            answer = _ask(nvml, gpu, name)
+            if isinstance(answer, str):
+                found.setdefault(name, answer)
+        return found

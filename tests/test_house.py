@@ -16,7 +16,7 @@ from launching import is_one_error, python
 
 from bench import experiments
 from bench.record import FILES as CSV_FILES
-from bench.record import columns, probe_modules
+from bench.record import probe_modules
 from bench.trial import Experiment, Trial, option
 from reports import dictionary
 
@@ -169,12 +169,6 @@ def test_list_shows_every_experiment_and_arm() -> None:
 
 
 # Probes
-
-
-@pytest.mark.parametrize("file", CSV_FILES)
-def test_no_two_have_a_column_of_one_name(file: str) -> None:
-    found = [column.name for column in columns(file)]
-    assert sorted(found) == sorted(set(found))
 
 
 def test_no_two_probes_have_a_total_of_one_name() -> None:

@@ -29,46 +29,39 @@ COUNTED = (*COUNTERS, *INTEGRALS, "time_s")
 BOARD_ALONE = {"power_w", "temperature_c", *tegra.EVENTS}
 PEAKS = {"peak_device_bytes": "used_bytes", "peak_temperature_c": "temperature_c"}  # column -> gauge
 
-
-def _column(name: str, type: str, unit: str, ranks: str, text: str) -> Column:
-    return Column(name, type, unit, ranks, text)  # type: ignore[arg-type]
-
-
 EPOCHS = TRIALS = [
-    _column(
+    Column(
         "energy_j",
         "float",
         "J",
         "sum",
         "Energy while training, evaluation left out: of the GPUs used; of a Jetson, all that its power_rails feed.",
     ),
-    _column(
-        "energy_source", "str", "", "", "counter: the GPU counts its energy; power: integrated from sampled power."
-    ),
-    _column("mean_power_w", "float", "W", "sum", "energy_j / the time that it is of: of all devices together."),
-    _column("energy_per_image_j", "float", "J/image", "", "energy_j / the training images of those epochs."),
-    _column("images_per_j", "float", "images/J", "", "The training images of those epochs / energy_j."),
-    _column(
+    Column("energy_source", "str", "", "", "counter: the GPU counts its energy; power: integrated from sampled power."),
+    Column("mean_power_w", "float", "W", "sum", "energy_j / the time that it is of: of all devices together."),
+    Column("energy_per_image_j", "float", "J", "", "For one image: energy_j / the training images of those epochs."),
+    Column("images_per_j", "float", "images/J", "", "The training images of those epochs / energy_j."),
+    Column(
         "peak_device_bytes",
         "int",
         "bytes",
         "max",
         "Most in use on a device, other processes included, in samples so far; of a Jetson, in its one memory.",
     ),
-    _column("device_utilisation", "float", "1", "", "Share of training in which the device was busy, mean of devices."),
-    _column("sm_clock_hz", "float", "Hz", "", "Mean clock of the GPU's multiprocessors while training."),
-    _column("peak_temperature_c", "float", "°C", "max", "Highest temperature of a GPU in samples so far."),
-    _column(
+    Column("device_utilisation", "float", "1", "", "Share of training in which the device was busy, mean of devices."),
+    Column("sm_clock_hz", "float", "Hz", "", "Mean clock of the GPU's multiprocessors while training."),
+    Column("peak_temperature_c", "float", "°C", "max", "Highest temperature of a GPU in samples so far."),
+    Column(
         "throttled_share",
         "float",
         "1",
         "",
         "Share of training with clocks held back (throttle_reasons), mean of devices.",
     ),
-    _column(
+    Column(
         "throttle_reasons", "str", "", "", "Why clocks were held back, in NVML's words, or none; empty: nothing says."
     ),
-    _column(
+    Column(
         "other_processes", "int", "", "max", "Most processes of others computing on a device, where probes were read."
     ),
 ]
