@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import torch
 from torch import nn
 
 from bench.trial import CIFAR_MODEL, Trial, UsageError
 from models import ModelError, cifar, imagenet, surgery, weights
+
+Build = Callable[[Trial, int], nn.Module]
 
 
 def model_for(trial: Trial, classes: int) -> nn.Module:
@@ -48,17 +51,21 @@ def place(model: nn.Module, trial: Trial, device: torch.device) -> nn.Module:
     return model.to(device, memory_format=layout)  # type: ignore[call-overload]
 
 
-def optimizer_for(trial: Trial, model: nn.Module, classes: int, device: torch.device) -> torch.optim.Optimizer:
-    """SGD over the parameters that train.
+def updated_model(trial: Trial, model: nn.Module, build: Build, classes: int) -> nn.Module:
+    """The model whose parameters the optimizer updates.
 
-    With `optimizer_holds=another_model` these are the parameters of a second model, the same backbone untouched with
-    a head of its own, which is on the device too, as in the source.
+    With `optimizer_holds=another_model` that is a second model, the same backbone untouched with a head of its own,
+    which is on the device too, as in the source.
     """
-    if trial.optimizer_holds == "another_model":
-        untouched = dataclasses.replace(trial, replace_blocks=(), trainable=("head",))
-        model = model_for(untouched, classes).to(device)
+    if trial.optimizer_holds == "this_model":
+        return model
+    return build(dataclasses.replace(trial, replace_blocks=(), trainable=("head",)), classes)
+
+
+def optimizer_for(trial: Trial, model: nn.Module) -> torch.optim.Optimizer:
+    """SGD over the parameters of this model that train."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    fused = device.type in ("cpu", "cuda")
+    fused = parameters[0].device.type in ("cpu", "cuda")
     return torch.optim.SGD(
         parameters, lr=trial.lr, momentum=trial.momentum, weight_decay=trial.weight_decay, fused=fused
     )

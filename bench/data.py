@@ -195,7 +195,7 @@ class Feed:
     def evaluate(self, passes: Passes) -> Iterator[Batch]:
         """The evaluation images in their own order, unaugmented; no pass is empty."""
         if self.pipeline == "loader":
-            batches = self._load(self.data.evaluation, [range(*p) for p in passes], (False, False))
+            batches = self._load(self.data.evaluation, [torch.arange(*p) for p in passes], (False, False))
             return ((self._finish(images), labels) for images, labels in batches)
         if self.pipeline == "fixed":
             return ((self.images[: b - a], self.eval_labels[a:b]) for a, b in passes)
@@ -220,14 +220,14 @@ class Feed:
             yield self._finish(images), self.labels[index]
 
     def _loader(self, picks: list[Tensor], order: Tensor, generator: torch.Generator) -> Iterator[Batch]:
-        for images, labels in self._load(self.data.train, [pick.tolist() for pick in picks], self.trial.augmentation()):
+        for images, labels in self._load(self.data.train, picks, self.trial.augmentation()):
             yield self._finish(images), labels
 
-    def _load(self, split: Split, batches: Sequence[Any], augment: tuple[bool, bool]) -> Iterator[Batch]:
+    def _load(self, split: Split, batches: Sequence[Tensor], augment: tuple[bool, bool]) -> Iterator[Batch]:
         pinned = self.device.type == "cuda"
         loader = DataLoader(
             Images(split, augmenter(*augment, size=split.images.shape[-2:])),
-            batch_sampler=batches,
+            batch_sampler=[batch.tolist() for batch in batches],
             num_workers=self.trial.workers,
             pin_memory=pinned,
             worker_init_fn=_one_thread,

@@ -80,6 +80,17 @@ def driver_version() -> str | None:
     return None
 
 
+def free_bytes(device: str) -> int | None:
+    """Bytes that no process uses on the GPU with this index, in PCI order, or UUID. A Jetson does not say."""
+    with _library() as nvml:
+        if nvml is None:
+            return None
+        with contextlib.suppress(nvml.NVMLError):
+            find = nvml.nvmlDeviceGetHandleByIndex if device.isdecimal() else nvml.nvmlDeviceGetHandleByUUID
+            return int(nvml.nvmlDeviceGetMemoryInfo(find(int(device) if device.isdecimal() else device)).free)
+    return None
+
+
 def gauges(uuid: str) -> Callable[[], dict[str, float | None]] | None:
     """What reads GAUGES of the GPU with this UUID ("GPU-..."), in J, W, bytes, shares of 1, Celsius and Hz.
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
 
 from bench import environment
-from bench.build import optimizer_for, place
+from bench.build import Build, optimizer_for, place, updated_model
 from bench.group import Group
 from bench.train import Training
 from bench.trial import Trial, UsageError
-
-Build = Callable[[Trial, int], nn.Module]
 
 
 def training(trial: Trial, group: Group, build: Build, classes: int) -> Training:
@@ -26,10 +23,11 @@ def training(trial: Trial, group: Group, build: Build, classes: int) -> Training
     model = accelerator.prepare_model(module)
     if trial.processes > 1 and not isinstance(model, nn.parallel.DistributedDataParallel):
         raise UsageError(f"{trial.processes} processes formed no DDP group on {group.device}; see accelerate env")
+    held = updated_model(trial, module, build, classes)
     return Training(
         model=model,
         module=module,
-        optimizer=optimizer_for(trial, module, classes, group.device),
+        optimizer=optimizer_for(trial, held.to(group.device)),
         processes=trial.processes,
         backward=accelerator.backward,
         no_sync=lambda: accelerator.no_sync(model),

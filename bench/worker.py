@@ -18,7 +18,7 @@ import psutil
 import torch
 
 from bench import allocator, checkpoint, data, environment, failure, outcome, setup
-from bench.build import model_for
+from bench.build import Build, model_for
 from bench.cli import LAUNCH_ID, Options
 from bench.group import Group
 from bench.meter import Meter
@@ -47,7 +47,7 @@ def run(
     options: Options,
     experiment: Experiment,
     launch_id: str,
-    build: setup.Build = model_for,
+    build: Build = model_for,
     load: Load = data.load,
 ) -> None:
     """Run the trial in this process and its group, leave its rows, and exit.
@@ -111,7 +111,7 @@ class Worker:
         if not os.environ.get(LAUNCH_ID):
             self.row["log"] = None  # by hand, what a rank prints goes to the terminal
 
-    def work(self, build: setup.Build, load: Load) -> None:
+    def work(self, build: Build, load: Load) -> None:
         """Train and measure. Raises whatever ends the trial otherwise than well."""
         forget_peak_rss()
         self.folder.prepare()

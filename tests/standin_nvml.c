@@ -65,12 +65,15 @@ const char *nvmlErrorString(int code) {
 }
 int nvmlDeviceGetCount_v2(unsigned *count) { *count = atoi(getenv("STANDIN_NVML")); return answer(); }
 int nvmlSystemGetDriverVersion(char *text, unsigned size) { strncpy(text, "550.54.15", size); return answer(); }
-int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **gpu) { *gpu = gpus + index; return answer(); }
+int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **gpu) {
+    *gpu = gpus + index;
+    return answer() ? answer() : index < (unsigned)atoi(getenv("STANDIN_NVML")) ? OK : NOT_FOUND;
+}
 int nvmlDeviceGetHandleByUUID(const char *uuid, void **gpu) {
-    int number = strcmp(uuid, "GPU-known") ? atoi(uuid + 4) : 0;
+    int number = !strcmp(uuid, "GPU-known") ? 0 : !strncmp(uuid, "GPU-", 4) && atoi(uuid + 4) ? atoi(uuid + 4) : -1;
+    if (is("jetson")) number = 0;
     *gpu = gpus + number;
-    if (is("jetson")) return OK;
-    return number < atoi(getenv("STANDIN_NVML")) && (number > 0 || !strcmp(uuid, "GPU-known")) ? OK : NOT_FOUND;
+    return is("jetson") || (number >= 0 && number < atoi(getenv("STANDIN_NVML"))) ? OK : NOT_FOUND;
 }
 int nvmlDeviceGetMemoryInfo(void *gpu, memory *memory) {
     unsigned mib;

@@ -42,6 +42,18 @@ def test_a_damaged_library_is_as_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("behaviour", "device", "free"),
+    [("2", "0", 5 * 2**30), ("2", "GPU-known", 5 * 2**30), ("2", "2", None), ("2", "", None), ("jetson", "0", None)],
+)
+def test_what_is_free_is_known_by_index_and_by_uuid(
+    standin_nvml: Path, behaviour: str, device: str, free: int | None
+) -> None:
+    words = "-c", f"from bench import nvml; print(nvml.free_bytes({device!r}))"
+    done = python(*words, env={"LD_LIBRARY_PATH": str(standin_nvml), "STANDIN_NVML": behaviour})
+    assert done.stdout.strip() == str(free), done.stderr
+
+
+@pytest.mark.parametrize(
     ("content", "name"),
     [(b"NVIDIA Jetson Orin Nano Developer Kit\0", "NVIDIA Jetson Orin Nano Developer Kit"), (b"\0", None), (b"", None)],
 )

@@ -1,0 +1,219 @@
+"""The peak memory of a trial, from its settings alone.
+
+The trial's model, input pipeline, optimizer, training loop and evaluation run as in the worker, on tensors that have
+sizes and no data; every storage is followed from birth to death, and the caching allocator replays them. Needs no
+GPU: tensors "on the GPU" are fake ones on the CPU, under the CPU's autocast, which casts the same operations of these
+networks.
+
+Not in it: what CUDA's context and NCCL take outside the allocator, and cuDNN's workspaces, which depend on the GPU.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils.operations import convert_outputs_to_fp32
+from torch import Tensor, nn
+from torch._subclasses import fake_tensor
+
+from bench import data
+from bench.build import Build, model_for, optimizer_for, place, updated_model
+from bench.data import Batch, Data, Feed, Split
+from bench.meter import Meter
+from bench.onednn import transient_bytes
+from bench.replica import Replica
+from bench.storages import Backend, Footprint, at_batch
+from bench.tracker import Tracker
+from bench.train import Training, evaluation_sums, train_epoch
+from bench.trial import Trial, UsageError
+from bench.windows import epoch_windows
+
+CPU = torch.device("cpu")
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+# cuBLAS's default workspace, CUBLAS_WORKSPACE_CONFIG=:4096:2:16:8, taken from the caching allocator at its first
+# product and kept; on compute capability 9.0 it is 32 MiB (torch's aten/src/ATen/cuda/CublasHandlePool.cpp).
+CUBLAS_WORKSPACE = 2 * 4096 * 1024 + 8 * 16 * 1024
+PRODUCTS = (torch.ops.aten.addmm.default, torch.ops.aten.mm.default)
+UNTRACEABLE = (
+    fake_tensor.DataDependentOutputException,
+    fake_tensor.DynamicOutputShapeException,
+    fake_tensor.UnsupportedOperatorException,
+    fake_tensor.UnsupportedFakeTensorException,
+    NotImplementedError,
+)
+
+
+def predict(trial: Trial, backend: Backend = "cuda", build: Build = model_for, classes: int | None = None) -> Footprint:
+    """The memory of one process of this trial. Two windows: only the second finds the optimizer's state in place.
+
+    `accumulate` is followed up to 2: further micro-batches repeat the second. `classes`: by default those of the data.
+    UsageError: an operation of the model needs data to run, or the model is compiled.
+    """
+    if trial.compile:
+        raise UsageError("--compile changes what is kept for the backward pass, which cannot be traced; plan without")
+    # Trained weights have the sizes of fresh ones, and need no file here.
+    trial = dataclasses.replace(trial, weights="none", accumulate=min(trial.accumulate, 2))
+    found = shapes(trial)
+    classes = classes or found.classes
+    tracker = Tracker()
+    try:
+        with torch.device("meta"):
+            module = place(build(trial, classes), trial, torch.device("meta"))
+            held = updated_model(trial, module, build, classes)
+        with fake_tensor.FakeTensorMode():
+            _train(trial, backend, module, held, found, tracker)
+    except UNTRACEABLE as error:
+        operation = getattr(error, "func", None) or " ".join(str(error).split())[:200]
+        raise UsageError(f"{trial.model} cannot be traced: {operation} needs data, or has no fake version") from error
+    return Footprint(backend, tuple(tracker.sizes), tuple(tracker.parts), tuple(tracker.order))
+
+
+def largest_micro_batch(trial: Trial, limit_bytes: int, backend: Backend = "cuda") -> tuple[int, Footprint]:
+    """The largest micro-batch whose training goes through with this much, and its footprint; at most 4 traces.
+
+    Two traces give every size at any batch, a third confirms the answer and a fourth that its neighbour does not fit.
+    The images that a process has in an epoch are the most there can be. UsageError: not even the smallest fits.
+    """
+
+    def traced(micro_batch: int) -> Footprint:
+        return predict(dataclasses.replace(trial, micro_batch=micro_batch), backend)
+
+    most = max(data.FEWEST, len(shapes(trial).train) // trial.processes)
+    known = {batch: traced(batch) for batch in (data.FEWEST, 2 * data.FEWEST)}
+    if not known[data.FEWEST].fits(limit_bytes):
+        parts = known[data.FEWEST].parts
+        raise UsageError(
+            f"a limit of {limit_bytes} bytes is too small for {trial.model} at any micro-batch: {data.FEWEST} images "
+            f"take {known[data.FEWEST].allocated_bytes}, the weights alone {parts.get('weights', 0)}"
+        )
+    low, high = data.FEWEST, most + 1  # low fits; high does not, or has no images
+    while high - low > 1:
+        middle = (low + high) // 2
+        if at_batch(middle, known).fits(limit_bytes):
+            low = middle
+        else:
+            high = middle
+    answer = traced(low)
+    if not answer.fits(limit_bytes) or (high <= most and traced(high).fits(limit_bytes)):
+        raise RuntimeError(f"the largest micro-batch is not {low}: memory is not the line it was taken for")
+    return low, answer
+
+
+def shapes(trial: Trial) -> Data:
+    """The trial's data with the right sizes and, where it is not in the package, no content."""
+    if trial.data != "cifar10":
+        return data.load(trial, Path())
+    classes = len(trial.classes) or 10
+
+    def split(images: int, limit: int | None) -> Split:
+        count = min(images * classes // 10, limit or images)
+        return Split(torch.zeros(1, dtype=torch.uint8).expand(count, 3, 32, 32), torch.zeros(1).long().expand(count))
+
+    return Data(split(50_000, trial.limit_train), split(10_000, trial.limit_eval), classes, (0, 0, 0), (1, 1, 1))
+
+
+class FakeFeed(Feed):
+    """The trial's input pipeline, without the worker processes of the loader: their batches come as they would."""
+
+    def _load(self, split: Split, batches: Sequence[Tensor], augment: tuple[bool, bool]) -> Iterator[Batch]:
+        for batch in batches:
+            images = torch.empty((len(batch), *split.images.shape[1:]), dtype=split.images.dtype)
+            yield images.to(self.device), torch.empty(len(batch), dtype=torch.int64)
+
+
+def _train(trial: Trial, backend: Backend, module: nn.Module, held: nn.Module, found: Data, tracker: Tracker) -> None:
+    """Set up and train as the worker does, one rank of the trial's group."""
+    with tracker:
+        for model in {id(model): model for model in (module, held)}.values():
+            _materialise(model)
+            tracker.add((*model.parameters(), *model.buffers()), "weights")
+        tracker.part = "input"
+    feed = _feed(trial, backend, found, tracker)
+    with tracker:
+        tracker.part = "activations"
+        tracker.transient_bytes = transient_bytes if backend == "cpu" else _Workspace(tracker)
+        if trial.precision != "no":  # as Accelerate's prepare_model
+            cast = torch.autocast("cpu", dtype=DTYPES[trial.precision])
+            module.forward = convert_outputs_to_fp32(cast(module.forward))
+        model = Replica(module, trial.processes, tracker)
+        optimizer = optimizer_for(trial, held)
+        optimizer.register_step_pre_hook(lambda *_: setattr(tracker, "part", "optimizer"))
+        optimizer.register_step_post_hook(lambda *_: setattr(tracker, "part", "activations"))
+        scaler = torch.amp.GradScaler("cpu") if trial.precision == "fp16" and held is module else None
+        training = Training(
+            model=model,
+            module=module,
+            optimizer=optimizer,
+            processes=trial.processes,
+            backward=(lambda loss: scaler.scale(loss).backward()) if scaler else Tensor.backward,
+            no_sync=model.no_sync,
+            scaler=scaler,
+        )
+        _two_windows(trial, training, feed, tracker)
+
+
+def _two_windows(trial: Trial, training: Training, feed: Feed, tracker: Tracker) -> None:
+    images = 2 * trial.effective_batch()
+    windows = list(epoch_windows(images, trial.micro_batch, trial.accumulate, trial.processes, 0))
+    batches = feed.train(0, [a_pass for window in windows for a_pass in window.passes])
+    meter = Meter([], lambda numbers: [numbers], 0, CPU)
+    train_epoch(training, windows, _input(batches, tracker), meter, lambda window: trial.lr, lambda rows: None)
+    passes = [(0, min(trial.micro_batch, len(feed.data.evaluation)))]
+    evaluation_sums(training.module, _input(feed.evaluate(passes), tracker))
+
+
+def _feed(trial: Trial, backend: Backend, found: Data, tracker: Tracker) -> Feed:
+    """The input pipeline. On CUDA the data set itself stays with the host, and counts only where it is resident."""
+
+    def made() -> Feed:
+        fake = dataclasses.replace(found, train=_fake(found.train), evaluation=_fake(found.evaluation))
+        return FakeFeed(trial, fake, CPU)
+
+    if backend == "cpu":
+        with tracker:
+            return made()
+    feed = made()
+    tracker.add((value for value in vars(feed).values() if isinstance(value, Tensor)), "input")
+    return feed
+
+
+def _fake(split: Split) -> Split:
+    return Split(*(torch.empty(part.shape, dtype=part.dtype) for part in (split.images, split.labels)))
+
+
+def _input(batches: Iterator[Batch], tracker: Tracker) -> Iterator[Batch]:
+    """The same batches, counted as input."""
+    while True:
+        tracker.part = "input"
+        batch = next(batches, None)
+        tracker.part = "activations"
+        if batch is None:
+            return
+        yield batch
+
+
+def _materialise(model: nn.Module) -> None:
+    """Give a model on the meta device fake parameters and buffers of the same strides."""
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            empty = torch.empty_strided(parameter.size(), parameter.stride(), dtype=parameter.dtype)
+            setattr(module, name, nn.Parameter(empty, parameter.requires_grad))
+        for name, buffer in module.named_buffers(recurse=False):
+            setattr(module, name, torch.empty_strided(buffer.size(), buffer.stride(), dtype=buffer.dtype))
+
+
+class _Workspace:
+    """cuBLAS's workspace, which is taken at the first product and stays."""
+
+    def __init__(self, tracker: Tracker) -> None:
+        self.tracker, self.taken = tracker, False
+
+    def __call__(self, operation: Any, args: Any, results: Any) -> int:
+        if operation in PRODUCTS and not self.taken:
+            self.taken = True
+            self.tracker.add_bytes(CUBLAS_WORKSPACE, "workspace")
+        return 0

@@ -1,0 +1,73 @@
+"""Follows every storage of a training from birth to death."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from bench.storages import Part
+
+Transient = Callable[[Any, Any, Any], int]
+
+
+class Tracker(TorchDispatchMode):
+    """While entered, notes the storages that operations make. `part` is what they count as from now on.
+
+    `sizes` (bytes) and `parts` are by storage, in order of birth; `order` has n + 1 for the birth of storage n and
+    -(n + 1) for its death. `transient_bytes` says what an operation takes besides, given its arguments and results.
+    """
+
+    def __init__(self, transient_bytes: Transient = lambda operation, args, results: 0) -> None:
+        super().__init__()
+        self.transient_bytes = transient_bytes
+        self.part: Part = "activations"
+        self.sizes: list[int] = []
+        self.parts: list[Part] = []
+        self.order: list[int] = []
+        self.alive: dict[int, int] = {}
+
+    def add(self, tensors: Iterable[Tensor], part: Part | None = None) -> None:
+        """Count the storages of these tensors, those that are known under their new part."""
+        for tensor in tensors:
+            storage = tensor.untyped_storage()
+            number = self.alive.get(storage._cdata)
+            if number is None and storage.nbytes():
+                number = self._born(storage.nbytes(), part or self.part)
+                self.alive[storage._cdata] = number
+                weakref.finalize(storage, self._died, storage._cdata, number).atexit = False
+            elif number is not None and part is not None:
+                self.parts[number] = part
+
+    def add_bytes(self, size: int, part: Part) -> None:
+        """Count memory that is no tensor's and stays."""
+        self._born(size, part)
+
+    def part_of(self, tensor: Tensor) -> Part | None:
+        """What the tensor's storage counts as; None: it is not known."""
+        number = self.alive.get(tensor.untyped_storage()._cdata)
+        return None if number is None else self.parts[number]
+
+    def _born(self, size: int, part: Part) -> int:
+        self.sizes.append(size)
+        self.parts.append(part)
+        self.order.append(len(self.sizes))
+        return len(self.sizes) - 1
+
+    def _died(self, data: int, number: int) -> None:
+        del self.alive[data]
+        self.order.append(-(number + 1))
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        casts_a_weight = func is torch.ops.aten._to_copy.default and self.part_of(args[0]) == "weights"
+        made = [tensor for tensor in tree_leaves(out) if isinstance(tensor, Tensor)]
+        self.add(made, "autocast copies" if casts_a_weight else None)
+        if transient := self.transient_bytes(func, args, out):
+            self.order.append(-(self._born(transient, "workspace") + 1))
+        return out
