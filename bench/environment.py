@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import importlib.metadata
@@ -54,6 +55,19 @@ def board(model: Path = Path("/proc/device-tree/model")) -> str | None:
         return model.read_text().rstrip("\0\n ") or None
     except OSError:
         return None
+
+
+def is_jetson(root: Path = Path("/")) -> bool:
+    """Whether this machine is a Jetson, whose GPU NVML may not see.
+
+    By its chip, since a board of another maker need not be called Jetson (rbonghi/jetson_stats#514); in a container,
+    which hides the device tree, by the chip's family.
+    """
+    found = []
+    for path in ("proc/device-tree/compatible", "sys/devices/soc0/family"):
+        with contextlib.suppress(OSError):
+            found.append((root / path).read_text(errors="replace").lower())
+    return any("nvidia,tegra" in text or text.startswith("tegra") for text in found)
 
 
 def cpu_count() -> int:
@@ -136,7 +150,7 @@ def why_no_cuda() -> str | None:
         return f"torch {torch} is built without CUDA"
     if os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"):
         return "CUDA_VISIBLE_DEVICES hides every GPU"
-    if not nvml.device_count() and "jetson" not in (board() or "").lower():  # one on JetPack 5 has no NVML
+    if not nvml.device_count() and not is_jetson():  # one on JetPack 5 has no NVML
         return nvml.trouble() or "NVML sees none"
     return None
 

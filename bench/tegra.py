@@ -30,13 +30,6 @@ EVENTS = {"under_voltage": ("oc1",), "over_current": ("oc2", "oc3")}
 Rail = tuple[Path, Path]  # millivolts, milliamperes
 
 
-def is_jetson(root: Path = Path("/")) -> bool:
-    """Whether this is a Jetson: the device tree says so or, where a container hides that, the chip's family."""
-    compatible = _text(root / "proc/device-tree/compatible") or ""
-    family = _text(root / "sys/devices/soc0/family") or ""
-    return "nvidia,tegra" in compatible or family.startswith("Tegra") or "Jetson" in (board(root) or "")
-
-
 def board(root: Path = Path("/")) -> str | None:
     """Module and carrier board in NVIDIA's words, such as NVIDIA Jetson AGX Orin Developer Kit."""
     return environment.board(root / "proc/device-tree/model")

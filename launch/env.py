@@ -38,7 +38,7 @@ def machine() -> list[str]:
         f"GPU: {nvml.device_count() or 'none that NVML sees'}, driver {nvml.driver_version() or 'unknown'}",
         f"trials run on: {f'the CPU ({why})' if why else 'CUDA'}",
     ]
-    if tegra.is_jetson():
+    if environment.is_jetson():
         lines.append(f"Jetson: {tegra.board() or 'unknown'}, power mode {tegra.power_mode() or 'unknown'}")
     return lines
 

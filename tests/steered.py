@@ -94,6 +94,7 @@ def two() -> Any:
     other.epoch_begin()
     meter.epoch_begin()
     steer(energy_mj=30_000, gpu1_energy_mj=12_000, gpu1_celsius=80, gpu1_used_mib=4096, gpu1_busy=25, gpu1_reasons=0x40)
+    other.window_end(21, True)  # images of both
     meter.window_end(Window(0, 21, []), {})
     other.epoch_end()
     meter.epoch_end({})

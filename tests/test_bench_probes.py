@@ -219,6 +219,13 @@ def test_a_peak_from_before_the_trial_is_forgotten() -> None:
     assert after - before < 100 * MIB
 
 
+@pytest.mark.parametrize(("at", "code"), [(10**6, 0), (2, 1)])
+def test_probes_are_told_when_training_is_over_well_or_not(tmp_path: Path, at: int, code: int) -> None:
+    build = functools.partial(planted.failing, at=at, how="raise", build=planted.smooth)
+    assert planted.group(1, planted.noting_the_end, tmp_path, build, said=tmp_path) == [code]
+    assert (tmp_path / "ended").exists()
+
+
 def test_a_kernel_that_does_not_forget_is_told_apart(tmp_path: Path) -> None:
     assert not forget_peak_rss(tmp_path / "no_such_folder" / "clear_refs")
     assert forget_peak_rss(tmp_path / "clear_refs")

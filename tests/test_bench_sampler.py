@@ -1,6 +1,7 @@
 """The sampler: planted gauges at planted times, and the sums that these have by hand."""
 
 import threading
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -65,6 +66,25 @@ def test_a_gauge_that_fails_where_nothing_is_counted_is_still_known() -> None:
     sampler.count(True)
     sampler.count(False)
     assert sampler.totals() == ({"energy_j": 3, "power_w": 10, "time_s": 1}, {"temperature_c": None})
+
+
+@pytest.mark.timeout(60)
+def test_stopping_waits_for_a_sample_under_way() -> None:
+    begun, ended = threading.Event(), threading.Event()
+
+    def read() -> Reading:
+        if threading.current_thread().name == "sampler":
+            begun.set()
+            time.sleep(0.3)
+            ended.set()
+        return reading(0, 10)
+
+    sampler = Sampler(read, *GAUGES)
+    sampler.start()
+    assert begun.wait(timeout=30)
+    sampler.stop()
+    assert ended.is_set()
+    assert not sampler.thread.is_alive()
 
 
 @pytest.mark.timeout(60)

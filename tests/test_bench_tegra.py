@@ -11,7 +11,7 @@ import jetsons
 import pytest
 import torch
 
-from bench import tegra
+from bench import environment, nvml, tegra
 from bench.meter import Meter
 from bench.probes import device
 from bench.probes import tegra as probe
@@ -109,10 +109,12 @@ def test_a_file_that_does_not_answer_is_none_and_the_rest_is_still_answered(
 
 
 def test_a_jetson_is_known_by_its_chip_where_a_container_hides_the_device_tree(tmp_path: Path) -> None:
-    assert tegra.is_jetson(jetsons.plant(tmp_path / "a", {"sys/devices/soc0/family": "Tegra"}))
-    assert tegra.is_jetson(jetsons.plant(tmp_path / "b", {"proc/device-tree/compatible": "custom\0nvidia,tegra234\0"}))
+    assert environment.is_jetson(jetsons.plant(tmp_path / "a", {"sys/devices/soc0/family": "Tegra"}))
+    assert environment.is_jetson(
+        jetsons.plant(tmp_path / "b", {"proc/device-tree/compatible": "custom\0nvidia,tegra234\0"})
+    )
     for other in ({}, {"proc/device-tree/model": "Raspberry Pi 5\0"}, {"sys/devices/soc0/family": "i.MX"}):
-        assert not tegra.is_jetson(jetsons.plant(tmp_path / "c", other))
+        assert not environment.is_jetson(jetsons.plant(tmp_path / "c", other))
 
 
 def trained(root: Path, device_type: str = "cpu", images: int = 10, change: dict[str, str] | None = None) -> Any:
@@ -157,6 +159,25 @@ def test_on_its_gpu_a_jetson_tells_all_but_what_only_nvml_has(tmp_path: Path, mo
     assert trial["sm_clock_hz"] == pytest.approx(624.75e6)
     assert trial["peak_device_bytes"] == 3_000_000 * KIB
     assert (trial["throttled_share"], trial["other_processes"]) == (None, None)
+
+
+def test_the_module_s_power_goes_before_the_gpu_s_own_counter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where NVML answers too, as on a Thor, energy must not be that of the GPU while power is that of all."""
+    of_gpu: dict[str, float | None] = {"energy_j": 5.0, "power_w": 3.0, "busy": 0.5, "temperature_c": 40.0}
+    monkeypatch.setattr(nvml, "gauges", lambda uuid: lambda: dict(of_gpu))
+    read = device.gauges("GPU-thor", jetsons.plant(tmp_path / "thor", jetsons.THOR))
+    assert read is not None
+    found = read()
+    assert (found["energy_j"], found["power_w"], found["temperature_c"]) == (
+        None,
+        pytest.approx(72),
+        pytest.approx(55.1),
+    )
+    assert found["busy"] == 0.5
+    without = {path: text for path, text in jetsons.THOR.items() if "hwmon" not in path}
+    read = device.gauges("GPU-thor", jetsons.plant(tmp_path / "bare", without))
+    assert read is not None
+    assert (read()["energy_j"], read()["power_w"]) == (5.0, 3.0)
 
 
 def test_clocks_that_were_cut_because_of_the_supply_are_said(tmp_path: Path) -> None:

@@ -77,11 +77,11 @@ def test_why_a_trial_finds_no_cuda_device(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(environment, "version", lambda package: torch)
-    monkeypatch.setattr(environment, "board", lambda: None)
+    monkeypatch.setattr(environment, "is_jetson", lambda: False)
     monkeypatch.setattr(environment.nvml, "device_count", lambda: gpus)
     monkeypatch.setattr(environment.nvml, "trouble", lambda: trouble)
     assert environment.why_no_cuda() == why
-    monkeypatch.setattr(environment, "board", lambda: "NVIDIA Jetson Orin Nano Developer Kit")
+    monkeypatch.setattr(environment, "is_jetson", lambda: True)
     if not variables and not torch.endswith("+cpu"):
         assert environment.why_no_cuda() is None
 

@@ -173,7 +173,7 @@ def gauges(uuid: str | None, root: Path) -> Callable[[], dict[str, Value]] | Non
     GPU (None) only the board's power and heat are the trial's.
     """
     gpu = nvml.gauges(uuid) if uuid is not None else None
-    board = tegra.gauges(root) if tegra.is_jetson(root) else None
+    board = tegra.gauges(root) if environment.is_jetson(root) else None
     told = {name for name, value in board().items() if value is not None} if board is not None else set()
     if uuid is None:
         told &= BOARD_ALONE
@@ -216,7 +216,7 @@ def unreadable(root: Path = Path("/")) -> dict[str, str]:
     """Column -> why it cannot be read here."""
     why, told = environment.why_no_cuda(), set[str]()
     refused = dict.fromkeys(nvml.ASKED, f"needs a CUDA device: {why}") if why else nvml.refusals()
-    if tegra.is_jetson(root):
+    if environment.is_jetson(root):
         told = {name for name, value in tegra.gauges(root)().items() if value is not None}
         told = told & BOARD_ALONE if why else told
         refused = {name: f"{text}, and no file of this Jetson tells it" for name, text in refused.items()}

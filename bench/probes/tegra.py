@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from bench import tegra
+from bench import environment, tegra
 from bench.probes import Cell, Over, Span, Value
 from bench.probes import Probe as Base
 from bench.record import Column
@@ -38,7 +38,7 @@ class Probe(Base):
         self.root = root
 
     def begin(self, device: torch.device) -> None:
-        self.is_jetson = tegra.is_jetson(self.root)
+        self.is_jetson = environment.is_jetson(self.root)
         self.facts = facts(self.root) if self.is_jetson else dict.fromkeys(facts(self.root))
         self.nvmap: Value = 0.0
 
@@ -62,7 +62,7 @@ def facts(root: Path) -> dict[str, Cell]:
 def unreadable(root: Path = Path("/")) -> dict[str, str]:
     """Column -> why it cannot be read here."""
     names = [column.name for column in TRIALS]
-    if not tegra.is_jetson(root):
+    if not environment.is_jetson(root):
         model = tegra.board(root)
         return dict.fromkeys(names, f"{model or 'no /proc/device-tree/model'}: not a Jetson")
     found = {**facts(root), NVMAP.name: tegra.memory(root).get("NvMapMemUsed")}
