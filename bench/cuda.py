@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import torch
 
-from bench import nvml
+
+def memory(device: torch.device) -> tuple[int, int]:
+    """(peak allocated, peak reserved), in bytes."""
+    return torch.cuda.max_memory_allocated(device), torch.cuda.max_memory_reserved(device)
 
 
-def memory(device: torch.device) -> tuple[int, int, int | None]:
-    """(peak allocated, peak reserved, in use now on the whole device), in bytes.
+def in_use(device: torch.device) -> int:
+    """Bytes in use on the whole device now, as CUDA itself says."""
+    free, total = torch.cuda.mem_get_info(device)
+    return total - free
 
-    In use: NVML's answer, or the driver's own where NVML has none, as on a Jetson.
-    """
-    in_use = nvml.used_bytes(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
-    if in_use is None:
-        free, total = torch.cuda.mem_get_info(device)
-        in_use = total - free
-    return torch.cuda.max_memory_allocated(device), torch.cuda.max_memory_reserved(device), in_use
+
+def uuid(device: torch.device) -> str:
+    """The device's name towards NVML, "GPU-...", whatever number CUDA gives it."""
+    return f"GPU-{torch.cuda.get_device_properties(device).uuid}"
 
 
 def name(device: torch.device) -> str:

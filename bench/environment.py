@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import importlib.metadata
@@ -54,6 +55,19 @@ def board(model: Path = Path("/proc/device-tree/model")) -> str | None:
         return model.read_text().rstrip("\0\n ") or None
     except OSError:
         return None
+
+
+def is_jetson(root: Path = Path("/")) -> bool:
+    """Whether this machine is a Jetson, whose GPU NVML may not see.
+
+    By its chip, since a board of another maker need not be called Jetson (rbonghi/jetson_stats#514); in a container,
+    which hides the device tree, by the chip's family.
+    """
+    found = []
+    for path in ("proc/device-tree/compatible", "sys/devices/soc0/family"):
+        with contextlib.suppress(OSError):
+            found.append((root / path).read_text(errors="replace").lower())
+    return any("nvidia,tegra" in text or text.startswith("tegra") for text in found)
 
 
 def cpu_count() -> int:
@@ -125,6 +139,20 @@ def describe(more: dict[str, Any]) -> dict[str, Any]:
 def key(environment: dict[str, Any]) -> str:
     """Twelve hex digits; equal environments have equal keys."""
     return hashlib.sha256(json.dumps(environment, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def why_no_cuda() -> str | None:
+    """Why a trial that is started now finds no CUDA device, or None where it should find one. Asks no torch."""
+    torch = version("torch") or ""
+    if flag("ACCELERATE_USE_CPU"):
+        return "ACCELERATE_USE_CPU is set"
+    if torch.endswith("+cpu"):
+        return f"torch {torch} is built without CUDA"
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"):
+        return "CUDA_VISIBLE_DEVICES hides every GPU"
+    if not nvml.device_count() and not is_jetson():  # one on JetPack 5 has no NVML
+        return nvml.trouble() or "NVML sees none"
+    return None
 
 
 def flag(name: str) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from bench.probes import Probe, Span, Value, combine, difference
+from bench.probes import Cell, Probe, Span, Value, combine, difference
 from bench.record import Column, columns, probe_modules
 from bench.windows import Window
 
@@ -110,10 +110,17 @@ class Meter:
         self.epochs.append(epoch)
         return rows, epoch
 
-    def trial(self) -> dict[str, Value]:
+    def close(self) -> None:
+        """Training is over: what the probes have running ends."""
+        for probe in self.probes:
+            probe.end()
+
+    def trial(self) -> dict[str, Any]:
         """The probes' columns of trials.csv, from all that was combined so far. Involves no other rank."""
         span = Span(self._since(self.start), self.measured, self.epochs)
-        values = dict(span.totals) | {k: v for probe in self.probes for k, v in probe.derive(span).items()}
+        values: dict[str, Cell] = {**span.totals}
+        for probe in self.probes:
+            values.update(probe.derive(span))
         known = {column.name: column for module in probe_modules() for column in getattr(module, "TRIALS", ())}
         return {name: typed(known[name], value) for name, value in values.items() if name in known}
 
@@ -134,6 +141,6 @@ class Meter:
         return result
 
 
-def typed(column: Column, value: Value) -> Value:
+def typed(column: Column, value: Cell) -> Cell:
     """Counts and bytes are whole numbers."""
     return int(value) if column.type == "int" and value is not None else value

@@ -24,6 +24,7 @@ from bench.group import Group
 from bench.meter import Meter
 from bench.outcome import Cause, Interrupted
 from bench.probes import Probe
+from bench.probes.memory import forget_peak_rss
 from bench.progress import Teller, state_after
 from bench.record import RunFolder, probe_modules, write_whole
 from bench.rows import first_row
@@ -112,6 +113,7 @@ class Worker:
 
     def work(self, build: Build, load: Load) -> None:
         """Train and measure. Raises whatever ends the trial otherwise than well."""
+        forget_peak_rss()
         self.folder.prepare()
         group = self.group = Group(self.trial)
         self.rank = group.rank
@@ -123,7 +125,8 @@ class Worker:
         resumed = self.resume(training)
         self.meter = Meter(all_probes(), group.gather, self.trial.warmup_windows, group.device)
         title = f"{self.trial.experiment} {self.trial.arm}"
-        with Teller(title) if self.rank == 0 else contextlib.nullcontext() as teller:
+        said = Teller(title) if self.rank == 0 else contextlib.nullcontext()
+        with contextlib.closing(self.meter), said as teller:
             for epoch in range(resumed, self.trial.epochs):
                 self.epoch(epoch, training, feed, teller)
 

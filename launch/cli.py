@@ -12,13 +12,15 @@ from rich.table import Table
 from bench import experiments
 from bench.cli import one_sentence, take_option
 from bench.trial import UsageError
-from launch import command, runner, sweep
+from launch import command, env, runner, sweep
 
 USAGE = """usage: python -m launch list
        python -m launch run EXPERIMENT [--arm A,B] [--FIELD VALUE[,VALUE...]] [--out RUN_FOLDER]
+       python -m launch env
 
 list   the experiments, their questions and arms
 run    run an experiment's arms, one process group after another; `run EXPERIMENT --help` lists the fields
+env    what can be measured on this machine and, of the rest, why not
 """
 
 
@@ -30,10 +32,12 @@ def main(words: Sequence[str]) -> None:
             sys.exit(0 if words else 2)
         if words[0] == "list":
             list_experiments(words[1:])
+        elif words[0] == "env":
+            env.run(words[1:])
         elif words[0] == "run":
             sys.exit(run(words[1:]))
         else:
-            raise UsageError(f"no command {words[0]!r}; choose from: list, run")
+            raise UsageError(f"no command {words[0]!r}; choose from: list, run, env")
 
 
 def list_experiments(words: Sequence[str]) -> None:

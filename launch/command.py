@@ -32,7 +32,7 @@ def gpu_count() -> int:
         return 0
     found = nvml.device_count()
     if not found:  # before JetPack 6, a Jetson's GPU is not seen by NVML
-        found = int("jetson" in (environment.board() or "").lower())
+        found = int(environment.is_jetson())
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
         return found

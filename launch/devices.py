@@ -15,7 +15,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Literal
 
-from bench import nvml
+from bench import environment, nvml
 from bench.trial import UsageError
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30
@@ -201,7 +201,7 @@ def _this_gpu(root: Path) -> Budget:
 
     A Jetson's is that of Linux: NVML does not say, and CUDA counts the page cache as used (ollama/ollama#12283).
     """
-    if _is_jetson(root):
+    if environment.is_jetson(root):
         free, source = _available_bytes(root), "free now (MemAvailable)"
         holds = f"process ({ON_JETSON})"
         return Budget(free, free, 0, JETSON_PROCESS_BYTES, "this device", source, "cuda", holds, note=WITH_LOADERS)
@@ -211,14 +211,6 @@ def _this_gpu(root: Path) -> Budget:
         raise UsageError(f"NVML does not say what is free on GPU {first}; give bytes such as 7.4GiB, or a device")
     source, holds = f"free now on GPU {first} (NVML)", f"process ({ON_GPU})"
     return Budget(said, said, 0, GPU_PROCESS_BYTES, "this device", source, "cuda", holds, note=WITH_NCCL)
-
-
-def _is_jetson(root: Path) -> bool:
-    """By the chip: the board's name does not have to contain Jetson (rbonghi/jetson_stats#514)."""
-    try:
-        return b"nvidia,tegra" in (root / "proc/device-tree/compatible").read_bytes()
-    except OSError:
-        return False
 
 
 def _available_bytes(root: Path) -> int:

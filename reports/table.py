@@ -15,11 +15,12 @@ from bench.record import settings_columns
 
 WORK = ["model", "weights", "data", "classes", "image_size", "limit_train", "epochs"]
 # Rows that differ in one of these are not put into one table: other work, or an unlike machine.
-APART = ["experiment", *WORK, "host", "device_name", "cpu_model", "cpu_count", "torch", "driver"]
+APART = ["experiment", *WORK, "host", "device_name", "cpu_model", "cpu_count", "torch", "driver", "power_mode"]
 SETTINGS = ["effective_batch", "lr", "processes", "precision", "memory_format", "compile", "input_pipeline"]
 SETTINGS += ["seed", "repeat", "commit"]
 FEW_WINDOWS = 10
 WIDE_SPREAD = 0.2
+THROTTLED = 0.01
 GIB = 2**30
 
 Row = dict[str, Any]
@@ -114,6 +115,7 @@ CELLS: list[tuple[str, Cell]] = [
     ("GPU GiB\nallocated", _memory("peak_allocated_bytes")),
     ("GPU GiB\nreserved", _memory("peak_reserved_bytes")),
     ("host GiB\nper rank", _memory("peak_rss_bytes")),
+    ("J per\nimage", _digits("energy_per_image_j")),
     ("train\nacc %", _number("train_accuracy", "{:.1f}", 100)),
     ("eval\nacc %", _number("eval_accuracy", "{:.1f}", 100)),
     ("published\ntrain / eval %", _published),
@@ -130,6 +132,7 @@ def remarks(row: Row) -> list[str]:
         found.append(f"times of fewer than {FEW_WINDOWS} measured windows")
     if cv is not None and cv > WIDE_SPREAD:
         found.append(f"step times spread by more than {WIDE_SPREAD:.0%} of their mean")
+    found += disturbances(row)
     if row["weights"] == "none" and "all" not in _text(row["trainable"]).split():
         found.append("the frozen part has random weights: speed and memory are real, accuracy says nothing")
     if row["published_where"]:
@@ -139,10 +142,25 @@ def remarks(row: Row) -> list[str]:
     return found
 
 
+def disturbances(row: Row) -> list[str]:
+    """What the device was held back by, or shared with, while the row was measured."""
+    found = []
+    share, why = row["throttled_share"], _text(row["throttle_reasons"])
+    if share is not None and share > THROTTLED:
+        found.append(f"clocks held back for {share:.0%} of the time: {why}")
+    elif share is None and why not in ("", "none"):
+        found.append(f"clocks held back: {why}")
+    if others := row["other_processes"]:
+        found.append(f"measured beside {others} other process(es) on the device")
+    return found
+
+
 def machine_line(row: Row) -> str:
     """The machine and versions that a row was made with. A group that failed early has no device to name."""
     device = row["device_name"]
     if device == "cpu":
         device = f"{_text(row['cpu_count'])} CPUs {_text(row['cpu_model'])}"
     driver = f", driver {row['driver']}" if row["device_count"] and row["driver"] else ""
-    return f"on {row['host'] or 'an unknown host'}: {device or 'no device'}, torch {row['torch'] or 'unknown'}{driver}"
+    mode = f", power mode {row['power_mode']}" if row["power_mode"] else ""
+    host, torch = row["host"] or "an unknown host", row["torch"] or "unknown"
+    return f"on {host}: {device or 'no device'}, torch {torch}{driver}{mode}"

@@ -165,6 +165,27 @@ def _work(trial: Trial, options: Options, build: Any, load: Any) -> None:
     worker.run(trial, options, EXPERIMENT, launch_id, build, load)
 
 
+def after_holding(folder: Path, size: int) -> None:
+    """A trial in a process that has held so many bytes before, and let them go."""
+    held = bytearray(size)
+    del held
+    _work(settings(micro_batch=4), Options(out=folder, resume=False), smooth, noise)
+
+
+def noting_the_end(folder: Path, build: Any) -> None:
+    """A trial with one more probe, which leaves a file `ended` when it is told that nothing more is read."""
+    from bench import worker
+    from bench.probes import Probe
+
+    class Ends(Probe):
+        def end(self) -> None:
+            (folder / "ended").touch()
+
+    probes = worker.all_probes
+    worker.all_probes = lambda: [*probes(), Ends()]
+    _work(settings(micro_batch=4), Options(out=folder, resume=False), build, noise)
+
+
 # Data
 
 

@@ -39,19 +39,17 @@ def test_the_clock_reports_the_time_that_the_device_worked_and_not_the_host():
 
 
 def test_an_allocation_of_known_size_is_reported():
-    from bench.cuda import memory
+    from bench.cuda import in_use, memory
 
     device = torch.device("cuda")
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)
-    allocated, reserved, in_use = memory(device)
+    allocated, reserved = memory(device)
     block = torch.empty(256 * 2**20, dtype=torch.uint8, device=device)
     after = memory(device)
     assert after[0] - allocated == block.numel()
     assert after[1] - reserved >= block.numel()
-    assert in_use is not None
-    assert after[2] is not None
-    assert after[2] >= reserved + block.numel()
+    assert in_use(device) >= reserved + block.numel()
 
 
 @pytest.mark.parametrize("precision", ["no", "bf16", "fp16"])
@@ -65,4 +63,7 @@ def test_a_trial_on_the_gpu_measures_everything(tmp_path, precision):
     assert row["device_name"] not in ("", "cpu")
     assert 0 < int(row["peak_allocated_bytes"]) <= int(row["peak_reserved_bytes"]) <= int(row["peak_device_bytes"])
     assert float(row["images_per_s"]) > 0
+    assert float(row["energy_j"]) / int(row["images_seen"]) == pytest.approx(float(row["energy_per_image_j"]))
+    assert 0 < float(row["device_utilisation"]) <= 1
+    assert 0 < float(row["peak_temperature_c"]) < 120
     assert (row["skipped_steps"] != "") == (precision == "fp16")

@@ -18,7 +18,8 @@ import torch
 
 from bench.meter import Meter
 from bench.probes import accuracy, memory
-from bench.probes.memory import peak_rss_bytes
+from bench.probes.memory import forget_peak_rss, peak_rss_bytes
+from bench.record import RunFolder
 
 MIB = 2**20
 ON_CUDA_ALONE = ("peak_allocated_bytes", "peak_reserved_bytes", "peak_device_bytes")
@@ -197,6 +198,47 @@ def test_memory_that_does_not_exist_on_a_cpu_is_unknown_and_not_zero(slept: plan
     for row in (slept.row(), *slept.rows("epochs")):
         assert [row[name] for name in ON_CUDA_ALONE] == ["", "", ""]
         assert int(row["peak_rss_bytes"]) > 50 * MIB
+
+
+def test_a_peak_from_before_the_trial_is_forgotten() -> None:
+    if not forget_peak_rss():
+        pytest.skip("this kernel does not forget a peak: /proc/self/clear_refs is not writable")
+    before = peak_rss_bytes()
+    held = bytearray(200 * MIB)
+    with_it = peak_rss_bytes()
+    del held
+    still = peak_rss_bytes()
+    assert forget_peak_rss()
+    after = peak_rss_bytes()
+    assert before is not None
+    assert with_it is not None
+    assert still is not None
+    assert after is not None
+    assert with_it - before > 190 * MIB
+    assert still - before > 190 * MIB
+    assert after - before < 100 * MIB
+
+
+@pytest.mark.parametrize(("at", "code"), [(10**6, 0), (2, 1)])
+def test_probes_are_told_when_training_is_over_well_or_not(tmp_path: Path, at: int, code: int) -> None:
+    build = functools.partial(planted.failing, at=at, how="raise", build=planted.smooth)
+    assert planted.group(1, planted.noting_the_end, tmp_path, build, said=tmp_path) == [code]
+    assert (tmp_path / "ended").exists()
+
+
+def test_a_kernel_that_does_not_forget_is_told_apart(tmp_path: Path) -> None:
+    assert not forget_peak_rss(tmp_path / "no_such_folder" / "clear_refs")
+    assert forget_peak_rss(tmp_path / "clear_refs")
+    assert (tmp_path / "clear_refs").read_text() == "5"
+
+
+def test_a_trial_begins_by_forgetting_the_peak(tmp_path: Path) -> None:
+    if not forget_peak_rss():
+        pytest.skip("this kernel does not forget a peak: /proc/self/clear_refs is not writable")
+    codes = planted.group(1, planted.after_holding, tmp_path, 900 * MIB, said=tmp_path)
+    assert codes == [0], (tmp_path / "rank0.txt").read_text()
+    (row,) = RunFolder(tmp_path).rows("trials")
+    assert 50 * MIB < int(row["peak_rss_bytes"]) < 900 * MIB
 
 
 def test_peak_rss_is_the_kernel_s_number_or_none(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ import pytest
 from bench.record import FILES, RunFolder, columns
 from bench.trial import Trial, UsageError
 
-UNITS = {"_s": "s", "_bytes": "bytes", "_j": "J", "_w": "W", "_hz": "Hz", "_per_s": "images/s"}
+UNITS = {"_s": "s", "_bytes": "bytes", "_j": "J", "_w": "W", "_hz": "Hz", "_c": "°C"}
+UNITS |= {"_per_s": "images/s", "_per_j": "images/J"}
 
 
 @pytest.fixture

@@ -15,6 +15,8 @@ from conftest import CHECKOUT
 from launching import is_one_error, python
 
 from bench import experiments
+from bench.record import FILES as CSV_FILES
+from bench.record import probe_modules
 from bench.trial import Experiment, Trial, option
 from reports import dictionary
 
@@ -92,6 +94,7 @@ def test_an_experiment_is_plain_data(name: str) -> None:
     "words",
     [
         ["launch", "list"],
+        ["launch", "env"],
         ["launch", "--help"],
         ["launch", "run", "--help"],
         ["launch", "run", "resnet20_accumulation", "--micro-batch", "0"],
@@ -163,6 +166,23 @@ def test_list_shows_every_experiment_and_arm() -> None:
     words = shown.replace(",", " ").split()
     for name in EXPERIMENTS:
         assert {name, *experiments.load(name).arms} <= set(words)
+
+
+# Probes
+
+
+def test_no_two_probes_have_a_total_of_one_name() -> None:
+    """They travel together."""
+    totals = [name for module in probe_modules() for name in module.Probe.TOTALS]
+    assert sorted(totals) == sorted(set(totals))
+
+
+def test_a_probe_gives_reasons_for_columns_of_its_own() -> None:
+    for module in probe_modules():
+        own = {column.name for file in CSV_FILES for column in getattr(module, file.upper(), ())}
+        why = module.unreadable() if hasattr(module, "unreadable") else {}
+        assert set(why) <= own, module.__name__
+        assert all(why.values())
 
 
 # Files

@@ -19,6 +19,7 @@ RUN = ["-m", "launch", "run", "resnet20_accumulation"]
     [
         (["lst"], "no command 'lst'"),
         (["list", "all"], "'all'"),
+        (["env", "all"], "'all'"),
         (["run"], "resnet152_frozen"),
         (["run", "--arm", "16x8"], "resnet152_frozen"),
         (["run", "resnt20"], "no experiment 'resnt20'"),

@@ -5,9 +5,13 @@ from pathlib import Path
 import pytest
 from launching import python
 
-from bench import environment
+from bench import environment, nvml
 
-ASK = "from bench import nvml; print(nvml.device_count(), nvml.driver_version(), nvml.used_bytes({uuid!r}))"
+ASK = """
+from bench import nvml
+gauges = nvml.gauges({uuid!r})
+print(nvml.device_count(), nvml.driver_version(), gauges and gauges()["used_bytes"])
+"""
 
 
 def ask(standin: Path, behaviour: str, uuid: str = "GPU-known") -> str:
@@ -17,7 +21,7 @@ def ask(standin: Path, behaviour: str, uuid: str = "GPU-known") -> str:
 
 
 def test_devices_driver_and_memory_are_what_the_library_says(standin_nvml: Path) -> None:
-    assert ask(standin_nvml, "2") == f"2 550.54.15 {3 * 2**30}"
+    assert ask(standin_nvml, "2") == f"2 550.54.15 {3 * 2**30:.1f}"
 
 
 def test_an_unknown_device_is_none_and_the_rest_is_still_answered(standin_nvml: Path) -> None:
@@ -60,3 +64,12 @@ def test_a_board_is_named_by_its_device_tree(tmp_path: Path, content: bytes, nam
 
 def test_a_machine_without_device_tree_has_no_board(tmp_path: Path) -> None:
     assert environment.board(tmp_path / "model") is None
+
+
+def test_throttle_reasons_are_told_apart_from_what_is_no_weakness() -> None:
+    """Bits of nvml.h: idle 0x1, clocks that were chosen 0x2, a display's 0x100; a power cap 0x4, heat 0x20 + 0x40."""
+    assert {name for name, held in nvml.reasons(0x1 | 0x2 | 0x100).items() if held} == set()
+    assert {name for name, held in nvml.reasons(0x1 | 0x4).items() if held} == {"sw_power_cap", "throttled"}
+    heat = {name for name, held in nvml.reasons(0x60).items() if held}
+    assert heat == {"sw_thermal_slowdown", "hw_thermal_slowdown", "throttled"}
+    assert set(nvml.reasons(None).values()) == {None}

@@ -59,7 +59,15 @@ def test_the_dictionary_has_every_column_once_and_is_a_table() -> None:
 
 
 def test_a_name_that_ends_in_a_unit_is_in_that_unit() -> None:
-    units = {"_per_s": "images/s", "_bytes": "bytes", "_hz": "Hz", "_s": "s", "_j": "J", "_w": "W"}
+    units = {
+        "_per_s": "images/s",
+        "_per_j": "images/J",
+        "_bytes": "bytes",
+        "_hz": "Hz",
+        "_s": "s",
+        "_j": "J",
+        "_w": "W",
+    }
     for column in {column for file in FILES for column in columns(file)}:
         meant = next((unit for end, unit in units.items() if column.name.endswith(end)), column.unit)
         assert (column.name, column.unit) == (column.name, meant)

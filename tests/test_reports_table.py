@@ -103,6 +103,22 @@ def test_what_no_row_has_gets_no_column(tmp_path: Path, capsys: pytest.CaptureFi
     assert "driver" not in text
 
 
+def test_energy_is_shown_where_there_is_any(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plant(tmp_path, {})
+    assert "J per" not in shown(tmp_path, capsys)
+    plant(tmp_path, {"energy_per_image_j": 0.123456})
+    text = shown(tmp_path, capsys)
+    assert "J per" in text
+    assert [words[10:11] for words in rows_of(text)] == [["87.7"], ["0.1235"]]
+
+
+def test_a_jetson_s_power_mode_stands_beneath_its_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plant(tmp_path, {"power_mode": "25W"}, {"power_mode": "15W"})
+    text = shown(tmp_path, capsys)
+    assert [mode for mode in ("25W", "15W") if f"power mode {mode}" in text] == ["25W", "15W"]
+    assert tables(text) == 2
+
+
 def test_a_narrow_window_cuts_no_figure(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,6 +167,17 @@ def test_published_figures_stand_beside_ours_and_what_differs_is_said(
         ({"weights": "none", "trainable": "all"}, "accuracy says nothing", False),
         ({"weights": "IMAGENET1K_V1", "trainable": "head"}, "accuracy says nothing", False),
         ({"status": "oom", "error": "2 GiB asked, 1 free"}, "oom: 2 GiB asked, 1 free", True),
+        (
+            {"throttled_share": 0.35, "throttle_reasons": "sw_power_cap"},
+            "held back for 35% of the time: sw_power_cap",
+            True,
+        ),
+        ({"throttled_share": 0.01, "throttle_reasons": "sw_power_cap"}, "held back", False),
+        ({"throttled_share": 0.0, "throttle_reasons": "none"}, "held back", False),
+        ({"throttle_reasons": "over_current"}, "clocks held back: over_current", True),
+        ({"throttle_reasons": "none"}, "held back", False),
+        ({"other_processes": 2}, "beside 2 other process(es)", True),
+        ({"other_processes": 0}, "other process(es)", False),
     ],
 )
 def test_a_weak_figure_says_that_it_is_weak(
@@ -167,7 +194,9 @@ def test_a_weak_figure_says_that_it_is_weak(
 # Rows that are unlike
 
 
-@pytest.mark.parametrize("column", ["experiment", "host", "device_name", "cpu_model", "cpu_count", "torch", "driver"])
+@pytest.mark.parametrize(
+    "column", ["experiment", "host", "device_name", "cpu_model", "cpu_count", "torch", "driver", "power_mode"]
+)
 def test_rows_of_unlike_machines_stand_in_tables_of_their_own(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], column: str
 ) -> None:

@@ -5,7 +5,10 @@ A probe module has a class `Probe` and lists of columns (STEPS, EPOCHS, TRIALS),
 - `windows()`: for each window since the last call, what this rank measured. Combined over ranks as its column says.
 - `totals()`: what this rank has counted since the start; each rank's share of an epoch is a difference of two such
   answers. Combined over ranks by TOTALS: name -> (how over time, how over ranks).
-- `derive(span)`: from the combined totals and measured windows of an epoch or of the trial, the values of its columns.
+- `derive(span)`: from the combined totals and measured windows of an epoch or of the trial, the values of its columns;
+  text too, which otherwise does not travel between ranks.
+
+A module whose columns depend on the machine says in `unreadable()` which of them cannot be read here, and why not.
 
 None means that there is no such measurement, and stays None.
 """
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     import torch
 
 Value = float | None
+Cell = float | str | None
 Over = tuple[Literal["counter", "peak"], Literal["max", "sum"]]
 
 COMBINE: dict[str, Callable[[Sequence[float]], float]] = {"max": max, "sum": sum}
@@ -68,9 +72,12 @@ class Probe:
         """Each name in TOTALS -> this rank's count since the start, or its peak so far."""
         return {}
 
-    def derive(self, span: Span) -> dict[str, Value]:
+    def derive(self, span: Span) -> Mapping[str, Cell]:
         """Column -> value, for this span."""
         return {}
+
+    def end(self) -> None:
+        """Training is over, well or not; nothing more is read."""
 
 
 def combine(how: str, values: Sequence[Value]) -> Value:

@@ -1,10 +1,11 @@
-"""Memory: what tensors took, what the allocator held, what the whole device held, and what the host process held."""
+"""Memory: what tensors took, what the allocator held, and what the host process held."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from bench import environment
 from bench.probes import Over, Span, Value
 from bench.probes import Probe as Base
 from bench.record import Column
@@ -28,47 +29,61 @@ EPOCHS = TRIALS = [
         "Peak that CUDA's caching allocator held for them, so far.",
     ),
     Column(
-        "peak_device_bytes",
-        "int",
-        "bytes",
-        "max",
-        "Most in use on the whole device, other processes included, where the probes were read.",
-    ),
-    Column(
         "peak_rss_bytes",
         "int",
         "bytes",
         "max",
-        "Peak resident memory of a rank's process (VmHWM), imports included and loader workers not.",
+        "Peak resident memory of a rank's process since the trial began, imports included and loader workers not.",
     ),
 ]
 
 
 class Probe(Base):
-    """Peaks since the process began, so that the model's own loading counts."""
+    """Peaks since the trial began (`forget_peak_rss`), so that the loading of data and model counts."""
 
     TOTALS: ClassVar[dict[str, Over]] = {column.name: ("peak", "max") for column in TRIALS}
 
     def begin(self, device: torch.device) -> None:
         self.device = device
-        self.device_bytes: Value = None
 
     def totals(self) -> dict[str, Value]:
         values = dict.fromkeys(self.TOTALS, None) | {"peak_rss_bytes": peak_rss_bytes()}
         if self.device.type == "cuda":
             from bench.cuda import memory
 
-            allocated, reserved, in_use = memory(self.device)
-            if in_use is not None:
-                self.device_bytes = max(self.device_bytes or 0, in_use)
+            allocated, reserved = memory(self.device)
             values |= {"peak_allocated_bytes": allocated, "peak_reserved_bytes": reserved}
-            values |= {"peak_device_bytes": self.device_bytes}
         return values
 
     def derive(self, span: Span) -> dict[str, Value]:
         return {
             name: None if value is None else int(value) for name, value in span.totals.items() if name in self.TOTALS
         }
+
+
+def forget_peak_rss(refs: Path = Path("/proc/self/clear_refs")) -> bool:
+    """Have the kernel count the peak from now on, which starts at what is resident now; whether it does.
+
+    Where it does not, as with a /proc that is read-only, the peak remains that of the process. See proc(5).
+    """
+    try:
+        refs.write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+def unreadable() -> dict[str, str]:
+    """Column -> why it cannot be read here."""
+    cuda = environment.why_no_cuda()
+    found = (
+        dict.fromkeys(("peak_allocated_bytes", "peak_reserved_bytes"), f"needs a CUDA device: {cuda}") if cuda else {}
+    )
+    if peak_rss_bytes() is None:
+        return found | {"peak_rss_bytes": "no VmHWM in /proc/self/status"}
+    if not forget_peak_rss():
+        return found | {"peak_rss_bytes": "since the process began: /proc/self/clear_refs is not writable"}
+    return found
 
 
 def peak_rss_bytes(status: Path = Path("/proc/self/status")) -> int | None:

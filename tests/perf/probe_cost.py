@@ -2,7 +2,8 @@
 
 The cost is far below what single runs on a shared machine differ by, so it is had from many pairs of neighbouring
 turns. The same run also times the calls into the Meter alone: a number with less noise, but blind to what the calls
-leave behind for the next step, such as a cold cache.
+leave behind for the next step, such as a cold cache. The thread that samples a GPU or a Jetson runs in both kinds of
+turns; what one of its samples takes is in test_perf_step.py.
 """
 
 from __future__ import annotations

@@ -8,13 +8,17 @@ They run on the threads that tests have: one, so that a busy machine disturbs th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
+import jetsons
 import pytest
 import torch
 from accelerate.state import AcceleratorState
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.meter import Meter
+from bench.probes.device import COUNTERS, INTEGRALS, PEAKS, gauges
+from bench.sampler import Sampler
 from bench.train import run_window
 from bench.trial import Trial
 from bench.windows import epoch_windows
@@ -104,3 +108,13 @@ def test_reading_the_probes(benchmark: BenchmarkFixture) -> None:
     meter, give = full_meter(60)
     rows = benchmark.pedantic(meter.read, setup=give, rounds=10, warmup_rounds=1)
     assert [row["train_accuracy"] for row in rows] == [1.0] * 60
+
+
+def test_a_sample_of_a_jetson(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
+    """What the sampling thread does every INTERVAL_S; from plain files, so without the wait for a Jetson's I2C bus."""
+    read = gauges(None, jetsons.plant(tmp_path, jetsons.ORIN_NANO))
+    assert read is not None
+    sampler = Sampler(read, COUNTERS, INTEGRALS, PEAKS.values())
+    sampler.count(True)
+    benchmark.pedantic(sampler.sample, rounds=200, warmup_rounds=5)
+    assert sampler.totals()[0]["power_w"]

@@ -1,0 +1,226 @@
+"""What the device draws and how it fares: energy, power, memory in use, load, clock, heat, and who else is on it.
+
+A thread samples the GPU through NVML and, on a Jetson, the module's own files. What is added up is counted over the
+training of the epochs, evaluation left out; peaks run from the trial's set-up to its end.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import psutil
+
+from bench import environment, nvml, tegra
+from bench.probes import Cell, Over, Span, Value, ratio
+from bench.probes import Probe as Base
+from bench.record import Column
+from bench.sampler import Sampler
+
+if TYPE_CHECKING:
+    import torch
+
+COUNTERS = ("energy_j", *tegra.EVENTS)
+INTEGRALS = ("power_w", "busy", "clock_hz", "throttled", *nvml.REASONS)
+COUNTED = (*COUNTERS, *INTEGRALS, "time_s")
+# Of a Jetson whose GPU the trial does not use.
+BOARD_ALONE = {"power_w", "temperature_c", *tegra.EVENTS}
+PEAKS = {"peak_device_bytes": "used_bytes", "peak_temperature_c": "temperature_c"}  # column -> gauge
+
+EPOCHS = TRIALS = [
+    Column(
+        "energy_j",
+        "float",
+        "J",
+        "sum",
+        "Energy while training, evaluation left out: of the GPUs used; of a Jetson, all that its power_rails feed.",
+    ),
+    Column("energy_source", "str", "", "", "counter: the GPU counts its energy; power: integrated from sampled power."),
+    Column("mean_power_w", "float", "W", "sum", "energy_j / the time that it is of: of all devices together."),
+    Column("energy_per_image_j", "float", "J", "", "For one image: energy_j / the training images of those epochs."),
+    Column("images_per_j", "float", "images/J", "", "The training images of those epochs / energy_j."),
+    Column(
+        "peak_device_bytes",
+        "int",
+        "bytes",
+        "max",
+        "Most in use on a device, other processes included, in samples so far; of a Jetson, in its one memory.",
+    ),
+    Column("device_utilisation", "float", "1", "", "Share of training in which the device was busy, mean of devices."),
+    Column("sm_clock_hz", "float", "Hz", "", "Mean clock of the GPU's multiprocessors while training."),
+    Column("peak_temperature_c", "float", "°C", "max", "Highest temperature of a GPU in samples so far."),
+    Column(
+        "throttled_share",
+        "float",
+        "1",
+        "",
+        "Share of training with clocks held back (throttle_reasons), mean of devices.",
+    ),
+    Column(
+        "throttle_reasons", "str", "", "", "Why clocks were held back, in NVML's words, or none; empty: nothing says."
+    ),
+    Column(
+        "other_processes", "int", "", "max", "Most processes of others computing on a device, where probes were read."
+    ),
+]
+# Column -> the gauges one of which it needs.
+NEEDS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(
+        ("energy_j", "energy_source", "mean_power_w", "energy_per_image_j", "images_per_j"), ("energy_j", "power_w")
+    ),
+    **{column: (gauge,) for column, gauge in PEAKS.items()},
+    "device_utilisation": ("busy",),
+    "sm_clock_hz": ("clock_hz",),
+    "throttled_share": ("throttle",),
+    "throttle_reasons": ("throttle", *tegra.EVENTS),
+    "other_processes": ("processes",),
+}
+
+
+class Probe(Base):
+    """One rank reads each device; another rank on it answers 0, which changes no sum and no maximum of these."""
+
+    TOTALS: ClassVar[dict[str, Over]] = {
+        **{f"sampled_{name}": ("counter", "sum") for name in COUNTED},
+        "peak_device_bytes": ("peak", "max"),
+        "peak_temperature_c": ("peak", "max"),
+        "counted_time_s": ("counter", "max"),
+        "trained_images": ("counter", "max"),
+        "other_processes": ("peak", "max"),
+    }
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        self.root = root
+
+    def begin(self, device: torch.device) -> None:
+        # Each rank has a CUDA device of its own; on a CPU all share the machine, and the first rank there reads.
+        number = (device.index or 0) if device.type == "cuda" else 0
+        self.reads = int(os.environ.get("LOCAL_RANK", "0")) == number
+        self.cuda = device if device.type == "cuda" and self.reads else None
+        self.uuid = None
+        self.images = 0.0
+        self.most: dict[str, Value] = {"in_use": 0.0, "others": 0.0}
+        if self.cuda is not None:
+            from bench import cuda
+
+            self.uuid, self.own = cuda.uuid(device), own_processes()
+        read = gauges(self.uuid, self.root) if self.reads else None
+        self.sampler = Sampler(read, COUNTERS, INTEGRALS, PEAKS.values()) if read is not None else None
+        self.samples_memory = self.sampler is not None and self.sampler.peaks["used_bytes"] is not None
+        if self.sampler is not None:
+            self.sampler.start()
+
+    def epoch_begin(self) -> None:
+        if self.sampler is not None:
+            self.sampler.count(True)
+
+    def window_end(self, images: int, measured: bool) -> None:
+        self.images += images
+
+    def epoch_end(self) -> None:
+        if self.sampler is not None:
+            self.sampler.count(False)
+
+    def end(self) -> None:
+        if self.sampler is not None:
+            self.sampler.stop()
+
+    def totals(self) -> dict[str, Value]:
+        if not self.reads:
+            return {name: self.images if name == "trained_images" else 0.0 for name in self.TOTALS}
+        counted, peaks = self.sampler.totals() if self.sampler is not None else ({}, {})
+        values = {f"sampled_{name}": counted.get(name) for name in COUNTED}
+        values |= {column: peaks.get(gauge) for column, gauge in PEAKS.items()}
+        values |= {"counted_time_s": counted.get("time_s"), "trained_images": self.images}
+        if self.cuda is not None and not self.samples_memory:
+            from bench import cuda
+
+            values["peak_device_bytes"] = self._most("in_use", cuda.in_use(self.cuda))
+        # Asked here, off the clock and once a second, since the driver may take milliseconds to list them.
+        others = nvml.other_processes(self.uuid, self.own) if self.uuid is not None else None
+        return values | {"other_processes": self._most("others", others)}
+
+    def _most(self, name: str, value: Value) -> Value:
+        most = self.most[name]
+        self.most[name] = None if most is None or value is None else max(most, value)
+        return self.most[name]
+
+    def derive(self, span: Span) -> dict[str, Cell]:
+        totals, device_s = span.totals, span.totals["sampled_time_s"]
+        energy_j, source = energy(totals)
+        peaks = {name: totals[name] for name in (*PEAKS, "other_processes")}
+        counts = ("peak_device_bytes", "other_processes")
+        return {
+            "energy_j": energy_j,
+            "energy_source": source,
+            "mean_power_w": ratio(energy_j, totals["counted_time_s"]),
+            "energy_per_image_j": ratio(energy_j, totals["trained_images"]),
+            "images_per_j": ratio(totals["trained_images"], energy_j),
+            "device_utilisation": ratio(totals["sampled_busy"], device_s),
+            "sm_clock_hz": ratio(totals["sampled_clock_hz"], device_s),
+            "throttled_share": ratio(totals["sampled_throttled"], device_s),
+            "throttle_reasons": throttle_reasons(totals),
+            **{name: int(value) if name in counts and value is not None else value for name, value in peaks.items()},
+        }
+
+
+def gauges(uuid: str | None, root: Path) -> Callable[[], dict[str, Value]] | None:
+    """What reads the GPU of this UUID and the Jetson that this may be; None where nothing answers.
+
+    What a Jetson's own files tell goes before NVML's answer, and the first reading decides which of them do. Without a
+    GPU (None) only the board's power and heat are the trial's.
+    """
+    gpu = nvml.gauges(uuid) if uuid is not None else None
+    board = tegra.gauges(root) if environment.is_jetson(root) else None
+    told = {name for name, value in board().items() if value is not None} if board is not None else set()
+    if uuid is None:
+        told &= BOARD_ALONE
+
+    def read() -> dict[str, Value]:
+        values = gpu() if gpu is not None else {}
+        if "power_w" in told:
+            values["energy_j"] = None  # would be the GPU's alone
+        found = board() if board is not None else {}
+        return values | {name: found[name] for name in told}
+
+    return read if any(value is not None for value in read().values()) else None
+
+
+def own_processes() -> set[int]:
+    """The ids of the trial's processes on this machine: with several, all that the group's launcher has started."""
+    if int(os.environ.get("LOCAL_WORLD_SIZE", "1")) == 1:
+        return {os.getpid()}
+    return {os.getpid(), *(child.pid for child in psutil.Process(os.getppid()).children())}
+
+
+def energy(totals: Mapping[str, Value]) -> tuple[Value, str | None]:
+    """(J, where they are from). No device draws nothing: 0 is a counter that did not advance, and so unknown."""
+    if not totals["counted_time_s"]:
+        return None, None
+    for name, source in (("energy_j", "counter"), ("power_w", "power")):
+        if found := totals[f"sampled_{name}"]:
+            return found, source
+    return None, None
+
+
+def throttle_reasons(totals: Mapping[str, Value]) -> str | None:
+    """The reasons seen, "none" where NVML would have told of any, or None."""
+    seen = [name for name in (*nvml.REASONS, *tegra.EVENTS) if totals[f"sampled_{name}"]]
+    known = totals["sampled_time_s"] and totals["sampled_throttled"] is not None
+    return " ".join(seen) or ("none" if known else None)
+
+
+def unreadable(root: Path = Path("/")) -> dict[str, str]:
+    """Column -> why it cannot be read here."""
+    why, told = environment.why_no_cuda(), set[str]()
+    refused = dict.fromkeys(nvml.ASKED, f"needs a CUDA device: {why}") if why else nvml.refusals()
+    if environment.is_jetson(root):
+        told = {name for name, value in tegra.gauges(root)().items() if value is not None}
+        told = told & BOARD_ALONE if why else told
+        refused = {name: f"{text}, and no file of this Jetson tells it" for name, text in refused.items()}
+    readable = told | (set(nvml.ASKED) - set(refused))
+    if not why:
+        readable.add("used_bytes")  # which CUDA tells where NVML does not
+    return {column: refused[names[0]] for column, names in NEEDS.items() if not readable & set(names)}
