@@ -24,6 +24,7 @@ from bench.csvfile import append, whole_rows, write_whole
 from bench.trial import Trial, UsageError
 
 STATUSES = ("ok", "oom", "over_limit", "timeout", "crashed", "diverged", "interrupted")
+OOM_PHASES = ("setup", "data", "forward", "backward", "optimizer", "evaluation")
 FILES = ("trials", "epochs", "steps")
 
 
@@ -50,6 +51,18 @@ TRIAL_HEAD = [
     _column("trial_key", "str", "Hash of all settings but repeat: equal for equal work."),
     _column("status", "str", "How the trial ended: " + ", ".join(STATUSES) + "."),
     _column("error", "str", "Why it did not end well, in one line, with the path of its log."),
+    _column(
+        "oom_phase",
+        "str",
+        "What the process that ran out of memory was at: " + ", ".join(OOM_PHASES) + "; empty: none of these.",
+    ),
+    _column("oom_requested_bytes", "int", "What it then asked for, as far as the error says.", "bytes"),
+    _column(
+        "oom_held_bytes",
+        "int",
+        "What its tensors held when the error reached the worker; on a CPU only known under a limit.",
+        "bytes",
+    ),
     _column("started_at", "str", "When the process group began to work (UTC, ISO 8601)."),
     _column("duration_s", "float", "From then to its end, set-up and evaluation included.", "s"),
 ]
