@@ -22,7 +22,7 @@ def keep_freed_memory() -> bool:
 
 
 def return_freed_memory() -> bool:
-    """Have malloc take each large tensor's memory from the kernel and give all of it back; whether it took the settings.
+    """Have malloc give each large tensor's memory back to the kernel when it is freed; whether it took the settings.
 
     Under a limit what is freed must be free. As it is, glibc raises its mark for large blocks to the largest one that
     was freed, up to 32 MiB, and cuts later ones out of a heap whose holes stay its own.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,7 +151,7 @@ def balanced(split: Split, limit: int | None) -> Split:
 
 
 def pipeline_for(trial: Trial, data: Data, device: torch.device) -> str:
-    """resident, loader or fixed. auto: resident where the images take at most a quarter of what is free, and of the limit."""
+    """resident, loader or fixed. auto: resident where the images take at most a quarter of the free memory or limit."""
     if trial.data == "synthetic":
         return "fixed"
     if trial.pipeline != "auto":
@@ -309,3 +310,4 @@ def _begin_worker(worker: int, limited: bool) -> None:
     torch.set_num_threads(1)
     if limited:
         limit.lift()
+        signal.signal(signal.SIGABRT, signal.SIG_DFL)  # nobody looks whether a loader worker stays (see bench/fault.py)

@@ -17,19 +17,29 @@ from bench.train import Diverged
 from bench.trial import UsageError
 
 LOST = re.compile(r"gloo|nccl|connection (reset|closed|refused)|broken pipe|socket|peer", re.IGNORECASE)
+LOADER_KILLED = re.compile(r"DataLoader worker .*killed by signal: Killed")
 PATIENCE_S = 3.0
 
 
 def explain(
-    error: BaseException, peers: Mapping[int, int], logs: Path, launch_id: str, rank: int = 0, limit: Limit | None = None
+    error: BaseException,
+    peers: Mapping[int, int],
+    logs: Path,
+    launch_id: str,
+    rank: int = 0,
+    limit: Limit | None = None,
 ) -> Cause:
     """The cause that this exception is. `peers`: rank -> process id of the group's processes on this machine.
 
-    `limit`: what this process, of this rank, was held to. A rank that is killed says nothing itself: the others fail in their next collective, or are told to stop.
+    `limit`: what this process, of this rank, was held to. A rank that is killed says nothing itself: the others fail in
+    their next collective, or are told to stop.
     """
     text = one_line(error)
     stopped = isinstance(error, Interrupted)
-    if not stopped and (shortage := oom.shortage(error, limited=limit is not None)) is not None:
+    if (
+        not stopped
+        and (shortage := oom.shortage(error, limited=limit is not None and limit.bytes is not None)) is not None
+    ):
         return _out_of_memory(error, shortage, rank if len(peers) > 1 else None, limit)
     if isinstance(error, UsageError):
         return Cause("crashed", str(error), usage=True)
@@ -38,14 +48,18 @@ def explain(
     if stopped or (len(peers) > 1 and LOST.search(text)):
         gone = _gone(peers, logs, launch_id, 0.0 if stopped else PATIENCE_S)
         if gone:
-            return Cause("crashed", f"rank {gone[0]} was killed: it is gone and left no word (see the kernel's log)")
+            killed = f"rank {gone[0]} was killed: it is gone and left no word (see the kernel's log)"
+            return Cause("crashed", killed, silent=True)
+    if LOADER_KILLED.search(str(error)):
+        return Cause("crashed", text, silent=True)
     return Cause("interrupted", str(error)) if stopped else Cause("crashed", text)
 
 
 def _out_of_memory(error: BaseException, shortage: BaseException, rank: int | None, limit: Limit | None) -> Cause:
     text = one_line(shortage) if rank is None else f"rank {rank}: {one_line(shortage)}"
     held = limit.held_bytes() if limit is not None else None
-    return Cause("oom", text, False, oom.phase(error), oom.requested_bytes(str(shortage)), held)
+    requested = oom.requested_bytes(str(shortage))
+    return Cause("oom", text, oom_phase=oom.phase(error), oom_requested_bytes=requested, oom_held_bytes=held)
 
 
 def _gone(peers: Mapping[int, int], logs: Path, launch_id: str, patience_s: float) -> list[int]:

@@ -9,25 +9,23 @@ from __future__ import annotations
 import importlib
 import resource
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from bench import allocator
+from bench import kernel
 from bench.trial import Trial, UsageError
 
-STATUS = Path("/proc/self/status")
 # What a trial imports when it first needs it: a library takes memory that no tensor asked for.
 IMPORTED_LATE = {"cifar10": "torchvision.datasets", "digits": "sklearn.datasets", "loader": "torchvision.transforms.v2"}
 
 
 @dataclass(frozen=True)
 class Limit:
-    """A limit that this process is under. `base_bytes`: what it had in use before, on the CPU."""
+    """What this process is held to; None: nothing. `base_bytes`: what it had in use before, on the CPU."""
 
-    bytes: int
+    bytes: int | None
     device: torch.device
     base_bytes: int | None
 
@@ -37,26 +35,26 @@ class Limit:
             from bench import cuda
 
             return cuda.allocated_bytes(self.device)
-        in_use = data_bytes()
+        in_use = kernel.data_bytes()
         return None if in_use is None or self.base_bytes is None else in_use - self.base_bytes
 
 
-def hold(trial: Trial, device: torch.device) -> Limit | None:
+def hold(trial: Trial, device: torch.device) -> Limit:
     """Hold this process to the trial's limit, from now on. UsageError: this machine cannot.
 
     To be called when the group has formed, and before data and model are there.
     """
     if trial.memory_limit_bytes is None:
-        return None
+        return Limit(None, device, None)
     if device.type == "cuda":
         from bench import cuda
 
         cuda.cap(trial.memory_limit_bytes, device)
         return Limit(trial.memory_limit_bytes, device, None)
-    if data_bytes() is None:
-        raise UsageError(f"--memory-limit-bytes on a CPU needs Linux, which tells in {STATUS} what is in use")
+    if kernel.data_bytes() is None:
+        raise UsageError("--memory-limit-bytes on a CPU needs Linux, whose kernel tells what is in use")
     warm_up(trial)
-    base = data_bytes()
+    base = kernel.data_bytes()
     assert base is not None
     most = resource.getrlimit(resource.RLIMIT_DATA)[1]
     if most != resource.RLIM_INFINITY and base + trial.memory_limit_bytes > most:
@@ -73,16 +71,6 @@ def lift() -> None:
     """Take back a limit on the CPU: what reports a failure, and what another process does, is no part of the trial."""
     most = resource.getrlimit(resource.RLIMIT_DATA)[1]
     resource.setrlimit(resource.RLIMIT_DATA, (most, most))
-
-
-def data_bytes(status: Path = STATUS) -> int | None:
-    """What the kernel counts against RLIMIT_DATA: private writable memory, touched or not; None: it does not say."""
-    try:
-        lines = status.read_text().splitlines()
-    except OSError:
-        return None
-    sizes = [int(line.split()[1]) * 1024 for line in lines if line.startswith("VmData:")]
-    return sizes[0] if sizes else None
 
 
 def warm_up(trial: Trial) -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import errno
 import re
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
 HERE = Path(__file__).parent
 
 OUT_OF_MEMORY = re.compile(
-    r"out of memory|(can't|cannot) allocate memory|NVML_SUCCESS == r INTERNAL ASSERT|std::bad_alloc|_STATUS_ALLOC_FAILED",
+    r"out of memory|(can't|cannot) allocate memory|NVML_SUCCESS == r INTERNAL ASSERT"
+    r"|std::bad_alloc|_STATUS_ALLOC_FAILED",
     re.IGNORECASE,
 )
 # How oneDNN, Python's threads and cuDNN put it; without a limit it may be anything.
@@ -58,12 +59,17 @@ def _is_shortage(error: BaseException, limited: bool) -> bool:
 
 def phase(error: BaseException) -> str | None:
     """What was under way, told by the functions that the exception came through; None: none of PHASES."""
+    # An exception goes on where the one that answers it was raised.
+    codes = [frame.f_code for part in chain(error) for frame, _ in traceback.walk_tb(part.__traceback__)]
+    return phase_of((code.co_filename, code.co_name) for code in codes)
+
+
+def phase_of(frames: Iterable[tuple[str, str]]) -> str | None:
+    """The same, from (file, function) of what was under way, the innermost last."""
     found = None
-    for part in chain(error):  # an exception goes on where the one that answers it was raised
-        for frame, _ in traceback.walk_tb(part.__traceback__):
-            path = Path(frame.f_code.co_filename)
-            if path.parent == HERE:
-                found = PHASES.get((path.name, frame.f_code.co_name), found)
+    for file, function in frames:
+        if Path(file).parent == HERE:
+            found = PHASES.get((Path(file).name, function), found)
     return found
 
 

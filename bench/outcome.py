@@ -12,12 +12,14 @@ from typing import Any, NamedTuple
 class Cause(NamedTuple):
     """A status of trials.csv, one line, and whether the request itself was wrong (exit code 2).
 
-    Of a process that ran out of memory also in which phase, what it had asked for, and what it held; None: unknown.
+    `silent`: a process is gone and left no word. Of one that ran out of memory: in which phase, what it had asked for
+    and what it held; None: unknown.
     """
 
     status: str
     error: str
     usage: bool = False
+    silent: bool = False
     oom_phase: str | None = None
     oom_requested_bytes: int | None = None
     oom_held_bytes: int | None = None

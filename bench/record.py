@@ -177,6 +177,26 @@ def field_texts() -> dict[str, str]:
     return {ast.unparse(name.target): ast.literal_eval(text.value) for name, text in documented}
 
 
+def shortage(row: Mapping[str, Any]) -> str:
+    """What a row of trials.csv says of running out of memory, to follow its status; empty: nothing."""
+    phase, asked, held = (row.get(f"oom_{name}") for name in ("phase", "requested_bytes", "held_bytes"))
+    return "".join(
+        [
+            f" in {phase}" if phase else "",
+            f", asked for {size(int(asked))}" if asked not in (None, "") else "",
+            f", held {size(int(held))}" if held not in (None, "") else "",
+        ]
+    )
+
+
+def size(count: int) -> str:
+    """Bytes for a reader: 3.25 GiB, 4 MiB, 512 bytes."""
+    for unit, factor in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if count >= factor:
+            return f"{count / factor:.4g} {unit}"
+    return f"{count} bytes"
+
+
 def probe_modules() -> list[Any]:
     """The modules in bench/probes, sorted by name."""
     import bench.probes

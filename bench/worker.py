@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import torch
 
-from bench import allocator, checkpoint, data, environment, failure, limit, outcome, setup
+from bench import allocator, checkpoint, data, environment, failure, fault, limit, outcome, setup
 from bench.build import model_for
 from bench.cli import LAUNCH_ID, Options
 from bench.group import Group
@@ -118,6 +118,8 @@ class Worker:
         self.rank = group.rank
         self.mallopt_accepted = group.device.type == "cpu" and self.set_malloc()
         self.limit = limit.hold(self.trial, group.device)
+        if self.limit.bytes is not None and self.limit.base_bytes is not None and os.environ.get(LAUNCH_ID):
+            fault.stay(self.folder.logs(), self.launch_id, self.rank, self.limit.bytes, self.limit.base_bytes)
         found, feed = self.feed(group, load)
         training = self.training = setup.training(self.trial, group, build, found.classes)
         self.describe(group, training, feed, found)
@@ -235,6 +237,9 @@ class Worker:
             "images_seen": self.counts.images_seen,
             "skipped_steps": self.skipped if self.trial.precision == "fp16" else None,
         }
+        if cause.silent and os.environ.get(LAUNCH_ID):  # what it died of, only the launcher can find out
+            write_whole(self.folder.logs() / f"{self.launch_id}.row.json", json.dumps(row))
+            return
         self.folder.append("trials", [row])
         (self.folder.logs() / f"{self.launch_id}.row.json").unlink(missing_ok=True)
         if not os.environ.get(LAUNCH_ID):
@@ -244,7 +249,7 @@ class Worker:
 
     def fail(self, error: BaseException) -> int:
         """Put the cause on record, and as rank 0 write the row; the exit code."""
-        if self.limit is not None:
+        if self.limit is not None and self.limit.base_bytes is not None:
             limit.lift()
         logs = self.folder.logs()
         peers = self.group.peers if self.group else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -12,13 +13,17 @@ from rich.table import Table
 from bench import experiments
 from bench.cli import one_sentence, take_option
 from bench.trial import UsageError
-from launch import command, runner, sweep
+from launch import command, limits, runner, sweep
 
 USAGE = """usage: python -m launch list
        python -m launch run EXPERIMENT [--arm A,B] [--FIELD VALUE[,VALUE...]] [--out RUN_FOLDER]
+                  [--device auto|cpu|cuda] [--memory-limit LIMIT[,LIMIT...] [--reserve BYTES] [--skip-over-limit]]
 
 list   the experiments, their questions and arms
 run    run an experiment's arms, one process group after another; `run EXPERIMENT --help` lists the fields
+       --memory-limit     what the tensors of one process may take, such as 600MiB; several are tried one by one
+       --reserve          bytes to take off it
+       --skip-over-limit  do not start a trial that is predicted not to fit
 """
 
 
@@ -55,10 +60,14 @@ def run(words: Sequence[str]) -> int:
             return 0
         raise UsageError(f"run needs an experiment first; choose from: {', '.join(experiments.names())}")
     arms, rest = take_option(words[1:], "--arm")
+    gpus, rest = limits.take_device(rest)
+    skip, rest = limits.take_skip(limits.in_bytes(rest, gpus))
     trials, options = sweep.trials(words[0], arms, rest)
-    gpus = command.gpu_count()
     for trial in trials:
         command.check(trial, gpus)
-    code = runner.run_all(trials, options, gpus, sweep.axes(rest))
+        if skip and trial.memory_limit_bytes is None:
+            raise UsageError(f"{limits.SKIP} needs a limit; give --memory-limit too")
+    over_limit = functools.partial(limits.over_limit, gpus=gpus) if skip else runner.never
+    code = runner.run_all(trials, options, gpus, sweep.axes(rest), over_limit)
     subprocess.run([sys.executable, "-m", "reports", "show", str(options.out)], check=False)
     return code
