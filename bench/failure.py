@@ -10,7 +10,6 @@ from pathlib import Path
 import psutil
 
 from bench import oom, outcome
-from bench.limit import Limit
 from bench.outcome import Cause, Interrupted
 from bench.rows import one_line
 from bench.train import Diverged
@@ -27,20 +26,25 @@ def explain(
     logs: Path,
     launch_id: str,
     rank: int = 0,
-    limit: Limit | None = None,
+    limited: bool = False,
+    held_bytes: int | None = None,
 ) -> Cause:
     """The cause that this exception is. `peers`: rank -> process id of the group's processes on this machine.
 
-    `limit`: what this process, of this rank, was held to. A rank that is killed says nothing itself: the others fail in
-    their next collective, or are told to stop.
+    `held_bytes`: what this process, of this rank, held. A rank that is killed says nothing itself:
+    the others fail in their next collective, or are told to stop.
     """
     text = one_line(error)
     stopped = isinstance(error, Interrupted)
-    if (
-        not stopped
-        and (shortage := oom.shortage(error, limited=limit is not None and limit.bytes is not None)) is not None
-    ):
-        return _out_of_memory(error, shortage, rank if len(peers) > 1 else None, limit)
+    if not stopped and (shortage := oom.shortage(error, limited)) is not None:
+        said = one_line(shortage) if len(peers) < 2 else f"rank {rank}: {one_line(shortage)}"
+        return Cause(
+            "oom",
+            said,
+            oom_phase=oom.phase(error),
+            oom_requested_bytes=oom.requested_bytes(str(shortage)),
+            oom_held_bytes=held_bytes,
+        )
     if isinstance(error, UsageError):
         return Cause("crashed", str(error), usage=True)
     if isinstance(error, Diverged):
@@ -53,13 +57,6 @@ def explain(
     if LOADER_KILLED.search(str(error)):
         return Cause("crashed", text, silent=True)
     return Cause("interrupted", str(error)) if stopped else Cause("crashed", text)
-
-
-def _out_of_memory(error: BaseException, shortage: BaseException, rank: int | None, limit: Limit | None) -> Cause:
-    text = one_line(shortage) if rank is None else f"rank {rank}: {one_line(shortage)}"
-    held = limit.held_bytes() if limit is not None else None
-    requested = oom.requested_bytes(str(shortage))
-    return Cause("oom", text, oom_phase=oom.phase(error), oom_requested_bytes=requested, oom_held_bytes=held)
 
 
 def _gone(peers: Mapping[int, int], logs: Path, launch_id: str, patience_s: float) -> list[int]:

@@ -13,6 +13,7 @@ import json
 import os
 import re
 import signal
+import time
 from pathlib import Path
 
 from bench import kernel, oom
@@ -20,6 +21,7 @@ from bench.outcome import Cause
 
 # Far more than compiled kernels and malloc's steps take, far less than the tensors of any model.
 NEAR = 2 * 2**20
+WHOLE_S = 0.2
 FRAME = re.compile(r'^  File "(.+)", line \d+ in (.+)$', re.MULTILINE)
 
 
@@ -40,7 +42,8 @@ def look(logs: Path, launch_id: str) -> tuple[Cause, int, str] | None:
     """(why it broke, its process id, its Python stack) of a rank that has, and is there still."""
     for path in sorted(logs.glob(f"{launch_id}.*.fault")):
         header, _, stack = path.read_text().partition("\n")
-        if not FRAME.search(stack):
+        # It stays, so that there is time for the stack to be whole.
+        if not FRAME.search(stack) or time.time() - path.stat().st_mtime < WHOLE_S:
             continue
         facts = json.loads(header)
         return _cause(facts, stack), facts["pid"], stack
@@ -52,6 +55,6 @@ def _cause(facts: dict[str, int], stack: str) -> Cause:
     in_use = kernel.data_bytes(Path(f"/proc/{facts['pid']}/status"))
     held = None if in_use is None else in_use - facts["base_bytes"]
     if held is None or held < facts["limit_bytes"] - NEAR:
-        return Cause("crashed", said)
+        return Cause("crashed", said, silent=True)
     phase = oom.phase_of(reversed(FRAME.findall(stack)))
     return Cause("oom", f"{said}, where its limit left no memory", oom_phase=phase, oom_held_bytes=held)

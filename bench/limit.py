@@ -38,6 +38,12 @@ class Limit:
         in_use = kernel.data_bytes()
         return None if in_use is None or self.base_bytes is None else in_use - self.base_bytes
 
+    def let_go(self) -> int | None:
+        """As held_bytes, of a limit that this lifts: there may not be the memory left to read it."""
+        if self.base_bytes is not None:
+            lift()
+        return self.held_bytes()
+
 
 def hold(trial: Trial, device: torch.device) -> Limit:
     """Hold this process to the trial's limit, from now on. UsageError: this machine cannot.

@@ -17,7 +17,9 @@ OUT_OF_MEMORY = re.compile(
     re.IGNORECASE,
 )
 # How oneDNN, Python's threads and cuDNN put it; without a limit it may be anything.
-UNDER_A_LIMIT = re.compile(r"could not create a (primitive|memory)|can't start new thread|unable to find an engine")
+UNDER_A_LIMIT = re.compile(
+    r"could not create a (primitive(?! desc)|memory)|can't start new thread|unable to find an engine"
+)
 ASKED = re.compile(r"(?:tried to allocate|unable to mmap) (\d+(?:\.\d+)?) ?(bytes|[KMG]iB)", re.IGNORECASE)
 UNITS = {"bytes": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 # (file in bench/, function) -> what is done in it. Of the functions that were under way the innermost counts.

@@ -249,11 +249,11 @@ class Worker:
 
     def fail(self, error: BaseException) -> int:
         """Put the cause on record, and as rank 0 write the row; the exit code."""
-        if self.limit is not None and self.limit.base_bytes is not None:
-            limit.lift()
+        held = self.limit.let_go() if self.limit is not None else None
         logs = self.folder.logs()
         peers = self.group.peers if self.group else {}
-        explained = failure.explain(error, peers, logs, self.launch_id, self.rank, self.limit)
+        limited = self.trial.memory_limit_bytes is not None
+        explained = failure.explain(error, peers, logs, self.launch_id, self.rank, limited, held)
         cause, first = outcome.put(logs, self.launch_id, explained)
         if first and not isinstance(error, (UsageError, Diverged, Interrupted)):
             traceback.print_exception(error)
