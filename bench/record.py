@@ -165,7 +165,14 @@ def settings_columns() -> list[Column]:
     """A column for each field of Trial. Tuples are written with spaces between their parts."""
     texts = field_texts()
     return [
-        Column(f.name, TYPES.get(str(f.type), "str"), "", "", texts.get(f.name, "")) for f in dataclasses.fields(Trial)
+        Column(
+            f.name,
+            TYPES.get(str(f.type), "str"),
+            "bytes" if f.name.endswith("_bytes") else "",
+            "",
+            texts.get(f.name, ""),
+        )
+        for f in dataclasses.fields(Trial)
     ]
 
 

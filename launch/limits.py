@@ -28,8 +28,8 @@ def take_device(words: Sequence[str]) -> tuple[int, list[str]]:
 
 def in_bytes(words: Sequence[str], gpus: int) -> list[str]:
     """The same words with --memory-limit and --reserve put as --memory-limit-bytes, the field of a trial."""
+    reserve, words = take_option(words, "--reserve")
     limits, rest = take_option(words, "--memory-limit")
-    reserve, rest = take_option(rest, "--reserve")
     if limits is None:
         if reserve is not None:
             raise UsageError(f"--reserve is {reserve} of no --memory-limit; give both")
@@ -37,7 +37,8 @@ def in_bytes(words: Sequence[str], gpus: int) -> list[str]:
     if any(word.partition("=")[0].replace("_", "-") == "--memory-limit-bytes" for word in rest):
         raise UsageError("--memory-limit stands for --memory-limit-bytes; give one of them")
     budgets = [devices.budget(limit, reserve, gpus).bytes for limit in limits.split(",")]
-    return [*rest, "--memory-limit-bytes", ",".join(map(str, budgets))]
+    place = next(place for place, word in enumerate(words) if word.partition("=")[0] == "--memory-limit")
+    return [*rest[:place], "--memory-limit-bytes", ",".join(map(str, budgets)), *rest[place:]]
 
 
 def take_skip(words: Sequence[str]) -> tuple[bool, list[str]]:

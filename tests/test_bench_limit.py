@@ -9,6 +9,7 @@ import platform
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import planted
 import pytest
@@ -92,7 +93,7 @@ def test_a_limit_that_is_lifted_is_none() -> None:
 def test_the_row_names_phase_rank_and_bytes(phase: str, processes: int, tmp_path: Path) -> None:
     """The last rank asks for more than its limit; the others wait for it."""
     trial = planted.settings(micro_batch=4 // processes, processes=processes, memory_limit_bytes=LIMIT)
-    last = {"asked": ASKED, "rank": processes - 1}
+    last: dict[str, Any] = {"asked": ASKED, "rank": processes - 1}
     build = planted.smooth if phase == "data" else functools.partial(planted.greedy, phase=phase, **last)
     load = functools.partial(planted.greedy_noise, **last) if phase == "data" else planted.noise
     ran = planted.run(tmp_path, trial, build, load)

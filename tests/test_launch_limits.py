@@ -23,6 +23,8 @@ MIB = 2**20
 
 
 def test_a_limit_becomes_a_field_of_the_trial_and_several_an_axis() -> None:
+    words = limits.in_bytes(["--reserve", "1", "--seed=1", "--memory-limit", "601B,1GiB", "--lr", "0.5,0.1"], 0)
+    assert words == ["--seed=1", "--memory-limit-bytes", f"600,{2**30 - 1}", "--lr", "0.5,0.1"]
     words = limits.in_bytes(["--seed", "1", "--memory-limit", "600MiB,1GiB"], 0)
     trials, _ = sweep.trials("resnet20_accumulation", "16x1", words)
     assert [trial.memory_limit_bytes for trial in trials] == [600 * MIB, 1024 * MIB]
@@ -104,8 +106,13 @@ def test_a_trial_over_its_limit_gets_its_row_and_is_not_started(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trials, _ = sweep.trials("resnet20_accumulation", "16x1", ["--memory-limit-bytes", "5,6", "--micro-batch", "8"])
-    started = []
-    monkeypatch.setattr(runner.Launch, "run", lambda launch: started.append(launch.trial) or 0)
+    started: list[Trial] = []
+
+    def run(launch: runner.Launch) -> int:
+        started.append(launch.trial)
+        return 0
+
+    monkeypatch.setattr(runner.Launch, "run", run)
     code = runner.run_all(
         trials,
         Options(out=tmp_path),

@@ -7,8 +7,9 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -24,24 +25,15 @@ from launch.runner import Launch
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="on a CPU, Linux holds the limit")
 MIB = 2**20
 RUN = ["-m", "launch", "run", "resnet20_accumulation", "--arm", "16x1", *SMALL]
-LONG = {"model": "resnet8", "data": "digits", "epochs": 1000, "limit_train": 64, "limit_eval": 50}
+LONG: dict[str, Any] = {"model": "resnet8", "data": "digits", "epochs": 1000, "limit_train": 64, "limit_eval": 50}
 
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, str, list[dict[str, str]]]]:
     """Exit code, what was said, and rows of two micro-batches under two limits: the large one needs the large one."""
     scratch = tmp_path_factory.mktemp("swept")
-    words = [
-        *RUN,
-        "--memory-limit",
-        "64MiB,1GiB",
-        "--micro-batch",
-        "4,64",
-        "--epochs",
-        "1",
-        "--out",
-        str(scratch / "runs"),
-    ]
+    axes = ["--memory-limit", "64MiB,1GiB", "--micro-batch", "4,64"]
+    words = [*RUN, *axes, "--image-size", "64", "--epochs", "1", "--out", str(scratch / "runs")]
     with Command(words, scratch, {"ACCELERATE_USE_CPU": None}) as command:
         code = command.wait(240)
         yield code, command.stdout.read_text() + command.stderr.read_text(), rows(scratch / "runs", "trials")
@@ -97,9 +89,8 @@ def victim(launch_id: str, rank: int) -> psutil.Process:
     return next(p for p in found if not rank or p.pid in ranks)
 
 
-@pytest.mark.parametrize(
-    ("processes", "kills", "status"), [(1, 1, "oom"), (1, 0, "crashed"), (2, 1, "oom"), (2, 0, "crashed")]
-)
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize(("kills", "status"), [(1, "oom"), (0, "crashed")])
 def test_a_killed_rank_is_out_of_memory_where_the_kernel_counted_it(
     processes: int, kills: int, status: str, tmp_path: Path
 ) -> None:
@@ -108,8 +99,8 @@ def test_a_killed_rank_is_out_of_memory_where_the_kernel_counted_it(
     assert ("oom_kill rose from 2 to 3" in row["error"]) == (status == "oom")
     assert ("rank 1 was killed" in row["error"]) == (processes == 2)
     assert row["oom_phase"] == row["oom_requested_bytes"] == row["oom_held_bytes"] == ""
-    # With two, rank 0 lived to say what it had measured.
-    assert (float(row["images_per_s"] or 0) > 0) == (processes == 2)
+    # With two, rank 0 lived to say how far it had come.
+    assert (int(row["optimizer_steps"] or 0) > 0) == (processes == 2)
 
 
 # Broken
@@ -157,8 +148,9 @@ def broken(tmp_path: Path, fill: bool) -> Cause:
     code = code.replace("FILE", repr(str(oom.HERE / "train.py")))
     process = subprocess.Popen([sys.executable, "-c", code], cwd=CHECKOUT)
     try:
-        look: Callable[[], tuple[Cause, int, str] | None] = lambda: fault.look(tmp_path, "a")  # noqa: E731
-        cause, pid, stack = until(look, "the fault")
+        found = until(lambda: fault.look(tmp_path, "a"), "the fault")
+        assert found is not None
+        cause, pid, stack = found
         assert pid == process.pid
         assert process.poll() is None
         assert "in backward" in stack
