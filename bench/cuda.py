@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from bench.trial import UsageError
+
 
 def memory(device: torch.device) -> tuple[int, int]:
     """(peak allocated, peak reserved), in bytes."""
@@ -19,6 +21,24 @@ def in_use(device: torch.device) -> int:
 def uuid(device: torch.device) -> str:
     """The device's name towards NVML, "GPU-...", whatever number CUDA gives it."""
     return f"GPU-{torch.cuda.get_device_properties(device).uuid}"
+
+
+def cap(limit_bytes: int, device: torch.device) -> None:
+    """Let the caching allocator reserve so much for tensors. UsageError: the device has less.
+
+    The CUDA context and NCCL's buffers lie outside.
+    """
+    total = torch.cuda.mem_get_info(device)[1]
+    if limit_bytes > total:
+        raise UsageError(
+            f"--memory-limit-bytes is {limit_bytes} but {name(device)} has {total} bytes; give at most that many"
+        )
+    torch.cuda.set_per_process_memory_fraction(limit_bytes / total, device)
+
+
+def allocated_bytes(device: torch.device) -> int:
+    """What tensors take now."""
+    return torch.cuda.memory_allocated(device)
 
 
 def name(device: torch.device) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import math
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from bench import limit
 from bench.trial import IMAGENET_MODEL, Trial, UsageError
 
 PAD = 4  # pixels on each side before a random crop (He et al. 2015, section 4.2)
@@ -147,14 +151,15 @@ def balanced(split: Split, limit: int | None) -> Split:
 
 
 def pipeline_for(trial: Trial, data: Data, device: torch.device) -> str:
-    """resident, loader or fixed. auto: resident where the images take at most a quarter of the free memory."""
+    """resident, loader or fixed. auto: resident where the images take at most a quarter of the free memory or limit."""
     if trial.data == "synthetic":
         return "fixed"
     if trial.pipeline != "auto":
         return trial.pipeline
     size = sum(split.images.numel() for split in (data.train, data.evaluation))
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
-    return "resident" if size * trial.processes <= free / 4 else "loader"
+    room = min(free / trial.processes, trial.memory_limit_bytes or math.inf)
+    return "resident" if size <= room / 4 else "loader"
 
 
 class Feed:
@@ -230,7 +235,7 @@ class Feed:
             batch_sampler=[batch.tolist() for batch in batches],
             num_workers=self.trial.workers,
             pin_memory=pinned,
-            worker_init_fn=_one_thread,
+            worker_init_fn=functools.partial(_begin_worker, limited=self.trial.memory_limit_bytes is not None),
         )
         for images, labels in loader:
             yield images.to(self.device, non_blocking=pinned), labels.to(self.device, non_blocking=pinned)
@@ -297,6 +302,12 @@ def _fill(order: Tensor, start: int, stop: int) -> Tensor:
     return torch.cat([pick, spare.expand(FEWEST - len(pick))])
 
 
-def _one_thread(worker: int) -> None:
-    """A loader worker augments single images: more threads would take cores from training."""
+def _begin_worker(worker: int, limited: bool) -> None:
+    """A loader worker augments single images: more threads would take cores from training.
+
+    The limit that it inherits is on the tensors of the process that trains, from what that one had in use.
+    """
     torch.set_num_threads(1)
+    if limited:
+        limit.lift()
+        signal.signal(signal.SIGABRT, signal.SIG_DFL)  # nobody looks whether a loader worker stays (see bench/fault.py)

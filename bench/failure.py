@@ -9,34 +9,53 @@ from pathlib import Path
 
 import psutil
 
-from bench import outcome
+from bench import oom, outcome
 from bench.outcome import Cause, Interrupted
 from bench.rows import one_line
 from bench.train import Diverged
 from bench.trial import UsageError
 
-OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|NVML_SUCCESS == r INTERNAL ASSERT", re.IGNORECASE)
 LOST = re.compile(r"gloo|nccl|connection (reset|closed|refused)|broken pipe|socket|peer", re.IGNORECASE)
+LOADER_KILLED = re.compile(r"DataLoader worker .*killed by signal: Killed")
 PATIENCE_S = 3.0
 
 
-def explain(error: BaseException, peers: Mapping[int, int], logs: Path, launch_id: str) -> Cause:
+def explain(
+    error: BaseException,
+    peers: Mapping[int, int],
+    logs: Path,
+    launch_id: str,
+    rank: int = 0,
+    limited: bool = False,
+    held_bytes: int | None = None,
+) -> Cause:
     """The cause that this exception is. `peers`: rank -> process id of the group's processes on this machine.
 
-    A rank that is killed says nothing itself: the others fail in their next collective, or are told to stop.
+    `held_bytes`: what this process, of this rank, held. A rank that is killed says nothing itself:
+    the others fail in their next collective, or are told to stop.
     """
     text = one_line(error)
+    stopped = isinstance(error, Interrupted)
+    if not stopped and (shortage := oom.shortage(error, limited)) is not None:
+        said = one_line(shortage) if len(peers) < 2 else f"rank {rank}: {one_line(shortage)}"
+        return Cause(
+            "oom",
+            said,
+            oom_phase=oom.phase(error),
+            oom_requested_bytes=oom.requested_bytes(str(shortage)),
+            oom_held_bytes=held_bytes,
+        )
     if isinstance(error, UsageError):
         return Cause("crashed", str(error), usage=True)
     if isinstance(error, Diverged):
         return Cause("diverged", str(error))
-    if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(text):
-        return Cause("oom", text)
-    stopped = isinstance(error, Interrupted)
     if stopped or (len(peers) > 1 and LOST.search(text)):
         gone = _gone(peers, logs, launch_id, 0.0 if stopped else PATIENCE_S)
         if gone:
-            return Cause("crashed", f"rank {gone[0]} was killed: it is gone and left no word (see the kernel's log)")
+            killed = f"rank {gone[0]} was killed: it is gone and left no word (see the kernel's log)"
+            return Cause("crashed", killed, silent=True)
+    if LOADER_KILLED.search(str(error)):
+        return Cause("crashed", text, silent=True)
     return Cause("interrupted", str(error)) if stopped else Cause("crashed", text)
 
 

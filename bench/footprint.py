@@ -82,7 +82,7 @@ def largest_micro_batch(trial: Trial, limit_bytes: int, backend: Backend = "cuda
     def traced(micro_batch: int) -> Footprint:
         return predict(dataclasses.replace(trial, micro_batch=micro_batch), backend)
 
-    most = max(data.FEWEST, len(shapes(trial).train) // trial.processes)
+    most = most_images(trial)
     known = {batch: traced(batch) for batch in (data.FEWEST, 2 * data.FEWEST)}
     if not known[data.FEWEST].fits(limit_bytes):
         parts = known[data.FEWEST].parts
@@ -101,6 +101,11 @@ def largest_micro_batch(trial: Trial, limit_bytes: int, backend: Backend = "cuda
     if not answer.fits(limit_bytes) or (high <= most and traced(high).fits(limit_bytes)):
         raise RuntimeError(f"the largest micro-batch is not {low}: memory is not the line it was taken for")
     return low, answer
+
+
+def most_images(trial: Trial) -> int:
+    """The most that a micro-batch can be: the images that a process has in an epoch."""
+    return max(data.FEWEST, len(shapes(trial).train) // trial.processes)
 
 
 def shapes(trial: Trial) -> Data:

@@ -6,15 +6,27 @@ import contextlib
 import json
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Cause(NamedTuple):
-    """A status of trials.csv, one line, and whether the request itself was wrong (exit code 2)."""
+    """A status of trials.csv, one line, and whether the request itself was wrong (exit code 2).
+
+    `silent`: a process is gone and left no word. Of one that ran out of memory: in which phase, what it had asked for
+    and what it held; None: unknown.
+    """
 
     status: str
     error: str
     usage: bool = False
+    silent: bool = False
+    oom_phase: str | None = None
+    oom_requested_bytes: int | None = None
+    oom_held_bytes: int | None = None
+
+    def columns(self) -> dict[str, Any]:
+        """The columns of trials.csv that say why it ended, but for its error."""
+        return {name: value for name, value in self._asdict().items() if name == "status" or name.startswith("oom_")}
 
 
 class Interrupted(BaseException):

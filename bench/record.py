@@ -24,6 +24,7 @@ from bench.csvfile import append, whole_rows, write_whole
 from bench.trial import Trial, UsageError
 
 STATUSES = ("ok", "oom", "over_limit", "timeout", "crashed", "diverged", "interrupted")
+OOM_PHASES = ("setup", "data", "forward", "backward", "optimizer", "evaluation")
 FILES = ("trials", "epochs", "steps")
 
 
@@ -50,6 +51,18 @@ TRIAL_HEAD = [
     _column("trial_key", "str", "Hash of all settings but repeat: equal for equal work."),
     _column("status", "str", "How the trial ended: " + ", ".join(STATUSES) + "."),
     _column("error", "str", "Why it did not end well, in one line, with the path of its log."),
+    _column(
+        "oom_phase",
+        "str",
+        "What the process that ran out of memory was at: " + ", ".join(OOM_PHASES) + "; empty: none of these.",
+    ),
+    _column("oom_requested_bytes", "int", "What it then asked for, as far as the error says.", "bytes"),
+    _column(
+        "oom_held_bytes",
+        "int",
+        "What its tensors held when the error reached the worker; on a CPU only known under a limit.",
+        "bytes",
+    ),
     _column("started_at", "str", "When the process group began to work (UTC, ISO 8601)."),
     _column("duration_s", "float", "From then to its end, set-up and evaluation included.", "s"),
 ]
@@ -152,7 +165,14 @@ def settings_columns() -> list[Column]:
     """A column for each field of Trial. Tuples are written with spaces between their parts."""
     texts = field_texts()
     return [
-        Column(f.name, TYPES.get(str(f.type), "str"), "", "", texts.get(f.name, "")) for f in dataclasses.fields(Trial)
+        Column(
+            f.name,
+            TYPES.get(str(f.type), "str"),
+            "bytes" if f.name.endswith("_bytes") else "",
+            "",
+            texts.get(f.name, ""),
+        )
+        for f in dataclasses.fields(Trial)
     ]
 
 
@@ -162,6 +182,26 @@ def field_texts() -> dict[str, str]:
     pairs = itertools.pairwise(body)
     documented = ((a, b) for a, b in pairs if isinstance(a, ast.AnnAssign) and isinstance(b, ast.Expr))
     return {ast.unparse(name.target): ast.literal_eval(text.value) for name, text in documented}
+
+
+def shortage(row: Mapping[str, Any]) -> str:
+    """What a row of trials.csv says of running out of memory, to follow its status; empty: nothing."""
+    phase, asked, held = (row.get(f"oom_{name}") for name in ("phase", "requested_bytes", "held_bytes"))
+    return "".join(
+        [
+            f" in {phase}" if phase else "",
+            f", asked for {size(int(asked))}" if asked not in (None, "") else "",
+            f", held {size(int(held))}" if held not in (None, "") else "",
+        ]
+    )
+
+
+def size(count: int) -> str:
+    """Bytes for a reader: 3.25 GiB, 4 MiB, 512 bytes."""
+    for unit, factor in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if count >= factor:
+            return f"{count / factor:.4g} {unit}"
+    return f"{count} bytes"
 
 
 def probe_modules() -> list[Any]:

@@ -56,6 +56,7 @@ def describe(trial: Trial, group: Group, mallopt_accepted: bool) -> tuple[dict[s
             "cudnn_allow_tf32": torch.backends.cudnn.allow_tf32 if cuda else None,
             "cpu_capability": torch.backends.cpu.get_cpu_capability(),
             "mallopt_accepted": mallopt_accepted,
+            "malloc_returns_freed": mallopt_accepted and trial.memory_limit_bytes is not None,
         }
     )
     return facts, described

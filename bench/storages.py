@@ -44,6 +44,11 @@ class Footprint:
         """Most that CUDA's caching allocator holds for them with no limit; None on the CPU, which has none."""
         return self._replayed[1] if self.backend == "cuda" else None
 
+    @property
+    def limited_bytes(self) -> int:
+        """What counts against a limit: reserved bytes on CUDA, allocated ones on a CPU."""
+        return self.allocated_bytes if self.reserved_bytes is None else self.reserved_bytes
+
     @functools.cached_property
     def parts(self) -> Mapping[Part, int]:
         """What `allocated_bytes` is made of."""

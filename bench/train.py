@@ -72,13 +72,24 @@ def run_window(training: Training, window: Window, batches: Iterator[tuple[Tenso
         images, labels = next(batches)
         shared = number == len(window.passes) - 1
         with contextlib.nullcontext() if shared else training.no_sync():
-            logits = training.model(images).float()
-            if len(labels) > stop - start:  # filled up with repeats, which do not count
-                logits, labels = logits[: stop - start], labels[: stop - start]
-            loss_sum = F.cross_entropy(logits, labels, reduction="sum")
-            training.backward(loss_sum * scale)
+            labels = labels[: stop - start]  # filled up with repeats, a pass is longer
+            logits, loss_sum = forward(training, images, labels)
+            backward(training, loss_sum * scale)
         meter.passed(loss_sum.detach(), logits.detach(), labels)
     training.step()
+
+
+def forward(training: Training, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """(logits, summed loss). Images beyond the labels fill the pass up, and do not count."""
+    logits = training.model(images).float()
+    if len(logits) > len(labels):
+        logits = logits[: len(labels)]
+    return logits, F.cross_entropy(logits, labels, reduction="sum")
+
+
+def backward(training: Training, loss: Tensor) -> None:
+    """Add the loss's gradients to what the window has so far."""
+    training.backward(loss)
 
 
 def train_epoch(

@@ -104,6 +104,8 @@ class Trial:
     """Memory layout of images and convolution weights."""
     compile: bool = False
     """Compile the model with torch.compile."""
+    memory_limit_bytes: int | None = None
+    """Bytes that the tensors of one process may take; None: no limit but the machine's."""
     warmup_windows: int = 3
     """Optimizer steps at the start that are run and not measured."""
 
@@ -155,6 +157,7 @@ POSITIVE = (
     "lr_batch",
     "limit_train",
     "limit_eval",
+    "memory_limit_bytes",
 )
 CHOICES = {name: get_args(kind) for name, kind in get_type_hints(Trial).items() if get_origin(kind) is Literal}
 NOT_NEGATIVE = ("repeat", "workers", "warmup_windows", "momentum", "weight_decay", "lr", "seed")
@@ -224,7 +227,7 @@ class Experiment:
 
 # What a published figure does not depend on: a faster machine must not move the accuracy.
 FREE = {"repeat", "pipeline", "workers", "seed", "processes", "precision", "memory_format", "compile"}
-FREE |= {"warmup_windows", "micro_batch", "accumulate"}
+FREE |= {"warmup_windows", "micro_batch", "accumulate", "memory_limit_bytes"}
 
 
 def departures(trial: Trial, published: Trial) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import torch
 
-from bench import allocator, checkpoint, data, environment, failure, outcome, setup
+from bench import allocator, checkpoint, data, environment, failure, fault, limit, outcome, setup
 from bench.build import Build, model_for
 from bench.cli import LAUNCH_ID, Options
 from bench.group import Group
@@ -107,6 +107,7 @@ class Worker:
         self.skipped = 0
         self.evaluated: dict[str, Any] = {}
         self.group: Group | None = None
+        self.limit: limit.Limit | None = None
         self.row = first_row(trial, experiment, launch_id)
         if not os.environ.get(LAUNCH_ID):
             self.row["log"] = None  # by hand, what a rank prints goes to the terminal
@@ -117,9 +118,11 @@ class Worker:
         self.folder.prepare()
         group = self.group = Group(self.trial)
         self.rank = group.rank
-        self.mallopt_accepted = group.device.type == "cpu" and allocator.keep_freed_memory()
-        found = group.first_fetches(lambda: load(self.trial, self.options.data_root))
-        feed = data.Feed(self.trial, found, group.device)
+        self.mallopt_accepted = group.device.type == "cpu" and self.set_malloc()
+        self.limit = limit.hold(self.trial, group.device)
+        if self.limit.bytes is not None and self.limit.base_bytes is not None and os.environ.get(LAUNCH_ID):
+            fault.stay(self.folder.logs(), self.launch_id, self.rank, self.limit.bytes, self.limit.base_bytes)
+        found, feed = self.feed(group, load)
         training = self.training = setup.training(self.trial, group, build, found.classes)
         self.describe(group, training, feed, found)
         resumed = self.resume(training)
@@ -129,6 +132,16 @@ class Worker:
         with contextlib.closing(self.meter), said as teller:
             for epoch in range(resumed, self.trial.epochs):
                 self.epoch(epoch, training, feed, teller)
+
+    def set_malloc(self) -> bool:
+        """What is freed is kept for what comes next, or under a limit given back; whether malloc took the setting."""
+        limited = self.trial.memory_limit_bytes is not None
+        return allocator.return_freed_memory() if limited else allocator.keep_freed_memory()
+
+    def feed(self, group: Group, load: Load) -> tuple[data.Data, data.Feed]:
+        """The data set, and the pipeline that makes micro-batches of it."""
+        found = group.first_fetches(lambda: load(self.trial, self.options.data_root))
+        return found, data.Feed(self.trial, found, group.device)
 
     def describe(self, group: Group, training: Training, feed: data.Feed, found: data.Data) -> None:
         """Fill in what is known of the machine and the trial before it trains."""
@@ -220,13 +233,16 @@ class Worker:
             **measured,
             "images_per_s_per_process": rate and rate / self.trial.processes,
             **{name: value for name, value in self.evaluated.items() if name != "eval_images"},
-            "status": cause.status,
+            **cause.columns(),
             "error": error or None,
             "duration_s": round(time.monotonic() - self.began, 3),
             "optimizer_steps": self.counts.optimizer_steps,
             "images_seen": self.counts.images_seen,
             "skipped_steps": self.skipped if self.trial.precision == "fp16" else None,
         }
+        if cause.silent and os.environ.get(LAUNCH_ID):  # what it died of, only the launcher can find out
+            write_whole(self.folder.logs() / f"{self.launch_id}.row.json", json.dumps(row))
+            return
         self.folder.append("trials", [row])
         (self.folder.logs() / f"{self.launch_id}.row.json").unlink(missing_ok=True)
         if not os.environ.get(LAUNCH_ID):
@@ -236,9 +252,12 @@ class Worker:
 
     def fail(self, error: BaseException) -> int:
         """Put the cause on record, and as rank 0 write the row; the exit code."""
+        held = self.limit.let_go() if self.limit is not None else None
         logs = self.folder.logs()
         peers = self.group.peers if self.group else {}
-        cause, first = outcome.put(logs, self.launch_id, failure.explain(error, peers, logs, self.launch_id))
+        limited = self.trial.memory_limit_bytes is not None
+        explained = failure.explain(error, peers, logs, self.launch_id, self.rank, limited, held)
+        cause, first = outcome.put(logs, self.launch_id, explained)
         if first and not isinstance(error, (UsageError, Diverged, Interrupted)):
             traceback.print_exception(error)
         if first:

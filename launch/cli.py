@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -12,15 +13,26 @@ from rich.table import Table
 from bench import experiments
 from bench.cli import one_sentence, take_option
 from bench.trial import UsageError
-from launch import command, env, runner, sweep
+from launch import command, env, limits, planning, runner, sweep
 
 USAGE = """usage: python -m launch list
        python -m launch run EXPERIMENT [--arm A,B] [--FIELD VALUE[,VALUE...]] [--out RUN_FOLDER]
+                  [--device auto|cpu|cuda] [--memory-limit LIMIT[,LIMIT...] [--reserve BYTES] [--skip-over-limit]]
+       python -m launch plan EXPERIMENT --effective-batch N --memory-limit LIMIT [--measure] [options as of run]
+       python -m launch fit EXPERIMENT --memory-limit LIMIT [options as of run]
        python -m launch env
 
 list   the experiments, their questions and arms
 run    run an experiment's arms, one process group after another; `run EXPERIMENT --help` lists the fields
+plan   which micro-batch x accumulation reaches an effective batch within a limit, by prediction; writes plan.csv
+       --measure          run the chosen plan and its neighbours under the limit too
+fit    the largest micro-batch that runs within a limit, found by running, beside the predicted one
 env    what can be measured on this machine and, of the rest, why not
+
+--memory-limit     a device such as orin-nano-8gb, what tensors of one process may take such as 600MiB, or auto; run
+                   tries several one by one
+--reserve          bytes to hold back from it, in place of the device's own reserve
+--skip-over-limit  do not start a trial that is predicted not to fit
 """
 
 
@@ -30,14 +42,13 @@ def main(words: Sequence[str]) -> None:
         if not words or words[0] in ("-h", "--help"):
             print(USAGE, end="")
             sys.exit(0 if words else 2)
-        if words[0] == "list":
-            list_experiments(words[1:])
-        elif words[0] == "env":
-            env.run(words[1:])
-        elif words[0] == "run":
-            sys.exit(run(words[1:]))
-        else:
-            raise UsageError(f"no command {words[0]!r}; choose from: list, run, env")
+        name, rest = words[0], list(words[1:])
+        if name not in COMMANDS:
+            raise UsageError(f"no command {name!r}; choose from: {', '.join(COMMANDS)}")
+        if name in ("plan", "fit") and {"-h", "--help"} & set(rest):
+            print(USAGE, end="")
+            sys.exit(0)
+        sys.exit(COMMANDS[name](rest))
 
 
 def list_experiments(words: Sequence[str]) -> None:
@@ -59,10 +70,23 @@ def run(words: Sequence[str]) -> int:
             return 0
         raise UsageError(f"run needs an experiment first; choose from: {', '.join(experiments.names())}")
     arms, rest = take_option(words[1:], "--arm")
+    gpus, rest = limits.take_device(rest)
+    skip, rest = limits.take_skip(limits.in_bytes(rest, gpus))
     trials, options = sweep.trials(words[0], arms, rest)
-    gpus = command.gpu_count()
     for trial in trials:
         command.check(trial, gpus)
-    code = runner.run_all(trials, options, gpus, sweep.axes(rest))
+        if skip and trial.memory_limit_bytes is None:
+            raise UsageError(f"{limits.SKIP} needs a limit; give --memory-limit too")
+    over_limit = functools.partial(limits.over_limit, gpus=gpus) if skip else runner.never
+    code = runner.run_all(trials, options, gpus, sweep.axes(rest), over_limit)
     subprocess.run([sys.executable, "-m", "reports", "show", str(options.out)], check=False)
     return code
+
+
+COMMANDS: dict[str, Callable[[list[str]], int | None]] = {
+    "list": list_experiments,
+    "run": run,
+    "plan": planning.run_plan,
+    "fit": planning.run_fit,
+    "env": env.run,
+}

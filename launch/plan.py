@@ -6,20 +6,20 @@ import csv
 import dataclasses
 import functools
 import io
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench import environment
 from bench.csvfile import cell, write_whole
 from bench.trial import Trial, UsageError
 from launch.devices import Budget
 
 if TYPE_CHECKING:
-    from bench.storages import Footprint
+    from bench.storages import Backend, Footprint
 
 # What a trial's peak memory does not depend on.
 FREE: dict[str, Any] = {"arm": "", "repeat": 0, "accumulate": 1, "weights": "none", "lr": 0.1, "lr_batch": None}
@@ -32,7 +32,7 @@ FREE |= {
     "seed": 0,
     "epochs": 1,
 }
-FREE |= {"micro_batch": 2, "memory_limit_bytes": None}
+FREE |= {"micro_batch": 2}
 TRACED = (2, 4)  # micro-batches: all others lie on their line
 
 
@@ -48,7 +48,7 @@ class Plan:
     limit_bytes: int
     predicted_allocated_bytes: int
     predicted_reserved_bytes: int | None
-    parts: dict[str, int]
+    parts: Mapping[str, int]
     fits: str
     chosen: bool = False
     why: str = ""
@@ -58,8 +58,8 @@ class Plan:
         """The largest part at the peak, and its bytes."""
         return max(self.parts.items(), key=lambda item: item[1])
 
-    def taken_bytes(self) -> int:
-        """What counts against the limit: what the caching allocator reserves, where there is one."""
+    def limited_bytes(self) -> int:
+        """What counts against the limit."""
         return self.predicted_reserved_bytes or self.predicted_allocated_bytes
 
 
@@ -112,12 +112,12 @@ def ways(effective_batch: int, processes: int) -> Iterator[tuple[int, int]]:
             yield micro_batch, each // micro_batch
 
 
-def _traced(jobs: Sequence[Trial], backend: str) -> list[Footprint]:
+def _traced(jobs: Sequence[Trial], backend: Backend) -> list[Footprint]:
     """Each trial's footprint; several at once, in copies of this process, which have torch already."""
     from bench.footprint import predict
 
     predict_here = functools.partial(predict, backend=backend)
-    with ProcessPoolExecutor(min(len(jobs), os.cpu_count() or 1), mp_context=get_context("fork")) as pool:
+    with ProcessPoolExecutor(min(len(jobs), environment.cpu_count()), mp_context=get_context("fork")) as pool:
         return list(pool.map(predict_here, jobs))
 
 
@@ -139,14 +139,14 @@ def _plan(
         )
     fits = "no"
     if footprint.fits(budget.bytes):
-        fits = "yes" if (footprint.reserved_bytes or 0) <= budget.bytes else "tight"
+        fits = "yes" if footprint.limited_bytes <= budget.bytes else "tight"
     return Plan(
         trial=dataclasses.replace(trial, micro_batch=micro_batch, accumulate=accumulate),
         arms=arms,
         limit_bytes=budget.bytes,
         predicted_allocated_bytes=footprint.allocated_bytes,
         predicted_reserved_bytes=footprint.reserved_bytes,
-        parts=dict(footprint.parts),
+        parts=footprint.parts,  # type: ignore[arg-type]  # of which each is a str
         fits=fits,
     )
 
@@ -157,7 +157,7 @@ def _choose(group: Sequence[Plan]) -> None:
     if not fitting:
         return
     best = min(fitting, key=lambda plan: plan.trial.accumulate)
-    spare = 1 - best.taken_bytes() / best.limit_bytes
+    spare = 1 - best.limited_bytes() / best.limit_bytes
     best.chosen = True
     passes = "one pass" if best.trial.accumulate == 1 else f"{best.trial.accumulate} passes"
     best.why = f"{passes} per step, the fewest that fit; {max(spare, 0):.0%} of the limit to spare"

@@ -88,7 +88,7 @@ def show_plans(name: str, effective_batch: int, found: Sequence[plan.Plan], budg
             each.trial.precision,
             plan.gib(each.predicted_allocated_bytes),
             *([plan.gib(each.predicted_reserved_bytes)] if reserved else []),
-            f"{each.taken_bytes() / each.limit_bytes:.0%}",
+            f"{each.limited_bytes() / each.limit_bytes:.0%}",
             f"{part} {size / each.predicted_allocated_bytes:.0%}",
             each.fits,
             f"<- {each.why}" if each.chosen else "",

@@ -13,16 +13,18 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psutil
 
-from bench import experiments, outcome, progress
+from bench import experiments, fault, kernel, outcome, progress
 from bench.cli import LAUNCH_ID, Options, new_id
 from bench.outcome import Cause, Interrupted
-from bench.record import FILES, RunFolder
+from bench.record import FILES, RunFolder, shortage
 from bench.rows import first_row
 from bench.trial import Trial, UsageError
+from launch import autopsy
 from launch.command import accelerate_command, inherited
 
 POLL_S = 0.1
@@ -30,8 +32,22 @@ POLL_S = 0.1
 GRACE_S = 8.0
 
 
-def run_all(trials: Sequence[Trial], options: Options, gpus: int, axes: Sequence[str]) -> int:
-    """Run the trials; 0: all ended well, 1: some did not, 2: a request could not be met, 130: interrupted."""
+def never(trial: Trial) -> str | None:
+    """No trial is over its limit before it has been tried."""
+    return None
+
+
+def run_all(
+    trials: Sequence[Trial],
+    options: Options,
+    gpus: int,
+    axes: Sequence[str],
+    over_limit: Callable[[Trial], str | None] = never,
+) -> int:
+    """Run the trials; 0: all ended well, 1: some did not, 2: a request could not be met, 130: interrupted.
+
+    A trial that is `over_limit`, and why, gets its row and is not started.
+    """
     folder = RunFolder(options.out)
     ready(folder)
     done = {(row["trial_key"], row["repeat"]) for row in folder.rows("trials") if row["status"] == "ok"}
@@ -44,6 +60,11 @@ def run_all(trials: Sequence[Trial], options: Options, gpus: int, axes: Sequence
                 print(f"{title}: has its row already", file=sys.stderr)
                 continue
             ready(folder)
+            if why := over_limit(trial):
+                row = {**_row(trial, new_id()), "status": "over_limit", "error": why, "log": None}
+                folder.append("trials", [row])
+                print(f"{title}: {summary(row)}", file=sys.stderr)
+                continue
             codes.append(Launch(trial, options, gpus, title).run())
             if codes[-1] == 130:
                 break
@@ -84,9 +105,12 @@ class Launch:
     options: Options
     gpus: int
     title: str
+    root: Path = Path("/")
+    """Where the kernel's files lie."""
 
     def __post_init__(self) -> None:
         self.folder, self.launch_id = RunFolder(self.options.out), new_id()
+        self.oom_kills = kernel.oom_kills(self.root)
         self.progress = self.folder.logs() / f"{self.launch_id}.progress"
         self.started_at = _now()
 
@@ -106,7 +130,8 @@ class Launch:
                     stop(self.launch_id)
                     if process is not None:
                         process.wait()
-                    for path in (self.progress, self.progress.with_suffix(".new")):
+                    faults = self.folder.logs().glob(f"{self.launch_id}.*.fault")
+                    for path in (self.progress, self.progress.with_suffix(".new"), *faults):
                         path.unlink(missing_ok=True)
                     row, cause = self.settle(code)
                     display.line(f"{self.title}: {summary(row)}")
@@ -124,7 +149,8 @@ class Launch:
             self.folder.prepare()
         except UsageError as error:
             return Cause("crashed", str(error), usage=True)
-        return Cause("crashed", f"the launcher {ending(code)} and no rank left word: killed (see the kernel's log)?")
+        silence = f"the launcher {ending(code)} and no rank left word: killed (see the kernel's log)?"
+        return Cause("crashed", silence, silent=True)
 
     def start(self) -> subprocess.Popen[bytes]:
         """The group's launcher, in a session of its own, which Ctrl-C does not reach."""
@@ -154,11 +180,25 @@ class Launch:
         while (code := process.poll()) is None:
             display.show(progress.read(self.progress))
             time.sleep(POLL_S)
+            self.end_broken()
             if fatal_since is None and outcome.get(self.folder.logs(), self.launch_id):
                 fatal_since = time.monotonic()
             if fatal_since is not None and time.monotonic() - fatal_since > GRACE_S:
                 return None
         return code
+
+    def end_broken(self) -> None:
+        """Put on record why a rank broke that has stayed for that, and let it go."""
+        if (broken := fault.look(self.folder.logs(), self.launch_id)) is None:
+            return
+        cause, pid, stack = broken
+        self.put(cause)
+        with open(self.folder.logs() / f"{self.launch_id}.log", "a") as log:
+            log.write(stack)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        for path in self.folder.logs().glob(f"{self.launch_id}.*.fault"):
+            path.unlink()
 
     def settle(self, code: int | None) -> tuple[dict[str, Any], Cause | None]:
         """The trial's row, written here if the group did not live to; and why it ended, if not well."""
@@ -166,20 +206,24 @@ class Launch:
         written = [row for row in self.folder.rows("trials") if row["launch_id"] == self.launch_id]
         if written:
             return dict(written[0]), cause
-        cause = cause or self.guess(code)
         log = f"logs/{self.launch_id}.log"
+        cause = autopsy.cause(cause or self.guess(code), code, self.folder.path / log, self.oom_kills, self.root)
         known = self.folder.logs() / f"{self.launch_id}.row.json"
         try:
             row: dict[str, Any] = json.loads(known.read_text())
         except (OSError, ValueError):
-            row = first_row(self.trial, experiments.load(self.trial.experiment), self.launch_id)
+            row = _row(self.trial, self.launch_id)
             row |= {"started_at": self.started_at.isoformat(timespec="milliseconds")}
         lasted = _now() - datetime.datetime.fromisoformat(row["started_at"])
-        row |= {"status": cause.status, "error": f"{cause.error} ({log})"}
+        row |= {**cause.columns(), "error": f"{cause.error} ({log})"}
         row |= {"duration_s": round(lasted.total_seconds(), 3)}
         self.folder.append("trials", [row])
         known.unlink(missing_ok=True)
         return row, cause
+
+
+def _row(trial: Trial, launch_id: str) -> dict[str, Any]:
+    return first_row(trial, experiments.load(trial.experiment), launch_id)
 
 
 def _now() -> datetime.datetime:
@@ -231,7 +275,7 @@ def ending(code: int | None) -> str:
 def summary(row: dict[str, Any]) -> str:
     """A trial's row in a line."""
     if row["status"] != "ok":
-        return f"{row['status']}: {row['error']}"
+        return f"{row['status']}{shortage(row)}: {row['error']}"
     parts = ["ok"]
     if row.get("images_per_s"):
         parts.append(progress.rate(float(row["images_per_s"])))

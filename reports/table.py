@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bench.record import settings_columns
+from bench.record import settings_columns, shortage
 
 WORK = ["model", "weights", "data", "classes", "image_size", "limit_train", "epochs"]
 # Rows that differ in one of these are not put into one table: other work, or an unlike machine.
@@ -126,7 +126,7 @@ def remarks(row: Row) -> list[str]:
     """What a reader must know before using the row's numbers."""
     found = []
     if row["status"] != "ok":
-        found.append(f"{row['status'] or 'no status'}: {_text(row['error'])}")
+        found.append(f"{row['status'] or 'no status'}{shortage(row)}: {_text(row['error'])}")
     windows, cv = row["measured_windows"], row["step_time_cv"]
     if row["status"] == "ok" and (windows is None or windows < FEW_WINDOWS):
         found.append(f"times of fewer than {FEW_WINDOWS} measured windows")

@@ -146,3 +146,12 @@ def rows(folder: Path, file: str) -> list[dict[str, str]]:
     except FileNotFoundError:
         return []
     return list(csv.DictReader(text.splitlines()))
+
+
+def plant_kernel(root: Path, oom_kills: int, group: str = "/") -> None:
+    """A tree of files that stands for the kernel, which has killed so many of this control group's processes."""
+    events = root / "sys" / "fs" / "cgroup" / group.lstrip("/") / "memory.events"
+    own = root / "proc" / "self" / "cgroup"
+    for path, text in ((events, f"low 0\nhigh 0\nmax 9\noom 5\noom_kill {oom_kills}\n"), (own, f"0::{group}\n")):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)

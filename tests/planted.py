@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -354,6 +355,89 @@ def failing(trial: Trial, classes: int, at: int, how: str, build: Any = model_fo
 
     model.register_forward_hook(fail)
     return model
+
+
+class Greedy(torch.autograd.Function):
+    """Hands its input on, and takes so many bytes in the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, asked: int) -> Tensor:
+        ctx.asked = asked
+        return values.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        torch.empty(ctx.asked, dtype=torch.uint8)
+        return gradients[0], None
+
+
+def greedy(trial: Trial, classes: int, phase: str, asked: int, rank: int = 0) -> nn.Module:
+    """`smooth`, of which this rank asks for so many bytes in this phase, in training in its third pass."""
+    model = smooth(trial, classes)
+    if this_rank() != rank:
+        return model
+
+    def take(*_: Any) -> None:
+        torch.empty(asked, dtype=torch.uint8)
+
+    passes = iter(range(1_000_000))
+    if phase == "setup":
+        take()
+    elif phase == "forward":
+        model.register_forward_pre_hook(lambda *_: take() if model.training and next(passes) == 2 else None)
+    elif phase == "evaluation":
+        model.register_forward_pre_hook(lambda *_: None if model.training else take())
+    elif phase == "backward":
+        model.register_forward_hook(
+            lambda m, _, logits: Greedy.apply(logits, asked) if m.training and next(passes) == 2 else logits
+        )
+    elif phase == "optimizer":
+        register_optimizer_step_pre_hook(take)
+    return model
+
+
+def greedy_noise(trial: Trial, root: Path, asked: int, rank: int = 0) -> Data:
+    """`noise`, for whose images this rank asks for so many bytes."""
+    if this_rank() == rank:
+        torch.empty(asked, dtype=torch.uint8)
+    return noise(trial, root)
+
+
+class Filling(nn.Module):
+    """Takes memory in the first pass, in pieces too small to give any back, until there is none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(10))
+
+    def forward(self, images: Tensor) -> Tensor:
+        taken = []
+        while True:
+            taken.append(bytes(1000))
+
+
+def filling(trial: Trial, classes: int) -> nn.Module:
+    return Filling()
+
+
+class Costly:
+    """Images of which each takes so many bytes to read."""
+
+    def __init__(self, images: Tensor, cost: int) -> None:
+        self.images, self.shape, self.cost = images, images.shape, cost
+
+    def numel(self) -> int:
+        return self.images.numel()
+
+    def __getitem__(self, index: Any) -> Tensor:
+        torch.ones(self.cost, dtype=torch.uint8)
+        return self.images[index]
+
+
+def costly(trial: Trial, root: Path, cost: int) -> Data:
+    found = noise(trial, root)
+    dear: Any = Costly(found.train.images, cost)
+    return plain_data(Split(dear, found.train.labels), found.evaluation)
 
 
 class Telling(nn.Module):

@@ -124,6 +124,10 @@ def test_the_pipeline_is_what_was_asked_for_and_resident_by_default_where_it_fit
         (Trial(data="digits", pipeline="loader"), "loader"),
         (Trial(data="synthetic", pipeline="loader"), "fixed"),
         (Trial(data="digits", processes=10**9), "loader"),
+        # 1797 images of 3 x 32 x 32 bytes are a quarter of this limit.
+        (Trial(data="digits", memory_limit_bytes=4 * 1797 * 3 * 32 * 32), "resident"),
+        (Trial(data="digits", memory_limit_bytes=4 * 1797 * 3 * 32 * 32 - 1), "loader"),
+        (Trial(data="digits", processes=2, memory_limit_bytes=4 * 1797 * 3 * 32 * 32), "resident"),
     ):
         assert data.pipeline_for(trial, digits, CPU) == pipeline
 

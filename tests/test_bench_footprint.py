@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from perf.footprint import PUBLISHED, Case, error_of, measured_bytes, predicted_bytes
 from torch import nn
 
 from bench import experiments, footprint
@@ -13,7 +14,6 @@ from bench.build import model_for
 from bench.footprint import CUBLAS_WORKSPACE, predict
 from bench.storages import at_batch
 from bench.trial import Trial, UsageError
-from tests.perf.footprint import PUBLISHED, Case, error_of, measured_bytes, predicted_bytes
 
 SMALL = Trial(model="resnet8", data="synthetic", micro_batch=8)
 MIB = 2**20

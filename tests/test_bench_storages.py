@@ -1,12 +1,14 @@
 """What a footprint says of storages whose lives are written down here."""
 
+from typing import Any
+
 import pytest
 
 from bench.caching import MIB
 from bench.storages import Footprint, at_batch, settled
 
 # Weights of 3 MiB, an input of 2 that dies, then activations of 4: never more than 7 at once.
-LIVES = ((3 * MIB, 2 * MIB, 4 * MIB), ("weights", "input", "activations"), (1, 2, -2, 3))
+LIVES: tuple[Any, ...] = ((3 * MIB, 2 * MIB, 4 * MIB), ("weights", "input", "activations"), (1, 2, -2, 3))
 
 
 def test_the_peak_is_of_what_lives_at_once_and_its_parts_add_up_to_it() -> None:

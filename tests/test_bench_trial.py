@@ -47,6 +47,7 @@ OTHER: dict[str, Any] = {
     "precision": "bf16",
     "memory_format": "contiguous",
     "compile": True,
+    "memory_limit_bytes": 2**30,
     "warmup_windows": 9,
 }
 
@@ -133,6 +134,7 @@ def test_equal_settings_have_equal_keys() -> None:
         ({"micro_batch": 0}, "--micro-batch is 0; give 1 or more"),
         ({"accumulate": -1}, "--accumulate is -1; give 1 or more"),
         ({"processes": 0}, "--processes is 0"),
+        ({"memory_limit_bytes": 0}, "--memory-limit-bytes is 0; give 1 or more"),
         ({"epochs": 0}, "--epochs is 0"),
         ({"image_size": 0}, "--image-size is 0"),
         ({"limit_train": 0}, "--limit-train is 0"),

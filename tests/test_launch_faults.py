@@ -141,7 +141,7 @@ def test_ctrl_c_under_accelerate_launch_leaves_a_row_what_was_measured_and_no_pr
 def test_a_rank_out_of_memory_ends_its_trial_as_oom(tmp_path: Path) -> None:
     """Rank 1 may take little more than it has before its first window, which needs over a gigabyte."""
     out = tmp_path / "runs"
-    words = [*RUN, *LONG, "--processes", "2", "--micro-batch", "719", "--out", str(out)]
+    words = [*RUN, *LONG, "--epochs", "1000,1", "--processes", "2", "--micro-batch", "719", "--out", str(out)]
     with Command(words, tmp_path) as command:
         process = until(lambda: command.rank(1), "rank 1")
         until(lambda: list(out.glob("logs/*.row.json")), "the group to be set up")
@@ -150,9 +150,12 @@ def test_a_rank_out_of_memory_ends_its_trial_as_oom(tmp_path: Path) -> None:
         process.rlimit(resource.RLIMIT_DATA, (most, most))
         assert command.wait() == 1
         assert command.left() == []
-    (row,) = rows(out, "trials")
+    row, after = rows(out, "trials")
     assert row["status"] == "oom", row["error"]
-    assert "memory" in row["error"]
+    assert row["error"].startswith("rank 1: ")
+    assert row["oom_phase"] in ("forward", "backward")
+    assert f"tried to allocate {row['oom_requested_bytes']} bytes" in row["error"]
+    assert after["status"] == "ok"
 
 
 @pytest.fixture

@@ -1,0 +1,60 @@
+"""A rank under a limit that breaks without an exception. Imports no torch.
+
+Some libraries do not see that they got no memory, and go on until the kernel ends the process for it: oneDNN calls a
+kernel that it could not compile. Such a rank writes its Python stack down and stays as it is, so that the launcher can
+see whether the limit was exhausted, and ends it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import json
+import os
+import re
+import signal
+import time
+from pathlib import Path
+
+from bench import kernel, oom
+from bench.outcome import Cause
+
+# Far more than compiled kernels and malloc's steps take, far less than the tensors of any model.
+NEAR = 2 * 2**20
+WHOLE_S = 0.2
+FRAME = re.compile(r'^  File "(.+)", line \d+ in (.+)$', re.MULTILINE)
+
+
+def stay(logs: Path, launch_id: str, rank: int, limit_bytes: int, base_bytes: int) -> None:
+    """Have this process stay when it breaks. Only for one whose launcher looks for that."""
+    file = open(logs / f"{launch_id}.{rank}.fault", "w")  # noqa: SIM115  open to the end
+    facts = {"rank": rank, "pid": os.getpid(), "limit_bytes": limit_bytes, "base_bytes": base_bytes}
+    print(json.dumps(facts), file=file, flush=True)
+    libc = ctypes.CDLL(None)
+    libc.signal.argtypes, libc.signal.restype = (ctypes.c_int, ctypes.c_void_p), ctypes.c_void_p
+    for number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT):
+        # What comes after the stack is written. A handler in Python would wait for the interpreter.
+        libc.signal(number, ctypes.cast(libc.pause, ctypes.c_void_p))
+    faulthandler.enable(file)
+
+
+def look(logs: Path, launch_id: str) -> tuple[Cause, int, str] | None:
+    """(why it broke, its process id, its Python stack) of a rank that has, and is there still."""
+    for path in sorted(logs.glob(f"{launch_id}.*.fault")):
+        header, _, stack = path.read_text().partition("\n")
+        # It stays, so that there is time for the stack to be whole.
+        if not FRAME.search(stack) or time.time() - path.stat().st_mtime < WHOLE_S:
+            continue
+        facts = json.loads(header)
+        return _cause(facts, stack), facts["pid"], stack
+    return None
+
+
+def _cause(facts: dict[str, int], stack: str) -> Cause:
+    said = f"rank {facts['rank']}: {stack.splitlines()[0]}"
+    in_use = kernel.data_bytes(Path(f"/proc/{facts['pid']}/status"))
+    held = None if in_use is None else in_use - facts["base_bytes"]
+    if held is None or held < facts["limit_bytes"] - NEAR:
+        return Cause("crashed", said, silent=True)
+    phase = oom.phase_of(reversed(FRAME.findall(stack)))
+    return Cause("oom", f"{said}, where its limit left no memory", oom_phase=phase, oom_held_bytes=held)

@@ -1,0 +1,42 @@
+"""What the kernel says of memory: what a process has in use, and whom it killed for want of it. Imports no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def oom_kills(root: Path = Path("/")) -> int | None:
+    """Processes that the kernel has killed for want of memory: in this process's control group (version 2), or else on
+    the whole machine; None: it does not say. `root`: where /proc and /sys lie."""
+    for path in (_own_group(root), root / "proc" / "vmstat"):
+        counts = _counts(path) if path is not None else {}
+        if "oom_kill" in counts:
+            return int(counts["oom_kill"])
+    return None
+
+
+def _own_group(root: Path) -> Path | None:
+    try:
+        lines = (root / "proc" / "self" / "cgroup").read_text().splitlines()
+    except OSError:
+        return None
+    groups = [line.removeprefix("0::/") for line in lines if line.startswith("0::/")]
+    return root / "sys" / "fs" / "cgroup" / groups[0] / "memory.events" if groups else None
+
+
+def _counts(path: Path) -> dict[str, str]:
+    try:
+        lines = [line.split() for line in path.read_text().splitlines()]
+    except OSError:
+        return {}
+    return {words[0]: words[1] for words in lines if len(words) == 2}
+
+
+def data_bytes(status: Path = Path("/proc/self/status")) -> int | None:
+    """What the kernel counts against RLIMIT_DATA: private writable memory, touched or not; None: it does not say."""
+    try:
+        lines = status.read_text().splitlines()
+    except OSError:
+        return None
+    sizes = [int(line.split()[1]) * 1024 for line in lines if line.startswith("VmData:")]
+    return sizes[0] if sizes else None

@@ -1,0 +1,60 @@
+"""The options of `launch run` that choose a device and limit memory. Imports no torch before a trial is predicted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bench.cli import take_option
+from bench.trial import Trial, UsageError
+from launch import command, devices
+
+SKIP = "--skip-over-limit"
+GIB = 2**30
+
+
+def take_device(words: Sequence[str]) -> tuple[int, list[str]]:
+    """(GPUs to run on, 0: the CPU; the other words). UsageError: there are none, or no such device."""
+    device, rest = take_option(words, "--device")
+    if device not in (None, "auto", "cpu", "cuda"):
+        raise UsageError(f"--device is {device!r}; choose from: auto, cpu, cuda")
+    gpus = 0 if device == "cpu" else command.gpu_count()
+    if device == "cuda" and not gpus:
+        raise UsageError(
+            "--device is cuda but no GPU is to be had here (CUDA_VISIBLE_DEVICES and ACCELERATE_USE_CPU count too); "
+            "choose from: auto, cpu"
+        )
+    return gpus, rest
+
+
+def in_bytes(words: Sequence[str], gpus: int) -> list[str]:
+    """The same words with --memory-limit and --reserve put as --memory-limit-bytes, the field of a trial."""
+    reserve, words = take_option(words, "--reserve")
+    limits, rest = take_option(words, "--memory-limit")
+    if limits is None:
+        if reserve is not None:
+            raise UsageError(f"--reserve is {reserve} of no --memory-limit; give both")
+        return rest
+    if any(word.partition("=")[0].replace("_", "-") == "--memory-limit-bytes" for word in rest):
+        raise UsageError("--memory-limit stands for --memory-limit-bytes; give one of them")
+    budgets = [devices.budget(limit, reserve, gpus).bytes for limit in limits.split(",")]
+    place = next(place for place, word in enumerate(words) if word.partition("=")[0] == "--memory-limit")
+    return [*rest[:place], "--memory-limit-bytes", ",".join(map(str, budgets)), *rest[place:]]
+
+
+def take_skip(words: Sequence[str]) -> tuple[bool, list[str]]:
+    """(whether trials that are predicted not to fit are skipped, the other words)."""
+    return SKIP in words, [word for word in words if word != SKIP]
+
+
+def over_limit(trial: Trial, gpus: int) -> str | None:
+    """Why the trial does not fit its limit, by prediction; None: it does, or has none."""
+    limit = trial.memory_limit_bytes
+    if limit is None:
+        return None
+    from bench import footprint
+
+    found = footprint.predict(trial, "cuda" if gpus else "cpu")
+    if found.fits(limit):
+        return None
+    needed = f"{found.limited_bytes / GIB:.2f} GiB for the tensors of one process"
+    return f"predicted {needed}, of a limit of {limit / GIB:.2f} GiB"

@@ -1,0 +1,179 @@
+"""The options that choose a device and limit memory, and what is not started for want of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import types
+from pathlib import Path
+
+import pytest
+from launching import SMALL, is_one_error, plant_kernel, python, rows
+
+from bench.cli import Options
+from bench.outcome import Cause
+from bench.trial import Trial, UsageError
+from launch import autopsy, limits, runner, sweep
+
+RUN = ["run", "resnet20_accumulation", "--arm", "16x1", *SMALL]
+MIB = 2**20
+
+
+# Options
+
+
+def test_a_limit_becomes_a_field_of_the_trial_and_several_an_axis() -> None:
+    words = limits.in_bytes(["--reserve", "1", "--seed=1", "--memory-limit", "601B,1GiB", "--lr", "0.5,0.1"], 0)
+    assert words == ["--seed=1", "--memory-limit-bytes", f"600,{2**30 - 1}", "--lr", "0.5,0.1"]
+    words = limits.in_bytes(["--seed", "1", "--memory-limit", "600MiB,1GiB"], 0)
+    trials, _ = sweep.trials("resnet20_accumulation", "16x1", words)
+    assert [trial.memory_limit_bytes for trial in trials] == [600 * MIB, 1024 * MIB]
+    assert sweep.axes(words) == ["memory_limit_bytes"]
+    assert limits.in_bytes(["--seed", "1"], 0) == ["--seed", "1"]
+
+
+def test_a_reserve_is_taken_off() -> None:
+    assert limits.in_bytes(["--memory-limit", "2GiB", "--reserve=512MiB"], 0) == [
+        "--memory-limit-bytes",
+        str(1536 * MIB),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--memory-limit", "much"], "'much'"),
+        (["--memory-limit", "600MiB,"], "''"),
+        (["--memory-limit", "1GiB", "--reserve", "2GiB"], "leaves nothing"),
+        (["--reserve", "2GiB"], "--memory-limit"),
+        (["--memory-limit", "1GiB", "--memory-limit-bytes=5"], "give one of them"),
+        (["--device", "tpu"], "'tpu'"),
+        (["--device", "cuda"], "no GPU"),
+        (["--skip-over-limit"], "--memory-limit"),
+    ],
+    ids=" ".join,
+)
+def test_what_cannot_be_is_one_sentence_and_leaves_no_folder(words: list[str], said: str, tmp_path: Path) -> None:
+    done = python("-m", "launch", *RUN, *words, "--out", str(tmp_path / "runs"), env={"ACCELERATE_USE_CPU": "true"})
+    assert is_one_error(done), done.stderr
+    assert said in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_device_is_chosen(standin_nvml: Path) -> None:
+    code = "from launch import limits; print(limits.take_device(['--device', '{}', '--seed', '1']))"
+    env = {**dict.fromkeys(("ACCELERATE_USE_CPU", "CUDA_VISIBLE_DEVICES")), "LD_LIBRARY_PATH": str(standin_nvml)}
+    for device, gpus in (("auto", 2), ("cuda", 2), ("cpu", 0)):
+        done = python("-c", code.format(device), env={**env, "STANDIN_NVML": "2"})
+        assert done.stdout == f"({gpus}, ['--seed', '1'])\n", done.stderr
+
+
+# What is over its limit by prediction
+
+
+@dataclasses.dataclass
+class Footprint:
+    """Stands for a prediction."""
+
+    allocated_bytes: int
+    reserved_bytes: int
+
+    def fits(self, limit_bytes: int) -> bool:
+        return self.reserved_bytes <= limit_bytes
+
+
+@pytest.mark.parametrize(("gpus", "said"), [(0, "predicted 3.00 GiB"), (1, "predicted 3.50 GiB")])
+def test_a_prediction_says_what_it_predicts(gpus: int, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def predict(trial: Trial, device: str) -> Footprint:
+        asked.append(device)
+        return Footprint(3 * 2**30, 7 * 2**29)
+
+    import bench
+
+    standin = types.SimpleNamespace(predict=predict)
+    monkeypatch.setitem(sys.modules, "bench.footprint", standin)
+    monkeypatch.setattr(bench, "footprint", standin, raising=False)
+    why = limits.over_limit(Trial(memory_limit_bytes=2**31), gpus)
+    assert why == f"{said} for the tensors of one process, of a limit of 2.00 GiB"
+    assert asked == ["cuda" if gpus else "cpu"]
+    assert limits.over_limit(Trial(memory_limit_bytes=7 * 2**29), gpus) is None
+    assert limits.over_limit(Trial(), gpus) is None
+
+
+def test_a_trial_over_its_limit_gets_its_row_and_is_not_started(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trials, _ = sweep.trials("resnet20_accumulation", "16x1", ["--memory-limit-bytes", "5,6", "--micro-batch", "8"])
+    started: list[Trial] = []
+
+    def run(launch: runner.Launch) -> int:
+        started.append(launch.trial)
+        return 0
+
+    monkeypatch.setattr(runner.Launch, "run", run)
+    code = runner.run_all(
+        trials,
+        Options(out=tmp_path),
+        0,
+        ["memory_limit_bytes"],
+        lambda t: "too much" if t.memory_limit_bytes == 5 else None,
+    )
+    assert (code, started) == (0, trials[1:])
+    (row,) = rows(tmp_path, "trials")
+    assert (row["status"], row["error"], row["memory_limit_bytes"], row["log"]) == ("over_limit", "too much", "5", "")
+    assert row["trial_key"] == trials[0].key()
+    assert "memory_limit_bytes=5: over_limit: too much" in capsys.readouterr().err
+    runner.run_all(trials[:1], Options(out=tmp_path), 0, [])
+    assert started == [trials[1], trials[0]]
+
+
+# What left no word
+
+SILENT = Cause("crashed", "rank 1 was killed", silent=True)
+TORCHRUN = "  exitcode  : -9 (pid: 123)\n  traceback : Signal 9 (SIGKILL) received by PID 123\n"
+ACCELERATE = "subprocess.CalledProcessError: Command '[...]' died with <Signals.SIGKILL: 9>.\n"
+LOADER = "RuntimeError: DataLoader worker (pid 5) is killed by signal: Killed. \n"
+SEGFAULT = "traceback : Signal 11 (SIGSEGV) received by PID 123\n"
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "log", "kills", "status"),
+    [
+        (SILENT, 1, TORCHRUN, 1, "oom"),
+        (SILENT, 1, ACCELERATE, 1, "oom"),
+        (SILENT, 1, LOADER, 1, "oom"),
+        (SILENT, -9, "", 1, "oom"),
+        (SILENT, 1, TORCHRUN, 0, "crashed"),
+        (SILENT, -9, "", 0, "crashed"),
+        (SILENT, -9, "", None, "crashed"),
+        (SILENT, 1, SEGFAULT, 1, "crashed"),
+        (SILENT, 1, "", 1, "crashed"),
+        (SILENT._replace(silent=False), 1, TORCHRUN, 1, "crashed"),
+        (SILENT._replace(error="rank 0: Fatal Python error: Aborted"), 1, TORCHRUN, 1, "crashed"),
+        (SILENT, 1, "terminate called after throwing an instance of 'std::bad_alloc'\n" + SEGFAULT, 0, "oom"),
+        (SILENT, 1, "libgomp: Thread creation failed: Resource temporarily unavailable\n", 0, "oom"),
+    ],
+)
+def test_who_is_killed_while_the_kernel_has_no_memory_is_out_of_memory(
+    said: Cause, code: int, log: str, kills: int | None, status: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.log"
+    path.write_text("$ accelerate launch\n" + log)
+    plant_kernel(tmp_path, 5)
+    before = autopsy.kernel.oom_kills(tmp_path)
+    if kills is None:
+        before = None
+    else:
+        plant_kernel(tmp_path, 5 + kills)
+    found = autopsy.cause(said, code, path, before, tmp_path)
+    assert found.status == status
+    assert said.error in found.error
+    if status == "oom" and kills:
+        assert "rose from 5 to 6" in found.error
+
+
+def test_a_limit_that_is_no_number_names_the_option() -> None:
+    with pytest.raises(UsageError, match="--memory-limit is"):
+        limits.in_bytes(["--memory-limit", "x"], 0)
