@@ -11,6 +11,7 @@ import pytest
 import torch
 from conftest import CHECKOUT
 
+from bench import oom
 from bench.record import RunFolder
 
 pytestmark = [
@@ -67,3 +68,37 @@ def test_a_trial_on_the_gpu_measures_everything(tmp_path, precision):
     assert 0 < float(row["device_utilisation"]) <= 1
     assert 0 < float(row["peak_temperature_c"]) < 120
     assert (row["skipped_steps"] != "") == (precision == "fp16")
+
+
+def test_tensors_get_their_limit_on_the_gpu_and_no_more():
+    from bench import limit
+    from bench.trial import Trial, UsageError
+
+    device = torch.device("cuda")
+    torch.cuda.empty_cache()
+    try:
+        held = limit.hold(Trial(memory_limit_bytes=512 * 2**20), device)
+        block = torch.empty(400 * 2**20, dtype=torch.uint8, device=device)
+        assert held.held_bytes() >= block.numel()
+        with pytest.raises(torch.OutOfMemoryError) as caught:
+            torch.empty(200 * 2**20, dtype=torch.uint8, device=device)
+        assert oom.requested_bytes(str(caught.value)) == 200 * 2**20
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    total = torch.cuda.mem_get_info(device)[1]
+    with pytest.raises(UsageError, match=f"is {total + 1} but .* has {total} bytes"):
+        limit.hold(Trial(memory_limit_bytes=total + 1), device)
+
+
+def test_a_trial_over_its_limit_on_the_gpu_is_out_of_memory_and_says_at_what(tmp_path):
+    words = ["resnet20_accumulation", "--arm", "64x2", "--data", "synthetic", "--limit-train", "2048", "--epochs", "1"]
+    words += ["--micro-batch", "64,1024", "--memory-limit", "512MiB", "--device", "cuda", "--out", str(tmp_path)]
+    variables = {name: value for name, value in os.environ.items() if name != "ACCELERATE_USE_CPU"}
+    command = [sys.executable, "-m", "launch", "run", *words]
+    subprocess.run(command, cwd=CHECKOUT, env=variables, check=False, timeout=240)
+    small, large = RunFolder(tmp_path).rows("trials")
+    assert (small["status"], large["status"]) == ("ok", "oom")
+    assert int(small["peak_reserved_bytes"]) <= 512 * 2**20
+    assert large["oom_phase"] in ("forward", "backward")
+    assert 0 < int(large["oom_held_bytes"]) <= 512 * 2**20
+    assert int(large["oom_requested_bytes"]) > 0

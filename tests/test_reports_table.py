@@ -311,3 +311,19 @@ def test_an_empty_file_has_no_trials(tmp_path: Path, capsys: pytest.CaptureFixtu
     for content in ("", "launch_id,status\n", "launch_id,sta"):
         (tmp_path / "trials.csv").write_text(content)
         assert shown(tmp_path, capsys) == "no trial has ended in this folder yet\n"
+
+
+def test_a_trial_out_of_memory_says_at_what_and_of_how_much(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = {"oom_phase": "backward", "oom_requested_bytes": 5 * 2**19, "oom_held_bytes": 3 * 2**30}
+    plant(tmp_path, {"status": "oom", "error": "no room", **said}, {"status": "oom", "error": "killed"}, {})
+    text = shown(tmp_path, capsys)
+    assert "oom in backward, asked for 2.5 MiB, held 3 GiB: no room" in text
+    assert "oom: killed" in text
+    (tmp_path / "partly").mkdir()
+    plant(tmp_path / "partly", {"status": "oom", "error": "none", "oom_held_bytes": 0})
+    assert "oom, held 0 bytes: none" in shown(tmp_path / "partly", capsys)
+
+
+def test_a_trial_over_its_limit_says_what_was_predicted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plant(tmp_path, {"status": "over_limit", "error": "predicted 3.00 GiB, of a limit of 2.00 GiB"})
+    assert "over_limit: predicted 3.00 GiB, of a limit of 2.00 GiB" in shown(tmp_path, capsys)
