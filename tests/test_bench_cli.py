@@ -108,7 +108,7 @@ def test_unknown_and_missing_arms_are_named_with_those_there_are() -> None:
 
 
 def test_an_unknown_experiment_is_named_with_those_there_are() -> None:
-    with pytest.raises(UsageError, match="no experiment 'resnt20'; choose from: resnet152_frozen, "):
+    with pytest.raises(UsageError, match="no experiment 'resnt20'; choose from: orin_batch_limit, "):
         experiments.load("resnt20")
 
 

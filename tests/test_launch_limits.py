@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
-import types
 from pathlib import Path
 
 import pytest
 from launching import SMALL, is_one_error, plant_kernel, python, rows
 
 from bench.cli import Options
+from bench.footprint import predict
 from bench.outcome import Cause
 from bench.trial import Trial, UsageError
 from launch import autopsy, limits, runner, sweep
@@ -23,8 +22,8 @@ MIB = 2**20
 
 
 def test_a_limit_becomes_a_field_of_the_trial_and_several_an_axis() -> None:
-    words = limits.in_bytes(["--reserve", "1", "--seed=1", "--memory-limit", "601B,1GiB", "--lr", "0.5,0.1"], 0)
-    assert words == ["--seed=1", "--memory-limit-bytes", f"600,{2**30 - 1}", "--lr", "0.5,0.1"]
+    words = limits.in_bytes(["--reserve", "1", "--seed=1", "--memory-limit", "600MiB,1GiB", "--lr", "0.5,0.1"], 0)
+    assert words == ["--seed=1", "--memory-limit-bytes", f"{600 * MIB - 1},{2**30 - 1}", "--lr", "0.5,0.1"]
     words = limits.in_bytes(["--seed", "1", "--memory-limit", "600MiB,1GiB"], 0)
     trials, _ = sweep.trials("resnet20_accumulation", "16x1", words)
     assert [trial.memory_limit_bytes for trial in trials] == [600 * MIB, 1024 * MIB]
@@ -44,7 +43,7 @@ def test_a_reserve_is_taken_off() -> None:
     [
         (["--memory-limit", "much"], "'much'"),
         (["--memory-limit", "600MiB,"], "''"),
-        (["--memory-limit", "1GiB", "--reserve", "2GiB"], "leaves nothing"),
+        (["--memory-limit", "1GiB", "--reserve", "2GiB"], "no more than the 2.00 GiB held back"),
         (["--reserve", "2GiB"], "--memory-limit"),
         (["--memory-limit", "1GiB", "--memory-limit-bytes=5"], "give one of them"),
         (["--device", "tpu"], "'tpu'"),
@@ -71,35 +70,14 @@ def test_a_device_is_chosen(standin_nvml: Path) -> None:
 # What is over its limit by prediction
 
 
-@dataclasses.dataclass
-class Footprint:
-    """Stands for a prediction."""
-
-    allocated_bytes: int
-    reserved_bytes: int
-
-    def fits(self, limit_bytes: int) -> bool:
-        return self.reserved_bytes <= limit_bytes
-
-
-@pytest.mark.parametrize(("gpus", "said"), [(0, "predicted 3.00 GiB"), (1, "predicted 3.50 GiB")])
-def test_a_prediction_says_what_it_predicts(gpus: int, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-
-    def predict(trial: Trial, device: str) -> Footprint:
-        asked.append(device)
-        return Footprint(3 * 2**30, 7 * 2**29)
-
-    import bench
-
-    standin = types.SimpleNamespace(predict=predict)
-    monkeypatch.setitem(sys.modules, "bench.footprint", standin)
-    monkeypatch.setattr(bench, "footprint", standin, raising=False)
-    why = limits.over_limit(Trial(memory_limit_bytes=2**31), gpus)
-    assert why == f"{said} for the tensors of one process, of a limit of 2.00 GiB"
-    assert asked == ["cuda" if gpus else "cpu"]
-    assert limits.over_limit(Trial(memory_limit_bytes=7 * 2**29), gpus) is None
-    assert limits.over_limit(Trial(), gpus) is None
+@pytest.mark.parametrize("gpus", [0, 1])
+def test_a_trial_is_over_its_limit_by_what_is_predicted(gpus: int) -> None:
+    trial = Trial(model="resnet8", data="synthetic", micro_batch=512)
+    taken = predict(trial, "cuda" if gpus else "cpu").limited_bytes
+    assert limits.over_limit(dataclasses.replace(trial, memory_limit_bytes=taken), gpus) is None
+    why = limits.over_limit(dataclasses.replace(trial, memory_limit_bytes=2**27), gpus)
+    assert why == f"predicted {taken / 2**30:.2f} GiB for the tensors of one process, of a limit of 0.12 GiB"
+    assert limits.over_limit(trial, gpus) is None
 
 
 def test_a_trial_over_its_limit_gets_its_row_and_is_not_started(
@@ -175,5 +153,5 @@ def test_who_is_killed_while_the_kernel_has_no_memory_is_out_of_memory(
 
 
 def test_a_limit_that_is_no_number_names_the_option() -> None:
-    with pytest.raises(UsageError, match="--memory-limit is"):
+    with pytest.raises(UsageError, match="no device 'x'; choose from: orin-nano-4gb"):
         limits.in_bytes(["--memory-limit", "x"], 0)
