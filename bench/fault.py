@@ -22,6 +22,7 @@ from bench.outcome import Cause
 # Far more than compiled kernels and malloc's steps take, far less than the tensors of any model.
 NEAR = 2 * 2**20
 WHOLE_S = 0.2
+BROKEN = re.compile("Segmentation fault|Bus error|Aborted")
 FRAME = re.compile(r'^  File "(.+)", line \d+ in (.+)$', re.MULTILINE)
 
 
@@ -51,7 +52,8 @@ def look(logs: Path, launch_id: str) -> tuple[Cause, int, str] | None:
 
 
 def _cause(facts: dict[str, int], stack: str) -> Cause:
-    said = f"rank {facts['rank']}: {stack.splitlines()[0]}"
+    names = BROKEN.findall(stack)  # two threads at once write one over the other
+    said = f"rank {facts['rank']} broke: {names[0] if names else 'its stack is in the log'}"
     in_use = kernel.data_bytes(Path(f"/proc/{facts['pid']}/status"))
     held = None if in_use is None else in_use - facts["base_bytes"]
     if held is None or held < facts["limit_bytes"] - NEAR:

@@ -11,8 +11,8 @@ from bench.outcome import Cause
 
 # As Accelerate, torchrun and DataLoader put it in a launch's log, which alone says how a rank ended.
 KILLED = re.compile(r"\(SIGKILL\)|Signals\.SIGKILL|killed by signal: Killed")
-# Python's name for a rank that broke: it is the launcher that killed it (see bench/fault.py).
-BROKEN = "Fatal Python error"
+# A rank that broke, it is the launcher that killed (see bench/fault.py).
+BROKEN = " broke: "
 # The last words of libraries that end a process in which they get no memory.
 LAST_WORDS = re.compile(
     r"std::bad_alloc|libgomp: (?:Thread creation failed|Out of memory).*|Cannot recover from MemoryErr.*"

@@ -13,6 +13,7 @@ from rich.table import Table
 from bench import environment, nvml, tegra
 from bench.record import probe_modules
 from bench.trial import UsageError
+from launch.tables import wide
 
 
 def run(words: Sequence[str]) -> None:
@@ -25,9 +26,7 @@ def run(words: Sequence[str]) -> None:
     table = Table("probe", "column", "unit", "can be read here")
     for probe, column, unit, answer in readable():
         table.add_row(*map(escape, (probe, column, unit, answer)))
-    # As wide as it is: in a narrow terminal rich would cut reasons short.
-    table.width = console.measure(table, options=console.options.update(width=1000)).maximum
-    console.print(table, soft_wrap=True)
+    wide(console, table)
 
 
 def machine() -> list[str]:

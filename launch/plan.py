@@ -54,6 +54,10 @@ class Plan:
     why: str = ""
     measured: dict[str, str] = dataclasses.field(default_factory=dict)
 
+    def way(self) -> str:
+        """Micro-batch x accumulation."""
+        return f"{self.trial.micro_batch}x{self.trial.accumulate}"
+
     def dominant(self) -> tuple[str, int]:
         """The largest part at the peak, and its bytes."""
         return max(self.parts.items(), key=lambda item: item[1])

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -14,6 +16,7 @@ from bench.cli import Options, take_option
 from bench.record import RunFolder
 from bench.trial import Trial, UsageError
 from launch import command, devices, fit, limits, plan, runner, sweep
+from launch.tables import wide
 
 # A plan is measured over its warm-up windows and this many more.
 MEASURED_WINDOWS = 5
@@ -43,7 +46,10 @@ def name_and_words(words: Sequence[str], what: str) -> tuple[str, list[str]]:
 
 
 def run_plan(words: Sequence[str]) -> int:
-    """List what reaches an effective batch within a limit, write plan.csv, measure the chosen if asked to."""
+    """List what reaches an effective batch within a limit, write plan.csv, measure the chosen if asked to.
+
+    The exit code: 1 where no plan fits, else that of measuring.
+    """
     name, rest = name_and_words(words, "plan")
     text, rest = take_option(rest, "--effective-batch")
     if text is None or not text.isdecimal() or int(text) < 1:
@@ -67,37 +73,48 @@ def run_plan(words: Sequence[str]) -> int:
     path = options.out / "plan.csv"
     plan.write(path, found)
     Console(stderr=True).print(f"{path} has all of it", highlight=False)
+    if not any(each.chosen for each in found):
+        return 1
     return code if measure else 0
 
 
 def show_plans(name: str, effective_batch: int, found: Sequence[plan.Plan], budget: devices.Budget) -> None:
-    """The plans as a table, and what the budget is made of."""
-    reserved = budget.backend == "cuda"
-    table = Table(title=f"{name}: effective batch {effective_batch}", title_justify="left")
-    table.add_column("arm")
-    for column in ("plan", "precision", "allocated GiB", *(["reserved GiB"] if reserved else []), "of the limit"):
-        table.add_column(column, justify="right" if column not in ("precision",) else "left")
-    for column in ("mostly", "fits", ""):
-        table.add_column(column)
-    before = None
-    for each in found:
+    """A table for each arm, the plan to choose, and what the budget is made of."""
+    console = Console()
+    for arms, group in itertools.groupby(found, lambda each: each.arms):
+        plans = list(group)
+        console.print(f"\n{name}, {arms_of(name, arms)}: effective batch {effective_batch}", soft_wrap=True)
+        wide(console, table_of(plans, budget))
+        best = next((each for each in plans if each.chosen), None)
+        least = min(plans, key=lambda each: each.limited_bytes())
+        choice = (
+            f"choose {best.way()}, {best.trial.precision}: {best.why}"
+            if best
+            else (f"none fits: {least.way()}, {least.trial.precision} needs {plan.gib(least.limited_bytes())} GiB")
+        )
+        console.print(choice, highlight=False, soft_wrap=True)
+    console.print(f"\nper process: {budget.explain()}", highlight=False, soft_wrap=True)
+
+
+def table_of(plans: Sequence[plan.Plan], budget: devices.Budget) -> Table:
+    """One arm's plans."""
+    table = Table(box=box.SIMPLE_HEAD)
+    reserved = ["reserved GiB"] if budget.backend == "cuda" else []
+    for column in ("plan", "precision", "allocated GiB", *reserved, "of limit", "mostly", "fits"):
+        table.add_column(column, justify="left" if column in ("precision", "mostly", "fits") else "right", no_wrap=True)
+    for each in plans:
         part, size = each.dominant()
         table.add_row(
-            arms_of(name, each.arms) if each.arms != before else "",
-            f"{each.trial.micro_batch}x{each.trial.accumulate}",
+            each.way(),
             each.trial.precision,
             plan.gib(each.predicted_allocated_bytes),
             *([plan.gib(each.predicted_reserved_bytes)] if reserved else []),
             f"{each.limited_bytes() / each.limit_bytes:.0%}",
             f"{part} {size / each.predicted_allocated_bytes:.0%}",
-            each.fits,
-            f"<- {each.why}" if each.chosen else "",
+            f"{each.fits}, choose" if each.chosen else each.fits,
             style="bold" if each.chosen else None,
         )
-        before = each.arms
-    console = Console(width=max(Console().width, 150))
-    console.print(table)
-    console.print(f"per process: {budget.explain()}", highlight=False, soft_wrap=True)
+    return table
 
 
 def arms_of(name: str, arms: Sequence[str]) -> str:
@@ -141,7 +158,7 @@ def show_measured(measured: Sequence[plan.Plan], gpus: int) -> None:
         row = each.measured
         table.add_row(
             each.trial.arm,
-            f"{each.trial.micro_batch}x{each.trial.accumulate}",
+            each.way(),
             each.trial.precision,
             row.get("status", ""),
             plan.gib(each.predicted_allocated_bytes),
@@ -150,7 +167,7 @@ def show_measured(measured: Sequence[plan.Plan], gpus: int) -> None:
             plan.gib(int(row["peak_rss_bytes"])) if row.get("peak_rss_bytes") else "",
             f"{float(row['images_per_s']):.0f}" if row.get("images_per_s") else "",
         )
-    Console(width=max(Console().width, 150)).print(table)
+    wide(Console(), table)
 
 
 def run_fit(words: Sequence[str]) -> int:

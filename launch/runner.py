@@ -157,7 +157,7 @@ class Launch:
         more, command = accelerate_command(self.trial, self.options, self.gpus)
         passed = {LAUNCH_ID: self.launch_id, progress.VARIABLE: str(self.progress.resolve())}
         passed |= {"RESBENCH_COMMAND": os.environ.get("RESBENCH_COMMAND", shlex.join(sys.orig_argv))}
-        with open(self.folder.logs() / f"{self.launch_id}.log", "w") as log:
+        with open(self.folder.logs() / f"{self.launch_id}.log", "a") as log:  # which end_broken adds to as well
             print(
                 "$",
                 *(f"{name}={value}" for name, value in more.items()),
