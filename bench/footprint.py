@@ -24,7 +24,7 @@ from bench import data
 from bench.build import Build, model_for, optimizer_for, place, updated_model
 from bench.data import Batch, Data, Feed, Split
 from bench.meter import Meter
-from bench.onednn import transient_bytes
+from bench.onednn import Convolutions
 from bench.replica import Replica
 from bench.storages import Backend, Footprint, at_batch, settled
 from bench.tracker import Tracker
@@ -59,7 +59,10 @@ def predict(trial: Trial, backend: Backend = "cuda", build: Build = model_for, c
     trial = dataclasses.replace(trial, weights="none", accumulate=min(trial.accumulate, 2))
     found = shapes(trial)
     classes = classes or found.classes
+    convolutions = Convolutions()
     tracker = Tracker()
+    if backend == "cpu":
+        tracker.transient_bytes = convolutions
     try:
         with torch.device("meta"):
             module = place(build(trial, classes), trial, torch.device("meta"))
@@ -69,7 +72,8 @@ def predict(trial: Trial, backend: Backend = "cuda", build: Build = model_for, c
     except UNTRACEABLE as error:
         operation = getattr(error, "func", None) or " ".join(str(error).split())[:200]
         raise UsageError(f"{trial.model} cannot be traced: {operation} needs data, or has no fake version") from error
-    return Footprint(backend, tuple(tracker.sizes), tuple(tracker.parts), settled(tracker.order))
+    order, code_bytes = settled(tracker.order), convolutions.code_bytes()
+    return Footprint(backend, tuple(tracker.sizes), tuple(tracker.parts), order, code_bytes)
 
 
 def largest_micro_batch(trial: Trial, limit_bytes: int, backend: Backend = "cuda") -> tuple[int, Footprint]:
@@ -140,7 +144,8 @@ def _train(trial: Trial, backend: Backend, module: nn.Module, held: nn.Module, f
     feed = _feed(trial, backend, found, tracker)
     with tracker:
         tracker.part = "activations"
-        tracker.transient_bytes = transient_bytes if backend == "cpu" else _Workspace(tracker)
+        if backend == "cuda":
+            tracker.transient_bytes = _Workspace(tracker)
         if trial.precision != "no":  # as Accelerate's prepare_model
             cast = torch.autocast("cpu", dtype=DTYPES[trial.precision])
             module.forward = convert_outputs_to_fp32(cast(module.forward))

@@ -27,12 +27,16 @@ PARTS: tuple[Part, ...] = get_args(Part)
 
 @dataclass(frozen=True)
 class Footprint:
-    """The storages of a trial's training, in bytes: `sizes` and `counts_as` by storage, `order` as Tracker's."""
+    """The storages of a trial's training, in bytes: `sizes` and `counts_as` by storage, `order` as Tracker's.
+
+    `code_bytes`: what the process takes besides on a CPU, for compiled kernels.
+    """
 
     backend: Backend
     sizes: Sequence[int]
     counts_as: Sequence[Part]
     order: Sequence[int]
+    code_bytes: int = 0
 
     @property
     def allocated_bytes(self) -> int:
@@ -46,8 +50,8 @@ class Footprint:
 
     @property
     def limited_bytes(self) -> int:
-        """What counts against a limit: reserved bytes on CUDA, allocated ones on a CPU."""
-        return self.allocated_bytes if self.reserved_bytes is None else self.reserved_bytes
+        """What counts against a limit: reserved bytes on CUDA; on a CPU allocated ones, and compiled kernels."""
+        return self.allocated_bytes + self.code_bytes if self.reserved_bytes is None else self.reserved_bytes
 
     @functools.cached_property
     def parts(self) -> Mapping[Part, int]:
@@ -64,7 +68,7 @@ class Footprint:
     def fits(self, limit_bytes: int) -> bool:
         """Whether training goes through with this much: on CUDA as a cap on what the allocator may reserve."""
         if self.backend == "cpu":
-            return self.allocated_bytes <= limit_bytes
+            return self.limited_bytes <= limit_bytes
         try:
             self._allocate(limit_bytes)
         except Exhausted:
@@ -116,4 +120,4 @@ def at_batch(batch: int, known: Mapping[int, Footprint]) -> Footprint:
         raise ValueError(f"training at {one} and at {other} images does not do the same")
     slopes = ((b - a) / (other - one) for a, b in zip(first.sizes, second.sizes, strict=True))
     sizes = [round(a + slope * (batch - one)) for a, slope in zip(first.sizes, slopes, strict=True)]
-    return Footprint(first.backend, sizes, first.counts_as, first.order)
+    return Footprint(first.backend, sizes, first.counts_as, first.order, first.code_bytes)

@@ -5,4 +5,5 @@ import sys
 import bench.record  # noqa: F401  before all else, since it checks the version of Python
 from launch.cli import main
 
-main(sys.argv[1:])
+if __name__ == "__main__":  # not where plan's helpers import it
+    main(sys.argv[1:])

@@ -40,7 +40,8 @@ TRACED = (2, 4)  # micro-batches: all others lie on their line
 class Plan:
     """One way to the effective batch, and what it takes on each device. `fits`: yes, tight, or no.
 
-    tight: only by giving cached memory back and taking it again, which costs time.
+    `limited_bytes`: what counts against the limit. tight: only by giving cached memory back and taking it again, which
+    costs time.
     """
 
     trial: Trial
@@ -48,6 +49,7 @@ class Plan:
     limit_bytes: int
     predicted_allocated_bytes: int
     predicted_reserved_bytes: int | None
+    limited_bytes: int
     parts: Mapping[str, int]
     fits: str
     chosen: bool = False
@@ -61,10 +63,6 @@ class Plan:
     def dominant(self) -> tuple[str, int]:
         """The largest part at the peak, and its bytes."""
         return max(self.parts.items(), key=lambda item: item[1])
-
-    def limited_bytes(self) -> int:
-        """What counts against the limit."""
-        return self.predicted_reserved_bytes or self.predicted_allocated_bytes
 
 
 def plans(trials: Sequence[Trial], effective_batch: int, budget: Budget) -> list[Plan]:
@@ -117,12 +115,17 @@ def ways(effective_batch: int, processes: int) -> Iterator[tuple[int, int]]:
 
 
 def _traced(jobs: Sequence[Trial], backend: Backend) -> list[Footprint]:
-    """Each trial's footprint; several at once, in copies of this process, which have torch already."""
+    """Each trial's footprint; several at once, in copies of one process that has imported torch."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["bench.footprint"])
+    with ProcessPoolExecutor(min(len(jobs), environment.cpu_count()), mp_context=context) as pool:
+        return list(pool.map(functools.partial(_predict, backend), jobs))
+
+
+def _predict(backend: Backend, trial: Trial) -> Footprint:
     from bench.footprint import predict
 
-    predict_here = functools.partial(predict, backend=backend)
-    with ProcessPoolExecutor(min(len(jobs), environment.cpu_count()), mp_context=get_context("fork")) as pool:
-        return list(pool.map(predict_here, jobs))
+    return predict(trial, backend)
 
 
 def _footprint(trial: Trial, micro_batch: int, accumulate: int, traced: dict[Trial, Footprint]) -> Footprint:
@@ -150,6 +153,7 @@ def _plan(
         limit_bytes=budget.bytes,
         predicted_allocated_bytes=footprint.allocated_bytes,
         predicted_reserved_bytes=footprint.reserved_bytes,
+        limited_bytes=footprint.limited_bytes,
         parts=footprint.parts,  # type: ignore[arg-type]  # of which each is a str
         fits=fits,
     )
@@ -161,7 +165,7 @@ def _choose(group: Sequence[Plan]) -> None:
     if not fitting:
         return
     best = min(fitting, key=lambda plan: plan.trial.accumulate)
-    spare = 1 - best.limited_bytes() / best.limit_bytes
+    spare = 1 - best.limited_bytes / best.limit_bytes
     best.chosen = True
     passes = "one pass" if best.trial.accumulate == 1 else f"{best.trial.accumulate} passes"
     best.why = f"{passes} per step, the fewest that fit; {max(spare, 0):.0%} of the limit to spare"

@@ -86,11 +86,11 @@ def show_plans(name: str, effective_batch: int, found: Sequence[plan.Plan], budg
         console.print(f"\n{name}, {arms_of(name, arms)}: effective batch {effective_batch}", soft_wrap=True)
         wide(console, table_of(plans, budget))
         best = next((each for each in plans if each.chosen), None)
-        least = min(plans, key=lambda each: each.limited_bytes())
+        least = min(plans, key=lambda each: each.limited_bytes)
         choice = (
             f"choose {best.way()}, {best.trial.precision}: {best.why}"
             if best
-            else (f"none fits: {least.way()}, {least.trial.precision} needs {plan.gib(least.limited_bytes())} GiB")
+            else (f"none fits: {least.way()}, {least.trial.precision} needs {plan.gib(least.limited_bytes)} GiB")
         )
         console.print(choice, highlight=False, soft_wrap=True)
     console.print(f"\nper process: {budget.explain()}", highlight=False, soft_wrap=True)
@@ -109,7 +109,7 @@ def table_of(plans: Sequence[plan.Plan], budget: devices.Budget) -> Table:
             each.trial.precision,
             plan.gib(each.predicted_allocated_bytes),
             *([plan.gib(each.predicted_reserved_bytes)] if reserved else []),
-            f"{each.limited_bytes() / each.limit_bytes:.0%}",
+            f"{each.limited_bytes / each.limit_bytes:.0%}",
             f"{part} {size / each.predicted_allocated_bytes:.0%}",
             f"{each.fits}, choose" if each.chosen else each.fits,
             style="bold" if each.chosen else None,

@@ -123,7 +123,7 @@ def test_the_largest_micro_batch_fits_and_its_neighbour_does_not_after_four_trac
         return predict(*words)
 
     monkeypatch.setattr(footprint, "predict", counted)
-    limit = predict(of(micro_batch=100), "cpu").allocated_bytes
+    limit = predict(of(micro_batch=100), "cpu").limited_bytes
     assert footprint.largest_micro_batch(SMALL, limit, "cpu")[0] == 100
     assert footprint.largest_micro_batch(SMALL, limit - 1, "cpu")[0] == 99
     assert len(traces) <= 8
