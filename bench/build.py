@@ -54,8 +54,8 @@ def place(model: nn.Module, trial: Trial, device: torch.device) -> nn.Module:
 def updated_model(trial: Trial, model: nn.Module, build: Build, classes: int) -> nn.Module:
     """The model whose parameters the optimizer updates.
 
-    With `optimizer_holds=another_model` that is a second model, the same backbone untouched with a head of its own,
-    which is on the device too, as in the source.
+    With `optimizer_holds=another_model` that is a second model, the same backbone untouched with a head of its own; of
+    it, the optimizer keeps that head.
     """
     if trial.optimizer_holds == "this_model":
         return model

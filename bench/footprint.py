@@ -68,7 +68,9 @@ def predict(trial: Trial, backend: Backend = "cuda", build: Build = model_for, c
             module = place(build(trial, classes), trial, torch.device("meta"))
             held = updated_model(trial, module, build, classes)
         with fake_tensor.FakeTensorMode():
-            _train(trial, backend, module, held, found, tracker)
+            models = [module] if held is module else [module, held]
+            del module, held  # a second one goes once the optimizer has its parameters, as in the worker
+            _train(trial, backend, models, found, tracker)
     except UNTRACEABLE as error:
         operation = getattr(error, "func", None) or " ".join(str(error).split())[:200]
         raise UsageError(f"{trial.model} cannot be traced: {operation} needs data, or has no fake version") from error
@@ -134,10 +136,11 @@ class FakeFeed(Feed):
             yield images.to(self.device), torch.empty(len(batch), dtype=torch.int64)
 
 
-def _train(trial: Trial, backend: Backend, module: nn.Module, held: nn.Module, found: Data, tracker: Tracker) -> None:
-    """Set up and train as the worker does, one rank of the trial's group."""
+def _train(trial: Trial, backend: Backend, models: list[nn.Module], found: Data, tracker: Tracker) -> None:
+    """Set up and train as the worker does, one rank of the trial's group. `models`: what trains, what is updated."""
+    module = models[0]
     with tracker:
-        for model in {id(model): model for model in (module, held)}.values():
+        for model in models:
             _materialise(model)
             tracker.add((*model.parameters(), *model.buffers()), "weights")
         tracker.part = "input"
@@ -150,10 +153,12 @@ def _train(trial: Trial, backend: Backend, module: nn.Module, held: nn.Module, f
             cast = torch.autocast("cpu", dtype=DTYPES[trial.precision])
             module.forward = convert_outputs_to_fp32(cast(module.forward))
         model = Replica(module, trial.processes, tracker)
-        optimizer = optimizer_for(trial, held)
+        optimizer = optimizer_for(trial, models.pop())
         optimizer.register_step_pre_hook(lambda *_: setattr(tracker, "part", "optimizer"))
         optimizer.register_step_post_hook(lambda *_: setattr(tracker, "part", "activations"))
-        scaler = torch.amp.GradScaler("cpu") if trial.precision == "fp16" and held is module else None
+        scaler = (
+            torch.amp.GradScaler("cpu") if trial.precision == "fp16" and trial.optimizer_holds == "this_model" else None
+        )
         training = Training(
             model=model,
             module=module,

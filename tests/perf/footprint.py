@@ -8,6 +8,7 @@ alone. Published: what others measured on GPUs, against the prediction for CUDA.
 from __future__ import annotations
 
 import dataclasses
+import gc
 import os
 import socket
 import statistics
@@ -153,6 +154,7 @@ def train_profiled(case: Case) -> int:
     trial = case.trial
     with quiet():
         group = Group(trial)
+        gc.collect()  # what an earlier case left would be seen to be freed in this one
         with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
             found = data.load(trial, Path())
             feed = data.Feed(trial, found, group.device)
