@@ -2,10 +2,12 @@
 
 import csv
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import CHECKOUT
 from launching import SMALL, is_one_error, python
 
 from bench import experiments
@@ -113,6 +115,15 @@ def test_the_orin_s_story_holds() -> None:
     for model, way in chosen.items():
         planned = experiment.trial("orin_batch_limit", f"{model}_planned")
         assert (planned.model, (planned.micro_batch, planned.accumulate)) == (model, way)
+    told: dict[str, list[float]] = {"ResNet-20": [], "ResNet-50": []}
+    for line in (CHECKOUT / "README.md").read_text().splitlines():
+        if line.startswith("| ResNet-"):
+            told[line[2:11]] = [float(number) for number in re.findall(r"\b\d+\.\d+\b", line)]
+    for model, numbers in told.items():
+        mine = [each for each in found if each.trial.model == model.lower().replace("-", "")]
+        sizes = {each.trial.micro_batch: each.limited_bytes / 2**30 for each in mine}
+        best = next(each for each in mine if each.chosen)
+        assert numbers == pytest.approx([sizes[64], sizes[16], best.limited_bytes / 2**30], rel=0.02)
 
 
 def test_neighbours_are_the_next_micro_batches_of_the_chosen_plan() -> None:
