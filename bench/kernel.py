@@ -34,9 +34,26 @@ def _counts(path: Path) -> dict[str, str]:
 
 def data_bytes(status: Path = Path("/proc/self/status")) -> int | None:
     """What the kernel counts against RLIMIT_DATA: private writable memory, touched or not; None: it does not say."""
+    return _size("VmData", status)
+
+
+def rss_bytes(status: Path = Path("/proc/self/status")) -> int | None:
+    """What is resident of a process now; None: the kernel does not say."""
+    return _size("VmRSS", status)
+
+
+def peak_rss_bytes(status: Path = Path("/proc/self/status")) -> int | None:
+    """The most that was resident; None: the kernel does not say.
+
+    Not getrusage's ru_maxrss: a process inherits that from the one that started it.
+    """
+    return _size("VmHWM", status)
+
+
+def _size(name: str, status: Path) -> int | None:
     try:
         lines = status.read_text().splitlines()
     except OSError:
         return None
-    sizes = [int(line.split()[1]) * 1024 for line in lines if line.startswith("VmData:")]
+    sizes = [int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")]
     return sizes[0] if sizes else None

@@ -72,6 +72,13 @@ TRIAL_DERIVED = [
     _column("trainable_parameters", "int", "Parameters of the model that are not frozen."),
     _column("input_pipeline", "str", "The input pipeline that ran: resident, loader, or fixed (synthetic)."),
     _column("train_images", "int", "Images in the training set.", "images"),
+    _column(
+        "base_rss_bytes",
+        "int",
+        "Resident memory before data and model were there: imports, threads. peak_rss_bytes less this is the trial's.",
+        "bytes",
+        "rank 0",
+    ),
     _column("resumed_at_epoch", "int", "First epoch that this launch trained, where it went on from a checkpoint."),
     _column(
         "optimizer_steps",

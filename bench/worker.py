@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import torch
 
-from bench import allocator, checkpoint, data, environment, failure, fault, limit, outcome, setup
+from bench import allocator, checkpoint, data, environment, failure, fault, kernel, limit, outcome, setup
 from bench.build import Build, model_for
 from bench.cli import LAUNCH_ID, Options
 from bench.group import Group
@@ -122,6 +122,7 @@ class Worker:
         self.limit = limit.hold(self.trial, group.device)
         if self.limit.bytes is not None and self.limit.base_bytes is not None and os.environ.get(LAUNCH_ID):
             fault.stay(self.folder.logs(), self.launch_id, self.rank, self.limit.bytes, self.limit.base_bytes)
+        self.row["base_rss_bytes"] = kernel.rss_bytes()
         found, feed = self.feed(group, load)
         training = self.training = setup.training(self.trial, group, build, found.classes)
         self.describe(group, training, feed, found)

@@ -210,7 +210,15 @@ def row(plan: Plan, parts: Sequence[str]) -> dict[str, Any]:
 
 
 # Of the trials.csv row of a plan that was run.
-MEASURED = ("status", "peak_allocated_bytes", "peak_reserved_bytes", "peak_rss_bytes", "images_per_s", "launch_id")
+MEASURED = (
+    "status",
+    "peak_allocated_bytes",
+    "peak_reserved_bytes",
+    "peak_rss_bytes",
+    "base_rss_bytes",
+    "images_per_s",
+    "launch_id",
+)
 
 
 def neighbours(found: Sequence[Plan]) -> list[Plan]:

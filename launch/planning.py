@@ -64,14 +64,15 @@ def run_plan(words: Sequence[str]) -> int:
     trials = [dataclasses.replace(trial, memory_limit_bytes=budget.bytes) for trial in trials]
     found = plan.plans(trials, int(text), budget)
     show_plans(name, int(text), found, budget)
+    path = options.out / "plan.csv"
+    plan.write(path, found)
     if measure:
         measured = plan.neighbours(found)
         if not measured:
             raise UsageError("no plan fits, so there is none to measure; give a larger --memory-limit")
         code = measure_plans(measured, options, gpus, rest)
         show_measured(measured, gpus)
-    path = options.out / "plan.csv"
-    plan.write(path, found)
+        plan.write(path, found)
     Console(stderr=True).print(f"{path} has all of it", highlight=False)
     if not any(each.chosen for each in found):
         return 1
@@ -148,26 +149,38 @@ def measure_plans(measured: Sequence[plan.Plan], options: Options, gpus: int, wo
 
 def show_measured(measured: Sequence[plan.Plan], gpus: int) -> None:
     """Predicted beside measured: memory, and what accumulation costs in images/s."""
-    columns = {"peak_allocated_bytes": "allocated", "peak_reserved_bytes": "reserved"} if gpus else {}
-    table = Table(title="measured (GiB; images/s over all processes)", title_justify="left")
-    for heading in ("arm", "plan", "precision", "status", "predicted allocated", "predicted reserved"):
-        table.add_column(heading)
-    for heading in (*columns.values(), "host peak", "images/s"):
-        table.add_column(f"measured {heading}", justify="right")
+    table = Table(box=box.SIMPLE_HEAD)
+    for heading in ("arm", "plan", "precision", "status"):
+        table.add_column(heading, no_wrap=True)
+    kinds = ("allocated", "reserved") if gpus else ("of the process",)
+    for heading in (*(f"{kind} GiB predicted, measured" for kind in kinds), "images/s"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for each in measured:
-        row = each.measured
+        pairs = zip(predicted_bytes(each, gpus), measured_bytes(each, gpus), strict=True)
+        rate = each.measured.get("images_per_s")
         table.add_row(
             each.trial.arm,
             each.way(),
             each.trial.precision,
-            row.get("status", ""),
-            plan.gib(each.predicted_allocated_bytes),
-            plan.gib(each.predicted_reserved_bytes),
-            *(plan.gib(int(row[column])) if row.get(column) else "" for column in columns),
-            plan.gib(int(row["peak_rss_bytes"])) if row.get("peak_rss_bytes") else "",
-            f"{float(row['images_per_s']):.0f}" if row.get("images_per_s") else "",
+            each.measured.get("status", ""),
+            *(f"{plan.gib(predicted)}, {plan.gib(found) or 'none'}" for predicted, found in pairs),
+            f"{float(rate):.0f}" if rate else "",
         )
     wide(Console(), table)
+
+
+def predicted_bytes(each: plan.Plan, gpus: int) -> list[int | None]:
+    """On GPUs allocated and reserved, on a CPU what the process takes."""
+    return [each.predicted_allocated_bytes, each.predicted_reserved_bytes] if gpus else [each.limited_bytes]
+
+
+def measured_bytes(each: plan.Plan, gpus: int) -> list[int | None]:
+    """The same as measured; on a CPU, what the process's resident memory grew by."""
+    row = {name: int(value) for name, value in each.measured.items() if name.endswith("_bytes") and value}
+    if gpus:
+        return [row.get("peak_allocated_bytes"), row.get("peak_reserved_bytes")]
+    peak, base = row.get("peak_rss_bytes"), row.get("base_rss_bytes")
+    return [None if peak is None or base is None else peak - base]
 
 
 def run_fit(words: Sequence[str]) -> int:

@@ -16,9 +16,10 @@ import planted
 import pytest
 import torch
 
+from bench.kernel import peak_rss_bytes
 from bench.meter import Meter
 from bench.probes import accuracy, memory
-from bench.probes.memory import forget_peak_rss, peak_rss_bytes
+from bench.probes.memory import forget_peak_rss
 from bench.record import RunFolder
 
 MIB = 2**20

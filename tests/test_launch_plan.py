@@ -194,4 +194,7 @@ def test_measured_stands_beside_predicted(tmp_path: Path) -> None:
     found = rows(tmp_path)
     assert [row["status"] for row in found] == ["ok", "ok", "", ""]
     assert all(float(row["images_per_s"]) > 0 for row in found[:2])
-    assert "measured host peak" in done.stdout
+    for row in found[:2]:
+        grew = int(row["peak_rss_bytes"]) - int(row["base_rss_bytes"])
+        assert 0 < grew < 400 * MIB
+        assert f"{plan.gib(grew)} " in done.stdout

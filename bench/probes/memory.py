@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from bench import environment
+from bench.kernel import peak_rss_bytes
 from bench.probes import Over, Span, Value
 from bench.probes import Probe as Base
 from bench.record import Column
@@ -84,16 +85,3 @@ def unreadable() -> dict[str, str]:
     if not forget_peak_rss():
         return found | {"peak_rss_bytes": "since the process began: /proc/self/clear_refs is not writable"}
     return found
-
-
-def peak_rss_bytes(status: Path = Path("/proc/self/status")) -> int | None:
-    """The process's peak resident memory, or None where the kernel does not say.
-
-    Not getrusage's ru_maxrss: a process inherits that from the one that started it.
-    """
-    try:
-        lines = status.read_text().splitlines()
-    except OSError:
-        return None
-    peaks = [int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")]
-    return peaks[0] if peaks else None
