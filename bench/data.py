@@ -150,14 +150,18 @@ def balanced(split: Split, limit: int | None) -> Split:
     return take(split, interleaved(split.labels)[:limit])
 
 
-def pipeline_for(trial: Trial, data: Data, device: torch.device) -> str:
+def free_bytes(device: torch.device) -> float:
+    """Memory that is free on the device now, of a CPU on the machine."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+
+
+def pipeline_for(trial: Trial, data: Data, free: float) -> str:
     """resident, loader or fixed. auto: resident where the images take at most a quarter of the free memory or limit."""
     if trial.data == "synthetic":
         return "fixed"
     if trial.pipeline != "auto":
         return trial.pipeline
     size = sum(split.images.numel() for split in (data.train, data.evaluation))
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
     room = min(free / trial.processes, trial.memory_limit_bytes or math.inf)
     return "resident" if size <= room / 4 else "loader"
 
@@ -170,9 +174,10 @@ class Feed:
     repeating one; the loop leaves those out of the loss.
     """
 
-    def __init__(self, trial: Trial, data: Data, device: torch.device) -> None:
+    def __init__(self, trial: Trial, data: Data, device: torch.device, free: float | None = None) -> None:
+        """`free`: bytes free for `pipeline=auto`, by default what is on the device now."""
         self.trial, self.data, self.device = trial, data, device
-        self.pipeline = pipeline_for(trial, data, device)
+        self.pipeline = pipeline_for(trial, data, free_bytes(device) if free is None else free)
         self.format = torch.channels_last if trial.memory_format == "channels_last" else torch.contiguous_format
         self.mean, self.std = (torch.tensor(v, device=device).view(1, 3, 1, 1) * 255 for v in (data.mean, data.std))
         if self.pipeline == "resident":

@@ -11,6 +11,7 @@ Not in it: what CUDA's context and NCCL take outside the allocator, and cuDNN's 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,8 @@ def predict(trial: Trial, backend: Backend = "cuda", build: Build = model_for, c
     except UNTRACEABLE as error:
         operation = getattr(error, "func", None) or " ".join(str(error).split())[:200]
         raise UsageError(f"{trial.model} cannot be traced: {operation} needs data, or has no fake version") from error
-    order, code_bytes = settled(tracker.order), convolutions.code_bytes()
+    code_bytes = convolutions.code_bytes(trial.epochs)
+    order = settled(tracker.order)
     return Footprint(backend, tuple(tracker.sizes), tuple(tracker.parts), order, code_bytes)
 
 
@@ -88,7 +90,7 @@ def largest_micro_batch(trial: Trial, limit_bytes: int, backend: Backend = "cuda
     def traced(micro_batch: int) -> Footprint:
         return predict(dataclasses.replace(trial, micro_batch=micro_batch), backend)
 
-    most = most_images(trial)
+    most = most_images(trial, shapes(trial))
     known = {batch: traced(batch) for batch in (data.FEWEST, 2 * data.FEWEST)}
     if not known[data.FEWEST].fits(limit_bytes):
         parts = known[data.FEWEST].parts
@@ -109,9 +111,9 @@ def largest_micro_batch(trial: Trial, limit_bytes: int, backend: Backend = "cuda
     return low, answer
 
 
-def most_images(trial: Trial) -> int:
+def most_images(trial: Trial, found: Data) -> int:
     """The most that a micro-batch can be: the images that a process has in an epoch."""
-    return max(data.FEWEST, len(shapes(trial).train) // trial.processes)
+    return max(data.FEWEST, len(found.train) // trial.processes)
 
 
 def shapes(trial: Trial) -> Data:
@@ -173,7 +175,7 @@ def _train(trial: Trial, backend: Backend, models: list[nn.Module], found: Data,
 
 def _two_windows(trial: Trial, training: Training, feed: Feed, tracker: Tracker) -> None:
     """A window of one micro-batch, after which there is optimizer state, and one of all; then an evaluation."""
-    images = min(trial.micro_batch, len(feed.data.train))
+    images = min(trial.micro_batch, most_images(trial, feed.data))
     passes = [[(0, images)], [(0, images)] * trial.accumulate]
     windows = [Window(index, images * len(each), each) for index, each in enumerate(passes)]
     batches = feed.train(0, [a_pass for window in windows for a_pass in window.passes])
@@ -188,10 +190,14 @@ def _feed(trial: Trial, backend: Backend, found: Data, tracker: Tracker) -> Feed
 
     def made() -> Feed:
         fake = dataclasses.replace(found, train=_fake(found.train), evaluation=_fake(found.evaluation))
-        return FakeFeed(trial, fake, CPU)
+        # Of another machine's GPU nothing is known but the trial's limit.
+        return FakeFeed(trial, fake, CPU, free=math.inf if backend == "cuda" else None)
 
     if backend == "cpu":
         with tracker:
+            if trial.data == "cifar10":
+                # torchvision stacks five arrays to one, and each process reads all classes and images.
+                torch.empty((2, 50_000, 3, 32, 32), dtype=torch.uint8)
             return made()
     feed = made()
     tracker.add((value for value in vars(feed).values() if isinstance(value, Tensor)), "input")

@@ -107,7 +107,9 @@ def train_epoch(
     """
     training.model.train()
     batches = meter.timed(batches)
+    count = 0
     for window in windows:
+        count += 1
         lr = rate(window.index)
         for group in training.optimizer.param_groups:
             group["lr"] = lr
@@ -116,7 +118,7 @@ def train_epoch(
         _hand_over(rows, on_rows)
         if rows:
             meter.resume()
-    rows, epoch = meter.epoch_end({"windows": window.index + 1, "learning_rate": lr})
+    rows, epoch = meter.epoch_end({"windows": count, "learning_rate": lr})
     _hand_over(rows, on_rows)
     return epoch
 

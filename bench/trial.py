@@ -68,6 +68,8 @@ class Trial:
     """Train on this many images only, the classes kept in balance."""
     limit_eval: int | None = None
     """Evaluate on this many images only, the classes kept in balance."""
+    limit_windows: int | None = None
+    """Train on this many windows of an epoch, the first ones and the last, and evaluate on as many micro-batches."""
     pipeline: Literal["auto", "resident", "loader"] = "auto"
     """Input: the data set as one tensor on the device (resident), or DataLoader workers; auto: what fits."""
     workers: int = 2
@@ -157,6 +159,7 @@ POSITIVE = (
     "lr_batch",
     "limit_train",
     "limit_eval",
+    "limit_windows",
     "memory_limit_bytes",
 )
 CHOICES = {name: get_args(kind) for name, kind in get_type_hints(Trial).items() if get_origin(kind) is Literal}

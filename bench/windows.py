@@ -31,6 +31,11 @@ def epoch_windows(images: int, micro_batch: int, accumulate: int, processes: int
         yield Window(index, last - first, passes)
 
 
+def some(windows: list[Window], limit: int | None) -> list[Window]:
+    """At most `limit` of an epoch's windows: the first ones and the last, which may be short. None: all."""
+    return windows if limit is None or limit >= len(windows) else [*windows[: limit - 1], windows[-1]]
+
+
 def share(start: int, stop: int, processes: int, rank: int) -> tuple[int, int]:
     """This rank's part of the positions start..stop, parts differing by one at most."""
     each, extra = divmod(stop - start, processes)

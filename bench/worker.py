@@ -30,7 +30,7 @@ from bench.record import RunFolder, probe_modules, write_whole
 from bench.rows import first_row
 from bench.train import Diverged, Training, evaluate, train_epoch
 from bench.trial import Experiment, Trial, UsageError
-from bench.windows import epoch_windows
+from bench.windows import epoch_windows, some
 from models import surgery
 
 Load = Callable[[Trial, Path], data.Data]
@@ -154,6 +154,9 @@ class Worker:
             "trainable_parameters": surgery.trainable_parameters(training.module),
         }
         self.train_images, self.eval_images = len(found.train), len(found.evaluation)
+        if self.trial.limit_windows is not None:
+            passes = self.trial.limit_windows * self.trial.micro_batch * self.trial.processes
+            self.eval_images = min(self.eval_images, passes)
         if self.rank == 0:
             self.folder.add_environment(self.row["environment"], described)
             # For whoever has to write this launch's row if this process cannot.
@@ -177,9 +180,8 @@ class Worker:
         assert group is not None
         torch.manual_seed(data.mix(trial.seed, epoch, self.rank))  # dropout and loader workers
         per_epoch = trial.windows_per_epoch(self.train_images)
-        windows = list(
-            epoch_windows(self.train_images, trial.micro_batch, trial.accumulate, trial.processes, self.rank)
-        )
+        every = epoch_windows(self.train_images, trial.micro_batch, trial.accumulate, trial.processes, self.rank)
+        windows = some(list(every), trial.limit_windows)
         batches = feed.train(epoch, [a_pass for window in windows for a_pass in window.passes])
         facts = {"launch_id": self.launch_id, "epoch": epoch}
 
@@ -209,7 +211,7 @@ class Worker:
         )
         self.counts.epoch = epoch + 1
         if teller is not None:
-            self.folder.append("epochs", [{**facts, **row, "images": self.train_images, **self.evaluated}])
+            self.folder.append("epochs", [{**facts, **row, "images": sum(w.images for w in windows), **self.evaluated}])
             if self.options.checkpoint:
                 checkpoint.save(checkpoint.path_for(self.options.out, trial), training, vars(self.counts))
             teller.tell({"epoch": epoch + 1, "epochs": trial.epochs, "window": 0, "windows": per_epoch, **row})

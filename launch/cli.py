@@ -48,7 +48,7 @@ def main(words: Sequence[str]) -> None:
         if name in ("plan", "fit") and {"-h", "--help"} & set(rest):
             print(USAGE, end="")
             sys.exit(0)
-        sys.exit(COMMANDS[name](rest))
+        sys.exit(runner.interruptible(lambda: COMMANDS[name](rest)))
 
 
 def list_experiments(words: Sequence[str]) -> None:
@@ -75,6 +75,8 @@ def run(words: Sequence[str]) -> int:
     trials, options = sweep.trials(words[0], arms, rest)
     for trial in trials:
         command.check(trial, gpus)
+        if skip and trial.compile:
+            raise UsageError(f"{limits.SKIP} cannot predict --compile True; leave one of them out")
         if skip and trial.memory_limit_bytes is None:
             raise UsageError(f"{limits.SKIP} needs a limit; give --memory-limit too")
     over_limit = functools.partial(limits.over_limit, gpus=gpus) if skip else runner.never

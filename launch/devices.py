@@ -149,22 +149,30 @@ def parse_bytes(text: str) -> int:
     return amount
 
 
-def budget(text: str, reserve: str | None = None, gpus: int = 0, cpu: bool = False, root: Path = Path("/")) -> Budget:
+def budget(
+    text: str,
+    reserve: str | None = None,
+    gpus: int = 0,
+    cpu: bool = False,
+    processes: int = 1,
+    root: Path = Path("/"),
+) -> Budget:
     """What `text` leaves for the tensors of one process: a device's name, bytes, or auto (what is free here, now).
 
     From bytes nothing is held back but `reserve`, which otherwise replaces all that would be. `gpus`: GPUs that a trial
-    can use here; auto asks the first. `cpu`: the limit is for a run on the CPU. `root`: where /proc is looked for.
+    can use here; auto asks the first. `cpu`: the limit is for a run on the CPU, whose memory, with auto, `processes`
+    share. `root`: where /proc is looked for.
     UsageError: no such device or amount, nothing left, or this device does not say what is free.
     """
     backend: Literal["cuda", "cpu"] = "cpu" if cpu else "cuda"
     if text.strip().lower() == "auto":
-        whole = _this_cpu(root) if cpu or gpus < 1 else _this_gpu(root)
+        whole = _this_cpu(root, processes) if cpu or gpus < 1 else _this_gpu(root)
     elif text.strip()[:1] in tuple("0123456789.+-"):
         amount = _plausible(text)
         whole = Budget(amount, None, 0, 0, text.strip(), "given", backend)
     else:
         whole = _known(text, backend)
-    return _less_reserve(whole, None if reserve is None else parse_bytes(reserve))
+    return _less_reserve(whole, None if reserve is None else 0 if reserve.strip() == "0" else parse_bytes(reserve))
 
 
 def _plausible(text: str) -> int:
@@ -189,10 +197,11 @@ def _known(text: str, backend: Literal["cuda", "cpu"]) -> Budget:
     return replace(whole, process_holds=f"process ({holds})", estimated=device.estimated, note=note)
 
 
-def _this_cpu(root: Path) -> Budget:
-    """This machine's memory, now. A container's own limit is not seen."""
-    free = _available_bytes(root)
-    source, holds = "free now (MemAvailable)", f"process ({ON_CPU})"
+def _this_cpu(root: Path, processes: int) -> Budget:
+    """This machine's memory, now, shared by the processes. A container's own limit is not seen."""
+    free = _available_bytes(root) // processes
+    share = f", a process's share of {processes}" if processes > 1 else ""
+    source, holds = f"free now (MemAvailable{share})", f"process ({ON_CPU})"
     return Budget(free, free, 0, CPU_PROCESS_BYTES, "this machine", source, "cpu", holds)
 
 

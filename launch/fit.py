@@ -35,17 +35,18 @@ class Fit:
 
 def largest(trial: Trial, options: Options, gpus: int) -> Fit:
     """Try micro-batches around the predicted one. UsageError: none fits, or a try ends otherwise than ok or oom."""
-    from bench.footprint import largest_micro_batch, most_images
+    from bench.footprint import largest_micro_batch, most_images, shapes
 
+    trial = short(trial, trial.micro_batch)
     assert trial.memory_limit_bytes is not None
     predicted, _ = largest_micro_batch(trial, trial.memory_limit_bytes, "cuda" if gpus else "cpu")
     tried: dict[int, bool] = {}
 
     def runs(micro_batch: int) -> bool:
-        tried[micro_batch] = attempt(of_two_windows(trial, micro_batch), options, gpus, len(tried) + 1)
+        tried[micro_batch] = attempt(short(trial, micro_batch), options, gpus, len(tried) + 1)
         return tried[micro_batch]
 
-    measured = search(predicted, most_images(trial), runs)
+    measured = search(predicted, most_images(trial, shapes(trial)), runs)
     if measured is None:
         raise UsageError(f"not even {min(tried)} images run in {trial.memory_limit_bytes} bytes; give a larger limit")
     return Fit(trial, predicted, measured, tried)
@@ -74,11 +75,9 @@ def search(start: int, most: int, runs: Callable[[int], bool], least: int = 2) -
     return low if low >= least else None
 
 
-def of_two_windows(trial: Trial, micro_batch: int) -> Trial:
-    """The trial at this micro-batch: a window for the optimizer's state, one with it, and an evaluation."""
-    trial = dataclasses.replace(trial, micro_batch=micro_batch, epochs=1, warmup_windows=0)
-    images = micro_batch * trial.processes
-    return dataclasses.replace(trial, limit_train=2 * trial.effective_batch(), limit_eval=images)
+def short(trial: Trial, micro_batch: int) -> Trial:
+    """The trial at this micro-batch: twice the first window and the last of an epoch, which may be short."""
+    return dataclasses.replace(trial, micro_batch=micro_batch, epochs=2, warmup_windows=0, limit_windows=2)
 
 
 def attempt(trial: Trial, options: Options, gpus: int, number: int) -> bool:
@@ -101,7 +100,9 @@ def attempt(trial: Trial, options: Options, gpus: int, number: int) -> bool:
 def show(found: Fit, budget: Budget) -> None:
     """The answer in a few lines."""
     console = Console(soft_wrap=True, highlight=False)
-    console.print(f"{found.trial.experiment} {found.trial.arm}: largest micro-batch within the limit")
+    trial = found.trial
+    what = f"{trial.experiment} {trial.arm}, accumulate {trial.accumulate}, precision {trial.precision}"
+    console.print(f"{what}: largest micro-batch within the limit")
     said = f"predicted {found.predicted}, measured {found.measured} (prediction {found.difference():+.1%})"
     console.print(f"  {said}, {len(found.tried)} tries")
     console.print(f"per process: {budget.explain()}")

@@ -34,11 +34,22 @@ def in_bytes(words: Sequence[str], gpus: int) -> list[str]:
         if reserve is not None:
             raise UsageError(f"--reserve is {reserve} of no --memory-limit; give both")
         return rest
-    if any(word.partition("=")[0].replace("_", "-") == "--memory-limit-bytes" for word in rest):
-        raise UsageError("--memory-limit stands for --memory-limit-bytes; give one of them")
-    budgets = [devices.budget(limit, reserve, gpus).bytes for limit in limits.split(",")]
+    refuse_bytes(rest)
+    budgets = [devices.budget(limit, reserve, gpus, processes=processes(rest)).bytes for limit in limits.split(",")]
     place = next(place for place, word in enumerate(words) if word.partition("=")[0] == "--memory-limit")
     return [*rest[:place], "--memory-limit-bytes", ",".join(map(str, budgets)), *rest[place:]]
+
+
+def refuse_bytes(words: Sequence[str]) -> None:
+    """UsageError: the limit is given as the field of a trial too."""
+    if any(word.partition("=")[0].replace("_", "-") == "--memory-limit-bytes" for word in words):
+        raise UsageError("--memory-limit stands for --memory-limit-bytes; give one of them")
+
+
+def processes(words: Sequence[str]) -> int:
+    """The most processes that are asked for, which share a CPU's memory."""
+    value, _ = take_option(words, "--processes")
+    return max((int(number) for number in (value or "").split(",") if number.isdecimal() and int(number)), default=1)
 
 
 def take_skip(words: Sequence[str]) -> tuple[bool, list[str]]:

@@ -6,10 +6,11 @@ import csv
 import dataclasses
 import functools
 import io
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import active_children, forkserver, get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,15 +24,7 @@ if TYPE_CHECKING:
 
 # What a trial's peak memory does not depend on.
 FREE: dict[str, Any] = {"arm": "", "repeat": 0, "accumulate": 1, "weights": "none", "lr": 0.1, "lr_batch": None}
-FREE |= {
-    "weight_decay": 0.0,
-    "milestones": (),
-    "gamma": 0.1,
-    "warmup": 0.0,
-    "warmup_windows": 0,
-    "seed": 0,
-    "epochs": 1,
-}
+FREE |= {"weight_decay": 0.0, "milestones": (), "gamma": 0.1, "warmup": 0.0, "warmup_windows": 0, "seed": 0}
 FREE |= {"micro_batch": 2}
 TRACED = (2, 4)  # micro-batches: all others lie on their line
 
@@ -80,7 +73,10 @@ def plans(trials: Sequence[Trial], effective_batch: int, budget: Budget) -> list
         for accumulate in (1, 2)
         for micro_batch in TRACED
     ]
-    traced = dict(zip(jobs, _traced(jobs, budget.backend), strict=True))
+    footprints, images = zip(*_traced(jobs, budget.backend), strict=True)
+    if effective_batch > min(images):
+        raise UsageError(f"--effective-batch {effective_batch} is more than the {min(images)} training images")
+    traced = dict(zip(jobs, footprints, strict=True))
     found: list[Plan] = []
     by_arms: dict[tuple[str, ...], list[Plan]] = {}
     for trial, members in alike.items():
@@ -114,25 +110,37 @@ def ways(effective_batch: int, processes: int) -> Iterator[tuple[int, int]]:
             yield micro_batch, each // micro_batch
 
 
-def _traced(jobs: Sequence[Trial], backend: Backend) -> list[Footprint]:
-    """Each trial's footprint; several at once, in copies of one process that has imported torch."""
+def _traced(jobs: Sequence[Trial], backend: Backend) -> list[tuple[Footprint, int]]:
+    """Each trial's footprint and training images; several at once, in copies of one process that has torch imported."""
     context = get_context("forkserver")
     context.set_forkserver_preload(["bench.footprint"])
-    with ProcessPoolExecutor(min(len(jobs), environment.cpu_count()), mp_context=context) as pool:
+    # The helpers are ended from here: Ctrl-C reaches them too, and they would say so at length.
+    heeded = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    forkserver.ensure_running()
+    signal.signal(signal.SIGINT, heeded)
+    pool = ProcessPoolExecutor(min(len(jobs), environment.cpu_count()), mp_context=context)
+    try:
         return list(pool.map(functools.partial(_predict, backend), jobs))
+    except BaseException:
+        for helper in active_children():
+            helper.kill()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
-def _predict(backend: Backend, trial: Trial) -> Footprint:
-    from bench.footprint import predict
+def _predict(backend: Backend, trial: Trial) -> tuple[Footprint, int]:
+    from bench.footprint import predict, shapes
 
-    return predict(trial, backend)
+    return predict(trial, backend), len(shapes(trial).train)
 
 
 def _footprint(trial: Trial, micro_batch: int, accumulate: int, traced: dict[Trial, Footprint]) -> Footprint:
     from bench.storages import at_batch
 
     of = dataclasses.replace(trial, accumulate=min(accumulate, 2))
-    return at_batch(micro_batch, {b: traced[dataclasses.replace(of, micro_batch=b)] for b in TRACED})
+    # A micro-batch of one image is filled up to two.
+    return at_batch(max(TRACED[0], micro_batch), {b: traced[dataclasses.replace(of, micro_batch=b)] for b in TRACED})
 
 
 def _plan(
@@ -168,7 +176,10 @@ def _choose(group: Sequence[Plan]) -> None:
     spare = 1 - best.limited_bytes / best.limit_bytes
     best.chosen = True
     passes = "one pass" if best.trial.accumulate == 1 else f"{best.trial.accumulate} passes"
-    best.why = f"{passes} per step, the fewest that fit; {max(spare, 0):.0%} of the limit to spare"
+    fewest = "the fewest that fit"
+    if any(plan.fits == "tight" and plan.trial.accumulate < best.trial.accumulate for plan in group):
+        fewest += " without giving memory back"
+    best.why = f"{passes} per step, {fewest}; {max(spare, 0):.0%} of the limit to spare"
     if best.fits == "tight":
         best.why = f"{passes} per step; fits only by giving cached memory back: expect it to be slow"
 

@@ -72,6 +72,13 @@ def run_all(
     return 130
 
 
+def interruptible(work: Callable[[], int | None]) -> int | None:
+    """The work's exit code, or 130 where a signal asked for its end."""
+    with contextlib.suppress(Interrupted), _handling(_interrupt):
+        return work()
+    return 130
+
+
 def ready(folder: RunFolder) -> None:
     """UsageError, now and not after hours of training: the folder cannot take the rows that will come."""
     folder.prepare()

@@ -129,7 +129,7 @@ def test_the_pipeline_is_what_was_asked_for_and_resident_by_default_where_it_fit
         (Trial(data="digits", memory_limit_bytes=4 * 1797 * 3 * 32 * 32 - 1), "loader"),
         (Trial(data="digits", processes=2, memory_limit_bytes=4 * 1797 * 3 * 32 * 32), "resident"),
     ):
-        assert data.pipeline_for(trial, digits, CPU) == pipeline
+        assert data.pipeline_for(trial, digits, data.free_bytes(CPU)) == pipeline
 
 
 # CIFAR-10 without a network

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from bench.windows import Window, epoch_windows, share
+from bench.windows import Window, epoch_windows, share, some
 
 GRID = list(itertools.product((1, 2, 3, 5, 7, 16, 17, 33, 101), (1, 2, 3, 8, 64), (1, 2, 5), (1, 2, 3, 7)))
 
@@ -81,3 +81,11 @@ def test_with_more_processes_than_images_the_others_make_an_empty_pass() -> None
 
 def test_share_by_hand() -> None:
     assert [share(10, 21, 4, rank) for rank in range(4)] == [(10, 13), (13, 16), (16, 19), (19, 21)]
+
+
+def test_some_windows_are_the_first_ones_and_the_short_last_one() -> None:
+    every = list(epoch_windows(100, 8, 2, 1, 0))
+    assert [window.index for window in some(every, 3)] == [0, 1, 6]
+    assert some(every, 3)[-1].images == 4
+    assert [window.index for window in some(every, 1)] == [6]
+    assert some(every, 7) == some(every, 8) == some(every, None) == every

@@ -54,6 +54,16 @@ def windows_shown(ran: planted.Ran, images: int) -> list[list[int]]:
     return [sorted(itertools.chain(*itertools.islice(passes, length))) for length in lengths]
 
 
+def test_an_epoch_can_be_cut_to_its_first_windows_and_its_short_last_one(tmp_path: Path) -> None:
+    trial = planted.settings(**planted.split(3, 2, 2), limit_windows=3, epochs=1, lr=0.0)
+    load = functools.partial(planted.numbered, train=102, evaluation=37)
+    ran = planted.well(planted.run(tmp_path, trial, planted.reader, load))
+    assert [(row["window"], row["images"]) for row in ran.rows("steps")] == [("0", "12"), ("1", "12"), ("8", "6")]
+    (epoch,) = ran.rows("epochs")
+    assert (epoch["windows"], epoch["images"], epoch["eval_images"]) == ("3", "30", "18")
+    assert (ran.row()["images_seen"], ran.row()["train_images"]) == ("30", "102")
+
+
 def test_each_training_image_is_shown_once_an_epoch(shown: planted.Ran) -> None:
     windows = windows_shown(shown, 102)
     for epoch in (windows[:9], windows[9:]):

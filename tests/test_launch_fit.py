@@ -2,10 +2,11 @@
 
 import csv
 import json
+import signal
 from pathlib import Path
 
 import pytest
-from launching import is_one_error, python, rows
+from launching import Command, is_one_error, python, rows, until
 
 from launch.fit import search
 
@@ -42,7 +43,7 @@ def test_nothing_that_runs_is_none() -> None:
 
 
 def test_the_largest_micro_batch_that_runs_is_near_the_predicted_one(tmp_path: Path) -> None:
-    done = python(*FIT, "--memory-limit", "80MiB", "--out", str(tmp_path))
+    done = python(*FIT, "--memory-limit", "120MiB", "--out", str(tmp_path))
     assert done.returncode == 0, done.stderr
     with open(tmp_path / "fit.csv", newline="") as file:
         (answer,) = csv.DictReader(file)
@@ -53,7 +54,18 @@ def test_the_largest_micro_batch_that_runs_is_near_the_predicted_one(tmp_path: P
     assert len(tried) == int(answer["tries"])
     assert {size: status == "ok" for size, status in tried.items()} == {size: size <= measured for size in tried}
     assert tried[measured + 1] == "oom"
-    assert json.loads(answer["memory_limit_bytes"]) == 80 * 2**20
+    assert json.loads(answer["memory_limit_bytes"]) == 120 * 2**20
+
+
+def test_a_signal_ends_a_fit_and_its_try(tmp_path: Path) -> None:
+    with Command([*FIT, "--memory-limit", "1GiB", "--out", str(tmp_path)], tmp_path) as command:
+        until(lambda: command.launcher(), "a try")
+        command.process.send_signal(signal.SIGTERM)
+        assert command.wait(30) == 130
+        assert command.left() == []
+    (row,) = rows(tmp_path, "trials")
+    assert row["status"] == "interrupted"
+    assert "Traceback" not in command.stderr.read_text()
 
 
 @pytest.mark.parametrize(

@@ -3,17 +3,19 @@
 import csv
 import dataclasses
 import re
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import CHECKOUT
-from launching import SMALL, is_one_error, python
+from launching import SMALL, Command, is_one_error, python, until
 
 from bench import experiments
 from bench.footprint import predict
 from bench.trial import Trial, UsageError
 from launch import devices, plan
+from launch.command import gpu_count
 
 MIB = 2**20
 PLAN = ["-m", "launch", "plan", "resnet20_accumulation", "--model", "resnet8", "--data", "synthetic"]
@@ -68,11 +70,11 @@ def test_the_fewest_passes_that_fit_are_chosen_and_why_is_said() -> None:
 
 def test_a_precision_that_needs_fewer_passes_wins_and_at_equal_passes_the_one_named_first() -> None:
     both = [dataclasses.replace(RESNET8, precision=precision) for precision in ("no", "bf16")]
-    roomy = plans(2**30, *both)
-    assert [(each.trial.precision, each.way()) for each in roomy if each.chosen] == [("no", "64x1")]
+    roomy = plans(2**30, *both, effective_batch=512)
+    assert [(each.trial.precision, each.way()) for each in roomy if each.chosen] == [("no", "512x1")]
     full = max(each.limited_bytes for each in roomy)
-    scarce = plans(full - 1, *both)
-    assert [(each.trial.precision, each.way()) for each in scarce if each.chosen] == [("bf16", "64x1")]
+    scarce = plans(full - 1, *both, effective_batch=512)
+    assert [(each.trial.precision, each.way()) for each in scarce if each.chosen] == [("bf16", "512x1")]
 
 
 def test_arms_that_take_the_same_memory_are_one_and_others_are_not() -> None:
@@ -159,7 +161,7 @@ def test_the_command_prints_a_table_and_writes_every_plan(tmp_path: Path) -> Non
         assert parts == int(row["predicted_allocated_bytes"]) <= int(row["predicted_reserved_bytes"])
 
 
-NOT_PARTS = ("limit", "predicted", "peak")
+NOT_PARTS = ("limit", "predicted", "peak", "base")
 
 
 @pytest.mark.parametrize(
@@ -172,6 +174,9 @@ NOT_PARTS = ("limit", "predicted", "peak")
         (["--effective-batch", "256", "--memory-limit", "1GiB", "--micro-batch", "8"], "leave --micro-batch out"),
         (["--effective-batch", "256", "--memory-limit", "1GiB", "--compile", "True"], "--compile"),
         (["--effective-batch", "256", "--memory-limit", "1GiB", "--arm", "8x8"], "no arm '8x8'"),
+        (["--effective-batch", "8", "--memory-limit", "1GiB", "--processes", "1,2"], "not of --processes"),
+        (["--effective-batch", "8", "--memory-limit", "1GiB", "--memory-limit-bytes", "5"], "give one of them"),
+        (["--effective-batch", "8", "--memory-limit", "1GiB", "--limit-train", "7"], "more than the 7 training images"),
     ],
 )
 def test_what_cannot_be_planned_is_one_sentence_and_leaves_nothing(words: list[str], said: str, tmp_path: Path) -> None:
@@ -179,6 +184,30 @@ def test_what_cannot_be_planned_is_one_sentence_and_leaves_nothing(words: list[s
     assert is_one_error(done), done.stderr
     assert said in done.stderr
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.skipif(gpu_count() > 0, reason="this machine has a GPU")
+def test_a_gpu_s_plan_is_not_measured_on_a_cpu(tmp_path: Path) -> None:
+    done = python(
+        *PLAN, "--effective-batch", "8", "--memory-limit", "1GiB", "--measure", "--out", str(tmp_path / "runs")
+    )
+    assert is_one_error(done), done.stderr
+    assert "plan with --device cpu" in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_plan_at_once_and_leaves_no_process(number: int, tmp_path: Path) -> None:
+    words = ["--effective-batch", "256", "--memory-limit", "1GiB", "--model", "resnet152", "--image-size", "224"]
+    with Command([*PLAN, *words, "--out", str(tmp_path / "runs")], tmp_path) as command:
+        until(lambda: len(command.left()) >= 3, "the helpers")  # with what starts them
+        if number == signal.SIGINT:
+            command.interrupt()
+        else:
+            command.process.send_signal(number)
+        assert command.wait(30) == 130
+        until(lambda: command.left() == [], "nothing to be left", 10)
+    assert command.stderr.read_text() == ""
 
 
 def test_no_plan_that_fits_is_exit_code_1(tmp_path: Path) -> None:
