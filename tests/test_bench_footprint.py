@@ -166,8 +166,7 @@ CASES = [
     Case(of(model="resnet20", data="digits", pipeline="resident", micro_batch=128)),
     Case(of(model="resnet50", image_size=64, trainable=("head",), batch_norm="eval")),
     Case(of(image_size=96), "mobilenet_v3_large"),
-    Case(of(image_size=96, precision="bf16"), "vgg11"),
-    Case(of(image_size=96), "densenet121"),
+    Case(of(image_size=96, precision="bf16"), "squeezenet1_0"),
     *(
         Case(dataclasses.replace(trial, weights="none", data="synthetic", image_size=96, micro_batch=8))
         for trial in [experiments.load("resnet152_noskip").trial("resnet152_noskip", "corrected")]

@@ -30,6 +30,7 @@ OTHER: dict[str, Any] = {
     "augment": "none",
     "limit_train": 100,
     "limit_eval": 50,
+    "limit_windows": 3,
     "pipeline": "loader",
     "workers": 3,
     "epochs": 5,
