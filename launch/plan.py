@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import ctypes
 import dataclasses
 import functools
 import io
+import os
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import active_children, forkserver, get_context
+from multiprocessing import forkserver, get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import psutil
 
 from bench import environment
 from bench.csvfile import cell, write_whole
@@ -26,6 +31,7 @@ if TYPE_CHECKING:
 FREE: dict[str, Any] = {"arm": "", "repeat": 0, "accumulate": 1, "weights": "none", "lr": 0.1, "lr_batch": None}
 FREE |= {"weight_decay": 0.0, "milestones": (), "gamma": 0.1, "warmup": 0.0, "warmup_windows": 0, "seed": 0}
 FREE |= {"micro_batch": 2}
+PR_SET_PDEATHSIG = 1  # of sys/prctl.h
 TRACED = (2, 4)  # micro-batches: all others lie on their line
 
 
@@ -118,15 +124,24 @@ def _traced(jobs: Sequence[Trial], backend: Backend) -> list[tuple[Footprint, in
     heeded = signal.signal(signal.SIGINT, signal.SIG_IGN)
     forkserver.ensure_running()
     signal.signal(signal.SIGINT, heeded)
-    pool = ProcessPoolExecutor(min(len(jobs), environment.cpu_count()), mp_context=context)
+    pool = ProcessPoolExecutor(min(len(jobs), environment.cpu_count()), context, _end_with_parent)
     try:
         return list(pool.map(functools.partial(_predict, backend), jobs))
     except BaseException:
-        for helper in active_children():
-            helper.kill()
+        for helper in psutil.Process().children(recursive=True):  # one that is still starting too
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if "forkserver" in " ".join(helper.cmdline()):
+                    helper.kill()
         raise
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """Have the kernel end this helper with the process that it is a copy of, which ends with the command."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() == 1:  # it has ended already
+        os._exit(1)
 
 
 def _predict(backend: Backend, trial: Trial) -> tuple[Footprint, int]:
