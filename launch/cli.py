@@ -71,7 +71,7 @@ def run(words: Sequence[str]) -> int:
         raise UsageError(f"run needs an experiment first; choose from: {', '.join(experiments.names())}")
     arms, rest = take_option(words[1:], "--arm")
     gpus, rest = limits.take_device(rest)
-    skip, rest = limits.take_skip(limits.in_bytes(rest, gpus))
+    skip, rest = limits.take_flag(limits.in_bytes(rest, gpus), limits.SKIP)
     trials, options = sweep.trials(words[0], arms, rest)
     for trial in trials:
         command.check(trial, gpus)

@@ -52,9 +52,9 @@ def processes(words: Sequence[str]) -> int:
     return max((int(number) for number in (value or "").split(",") if number.isdecimal() and int(number)), default=1)
 
 
-def take_skip(words: Sequence[str]) -> tuple[bool, list[str]]:
-    """(whether trials that are predicted not to fit are skipped, the other words)."""
-    return SKIP in words, [word for word in words if word != SKIP]
+def take_flag(words: Sequence[str], name: str) -> tuple[bool, list[str]]:
+    """(whether it is there, the other words)."""
+    return name in words, [word for word in words if word != name]
 
 
 def over_limit(trial: Trial, gpus: int) -> str | None:

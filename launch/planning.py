@@ -22,11 +22,6 @@ from launch.tables import wide
 MEASURED_WINDOWS = 5
 
 
-def take_flag(words: Sequence[str], name: str) -> tuple[bool, list[str]]:
-    """(whether it is there, the other words)."""
-    return name in words, [word for word in words if word != name]
-
-
 def take_budget(words: Sequence[str]) -> tuple[devices.Budget, int, list[str]]:
     """(what tensors may take, GPUs to run on, the other words). UsageError: no limit is given, or none that can be."""
     device, _ = take_option(words, "--device")
@@ -55,7 +50,7 @@ def run_plan(words: Sequence[str]) -> int:
     text, rest = take_option(rest, "--effective-batch")
     if text is None or not text.isdecimal() or int(text) < 1:
         raise UsageError(f"--effective-batch is {text}; give the images of one optimizer step, such as 256")
-    measure, rest = take_flag(rest, "--measure")
+    measure, rest = limits.take_flag(rest, "--measure")
     for option in ("--micro-batch", "--accumulate"):
         if any(word.partition("=")[0] == option for word in rest):
             raise UsageError(f"plan finds --micro-batch and --accumulate itself; leave {option} out")
