@@ -100,6 +100,8 @@ class Trial:
 
     processes: int = 1
     """Processes in the group, each with a model replica."""
+    machines: int = 1
+    """Machines that the processes are spread over, as many on each."""
     precision: Literal["no", "bf16", "fp16"] = "no"
     """Accelerate's mixed precision; no is float32."""
     memory_format: Literal["channels_last", "contiguous"] = "channels_last"
@@ -156,6 +158,7 @@ POSITIVE = (
     "micro_batch",
     "accumulate",
     "processes",
+    "machines",
     "lr_batch",
     "limit_train",
     "limit_eval",
@@ -189,6 +192,8 @@ def check(trial: Trial) -> None:
         for value in fractions:
             if not 0 <= value < 1:
                 raise UsageError(f"{option(name)} has {value}; give fractions from 0 to below 1")
+    if trial.processes % trial.machines:
+        raise UsageError(f"--processes is {trial.processes} but --machines is {trial.machines}; give a multiple of it")
     if any(width < 1 for width in trial.head):
         raise UsageError(f"--head has {min(trial.head)}; give widths of 1 or more")
     if len(set(trial.classes)) != len(trial.classes) or any(not 0 <= c < 10 for c in trial.classes):
@@ -229,7 +234,7 @@ class Experiment:
 
 
 # What a published figure does not depend on: a faster machine must not move the accuracy.
-FREE = {"repeat", "pipeline", "workers", "seed", "processes", "precision", "memory_format", "compile"}
+FREE = {"repeat", "pipeline", "workers", "seed", "processes", "machines", "precision", "memory_format", "compile"}
 FREE |= {"warmup_windows", "micro_batch", "accumulate", "memory_limit_bytes"}
 
 
