@@ -14,7 +14,7 @@ from bench import experiments
 from bench.cli import one_sentence
 from bench.record import RunFolder
 from bench.trial import UsageError
-from launch import command, env, limits, planning, request, runner, study
+from launch import command, dryrun, env, limits, planning, request, runner, study
 
 USAGE = """usage: python -m launch list
        python -m launch run EXPERIMENT... [--arm A,B] [--FIELD VALUE[,VALUE...]] [--out RUN_FOLDER]
@@ -32,7 +32,7 @@ run    run the arms of experiments, or a study (see studies/), each trial in a p
        `run EXPERIMENT --help` explains every option
        --repeats N        run each trial N times; interleaved, all trials once, then all once more in reverse
        --dry-run          print the trials, their commands and the time they may take; start nothing
-       --resume           leave out the trials that have ended well; with --retry-failed only those
+       --resume           leave out the trials that have their row; with --retry-failed only those that ended well
 plan   which micro-batch x accumulation reaches an effective batch within a limit, by prediction; writes plan.csv
        --measure          run the chosen plan and its neighbours under the limit too
 fit    the largest micro-batch that runs within a limit, found by running, beside the predicted one
@@ -80,6 +80,9 @@ def run(words: Sequence[str]) -> int:
     check(asked)
     out = asked.options.out
     study.check_folder(out, asked)
+    if asked.conduct.dry_run:
+        dryrun.show(asked)
+        return 0
     if asked.study is not None:
         RunFolder(out).prepare()
         study.keep(out, asked.study)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from bench.csvfile import write_whole
-from bench.record import RunFolder
+from bench.record import STATUSES, RunFolder
 from bench.trial import Trial, UsageError
 from launch import request
 from launch.request import Request
@@ -59,6 +59,12 @@ def read_rows(folder: Path) -> list[dict[str, str]]:
     if rows and not {"trial_key", "repeat", "status"} <= rows[0].keys():
         raise UsageError(f"{folder / 'trials.csv'} lacks columns of ours, so no run wrote it; choose another --out")
     return rows
+
+
+def finished(rows: Iterable[dict[str, str]], retry_failed: bool) -> set[tuple[str, str]]:
+    """The trials that --resume leaves out: those that ended well and, unless they are to be retried, that failed."""
+    again = {"interrupted", *(set(STATUSES) - {"ok"} if retry_failed else ())}
+    return {identity(row) for row in rows if row["status"] not in again}
 
 
 def identity(row: dict[str, str]) -> tuple[str, str]:
