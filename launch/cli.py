@@ -12,7 +12,6 @@ from rich.table import Table
 
 from bench import experiments
 from bench.cli import one_sentence
-from bench.record import RunFolder
 from bench.trial import UsageError
 from launch import command, dryrun, env, limits, planning, request, runner, study
 
@@ -83,11 +82,14 @@ def run(words: Sequence[str]) -> int:
     if asked.conduct.dry_run:
         dryrun.show(asked)
         return 0
-    if asked.study is not None:
-        RunFolder(out).prepare()
-        study.keep(out, asked.study)
+
+    def prepare() -> None:
+        study.check_folder(out, asked)
+        if asked.study is not None:
+            study.keep(out, asked.study)
+
     over_limit = functools.partial(limits.over_limit, gpus=asked.gpus) if asked.skip_over_limit else runner.never
-    code = runner.run_all(asked.trials, asked.options, asked.gpus, asked.axes, over_limit)
+    code = runner.run_all(asked.trials, asked.options, asked.conduct, asked.gpus, asked.axes, over_limit, prepare)
     subprocess.run([sys.executable, "-m", "reports", "show", str(out)], check=False)
     return code
 
