@@ -96,6 +96,12 @@ def run(words: Sequence[str]) -> int:
 
 def check(asked: request.Request) -> None:
     """UsageError: one of the trials cannot be run here, said before the first is."""
+    if asked.conduct.parallel > 1 and asked.gpus < 2:
+        what = f"{asked.gpus} GPU" if asked.gpus else "no GPU to use"
+        raise UsageError(
+            f"--parallel is {asked.conduct.parallel} but this machine has {what}; trials that share a device "
+            f"would measure each other: leave --parallel out"
+        )
     for trial in asked.trials:
         command.check(trial, asked.gpus)
         if asked.skip_over_limit and trial.compile:

@@ -28,19 +28,24 @@ FOREIGN = re.compile(
 
 
 def gpu_count() -> int:
-    """CUDA devices that a trial can use: those of the machine that CUDA_VISIBLE_DEVICES lets through."""
+    """CUDA devices that a trial can use."""
+    return len(visible_gpus())
+
+
+def visible_gpus() -> list[str]:
+    """The names by which CUDA_VISIBLE_DEVICES lets devices of this machine through, or would."""
     if environment.flag("ACCELERATE_USE_CPU"):
-        return 0
+        return []
     found = nvml.device_count()
     if not found:  # before JetPack 6, a Jetson's GPU is not seen by NVML
         found = int(environment.is_jetson())
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
-        return found
+        return [str(number) for number in range(found)]
     names = [name.strip() for name in visible.split(",")]
     # CUDA stops at the first name that it does not know; an UUID stands for one device.
     known = itertools.takewhile(lambda n: n.startswith(("GPU-", "MIG-")) or (n.isdigit() and int(n) < found), names)
-    return min(found, len(list(known)))
+    return list(known)[:found]
 
 
 def check(trial: Trial, gpus: int) -> None:

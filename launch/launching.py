@@ -10,6 +10,7 @@ import shlex
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,12 +53,12 @@ class Means:
 
 @dataclass
 class Launch:
-    """One trial under way. `devices`: CUDA_VISIBLE_DEVICES of its own, where others run beside it."""
+    """One trial under way. `devices`: GPUs of its own, where others run beside it; else it may see all."""
 
     trial: Trial
     means: Means
     title: str
-    devices: str | None = None
+    devices: Sequence[str] = ()
     place: Place = field(default_factory=Place)
 
     def __post_init__(self) -> None:
@@ -80,8 +81,8 @@ class Launch:
             "RESBENCH_COMMAND": os.environ.get("RESBENCH_COMMAND", shlex.join(sys.orig_argv)),
             "RESBENCH_HOW": json.dumps({**how, "requested_at": time.time()}),
         }
-        if self.devices is not None:
-            variables["CUDA_VISIBLE_DEVICES"] = self.devices
+        if self.devices:
+            variables["CUDA_VISIBLE_DEVICES"] = ",".join(self.devices)
         means = self.means
         order = Order(
             self.launch_id, self.trial, means.options, means.gpus, variables, self.log, means.scratch, self.place

@@ -16,7 +16,7 @@ from bench.cli import Options, new_id
 from bench.outcome import Cause, Interrupted
 from bench.record import FILES, RunFolder
 from bench.trial import Trial
-from launch import estimate, launching, lock, study
+from launch import command, estimate, launching, lock, study
 from launch.conduct import Conduct
 from launch.display import Display
 from launch.guard import Guard
@@ -141,7 +141,9 @@ class Sweep:
         """Run what has no row yet. UsageError: the folder takes no more."""
         while self.waiting or self.under_way:
             while self.waiting and len(self.under_way) < self.means.conduct.parallel:
-                self.begin(*self.waiting.pop(0))
+                if (devices := self.devices(self.waiting[0][1])) is None:
+                    break
+                self.begin(*self.waiting.pop(0), devices)
             self.means.guard.watch()
             self.means.starter.wait(POLL_S)
             for launch in list(self.under_way):
@@ -150,10 +152,10 @@ class Sweep:
                     with undisturbed():
                         self.conclude(launch)
 
-    def begin(self, title: str, trial: Trial) -> None:
+    def begin(self, title: str, trial: Trial, devices: list[str]) -> None:
         """Start a trial, unless it is known not to fit."""
         ready(RunFolder(self.means.options.out), self.means.claim)
-        launch = Launch(trial, self.means, title, self.devices(trial))
+        launch = Launch(trial, self.means, title, devices)
         if why := self.over_limit(trial):
             self.note(launch, 0, launch.skip(why))
             return
@@ -161,9 +163,13 @@ class Sweep:
         self.display.show(title, {})
         launch.start()
 
-    def devices(self, trial: Trial) -> str | None:
-        """GPUs that no trial under way has; None: all that are visible."""
-        return None
+    def devices(self, trial: Trial) -> list[str] | None:
+        """GPUs for the trial that no other under way has, none where it runs alone; None: too few are free."""
+        if self.means.conduct.parallel == 1:
+            return []
+        taken = {name for launch in self.under_way for name in launch.devices}
+        free = [name for name in command.visible_gpus() if name not in taken]
+        return free[: trial.processes] if len(free) >= trial.processes else None
 
     def conclude(self, launch: Launch, undone: Cause | None = None) -> None:
         """Bring a trial to its end and its row."""
