@@ -131,7 +131,7 @@ class Launch:
             if processes.catches(pid, signal.SIGUSR1):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGUSR1)
-        time.sleep(0.2)
+                time.sleep(0.1)  # one after another, or they write over each other
 
     def finish(self, undone: Cause | None = None) -> tuple[int, dict[str, Any]]:
         """See that nothing of the group is left and that it has its row: (exit code, the row).
