@@ -68,6 +68,9 @@ class Started(Protocol):
     def members(self) -> set[int]:
         """The group's living processes."""
 
+    def end(self, grace_s: float) -> None:
+        """End what is left of it: asked first, killed `grace_s` seconds later."""
+
     def trouble(self) -> str:
         """What is known of a launcher that could not even begin; "" of others."""
 
@@ -102,6 +105,10 @@ class ColdStarted:
 
     def members(self) -> set[int]:
         return processes.having(LAUNCH_ID, self.launch_id)
+
+    def end(self, grace_s: float) -> None:
+        processes.end(self.members, grace_s)
+        self.process.wait()
 
     def trouble(self) -> str:
         return ""
@@ -160,6 +167,9 @@ class WarmStarted:
             return set()
         # It may have been forked before the answer was lost.
         return processes.having(processes.RUNNER_ID, self.warm.runner_id)
+
+    def end(self, grace_s: float) -> None:
+        processes.end(self.members, grace_s)
 
     def trouble(self) -> str:
         lost = self.pid is None and self.warm.gone
