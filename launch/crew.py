@@ -104,9 +104,11 @@ class Crew:
     def __post_init__(self) -> None:
         self.name = self.local.name
 
-    def start(self, order: Order) -> CrewStarted:
+    def check(self) -> None:
         if self.lost:
             raise UsageError(f"{next(iter(self.lost.values()))}; no other trial is started: go on with --resume")
+
+    def start(self, order: Order) -> CrewStarted:
         first = next(iter(self.lines.values()))
         order = dataclasses.replace(order, place=self.place, variables={**order.variables, **reachable(first)})
         for line in self.lines.values():

@@ -159,6 +159,7 @@ class Sweep:
     def begin(self, title: str, trial: Trial, devices: list[str]) -> None:
         """Start a trial, unless it is known not to fit."""
         ready(RunFolder(self.means.options.out), self.means.claim)
+        self.means.starter.check()
         launch = Launch(trial, self.means, title, devices)
         if why := self.over_limit(trial):
             self.note(launch, 0, launch.skip(why))

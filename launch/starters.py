@@ -80,6 +80,9 @@ class Starter(Protocol):
 
     name: str
 
+    def check(self) -> None:
+        """UsageError: it can start nothing any more."""
+
     def start(self, order: Order) -> Started: ...
     def wait(self, seconds: float) -> None:
         """Wait so long, or until something happened."""
@@ -118,6 +121,9 @@ class Cold:
     """Starts each group by a fresh `accelerate launch`."""
 
     name = "cold"
+
+    def check(self) -> None:
+        """There is always a way."""
 
     def start(self, order: Order) -> ColdStarted:
         more, command = accelerate_command(order.trial, order.options, order.gpus, order.place)
@@ -188,6 +194,9 @@ class Warm:
         self.gone = False
         self.under_way: dict[str, WarmStarted] = {}
         self.read = b""
+
+    def check(self) -> None:
+        """What is gone is started again."""
 
     def boot(self) -> None:
         """Start the process, which then imports while others work; nothing if it is there."""
