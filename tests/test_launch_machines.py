@@ -274,8 +274,8 @@ def test_a_line_is_lost_when_nothing_is_heard(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(machines, "LOST_S", 0.5)
     monkeypatch.setattr(machines, "BEAT_S", 0.1)
     with other.beating():
-        until = time.monotonic() + 1.0
-        while time.monotonic() < until:
+        deadline = time.monotonic() + 1.0
+        while time.monotonic() < deadline:
             assert line.hear(0.05) == []
     assert "machine 1 is lost: nothing was heard of it" in until(lambda: loss(line), "the loss")
     theirs.close()
