@@ -22,6 +22,7 @@ MACHINE += ["power_mode", "commit", "input_pipeline"]
 IDENTIFIED = ("host", "device_name", "torch", "micro_batch", "processes")
 MIB = 2**20
 MOST_SHARES = 1.1  # of a step
+MOST_EFFICIENCY = 1.05
 
 
 def with_efficiency(rows: Sequence[Row]) -> list[Row]:
@@ -92,6 +93,8 @@ def remarks(row: Row) -> list[str]:
     found = []
     if row["efficiency"] is not None and row["device_name"] == "cpu":
         found.append("all processes share one CPU's cores: efficiency is what splitting costs, not what hardware adds")
+    if (row["efficiency"] or 0.0) > MOST_EFFICIENCY:
+        found.append("faster than so many single processes: the one of one process may have been disturbed, repeat it")
     shares = [share(row) for share in SHARES]
     if (row["processes"] or 1) > 1 and sum(share or 0.0 for share in shares) > MOST_SHARES:
         found.append("processes waited for each other: each share is of the one with most of it, and they overlap")

@@ -106,6 +106,15 @@ def test_on_a_cpu_efficiency_is_said_to_be_the_cost_of_splitting(
     assert said not in shown(tmp_path / "without", capsys)
 
 
+def test_more_than_is_due_is_doubted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = "faster than so many single processes"
+    plant(tmp_path, ALONE, FOUR | {"images_per_s": 400.0})
+    assert said not in shown(tmp_path, capsys)
+    (tmp_path / "doubtful").mkdir()
+    plant(tmp_path / "doubtful", ALONE, FOUR | {"images_per_s": 440.0})
+    assert said in shown(tmp_path / "doubtful", capsys)
+
+
 def test_shares_that_overlap_are_said_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said = "processes waited for each other"
     plant(tmp_path, FOUR | SPLIT)
