@@ -64,7 +64,7 @@ def _take(file: IO[str]) -> bool:
     except BlockingIOError:
         return False
     except OSError as error:
-        raise UsageError(f"cannot lock {file.name}: {error.strerror}; choose an --out on another file system") from error
+        raise UsageError(f"cannot lock {file.name}: {error.strerror}; choose another file system for --out") from error
     return True
 
 
