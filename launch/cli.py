@@ -13,13 +13,17 @@ from rich.table import Table
 from bench import experiments
 from bench.cli import one_sentence, take_option
 from bench.trial import UsageError
-from launch import command, env, limits, planning, runner, sweep
+from launch import command, env, k8s, limits, planning, runner, slurm, sweep
 
 USAGE = """usage: python -m launch list
        python -m launch run EXPERIMENT [--arm A,B] [--FIELD VALUE[,VALUE...]] [--out RUN_FOLDER]
                   [--device auto|cpu|cuda] [--memory-limit LIMIT[,LIMIT...] [--reserve BYTES] [--skip-over-limit]]
        python -m launch plan EXPERIMENT --effective-batch N --memory-limit LIMIT [--measure] [options as of run]
        python -m launch fit EXPERIMENT --memory-limit LIMIT [options as of run]
+       python -m launch slurm EXPERIMENT [--nodes N] [--gpus-per-node N] [--cpus-per-task N] [--partition P] [--time T]
+                  [--job-name J] [--submit] [options as of run]
+       python -m launch k8s EXPERIMENT --image IMAGE [--nodes N] [--gpus-per-node N] [--name NAME] [--namespace NS]
+                  [--volume-claim PVC] [-o FILE] [options as of run]
        python -m launch env
 
 list   the experiments, their questions and arms
@@ -27,6 +31,9 @@ run    run an experiment's arms, one process group after another; `run EXPERIMEN
 plan   which micro-batch x accumulation reaches an effective batch within a limit, by prediction; writes plan.csv
        --measure          run the chosen plan and its neighbours under the limit too
 fit    the largest micro-batch that runs within a limit, found by running, beside the predicted one
+slurm  write RUN_FOLDER/slurm.sh, which runs the same on a cluster, goes on after the time limit, and is submitted by
+       sbatch or at once with --submit; --processes are nodes x GPUs unless given
+k8s    print a manifest for Kubernetes (a JobSet) that does the same
 env    what can be measured on this machine and, of the rest, why not
 
 --memory-limit     a device such as orin-nano-8gb, what tensors of one process may take such as 600MiB, or auto; run
@@ -45,7 +52,7 @@ def main(words: Sequence[str]) -> None:
         name, rest = words[0], list(words[1:])
         if name not in COMMANDS:
             raise UsageError(f"no command {name!r}; choose from: {', '.join(COMMANDS)}")
-        if name in ("plan", "fit") and {"-h", "--help"} & set(rest):
+        if name in ("plan", "fit", "slurm", "k8s") and {"-h", "--help"} & set(rest):
             print(USAGE, end="")
             sys.exit(0)
         sys.exit(runner.interruptible(lambda: COMMANDS[name](rest)))
@@ -90,5 +97,7 @@ COMMANDS: dict[str, Callable[[list[str]], int | None]] = {
     "run": run,
     "plan": planning.run_plan,
     "fit": planning.run_fit,
+    "slurm": slurm.run,
+    "k8s": k8s.run,
     "env": env.run,
 }
