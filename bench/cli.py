@@ -23,6 +23,8 @@ from bench import experiments
 from bench.trial import Experiment, Trial, UsageError
 
 LAUNCH_ID = "RESBENCH_LAUNCH_ID"
+# A file over which the processes of one machine meet.
+STORE = "RESBENCH_STORE"
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,11 @@ from accelerate.utils import GradientAccumulationPlugin
 from torch import Tensor, nn
 
 from bench import environment, nvml
+from bench.cli import STORE
 from bench.trial import Trial, UsageError
 
 Found = TypeVar("Found")
+TEXT_BYTES = 200
 
 
 class Group:
@@ -53,6 +55,11 @@ class Group:
         mine = torch.tensor(numbers, dtype=torch.float64, device=self.device)
         return self.accelerator.gather(mine[None]).tolist()
 
+    def gather_text(self, text: str) -> list[str]:
+        """Every rank's text, rank 0 first; of each, the first TEXT_BYTES bytes."""
+        mine = text.encode()[:TEXT_BYTES].ljust(TEXT_BYTES, b"\0")
+        return [bytes(map(int, codes)).rstrip(b"\0").decode(errors="ignore") for codes in self.gather(list(mine))]
+
     def add_up(self, values: Tensor) -> Tensor:
         """The sum over the ranks."""
         return self.accelerator.reduce(values, reduction="sum")
@@ -61,6 +68,7 @@ class Group:
 def join(trial: Trial) -> Accelerator:
     """Join the group that Accelerate's launcher set up. UsageError: it is not the one asked for."""
     check_devices(trial)
+    meet()
     # Newer torch renames it; the older torch that we run on too knows this name alone.
     warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated", category=FutureWarning)
     ddp = DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)
@@ -80,6 +88,20 @@ def join(trial: Trial) -> Accelerator:
     if accelerator.device.type == "cpu":
         torch.set_num_threads(max(1, environment.cpu_count() // local_processes()))
     return accelerator
+
+
+def meet() -> None:
+    """Form the group over a file where the launcher gave one; else Accelerate does, over TCP."""
+    if not (path := os.environ.get(STORE)) or torch.distributed.is_initialized():
+        return
+    rank, processes = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    cuda = torch.cuda.is_available() and not environment.flag("ACCELERATE_USE_CPU")
+    torch.distributed.init_process_group(
+        "nccl" if cuda else "gloo",
+        store=torch.distributed.FileStore(path, processes),
+        rank=rank,
+        world_size=processes,
+    )
 
 
 def check_devices(trial: Trial) -> None:

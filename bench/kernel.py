@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 from pathlib import Path
+
+PR_SET_NAME = 15  # of sys/prctl.h
+
+
+def name_process(name: str) -> None:
+    """Have this process called so in ps and top; 15 bytes of it are kept."""
+    ctypes.CDLL(None).prctl(PR_SET_NAME, name.encode(), 0, 0, 0)
 
 
 def oom_kills(root: Path = Path("/")) -> int | None:

@@ -69,6 +69,20 @@ def device_count() -> int | None:
     return None
 
 
+def device_names() -> set[str] | None:
+    """What the GPUs of this machine are called, as CUDA calls them too."""
+    with _library() as nvml:
+        if nvml is None:
+            return None
+        with contextlib.suppress(nvml.NVMLError):
+            names = [
+                nvml.nvmlDeviceGetName(nvml.nvmlDeviceGetHandleByIndex(number))
+                for number in range(nvml.nvmlDeviceGetCount())
+            ]
+            return {name.decode() if isinstance(name, bytes) else str(name) for name in names}
+    return None
+
+
 def driver_version() -> str | None:
     """The NVIDIA driver's version."""
     with _library() as nvml:

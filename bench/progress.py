@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 VARIABLE = "RESBENCH_PROGRESS"
+T = TypeVar("T")
 
 
 class Display:
@@ -40,19 +43,29 @@ class Display:
         """Draw this state (see `tell`)."""
         if not state:
             return
-        note = " ".join(text for text in (_rate(state.get("images_per_s")), _loss(state.get("train_loss"))) if text)
-        epoch = f"epoch {min(state['epoch'] + 1, state['epochs'])}/{state['epochs']}"
-        total, done = state["windows"] * state["epochs"], state["windows"] * state["epoch"] + state["window"]
-        self.bar.update(self.task, completed=done, total=total, note=f"{epoch} {note}")
+        done, total, note = place(state)
+        self.bar.update(self.task, completed=done, total=total, note=note)
         if not self.console.is_terminal and state["epoch"] > self.epoch >= 0:
             # Read after the next epoch's first windows, the state is no longer about the one that ended.
-            ended = f"epoch {state['epoch']}/{state['epochs']} {'' if state['window'] else note}"
+            ended = f"epoch {state['epoch']}/{state['epochs']} {'' if state['window'] else figures(state)}"
             self.line(f"{self.title}: {ended.strip()}")
         self.epoch = state["epoch"]
 
     def line(self, text: str) -> None:
         """A line that stays."""
         self.console.print(text, markup=False, soft_wrap=True)
+
+
+def place(state: dict[str, Any]) -> tuple[int, int, str]:
+    """(windows done, windows in all, a note) of what was told."""
+    total, done = state["windows"] * state["epochs"], state["windows"] * state["epoch"] + state["window"]
+    epoch = f"epoch {min(state['epoch'] + 1, state['epochs'])}/{state['epochs']}"
+    return done, total, f"{epoch} {figures(state)}"
+
+
+def figures(state: dict[str, Any]) -> str:
+    """Throughput and loss, as far as they were told."""
+    return " ".join(text for text in (_rate(state.get("images_per_s")), _loss(state.get("train_loss"))) if text)
 
 
 def _rate(value: float | None) -> str:
@@ -94,6 +107,23 @@ class Teller:
                 scratch = self.path.with_suffix(".new")
                 scratch.write_text(json.dumps(state))
                 os.replace(scratch, self.path)
+
+
+def beat() -> None:
+    """Say that the trial goes on where there is nothing to tell: a launcher ends one that no longer does."""
+    if path := os.environ.get(VARIABLE):
+        with contextlib.suppress(OSError):
+            os.utime(path)
+
+
+def beating(batches: Iterator[T]) -> Iterator[T]:
+    """The same batches, with a beat at most once a second."""
+    last = time.monotonic()
+    for batch in batches:
+        yield batch
+        if time.monotonic() - last > 1.0:
+            last = time.monotonic()
+            beat()
 
 
 def read(path: Path) -> dict[str, Any]:

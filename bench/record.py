@@ -65,6 +65,15 @@ TRIAL_HEAD = [
     ),
     _column("started_at", "str", "When the process group began to work (UTC, ISO 8601)."),
     _column("duration_s", "float", "From then to its end, set-up and evaluation included.", "s"),
+    _column(
+        "startup_s", "float", "From the runner's request until the group had formed, data and model still to come.", "s"
+    ),
+    _column(
+        "started_by",
+        "str",
+        "warm: forked from a process that has its imports; cold: by accelerate launch; empty: by hand.",
+    ),
+    _column("parallel", "int", "Trials that might run side by side, each on GPUs of its own; empty: by hand."),
 ]
 TRIAL_DERIVED = [
     _column("effective_batch", "int", "Images in a full window: micro_batch x accumulate x processes.", "images"),
@@ -125,6 +134,7 @@ MACHINE = [
     _column("host", "str", "Name of the machine that rank 0 ran on."),
     _column("device_name", "str", "Accelerator that rank 0 used, or cpu."),
     _column("device_count", "int", "Accelerators that the group used; 0 on a CPU."),
+    _column("devices", "str", "What each machine of the group brought: its name, its devices and their name."),
     _column("cpu_model", "str", "Model name of the CPU."),
     _column("cpu_count", "int", "CPUs that rank 0 could run on."),
     _column("threads", "int", "Threads that each process computed with on the CPU."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 import torch
@@ -36,6 +37,14 @@ def training(trial: Trial, group: Group, build: Build, classes: int) -> Training
     )
 
 
+def devices(trial: Trial, group: Group, name: str | None) -> str:
+    """What each machine of the group brings: its host's name, how many processes it runs, and on what."""
+    names = group.gather_text(f"{socket.gethostname()}\t{name or f'CPU {environment.cpu_model()}'}")
+    each = trial.processes // trial.machines
+    machines = [text.split("\t") for text in names[::each]]
+    return "; ".join(f"{host}: {each} x {what}" for host, what in machines)
+
+
 def describe(trial: Trial, group: Group, mallopt_accepted: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     """(columns of trials.csv that say what machine this is, its entry in environment.json)."""
     cuda = group.device.type == "cuda"
@@ -44,6 +53,7 @@ def describe(trial: Trial, group: Group, mallopt_accepted: bool) -> tuple[dict[s
     facts = {
         "device_name": cuda_device.name(group.device) if cuda else "cpu",
         "device_count": trial.processes if cuda else 0,
+        "devices": devices(trial, group, cuda_device.name(group.device) if cuda else None),
         "threads": torch.get_num_threads(),
         "backend": torch.distributed.get_backend() if torch.distributed.is_initialized() else None,
         "cuda": torch.version.cuda if cuda else None,

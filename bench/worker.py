@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import json
 import os
 import signal
@@ -25,7 +26,7 @@ from bench.meter import Meter
 from bench.outcome import Cause, Interrupted
 from bench.probes import Probe
 from bench.probes.memory import forget_peak_rss
-from bench.progress import Teller, state_after
+from bench.progress import Teller, beat, beating, state_after
 from bench.record import RunFolder, probe_modules, write_whole
 from bench.rows import first_row
 from bench.train import Diverged, Training, evaluate, train_epoch
@@ -34,6 +35,7 @@ from bench.windows import epoch_windows, some
 from models import surgery
 
 Load = Callable[[Trial, Path], data.Data]
+ORPHANED_S = 0.5
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -56,6 +58,8 @@ def run(
     """
     for number in SIGNALS:
         signal.signal(number, _interrupt)
+    faulthandler.register(signal.SIGUSR1, all_threads=True)  # a launcher asks so where a rank is that goes on no more
+    kernel.name_process(f"rank {os.environ.get('RANK', '0')}")
     worker = Worker(trial, options, experiment, launch_id)
     try:
         worker.work(build, load)
@@ -100,7 +104,7 @@ class Worker:
         self.trial, self.options, self.launch_id = trial, options, launch_id
         self.folder = RunFolder(options.out)
         self.rank = int(os.environ.get("RANK", "0"))
-        self.began = time.monotonic()
+        self.began, self.launcher = time.monotonic(), os.getppid()
         self.meter: Meter | None = None
         self.training: Training | None = None
         self.counts = Counts()
@@ -108,7 +112,9 @@ class Worker:
         self.evaluated: dict[str, Any] = {}
         self.group: Group | None = None
         self.limit: limit.Limit | None = None
+        self.how: dict[str, Any] = json.loads(os.environ.get("RESBENCH_HOW", "{}"))
         self.row = first_row(trial, experiment, launch_id)
+        self.row |= {name: self.how.get(name) for name in ("started_by", "parallel")}
         if not os.environ.get(LAUNCH_ID):
             self.row["log"] = None  # by hand, what a rank prints goes to the terminal
 
@@ -118,12 +124,16 @@ class Worker:
         self.folder.prepare()
         group = self.group = Group(self.trial)
         self.rank = group.rank
+        if requested := self.how.get("requested_at"):
+            self.row["startup_s"] = round(time.time() - requested, 3)
+        beat()
         self.mallopt_accepted = group.device.type == "cpu" and self.set_malloc()
         self.limit = limit.hold(self.trial, group.device)
         if self.limit.bytes is not None and self.limit.base_bytes is not None and os.environ.get(LAUNCH_ID):
             fault.stay(self.folder.logs(), self.launch_id, self.rank, self.limit.bytes, self.limit.base_bytes)
         self.row["base_rss_bytes"] = kernel.rss_bytes()
         found, feed = self.feed(group, load)
+        beat()
         training = self.training = setup.training(self.trial, group, build, found.classes)
         self.describe(group, training, feed, found)
         resumed = self.resume(training)
@@ -202,7 +212,7 @@ class Worker:
         group.share_buffers(training.module)
         self.evaluated = evaluate(
             training.module,
-            feed.evaluate,
+            lambda passes: beating(feed.evaluate(passes)),
             self.eval_images,
             trial.micro_batch,
             self.rank,
@@ -253,6 +263,13 @@ class Worker:
                 f"{cause.status}: {self.folder.path}/trials.csv has its row; python -m reports show {self.folder.path}"
             )
 
+    def orphaned(self) -> bool:
+        """Whether the launcher is gone, of which torch has the kernel tell a rank by SIGINT, a moment before it is."""
+        until = time.monotonic() + ORPHANED_S
+        while os.getppid() == self.launcher and time.monotonic() < until:
+            time.sleep(0.02)
+        return os.getppid() != self.launcher
+
     def fail(self, error: BaseException) -> int:
         """Put the cause on record, and as rank 0 write the row; the exit code."""
         held = self.limit.let_go() if self.limit is not None else None
@@ -260,6 +277,8 @@ class Worker:
         peers = self.group.peers if self.group else {}
         limited = self.trial.memory_limit_bytes is not None
         explained = failure.explain(error, peers, logs, self.launch_id, self.rank, limited, held)
+        if explained.status == "interrupted" and self.trial.processes > 1 and self.orphaned():
+            explained = Cause("crashed", "the launcher was killed: it is gone and left no word (see the kernel's log)")
         cause, first = outcome.put(logs, self.launch_id, explained)
         if first and not isinstance(error, (UsageError, Diverged, Interrupted)):
             traceback.print_exception(error)

@@ -11,23 +11,31 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import experiments
-from bench.cli import one_sentence, take_option
+from bench.cli import one_sentence
 from bench.trial import UsageError
-from launch import command, env, k8s, limits, planning, runner, slurm, sweep
+from launch import command, dryrun, env, k8s, limits, planning, request, runner, slurm, study
 
 USAGE = """usage: python -m launch list
-       python -m launch run EXPERIMENT [--arm A,B] [--FIELD VALUE[,VALUE...]] [--out RUN_FOLDER]
+       python -m launch run EXPERIMENT... [--arm A,B] [--FIELD VALUE[,VALUE...]] [--out RUN_FOLDER]
+                  [--repeats N [--order interleaved|sequential]] [--dry-run] [--timeout S] [--stall-timeout S]
+                  [--resume [--retry-failed]] [--fail-fast] [--parallel N] [--cold]
+                  [--machines M --machine-rank R --rendezvous HOST:PORT]
                   [--device auto|cpu|cuda] [--memory-limit LIMIT[,LIMIT...] [--reserve BYTES] [--skip-over-limit]]
-       python -m launch plan EXPERIMENT --effective-batch N --memory-limit LIMIT [--measure] [options as of run]
-       python -m launch fit EXPERIMENT --memory-limit LIMIT [options as of run]
-       python -m launch slurm EXPERIMENT [--nodes N] [--gpus-per-node N] [--cpus-per-task N] [--partition P] [--time T]
-                  [--job-name J] [--submit] [options as of run]
-       python -m launch k8s EXPERIMENT --image IMAGE [--nodes N] [--gpus-per-node N] [--name NAME] [--namespace NS]
+       python -m launch run STUDY.toml [options as above, which replace the file's]
+       python -m launch plan EXPERIMENT --effective-batch N --memory-limit LIMIT [--measure] [options of one trial]
+       python -m launch fit EXPERIMENT --memory-limit LIMIT [options of one trial]
+       python -m launch slurm EXPERIMENT... [--nodes N] [--gpus-per-node N] [--cpus-per-task N] [--partition P]
+                  [--time T] [--job-name J] [--submit] [options as of run]
+       python -m launch k8s EXPERIMENT... --image IMAGE [--nodes N] [--gpus-per-node N] [--name NAME] [--namespace NS]
                   [--volume-claim PVC] [-o FILE] [options as of run]
        python -m launch env
 
 list   the experiments, their questions and arms
-run    run an experiment's arms, one process group after another; `run EXPERIMENT --help` lists the fields
+run    run the arms of experiments, or a study (see studies/), each trial in a process group of its own;
+       `run EXPERIMENT --help` explains every option
+       --repeats N        run each trial N times; interleaved, all trials once, then all once more in reverse
+       --dry-run          print the trials, their commands and the time they may take; start nothing
+       --resume           leave out the trials that have their row; with --retry-failed only those that ended well
 plan   which micro-batch x accumulation reaches an effective batch within a limit, by prediction; writes plan.csv
        --measure          run the chosen plan and its neighbours under the limit too
 fit    the largest micro-batch that runs within a limit, found by running, beside the predicted one
@@ -70,26 +78,43 @@ def list_experiments(words: Sequence[str]) -> None:
 
 
 def run(words: Sequence[str]) -> int:
-    """Run an experiment's trials and show their table."""
-    if not words or words[0].startswith("-"):
-        if {"-h", "--help"} & set(words):
-            print(USAGE, end="")
-            return 0
-        raise UsageError(f"run needs an experiment first; choose from: {', '.join(experiments.names())}")
-    arms, rest = take_option(words[1:], "--arm")
-    gpus, rest = limits.take_device(rest)
-    skip, rest = limits.take_flag(limits.in_bytes(rest, gpus), limits.SKIP)
-    trials, options = sweep.trials(words[0], arms, rest)
-    for trial in trials:
-        command.check(trial, gpus)
-        if skip and trial.compile:
-            raise UsageError(f"{limits.SKIP} cannot predict --compile True; leave one of them out")
-        if skip and trial.memory_limit_bytes is None:
-            raise UsageError(f"{limits.SKIP} needs a limit; give --memory-limit too")
-    over_limit = functools.partial(limits.over_limit, gpus=gpus) if skip else runner.never
-    code = runner.run_all(trials, options, gpus, sweep.axes(rest), over_limit)
-    subprocess.run([sys.executable, "-m", "reports", "show", str(options.out)], check=False)
+    """Run the trials that are asked for and show their table."""
+    if set(words[:1]) & {"-h", "--help"}:
+        print(USAGE, end="")
+        return 0
+    asked = request.read(words)
+    check(asked)
+    out = asked.options.out
+    study.check_folder(out, asked)
+    if asked.conduct.dry_run:
+        dryrun.show(asked)
+        return 0
+
+    def prepare() -> None:
+        study.check_folder(out, asked)
+        if asked.study is not None:
+            study.keep(out, asked.study)
+
+    over_limit = functools.partial(limits.over_limit, gpus=asked.gpus) if asked.skip_over_limit else runner.never
+    code = runner.run_all(asked.trials, asked.options, asked.conduct, asked.gpus, asked.axes, over_limit, prepare)
+    subprocess.run([sys.executable, "-m", "reports", "show", str(out)], check=False)
     return code
+
+
+def check(asked: request.Request) -> None:
+    """UsageError: one of the trials cannot be run here, said before the first is."""
+    if asked.conduct.parallel > 1 and asked.gpus < 2:
+        what = f"{asked.gpus} GPU" if asked.gpus else "no GPU to use"
+        raise UsageError(
+            f"--parallel is {asked.conduct.parallel} but this machine has {what}; trials that share a device "
+            f"would measure each other: leave --parallel out"
+        )
+    for trial in asked.trials:
+        command.check(trial, asked.gpus)
+        if asked.skip_over_limit and trial.compile:
+            raise UsageError(f"{limits.SKIP} cannot predict --compile True; leave one of them out")
+        if asked.skip_over_limit and trial.memory_limit_bytes is None:
+            raise UsageError(f"{limits.SKIP} needs a limit; give --memory-limit too")
 
 
 COMMANDS: dict[str, Callable[[list[str]], int | None]] = {

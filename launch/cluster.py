@@ -6,11 +6,12 @@ import dataclasses
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from bench.cli import Options, take_option
 from bench.trial import Trial, UsageError, option
-from launch import limits, planning, sweep
+from launch import request, studyfile
 
 # What the scheduler knows, and each machine is told when it starts.
 OURS = ("--machines", "--machine-rank", "--rendezvous")
@@ -24,7 +25,6 @@ class Study:
     words: tuple[str, ...]
     trials: tuple[Trial, ...]
     options: Options
-    device: str
 
     def processes_per_node(self) -> int:
         """The most that a trial has on one machine."""
@@ -71,34 +71,35 @@ def study(words: Sequence[str], nodes: int, gpus_per_node: int) -> Study:
     """
     if odd := [word for word in words if not word.isprintable()]:
         raise UsageError(f"{odd[0]!r} has a character that cannot be printed; leave it out")
-    given = {word.partition("=")[0].replace("_", "-") for word in words if word.startswith("--")}
-    if taken := [name for name in OURS if name in given]:
+    names, rest = request.split(words)
+    own = studyfile.read(Path(names[0])).words if names[0].endswith(".toml") else ()
+    if taken := [name for name in OURS if name[2:].replace("-", "_") in request.fields([*own, *rest])]:
         raise UsageError(f"{taken[0]} comes from --nodes here; leave it out")
-    more = [] if nodes == 1 else ["--machines", str(nodes)]
-    if gpus_per_node and "--processes" not in given:
+    if "--no-resume" in rest:
+        raise UsageError("--no-resume would begin again whenever a machine is lost; leave it out")
+    given, more = request.fields([*own, *rest]), []
+    if nodes > 1:
+        more += ["--machines", str(nodes)]
+    if gpus_per_node and "processes" not in given:
         more += ["--processes", str(nodes * gpus_per_node)]
-    if "--device" not in given:  # never the CPU because a GPU was not found, nor a GPU that was not asked for
+    if "device" not in given:  # never the CPU because a GPU was not found, nor a GPU that was not asked for
         more += ["--device", "cuda" if gpus_per_node else "cpu"]
-    more += [] if "--resume" in given else ["--resume"]
-    device, _ = take_option([*words, *more], "--device")
-    trials, options = read([*words, *more])
-    found = Study((*words, *more), tuple(trials), options, device or "auto")
+    more += [] if "--resume" in rest else ["--resume"]
+    device = take_option([*rest, *more], "--device")[0] or take_option(own, "--device")[0]
+    asked = read(names, [*rest, *more])
+    found = Study((*names, *rest, *more), tuple(asked.trials), asked.options)
     if device != "cpu" and gpus_per_node and found.processes_per_node() > gpus_per_node:
-        most = max(trial.processes for trial in trials)
+        most = max(trial.processes for trial in found.trials)
         raise UsageError(f"--processes is {most}; {nodes} x {gpus_per_node} GPUs take {nodes * gpus_per_node} at most")
-    if device == "cpu" and any(trial.precision == "fp16" for trial in trials):
+    if device == "cpu" and any(trial.precision == "fp16" for trial in found.trials):
         raise UsageError("--precision fp16 needs GPUs; give --gpus-per-node, or use bf16 or no")
     return found
 
 
-def read(words: Sequence[str]) -> tuple[list[Trial], Options]:
-    """What `launch run` makes of these words; what depends on the machine it runs on, such as a limit, is left out."""
-    name, rest = planning.name_and_words(words, "a study")
-    arms, rest = take_option(rest, "--arm")
-    for machine in ("--device", "--memory-limit", "--reserve"):
-        _, rest = take_option(rest, machine)
-    _, rest = limits.take_flag(rest, limits.SKIP)
-    return sweep.trials(name, arms, rest)
+def read(names: Sequence[str], options: Sequence[str]) -> request.Request:
+    """What `launch run` makes of this on a machine with whatever device: the one that waits for it need not have it."""
+    _, rest = take_option(options, "--device")
+    return request.read([*names, *rest, "--device", "cpu"])
 
 
 def with_out(words: Sequence[str], out: str) -> tuple[str, ...]:

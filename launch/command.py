@@ -7,6 +7,7 @@ import itertools
 import os
 import re
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,28 +28,35 @@ FOREIGN = re.compile(
 
 
 def gpu_count() -> int:
-    """CUDA devices that a trial can use: those of the machine that CUDA_VISIBLE_DEVICES lets through."""
+    """CUDA devices that a trial can use."""
+    return len(visible_gpus())
+
+
+def visible_gpus() -> list[str]:
+    """The names by which CUDA_VISIBLE_DEVICES lets devices of this machine through, or would."""
     if environment.flag("ACCELERATE_USE_CPU"):
-        return 0
+        return []
     found = nvml.device_count()
     if not found:  # before JetPack 6, a Jetson's GPU is not seen by NVML
         found = int(environment.is_jetson())
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
-        return found
+        return [str(number) for number in range(found)]
     names = [name.strip() for name in visible.split(",")]
     # CUDA stops at the first name that it does not know; an UUID stands for one device.
     known = itertools.takewhile(lambda n: n.startswith(("GPU-", "MIG-")) or (n.isdigit() and int(n) < found), names)
-    return min(found, len(list(known)))
+    return list(known)[:found]
 
 
 def check(trial: Trial, gpus: int) -> None:
     """UsageError: this machine cannot start the trial; said before any process is."""
     if importlib.util.find_spec("accelerate") is None:
         raise UsageError(f"accelerate is not installed for {sys.executable}; run make setup, or pip install -e .")
-    if gpus and trial.processes > gpus:
+    here = trial.processes // trial.machines
+    if gpus and here > gpus:
+        asked = f"--processes is {trial.processes}" + (f", {here} on each machine," if trial.machines > 1 else "")
         raise UsageError(
-            f"--processes is {trial.processes} but this machine has {gpus} GPU(s); give at most {gpus}, "
+            f"{asked} but this machine has {gpus} GPU(s); give at most {gpus * trial.machines}, "
             f"or ACCELERATE_USE_CPU=true to use the CPU"
         )
     if trial.precision == "fp16" and not gpus:
@@ -59,16 +67,30 @@ def check(trial: Trial, gpus: int) -> None:
         )
 
 
-def accelerate_command(trial: Trial, options: Options, gpus: int) -> tuple[dict[str, str], list[str]]:
+@dataclass(frozen=True)
+class Place:
+    """Which of a trial's machines this is, and where the first one's processes meet the others'."""
+
+    machine: int = 0
+    address: str = "127.0.0.1"
+    port: int = 0
+
+
+def accelerate_command(
+    trial: Trial, options: Options, gpus: int, place: Place = Place()
+) -> tuple[dict[str, str], list[str]]:
     """(environment variables to add, the command) for the trial's group, on GPUs or as a gloo group on the CPU.
 
     `--cpu --num_processes 2` would start one process, and `--multi_gpu` alone two unconnected ones; the variable makes
     a group of them.
     """
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(CONFIG)]
-    command += ["--num_processes", str(trial.processes), "--num_machines", "1"]
+    command += ["--num_processes", str(trial.processes), "--num_machines", str(trial.machines)]
     command += ["--mixed_precision", trial.precision, "--dynamo_backend", "no"]
-    if trial.processes > 1:
+    if trial.machines > 1:
+        command += ["--multi_gpu", "--same_network", "--machine_rank", str(place.machine)]
+        command += ["--main_process_ip", place.address, "--main_process_port", str(place.port)]
+    elif trial.processes > 1:
         command += ["--multi_gpu", "--main_process_port", "0"]
     elif not gpus:
         command += ["--cpu"]

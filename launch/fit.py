@@ -13,10 +13,11 @@ from rich.console import Console
 
 from bench.cli import Options
 from bench.csvfile import cell, write_whole
-from bench.record import RunFolder
 from bench.trial import Trial, UsageError
+from launch.conduct import Conduct
 from launch.devices import Budget
-from launch.runner import Launch, ready
+from launch.launching import Means
+from launch.runner import means, run_sweep
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,13 @@ def largest(trial: Trial, options: Options, gpus: int) -> Fit:
     assert trial.memory_limit_bytes is not None
     predicted, _ = largest_micro_batch(trial, trial.memory_limit_bytes, "cuda" if gpus else "cpu")
     tried: dict[int, bool] = {}
+    with means(options, gpus, Conduct()) as given:
 
-    def runs(micro_batch: int) -> bool:
-        tried[micro_batch] = attempt(short(trial, micro_batch), options, gpus, len(tried) + 1)
-        return tried[micro_batch]
+        def runs(micro_batch: int) -> bool:
+            tried[micro_batch] = attempt(short(trial, micro_batch), given, len(tried) + 1)
+            return tried[micro_batch]
 
-    measured = search(predicted, most_images(trial, shapes(trial)), runs)
+        measured = search(predicted, most_images(trial, shapes(trial)), runs)
     if measured is None:
         raise UsageError(f"not even {min(tried)} images run in {trial.memory_limit_bytes} bytes; give a larger limit")
     return Fit(trial, predicted, measured, tried)
@@ -80,21 +82,13 @@ def short(trial: Trial, micro_batch: int) -> Trial:
     return dataclasses.replace(trial, micro_batch=micro_batch, epochs=2, warmup_windows=0, limit_windows=2)
 
 
-def attempt(trial: Trial, options: Options, gpus: int, number: int) -> bool:
+def attempt(trial: Trial, given: Means, number: int) -> bool:
     """Whether the trial runs. UsageError: it neither runs nor runs out of memory."""
-    folder = RunFolder(options.out)
-    ready(folder)
-    launch = Launch(trial, options, gpus, f"[try {number}] micro_batch={trial.micro_batch}")
-    launch.run()
-    rows = [row for row in folder.rows("trials") if row["launch_id"] == launch.launch_id]
-    if not rows or rows[0]["status"] not in ("ok", "oom"):
-        said = (
-            f"{rows[0]['status']}: {rows[0]['error']}"
-            if rows
-            else f"no row; see {folder.logs()}/{launch.launch_id}.log"
-        )
-        raise UsageError(f"the try with micro-batch {trial.micro_batch} ended as {said}")
-    return rows[0]["status"] == "ok"
+    sweep = run_sweep([(f"[try {number}] micro_batch={trial.micro_batch}", trial)], given)
+    ((_, _, row),) = sweep.ended
+    if row["status"] not in ("ok", "oom"):
+        raise UsageError(f"the try with micro-batch {trial.micro_batch} ended as {row['status']}: {row['error']}")
+    return row["status"] == "ok"
 
 
 def show(found: Fit, budget: Budget) -> None:

@@ -16,6 +16,7 @@ from bench.cli import Options, take_option
 from bench.record import RunFolder
 from bench.trial import Trial, UsageError
 from launch import command, devices, fit, limits, plan, runner, sweep
+from launch.conduct import Conduct
 from launch.tables import wide
 
 # A plan is measured over its warm-up windows and this many more.
@@ -143,7 +144,7 @@ def measure_plans(measured: Sequence[plan.Plan], options: Options, gpus: int, wo
     folder = RunFolder(options.out)
     before = len(folder.rows("trials"))
     options = dataclasses.replace(options, checkpoint=False)
-    code = runner.run_all(trials, options, gpus, ["micro_batch", "accumulate", "precision"])
+    code = runner.run_all(trials, options, Conduct(), gpus, ["micro_batch", "accumulate", "precision"])
     rows = {row["trial_key"]: row for row in folder.rows("trials")[before:]}
     for each, trial in zip(measured, trials, strict=True):
         each.measured = rows.get(trial.key(), {})

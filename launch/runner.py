@@ -1,35 +1,29 @@
-"""Trials one after another, each in a process group of its own, of which nothing is left when it ends."""
+"""Runs trials, one after another or side by side, whatever happens to them or to this process."""
 
 from __future__ import annotations
 
 import contextlib
-import datetime
-import json
-import os
-import shlex
+import shutil
 import signal
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
-
-from bench import experiments, fault, kernel, outcome, progress
-from bench.cli import LAUNCH_ID, Options, new_id
+from bench.cli import Options, new_id
 from bench.outcome import Cause, Interrupted
-from bench.record import FILES, RunFolder, shortage
-from bench.rows import first_row
-from bench.trial import Trial, UsageError
-from launch import autopsy
-from launch.command import accelerate_command, inherited
+from bench.record import FILES, RunFolder
+from bench.trial import Trial
+from launch import command, estimate, launching, lock, study
+from launch.conduct import Conduct
+from launch.display import Display
+from launch.guard import Guard
+from launch.launching import Launch, Means
+from launch.starters import Cold, Starter, Warm
 
 POLL_S = 0.1
-# From the request to end, or a rank's end, to SIGKILL: time to write the row, not more.
-GRACE_S = 8.0
 
 
 def never(trial: Trial) -> str | None:
@@ -40,55 +34,214 @@ def never(trial: Trial) -> str | None:
 def run_all(
     trials: Sequence[Trial],
     options: Options,
+    conduct: Conduct,
     gpus: int,
     axes: Sequence[str],
     over_limit: Callable[[Trial], str | None] = never,
+    prepare: Callable[[], object] = bool,
 ) -> int:
     """Run the trials; 0: all ended well, 1: some did not, 2: a request could not be met, 130: interrupted.
 
-    A trial that is `over_limit`, and why, gets its row and is not started.
+    A trial that is `over_limit`, and why, gets its row and is not started. `prepare` is called when nobody else writes
+    to the folder.
     """
-    folder = RunFolder(options.out)
-    ready(folder)
-    done = {(row["trial_key"], row["repeat"]) for row in folder.rows("trials") if row["status"] == "ok"}
-    codes = []
-    with contextlib.suppress(Interrupted), _handling(_interrupt):
-        for number, trial in enumerate(trials, 1):
-            title = f"[{number}/{len(trials)}] {trial.experiment} {trial.arm}"
-            title += "".join(f" {name}={getattr(trial, name)}" for name in axes)
-            if options.resume and (trial.key(), str(trial.repeat)) in done:
-                print(f"{title}: has its row already", file=sys.stderr)
-                continue
-            ready(folder)
-            if why := over_limit(trial):
-                row = {**_row(trial, new_id()), "status": "over_limit", "error": why, "log": None}
-                folder.append("trials", [row])
-                print(f"{title}: {summary(row)}", file=sys.stderr)
-                continue
-            codes.append(Launch(trial, options, gpus, title).run())
-            if codes[-1] == 130:
-                break
-        return max(codes, default=0)
+    with contextlib.suppress(Interrupted), handling(interrupt), means(options, gpus, conduct) as given:
+        prepare()
+        return run_sweep(titled(trials, axes), given, over_limit).code()
     return 130
 
 
-def interruptible(work: Callable[[], int | None]) -> int | None:
-    """The work's exit code, or 130 where a signal asked for its end."""
-    with contextlib.suppress(Interrupted), _handling(_interrupt):
-        return work()
-    return 130
+def run_sweep(
+    waiting: list[tuple[str, Trial]], given: Means, over_limit: Callable[[Trial], str | None] = never
+) -> Sweep:
+    """Run titled trials: what came of them. Interrupted: a signal asked for the end, and has it."""
+    with Display(len(waiting)) as display:
+        sweep = Sweep(waiting, given, over_limit, display)
+        try:
+            sweep.run()
+        finally:
+            with undisturbed():
+                sweep.end()
+    return sweep
 
 
-def ready(folder: RunFolder) -> None:
+@contextlib.contextmanager
+def means(options: Options, gpus: int, conduct: Conduct) -> Iterator[Means]:
+    """All that launches need, for as long as this lasts: the folder to itself, a guard, a starter.
+
+    UsageError: the folder cannot take the rows that will come, or is in use.
+    """
+    folder, runner_id = RunFolder(options.out), new_id()
+    folder.prepare()
+    with lock.claim(folder, conduct.machine_rank) as claim, scratch() as room:
+        ready(folder, claim)
+        if conduct.machine_rank == 0:
+            launching.clear(folder)
+        guard = Guard(runner_id, claim.file.fileno(), room)
+        log = folder.logs() / f"{runner_id}.warm.log"
+        starter: Starter = Cold() if conduct.cold else Warm(runner_id, log)
+        try:
+            guard.watch()
+            yield Means(runner_id, claim, guard, starter, room, options, conduct, gpus)
+        finally:
+            with undisturbed():
+                starter.close()
+                guard.close()
+                with contextlib.suppress(OSError):
+                    if log.stat().st_size == 0:
+                        log.unlink()
+
+
+@contextlib.contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder for what nobody needs afterwards."""
+    path = Path(tempfile.mkdtemp(prefix="resbench-"))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def ready(folder: RunFolder, claim: lock.Claim) -> None:
     """UsageError, now and not after hours of training: the folder cannot take the rows that will come."""
+    claim.check()
     folder.prepare()
     for file in FILES:
         if (folder.path / f"{file}.csv").exists():
             folder.append(file, [])
 
 
+@dataclass
+class Sweep:
+    """Trials with their titles, and how far they have come. `over_limit`: why a trial is not to be started."""
+
+    waiting: list[tuple[str, Trial]]
+    means: Means
+    over_limit: Callable[[Trial], str | None]
+    display: Display
+    ended: list[tuple[str, int, dict[str, Any]]] = field(default_factory=list)
+    """Title, exit code and row of each that has."""
+    under_way: list[Launch] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        rows = RunFolder(self.means.options.out).rows("trials")
+        self.all = len(self.waiting)
+        self.estimator, _ = estimate.of_rows(rows, self.means.gpus)
+        if self.means.options.resume:
+            self.leave_out(study.finished(rows, self.means.conduct.retry_failed))
+
+    def leave_out(self, finished: Collection[tuple[str, str]]) -> None:
+        """Do not run these again."""
+        for title, trial in list(self.waiting):
+            if (trial.key(), str(trial.repeat)) in finished:
+                self.waiting.remove((title, trial))
+                self.display.ended(title, "has its row already", self.all - len(self.waiting), None)
+
+    def run(self) -> None:
+        """Run what has no row yet. UsageError: the folder takes no more."""
+        while self.waiting or self.under_way:
+            while self.waiting and len(self.under_way) < self.means.conduct.parallel:
+                if (devices := self.devices(self.waiting[0][1])) is None:
+                    break
+                self.begin(*self.waiting.pop(0), devices)
+            self.means.guard.watch()
+            self.means.starter.wait(POLL_S)
+            for launch in list(self.under_way):
+                self.display.show(launch.title, launch.state())
+                if launch.over():
+                    with undisturbed():
+                        self.conclude(launch)
+
+    def begin(self, title: str, trial: Trial, devices: list[str]) -> None:
+        """Start a trial, unless it is known not to fit."""
+        ready(RunFolder(self.means.options.out), self.means.claim)
+        launch = Launch(trial, self.means, title, devices)
+        if why := self.over_limit(trial):
+            self.note(launch, 0, launch.skip(why))
+            return
+        self.under_way.append(launch)
+        self.display.show(title, {})
+        launch.start()
+
+    def devices(self, trial: Trial) -> list[str] | None:
+        """GPUs for the trial that no other under way has, none where it runs alone; None: too few are free."""
+        if self.means.conduct.parallel == 1:
+            return []
+        taken = {name for launch in self.under_way for name in launch.devices}
+        free = [name for name in command.visible_gpus() if name not in taken]
+        return free[: trial.processes] if len(free) >= trial.processes else None
+
+    def conclude(self, launch: Launch, undone: Cause | None = None) -> None:
+        """Bring a trial to its end and its row."""
+        self.under_way.remove(launch)
+        code, row = launch.finish(undone)
+        self.note(launch, code, row)
+        if code == 130 or (code and self.means.conduct.fail_fast):
+            self.waiting.clear()
+
+    def note(self, launch: Launch, code: int, row: dict[str, Any]) -> None:
+        """Remember how a trial ended, and say so."""
+        self.ended.append((launch.title, code, row))
+        self.estimator.add(row)
+        done = self.all - len(self.waiting) - len(self.under_way)
+        self.display.ended(launch.title, launching.summary(row), done, self.left_s())
+
+    def left_s(self) -> float | None:
+        """Seconds that the trials not yet begun may take; None: not known, or there are none."""
+        known = [seconds for _, trial in self.waiting if (seconds := self.estimator.seconds(trial)) is not None]
+        if not known:
+            return None
+        return sum(known) / len(known) * len(self.waiting) / self.means.conduct.parallel
+
+    def end(self) -> None:
+        """Give up what is under way, and sum up."""
+        error = sys.exc_info()[1]
+        said = str(error) if isinstance(error, Interrupted) else f"stopped with the sweep: {error}"
+        for launch in list(self.under_way):
+            self.conclude(launch, Cause("interrupted", said))
+        if self.all > 1:
+            self.sum_up()
+
+    def sum_up(self) -> None:
+        """What failed, and why: what ended alike stands in one line."""
+        alike: dict[tuple[str, str], list[str]] = {}
+        for title, _, row in self.ended:
+            if row["status"] != "ok":
+                alike.setdefault((row["status"], reason(row)), []).append(title)
+        if alike:
+            self.display.line(f"{sum(map(len, alike.values()))} of {self.all} trials did not end well:")
+        for (status, why), titles in alike.items():
+            more = f" and {len(titles) - 1} more" if len(titles) > 1 else ""
+            self.display.line(f"  {status}: {titles[0]}{more}: {why}")
+
+    def code(self) -> int:
+        """The command's exit code."""
+        return max((code for _, code, _ in self.ended), default=0)
+
+
+def titled(trials: Sequence[Trial], axes: Sequence[str]) -> list[tuple[str, Trial]]:
+    """Each trial with its number and what is its own among the others."""
+    found = []
+    for number, trial in enumerate(trials, 1):
+        title = f"[{number}/{len(trials)}] {trial.experiment} {trial.arm}"
+        found.append((title + "".join(f" {name}={getattr(trial, name)}" for name in axes), trial))
+    return found
+
+
+def reason(row: dict[str, Any]) -> str:
+    """A row's error without the path of its log, which is another in each."""
+    return str(row["error"]).rpartition(" (logs/")[0] or str(row["error"])
+
+
+def interruptible(work: Callable[[], int | None]) -> int | None:
+    """The work's exit code, or 130 where a signal asked for its end."""
+    with contextlib.suppress(Interrupted), handling(interrupt):
+        return work()
+    return 130
+
+
 @contextlib.contextmanager
-def _handling(handler: Callable[[int, object], None]) -> Iterator[None]:
+def handling(handler: Callable[[int, object], None]) -> Iterator[None]:
     """Signals that ask for an end go to the handler in here, but none that nohup or a shell's & has switched off."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     heeded = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
@@ -100,192 +253,15 @@ def _handling(handler: Callable[[int, object], None]) -> Iterator[None]:
             signal.signal(number, former)
 
 
-def _interrupt(number: int, frame: object) -> None:
+def interrupt(number: int, frame: object) -> None:
     raise Interrupted(f"stopped by {signal.Signals(number).name}")
 
 
-@dataclass
-class Launch:
-    """One trial's process group, from its start to its row."""
-
-    trial: Trial
-    options: Options
-    gpus: int
-    title: str
-    root: Path = Path("/")
-    """Where the kernel's files lie."""
-
-    def __post_init__(self) -> None:
-        self.folder, self.launch_id = RunFolder(self.options.out), new_id()
-        self.oom_kills = kernel.oom_kills(self.root)
-        self.progress = self.folder.logs() / f"{self.launch_id}.progress"
-        self.started_at = _now()
-
-    def run(self) -> int:
-        """Start the group, wait for its end, see that it has its row; the exit code. Interrupted: start no other."""
-        with progress.Display(self.title) as display:
-            process, code = None, None
-            try:
-                process = self.start()
-                if code := self.wait(process, display):
-                    self.put(self.guess(code))
-            except Interrupted as error:
-                self.put(Cause("interrupted", str(error)))
-                raise
-            finally:
-                with _undisturbed():
-                    stop(self.launch_id)
-                    if process is not None:
-                        process.wait()
-                    faults = self.folder.logs().glob(f"{self.launch_id}.*.fault")
-                    for path in (self.progress, self.progress.with_suffix(".new"), *faults):
-                        path.unlink(missing_ok=True)
-                    row, cause = self.settle(code)
-                    display.line(f"{self.title}: {summary(row)}")
-        if cause is not None and cause.usage:
-            return 2
-        return {"ok": 0, "interrupted": 130}.get(row["status"], 1)
-
-    def put(self, cause: Cause) -> None:
-        """Put on record why the group ends, before it is ended: its ranks only learn that they are to stop."""
-        outcome.put(self.folder.logs(), self.launch_id, cause)
-
-    def guess(self, code: int | None) -> Cause:
-        """Why the group ended if it left no word: for one, there was no room for it."""
-        try:
-            self.folder.prepare()
-        except UsageError as error:
-            return Cause("crashed", str(error), usage=True)
-        silence = f"the launcher {ending(code)} and no rank left word: killed (see the kernel's log)?"
-        return Cause("crashed", silence, silent=True)
-
-    def start(self) -> subprocess.Popen[bytes]:
-        """The group's launcher, in a session of its own, which Ctrl-C does not reach."""
-        more, command = accelerate_command(self.trial, self.options, self.gpus)
-        passed = {LAUNCH_ID: self.launch_id, progress.VARIABLE: str(self.progress.resolve())}
-        passed |= {"RESBENCH_COMMAND": os.environ.get("RESBENCH_COMMAND", shlex.join(sys.orig_argv))}
-        with open(self.folder.logs() / f"{self.launch_id}.log", "a") as log:  # which end_broken adds to as well
-            print(
-                "$",
-                *(f"{name}={value}" for name, value in more.items()),
-                shlex.join(command),
-                file=log,
-                flush=True,
-            )
-            return subprocess.Popen(
-                command,
-                env={**inherited(), **more, **passed},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-
-    def wait(self, process: subprocess.Popen[bytes], display: progress.Display) -> int | None:
-        """Show progress until the launcher has ended: its exit code, or None if the group would not end by itself."""
-        fatal_since = None
-        while (code := process.poll()) is None:
-            display.show(progress.read(self.progress))
-            time.sleep(POLL_S)
-            self.end_broken()
-            if fatal_since is None and outcome.get(self.folder.logs(), self.launch_id):
-                fatal_since = time.monotonic()
-            if fatal_since is not None and time.monotonic() - fatal_since > GRACE_S:
-                return None
-        return code
-
-    def end_broken(self) -> None:
-        """Put on record why a rank broke that has stayed for that, and let it go."""
-        if (broken := fault.look(self.folder.logs(), self.launch_id)) is None:
-            return
-        cause, pid, stack = broken
-        self.put(cause)
-        with open(self.folder.logs() / f"{self.launch_id}.log", "a") as log:
-            log.write(stack)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-        for path in self.folder.logs().glob(f"{self.launch_id}.*.fault"):
-            path.unlink()
-
-    def settle(self, code: int | None) -> tuple[dict[str, Any], Cause | None]:
-        """The trial's row, written here if the group did not live to; and why it ended, if not well."""
-        cause = outcome.get(self.folder.logs(), self.launch_id)
-        written = [row for row in self.folder.rows("trials") if row["launch_id"] == self.launch_id]
-        if written:
-            return dict(written[0]), cause
-        log = f"logs/{self.launch_id}.log"
-        cause = autopsy.cause(cause or self.guess(code), code, self.folder.path / log, self.oom_kills, self.root)
-        known = self.folder.logs() / f"{self.launch_id}.row.json"
-        try:
-            row: dict[str, Any] = json.loads(known.read_text())
-        except (OSError, ValueError):
-            row = _row(self.trial, self.launch_id)
-            row |= {"started_at": self.started_at.isoformat(timespec="milliseconds")}
-        lasted = _now() - datetime.datetime.fromisoformat(row["started_at"])
-        row |= {**cause.columns(), "error": f"{cause.error} ({log})"}
-        row |= {"duration_s": round(lasted.total_seconds(), 3)}
-        self.folder.append("trials", [row])
-        known.unlink(missing_ok=True)
-        return row, cause
-
-
-def _row(trial: Trial, launch_id: str) -> dict[str, Any]:
-    return first_row(trial, experiments.load(trial.experiment), launch_id)
-
-
-def _now() -> datetime.datetime:
-    return datetime.datetime.now(datetime.timezone.utc)
-
-
 @contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
+def undisturbed() -> Iterator[None]:
     """Ctrl-C takes effect at the end of this: it must not leave processes behind, nor a trial without its row."""
     came: list[int] = []
-    with _handling(lambda number, frame: came.append(number)):
+    with handling(lambda number, frame: came.append(number)):
         yield
     for number in came[:1]:
         signal.raise_signal(number)
-
-
-def stop(launch_id: str) -> None:
-    """End every process of a launch: asked first, killed GRACE_S later."""
-    deadline = time.monotonic() + GRACE_S
-    asked: set[int] = set()
-    while members := group(launch_id):
-        for process in members:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                if time.monotonic() > deadline:
-                    process.kill()
-                elif process.pid not in asked:
-                    asked.add(process.pid)
-                    process.terminate()
-        time.sleep(POLL_S)
-
-
-def group(launch_id: str) -> list[psutil.Process]:
-    """The living processes of a launch, known by their environment: the ranks are in sessions of their own."""
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied, OSError):
-            if process.status() != psutil.STATUS_ZOMBIE and process.environ().get(LAUNCH_ID) == launch_id:
-                found.append(process)
-    return found
-
-
-def ending(code: int | None) -> str:
-    """How a process with this exit code ended."""
-    if code is not None and code < 0:
-        return f"was killed by {signal.Signals(-code).name}"
-    return "would not end" if code is None else f"ended with exit code {code}"
-
-
-def summary(row: dict[str, Any]) -> str:
-    """A trial's row in a line."""
-    if row["status"] != "ok":
-        return f"{row['status']}{shortage(row)}: {row['error']}"
-    parts = ["ok"]
-    if row.get("images_per_s"):
-        parts.append(progress.rate(float(row["images_per_s"])))
-    if row.get("eval_accuracy"):
-        parts.append(f"evaluation accuracy {float(row['eval_accuracy']):.3f}")
-    return ", ".join(parts)

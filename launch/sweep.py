@@ -1,4 +1,4 @@
-"""From a command line to its trials: an experiment's arms times every axis that lists several values."""
+"""From options to trials: an experiment's arms times every axis that lists several values, and their order."""
 
 from __future__ import annotations
 
@@ -34,8 +34,10 @@ def combinations(words: Sequence[str]) -> list[list[str]]:
     """The command lines, one for each combination of the axes' values."""
     choices: list[list[list[str]]] = []
     for option, values in grouped(words):
-        field = option.removeprefix("--").replace("-", "_")
-        if len(values) == 1 and field in scalar_fields():
+        scalar = field_of(option) in scalar_fields()
+        if scalar and not values:
+            raise UsageError(f"{option} has no value; give one, or several such as a,b")
+        if scalar and len(values) == 1:
             if not all(values[0].split(",")):
                 raise UsageError(f"{option} has an empty value in {values[0]!r}; give values such as a,b")
             choices.append([[option, value] for value in values[0].split(",")])
@@ -58,6 +60,11 @@ def grouped(words: Sequence[str]) -> list[tuple[str, list[str]]]:
     return groups
 
 
+def field_of(option: str) -> str:
+    """The name of the field that an option sets, however it is spelled."""
+    return option.removeprefix("--").replace("-", "_")
+
+
 def scalar_fields() -> set[str]:
     """Fields of Trial that hold one value."""
     return {field.name for field in dataclasses.fields(Trial) if not str(field.type).startswith("tuple")}
@@ -65,5 +72,17 @@ def scalar_fields() -> set[str]:
 
 def axes(words: Sequence[str]) -> list[str]:
     """Names of the fields that several values were given for."""
-    given = ((option.removeprefix("--").replace("-", "_"), values) for option, values in grouped(words))
+    given = ((field_of(option), values) for option, values in grouped(words))
     return [field for field, values in given if field in scalar_fields() and any("," in value for value in values)]
+
+
+def repeated(found: Sequence[Trial], repeats: int, order: str) -> list[Trial]:
+    """Each trial `repeats` times, as repeat 0, 1, ...
+
+    interleaved: all of repeat 0, then all of repeat 1 in reverse (A B B A), so that a machine that grows slower does so
+    for all alike; sequential: all repeats of a trial, then the next.
+    """
+    if order == "sequential":
+        return [dataclasses.replace(trial, repeat=repeat) for trial in found for repeat in range(repeats)]
+    rounds = [[dataclasses.replace(trial, repeat=repeat) for trial in found] for repeat in range(repeats)]
+    return [trial for repeat, trials in enumerate(rounds) for trial in (trials[::-1] if repeat % 2 else trials)]

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench.record import UsageError
-from reports import dictionary, table
+from reports import dictionary, merge, table
 from reports.read import trials
 
 USAGE = """usage: python -m reports show RUN_FOLDER
+       python -m reports merge RUN_FOLDER... -o NEW_FOLDER
        python -m reports columns README.md
 
 show      the trials of a run folder in tables, beside the published figures
+merge     join run folders, as of several machines, each launch once
 columns   write the dictionary of all CSV columns into a Markdown file, between its markers
 """
-COMMANDS = {
+# The commands that take one path.
+OF_ONE_PATH: dict[str, Callable[[Path], None]] = {
     "show": lambda path: table.show(trials(path)),
     "columns": dictionary.write,
 }
+COMMANDS = ("show", "merge", "columns")
 
 
 def main(words: Sequence[str]) -> None:
@@ -33,9 +37,12 @@ def main(words: Sequence[str]) -> None:
         if set(words) & {"-h", "--help"}:
             print(USAGE, end="")
             return
+        if words[0] == "merge":
+            merge.run(words[1:])
+            return
         if len(words) != 2:
             raise UsageError(f"{words[0]} takes one path, not {len(words) - 1}; see python -m reports --help")
-        COMMANDS[words[0]](Path(words[1]))
+        OF_ONE_PATH[words[0]](Path(words[1]))
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -104,19 +104,40 @@ class Command:
         return [process for process in having(MARK, self.mark) if process.pid != self.process.pid]
 
     def launcher(self) -> psutil.Process | None:
-        """The `accelerate launch` that it has under way."""
-        children = psutil.Process(self.process.pid).children()
-        return next((child for child in children if "accelerate.commands.launch" in child.cmdline()), None)
+        """The launcher of the trial that it has under way: a fork of a warm process, or `accelerate launch`."""
+        return next((process for process in self.left() if is_launcher(process)), None)
 
     def rank(self, rank: int) -> psutil.Process | None:
         """The living process of this rank."""
-        ranks = {process.pid for process in having("RANK", str(rank))}
-        return next((process for process in self.left() if process.pid in ranks), None)
+        return next((process for process in self.left() if named(process) == f"rank {rank}"), None)
+
+    def group(self) -> list[psutil.Process]:
+        """The trial's processes: its launcher and its ranks."""
+        return [process for process in self.left() if is_launcher(process) or named(process).startswith("rank ")]
 
 
-def of_launch(launch_id: str) -> list[psutil.Process]:
-    """The living processes of one launch, whoever their parent is by now."""
-    return having("RESBENCH_LAUNCH_ID", launch_id)
+def named(process: psutil.Process) -> str:
+    """What a process calls itself, as ps shows it; "" of one that is gone."""
+    with contextlib.suppress(psutil.Error):
+        return process.name()
+    return ""
+
+
+def is_launcher(process: psutil.Process) -> bool:
+    """Whether this process forms a trial's ranks."""
+    with contextlib.suppress(psutil.Error):
+        return process.name() == "launcher" or "accelerate.commands.launch" in process.cmdline()
+    return False
+
+
+def alive(processes: Sequence[psutil.Process]) -> list[psutil.Process]:
+    """Those that still run."""
+    found = []
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
 
 
 def having(name: str, value: str) -> list[psutil.Process]:

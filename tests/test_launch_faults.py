@@ -11,12 +11,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
-from launching import SMALL, Command, of_launch, rows, until
+from launching import SMALL, Command, alive, rows, until
 
 RUN = ["-m", "launch", "run", "resnet20_accumulation", "--arm", "16x1"]
+DIGITS = ["--data", "digits", "--no-checkpoint"]
 # ResNet-20 on all digits, for longer than any test waits: what happens, happens in the middle.
-LONG = ["--data", "digits", "--epochs", "1000", "--no-checkpoint"]
+LONG = [*DIGITS, "--epochs", "1000"]
 # The limit is 30 s; a machine that is busy with other tests may take longer.
 SOON_S = 60.0
 
@@ -49,34 +51,49 @@ class Killed:
     left: int
 
 
-def settled(out: Path, launch_id: str) -> Fault:
-    """Wait until the launch has its row and has ended."""
+def settled(out: Path, launch_id: str, group: list[psutil.Process]) -> Fault:
+    """Wait until the launch has its row, and its group has ended."""
 
     def of_this(file: str) -> list[dict[str, str]]:
         return [row for row in rows(out, file) if row["launch_id"] == launch_id]
 
     (row,) = until(lambda: of_this("trials"), "the trial's row", SOON_S)
-    until(lambda: not of_launch(launch_id), "the group's end", SOON_S)
-    return Fault(row, len(of_this("steps")), len(of_launch(launch_id)))
+    until(lambda: not alive(group), "the group's end", SOON_S)
+    return Fault(row, len(of_this("steps")), len(alive(group)))
 
 
 VICTIMS = ("rank 1", "rank 0", "launcher")
 
 
-@pytest.fixture(scope="module")
-def killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Killed]:
+@pytest.fixture(scope="module", params=["warm", "cold"])
+def killed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Killed]:
     """One command of four trials of two processes: in each of three one process is killed, the fourth is left alone."""
     scratch = tmp_path_factory.mktemp("killed")
+    cold = ["--cold"] if request.param == "cold" else []
     out = scratch / "runs"
-    words = [*RUN, *LONG, "--epochs", "1000,1001,1002,1", "--processes", "2", "--limit-eval", "50", "--out", str(out)]
+    words = [
+        *RUN,
+        *DIGITS,
+        "--epochs",
+        "1000,1001,1002,1",
+        "--processes",
+        "2",
+        "--limit-eval",
+        "50",
+        *cold,
+        "--out",
+        str(out),
+    ]
     faults = {}
     with Command(words, scratch) as command:
         for number, victim in enumerate(VICTIMS):
             launch_id = training(out, number + 1)
             process = command.launcher() if victim == "launcher" else command.rank(int(victim[-1]))
             assert process is not None
+            group = command.group()
+            assert len(group) == 3
             process.kill()
-            faults[victim] = settled(out, launch_id)
+            faults[victim] = settled(out, launch_id, group)
         yield Killed(command.wait(), faults, rows(out, "trials"), len(command.left()))
 
 
@@ -141,7 +158,7 @@ def test_ctrl_c_under_accelerate_launch_leaves_a_row_what_was_measured_and_no_pr
 def test_a_rank_out_of_memory_ends_its_trial_as_oom(tmp_path: Path) -> None:
     """Rank 1 may take little more than it has before its first window, which needs over a gigabyte."""
     out = tmp_path / "runs"
-    words = [*RUN, *LONG, "--epochs", "1000,1", "--processes", "2", "--micro-batch", "719", "--out", str(out)]
+    words = [*RUN, *DIGITS, "--epochs", "1000,1", "--processes", "2", "--micro-batch", "719", "--out", str(out)]
     with Command(words, tmp_path) as command:
         process = until(lambda: command.rank(1), "rank 1")
         until(lambda: list(out.glob("logs/*.row.json")), "the group to be set up")

@@ -13,6 +13,8 @@ from bench.footprint import predict
 from bench.outcome import Cause
 from bench.trial import Trial, UsageError
 from launch import autopsy, limits, runner, sweep
+from launch.conduct import Conduct
+from launch.starters import Order, Warm
 
 RUN = ["run", "resnet20_accumulation", "--arm", "16x1", *SMALL]
 MIB = 2**20
@@ -80,30 +82,44 @@ def test_a_trial_is_over_its_limit_by_what_is_predicted(gpus: int) -> None:
     assert limits.over_limit(trial, gpus) is None
 
 
+class Ended:
+    """A group that has ended as soon as it is started."""
+
+    def poll(self) -> int:
+        return 1
+
+    def members(self) -> set[int]:
+        return set()
+
+    def trouble(self) -> str:
+        return ""
+
+
 def test_a_trial_over_its_limit_gets_its_row_and_is_not_started(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trials, _ = sweep.trials("resnet20_accumulation", "16x1", ["--memory-limit-bytes", "5,6", "--micro-batch", "8"])
     started: list[Trial] = []
 
-    def run(launch: runner.Launch) -> int:
-        started.append(launch.trial)
-        return 0
+    def start(self: Warm, order: Order) -> Ended:
+        started.append(order.trial)
+        return Ended()
 
-    monkeypatch.setattr(runner.Launch, "run", run)
+    monkeypatch.setattr(Warm, "start", start)
     code = runner.run_all(
         trials,
         Options(out=tmp_path),
+        Conduct(),
         0,
         ["memory_limit_bytes"],
         lambda t: "too much" if t.memory_limit_bytes == 5 else None,
     )
-    assert (code, started) == (0, trials[1:])
-    (row,) = rows(tmp_path, "trials")
+    assert (code, started) == (1, trials[1:])
+    row, _ = rows(tmp_path, "trials")
     assert (row["status"], row["error"], row["memory_limit_bytes"], row["log"]) == ("over_limit", "too much", "5", "")
     assert row["trial_key"] == trials[0].key()
     assert "memory_limit_bytes=5: over_limit: too much" in capsys.readouterr().err
-    runner.run_all(trials[:1], Options(out=tmp_path), 0, [])
+    runner.run_all(trials[:1], Options(out=tmp_path), Conduct(), 0, [])
     assert started == [trials[1], trials[0]]
 
 

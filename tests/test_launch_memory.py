@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -11,16 +12,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from conftest import CHECKOUT
-from launching import SMALL, Command, having, plant_kernel, rows, until
+from launching import SMALL, Command, having, named, plant_kernel, rows, until
 
 from bench import fault, oom
 from bench.cli import Options
 from bench.outcome import Cause
 from bench.trial import Trial
-from launch.runner import Launch
+from launch.conduct import Conduct
+from launch.processes import RUNNER_ID
+from launch.runner import means, run_sweep
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="on a CPU, Linux holds the limit")
 MIB = 2**20
@@ -65,28 +67,24 @@ def killed(tmp_path: Path, processes: int, kills: int) -> dict[str, str]:
     """The row of a trial of which the last rank is killed, when the kernel's count is raised by so much."""
     plant_kernel(tmp_path, 2)
     trial = Trial(experiment="resnet20_accumulation", arm="16x1", processes=processes, micro_batch=16, **LONG)
-    launch = Launch(trial, Options(out=tmp_path / "runs", checkpoint=False), 0, "planted", root=tmp_path)
-    launch.folder.prepare()
+    out = tmp_path / "runs"
 
     def kill() -> None:
-        until(lambda: rows(tmp_path / "runs", "steps"), "training to begin")
+        until(lambda: rows(out, "steps"), "training to begin")
         plant_kernel(tmp_path, 2 + kills)
-        victim(launch.launch_id, processes - 1).kill()
+        found = [p for p in having(RUNNER_ID, given.runner_id) if named(p) == f"rank {processes - 1}"]
+        found[0].kill()
 
-    killer = threading.Thread(target=kill)
-    killer.start()
-    assert launch.run() == 1
-    killer.join()
-    (row,) = rows(tmp_path / "runs", "trials")
-    assert having("RESBENCH_LAUNCH_ID", launch.launch_id) == []
+    with means(Options(out=out, checkpoint=False), 0, Conduct()) as usual:
+        given = dataclasses.replace(usual, root=tmp_path)
+        killer = threading.Thread(target=kill)
+        killer.start()
+        assert run_sweep([("planted", trial)], given).code() == 1
+        killer.join()
+        assert [p for p in having(RUNNER_ID, given.runner_id) if named(p) != "resbench warm"] == []
+    (row,) = rows(out, "trials")
+    assert having(RUNNER_ID, given.runner_id) == []
     return row
-
-
-def victim(launch_id: str, rank: int) -> psutil.Process:
-    """The rank's process, which is the one that wrote no launcher's command line."""
-    ranks = {process.pid for process in having("RANK", str(rank))} if rank else set()
-    found = [p for p in having("RESBENCH_LAUNCH_ID", launch_id) if "accelerate.commands.launch" not in p.cmdline()]
-    return next(p for p in found if not rank or p.pid in ranks)
 
 
 @pytest.mark.parametrize(("kills", "status", "processes"), [(1, "oom", 2), (1, "oom", 1), (0, "crashed", 1)])
@@ -109,8 +107,10 @@ def test_a_rank_that_breaks_far_from_its_limit_is_no_want_of_memory(tmp_path: Pa
     out = tmp_path / "runs"
     words = [*RUN, "--epochs", "1000", "--memory-limit", "2GiB", "--no-checkpoint", "--out", str(out)]
     with Command(words, tmp_path) as command:
-        launch_id = until(lambda: rows(out, "steps"), "training to begin")[-1]["launch_id"]
-        victim(launch_id, 0).send_signal(signal.SIGSEGV)
+        until(lambda: rows(out, "steps"), "training to begin")
+        rank = command.rank(0)
+        assert rank is not None
+        rank.send_signal(signal.SIGSEGV)
         assert command.wait() == 1
         assert command.left() == []
     (row,) = rows(out, "trials")

@@ -154,7 +154,7 @@ def test_the_table_at_the_end_is_the_one_that_reports_show_prints(resumed: Run) 
 def test_every_launch_has_a_log_that_says_how_it_was_started(first: Run) -> None:
     for row in first.trials:
         log = (first.folder / row["log"]).read_text()
-        assert "accelerate" in log.splitlines()[0]
+        assert "accelerate" in log.splitlines()[0], log
         assert f"--processes {row['processes']}" in log.splitlines()[0]
 
 
@@ -228,8 +228,8 @@ def test_ctrl_c_while_a_trial_gets_its_row_waits_for_that_and_is_not_lost() -> N
 import contextlib, os, signal
 from launch import runner
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's & switches it off
-with contextlib.suppress(runner.Interrupted), runner._handling(runner._interrupt):
-    with runner._undisturbed():
+with contextlib.suppress(runner.Interrupted), runner.handling(runner.interrupt):
+    with runner.undisturbed():
         os.kill(os.getpid(), signal.SIGINT)
         print("the row is written")
     print("another trial begins")

@@ -119,6 +119,17 @@ def test_two_nodes_get_a_common_meeting_place_and_their_numbers(tmp_path: Path) 
     assert study[study.index("--rendezvous") + 1] == f"n7:{10000 + 2 * 1234}"
 
 
+def test_a_study_file_keeps_its_own_processes_and_device(tmp_path: Path) -> None:
+    file, out = tmp_path / "study.toml", tmp_path / "runs"
+    settings = ['experiments = ["resnet20_accumulation"]', 'arm = ["16x1"]', "processes = [1, 2]", 'device = "cpu"']
+    file.write_text("\n".join(settings))
+    done = python("-m", "launch", "slurm", str(file), "--gpus-per-node", "4", "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    assert asked((out / "slurm.sh").read_text())["cpus-per-task"] == "2"
+    _, words, _ = ran(out, tmp_path, "exit 0")
+    assert words[words.index("run") + 1 :] == [str(file), "--resume", "--out", str(out)]
+
+
 @pytest.mark.parametrize(
     ("more", "do", "code", "requeued"),
     [
@@ -148,7 +159,7 @@ def test_a_stopped_study_goes_on_later_unless_that_would_never_end(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "a study needs an experiment"),
+        ([], "needs an experiment"),
         (["resnt"], "'resnt'"),
         ([*ARM, "--micro", "1"], "--micro-batch"),
         ([*ARM, "--nodes", "0"], "--nodes is 0"),
@@ -163,6 +174,8 @@ def test_a_stopped_study_goes_on_later_unless_that_would_never_end(
         ([*ARM, "--partition", "gpu --wrap"], "'gpu --wrap'"),
         ([*ARM, "--job-name", "a\n#SBATCH --uid=0"], "a\\n#SBATCH"),
         ([*ARM, "--time", "tomorrow"], "'tomorrow'"),
+        ([*ARM, "--no-resume"], "--no-resume"),
+        ([*ARM, "--memory-limit", "orin"], "'orin'"),
         ([*ARM, "--machine-rank", "1"], "--machine-rank"),
         ([*ARM, "--rendezvous=a:1"], "--rendezvous"),
         ([*ARM, "--data-root", "a\nb"], "'a\\nb'"),

@@ -1,0 +1,246 @@
+"""Run folders, of several machines or several attempts, joined into one, in which each launch is counted once."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import hashlib
+import json
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.record import FILES, UsageError, columns, whole_rows
+
+LAUNCH_ID = re.compile(r"[\w-]{1,64}", re.ASCII)
+LOG = re.compile(r"logs/[\w-][\w.-]*", re.ASCII)
+# Of a trial's row, what is needed to copy its log and to see that it is there twice.
+KNOWN = ("launch_id", "trial_key", "repeat", "experiment", "arm", "status", "host", "log")
+
+
+@dataclass
+class Source:
+    """One run folder, and what is in it as far as it had been written when it was first read."""
+
+    path: Path
+    ends: dict[str, int] = field(default_factory=dict)
+    """File -> bytes of whole rows."""
+    launches: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    """Launch -> file -> hash of its rows there, in their order."""
+    trials: list[dict[str, str]] = field(default_factory=list)
+    """KNOWN of each row of trials.csv."""
+    environments: dict[str, Any] = field(default_factory=dict)
+
+
+def run(words: Sequence[str]) -> None:
+    """`merge RUN... -o OUT`. UsageError: an input is none of ours, two contradict, or OUT is in use."""
+    paths, out = read_words(words)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"{out} is there already; choose another -o, or remove it")
+    sources = [examine(path) for path in paths]
+    owners = owned(sources)
+    environments = joined(sources)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with scratch_for(out) as folder:
+            for file in FILES:
+                write(folder / f"{file}.csv", file, sources, owners)
+            copy_logs(folder, sources, owners)
+            if environments:
+                text = json.dumps(environments, indent=1, sort_keys=True)
+                (folder / "environment.json").write_text(text + "\n")
+    except OSError as error:
+        raise UsageError(f"cannot write {out}: {error.strerror}; make room or choose another -o") from error
+    say_doubled(sources, owners)
+    rows = sum(owners[trial["launch_id"]] is source for source in sources for trial in source.trials)
+    print(f"{out}: {rows} trials of {len(sources)} run folders")
+
+
+def read_words(words: Sequence[str]) -> tuple[list[Path], Path]:
+    """(the run folders, where to)."""
+    runs, outs, left = [], [], iter(words)
+    for word in left:
+        name, equals, value = word.partition("=")
+        if name in ("-o", "--out"):
+            outs.append(value if equals else next(left, ""))
+        elif word.startswith("-"):
+            raise UsageError(f"merge has no option {word!r}; see python -m reports --help")
+        else:
+            runs.append(Path(word))
+    if not runs:
+        raise UsageError("merge needs run folders; give one or more, then -o and a new folder")
+    if len(outs) != 1 or not outs[0]:
+        raise UsageError(f"merge takes one -o with a folder, not {len([out for out in outs if out])}; give it once")
+    return runs, Path(outs[0]).absolute()
+
+
+def examine(path: Path) -> Source:
+    """Read a run folder through, once."""
+    if not (path / "trials.csv").is_file():
+        raise UsageError(f"no {path / 'trials.csv'}; give the --out folder of a run")
+    source = Source(path)
+    for file in FILES:
+        hashes: dict[str, Any] = {}
+        places = [column.name for column in columns(file)]
+        for row in rows(source, file):
+            launch_id = row[0]
+            if file == "trials":
+                if launch_id in hashes:
+                    raise UsageError(f"{path / 'trials.csv'} has launch {launch_id} twice; remove one of its rows")
+                source.trials.append({name: row[places.index(name)] for name in KNOWN})
+            if launch_id not in hashes:
+                hashes[launch_id] = hashlib.blake2b(digest_size=16)
+            hashes[launch_id].update("\x1f".join([*row, "\n"]).encode())
+        for launch_id, found in hashes.items():
+            source.launches.setdefault(launch_id, {})[file] = found.digest()
+    source.environments = read_environments(path / "environment.json")
+    return source
+
+
+def rows(source: Source, file: str) -> Iterator[list[str]]:
+    """The whole rows of a file, up to the same one each time. UsageError: it has other columns, or is no table."""
+    path = source.path / f"{file}.csv"
+    names = [column.name for column in columns(file)]
+    try:
+        if file not in source.ends:
+            source.ends[file] = whole_bytes(path)
+        reader = csv.reader(lines(path, source.ends[file]), strict=True)
+        header = next(reader, names)
+        if header != names:
+            raise UsageError(f"{path} has other columns than this version writes; merge it with the version that did")
+        for row in reader:
+            if len(row) != len(names) or not LAUNCH_ID.fullmatch(row[0]):
+                raise UsageError(
+                    f"{path}, line {reader.line_num}, is no row of ours; remove it, or leave the folder out"
+                )
+            yield row
+    except (OSError, ValueError, csv.Error) as error:
+        raise UsageError(f"cannot read {path}: {error}; give the --out folder of a run") from error
+
+
+def whole_bytes(path: Path) -> int:
+    """Bytes of a file up to the end of its last whole line; 0 where there is none. Says what it leaves out."""
+    if not path.exists():
+        return 0
+    with open(path, "rb", buffering=0) as raw:
+        end = whole_rows(raw)
+        if (size := raw.seek(0, os.SEEK_END)) != end:
+            if not end:
+                raise UsageError(f"{path} has not one whole line in {size} bytes; remove it, or leave the folder out")
+            print(f"{path}: its last row is half-written and left out", file=sys.stderr)
+    return end
+
+
+def lines(path: Path, end: int) -> Iterator[str]:
+    """The lines of the first `end` bytes."""
+    if end:
+        with open(path, "rb") as file:
+            while file.tell() < end:
+                if not (line := file.readline()):
+                    raise UsageError(f"{path} has become shorter while it was read; merge when nothing writes to it")
+                yield line.decode()
+
+
+def read_environments(path: Path) -> dict[str, Any]:
+    """The environments by their keys; none where there is no file."""
+    try:
+        found = json.loads(path.read_bytes()) if path.exists() else {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"cannot read {path}: {error}; give the --out folder of a run") from error
+    if not isinstance(found, dict):
+        raise UsageError(f"{path} holds no environments by their keys; give the --out folder of a run")
+    return found
+
+
+def owned(sources: Sequence[Source]) -> dict[str, Source]:
+    """Launch -> the first folder that has it. UsageError: another has it otherwise."""
+    owners: dict[str, Source] = {}
+    for source in sources:
+        for launch_id, found in source.launches.items():
+            first = owners.setdefault(launch_id, source)
+            if different := [file for file in FILES if first.launches[launch_id].get(file) != found.get(file)]:
+                raise UsageError(
+                    f"launch {launch_id} has other rows in {source.path / different[0]}.csv than in {first.path}; "
+                    f"one of them is cut off or changed: leave that folder out"
+                )
+    return owners
+
+
+def joined(sources: Sequence[Source]) -> dict[str, Any]:
+    """All environments. UsageError: two differ under one key."""
+    found: dict[str, Any] = {}
+    for source in sources:
+        for key, environment in source.environments.items():
+            if found.setdefault(key, environment) != environment:
+                raise UsageError(f"environment {key} of {source.path} is another elsewhere; one of them was changed")
+    return found
+
+
+@contextlib.contextmanager
+def scratch_for(out: Path) -> Iterator[Path]:
+    """A folder beside `out` that takes its place once all is in it, and is gone if it never is."""
+    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    try:
+        umask = os.umask(0)
+        os.umask(umask)
+        folder.chmod(0o777 & ~umask)
+        yield folder
+        os.rename(folder, out)  # onto an empty folder too
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def write(path: Path, file: str, sources: Sequence[Source], owners: dict[str, Source]) -> None:
+    """One file of the merged folder, row by row; none where no input has it."""
+    if not any(source.ends[file] for source in sources):
+        return
+    with open(path, "w", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow([column.name for column in columns(file)])
+        for source in sources:
+            writer.writerows(row for row in rows(source, file) if owners[row[0]] is source)
+
+
+def copy_logs(folder: Path, sources: Sequence[Source], owners: dict[str, Source]) -> None:
+    """The logs that the rows name, under the same names."""
+    (folder / "logs").mkdir()
+    missing = []
+    for source in sources:
+        for trial in source.trials:
+            log = trial["log"]
+            if not log or owners[trial["launch_id"]] is not source:
+                continue
+            if not LOG.fullmatch(log):
+                raise UsageError(f"{source.path}: launch {trial['launch_id']} names a log {log!r} that is not in logs/")
+            if (folder / log).exists():
+                raise UsageError(f"{source.path}: the log {log} is another launch's too; leave that folder out")
+            if (source.path / log).is_symlink() or not (source.path / log).is_file():
+                missing.append(source.path / log)
+            else:
+                shutil.copyfile(source.path / log, folder / log)
+    if missing:
+        print(f"{len(missing)} logs are not there to be copied, the first of them {missing[0]}", file=sys.stderr)
+
+
+def say_doubled(sources: Sequence[Source], owners: dict[str, Source]) -> None:
+    """Say what one host has run well in two of the folders: by mistake, or one repeat too many."""
+    first: dict[tuple[str, ...], Source] = {}
+    doubled = []
+    for source in sources:
+        for trial in source.trials:
+            if trial["status"] != "ok" or owners[trial["launch_id"]] is not source:
+                continue
+            identity = (trial["trial_key"], trial["repeat"], trial["host"])
+            if first.setdefault(identity, source) is not source:
+                what = f"{trial['experiment']} {trial['arm']}, repeat {trial['repeat']}, on {trial['host']}"
+                doubled.append(f"{what} ({first[identity].path}, {source.path})")
+    if doubled:
+        print(
+            f"note: one host has two ok rows, both kept, of {len(doubled)} trials: {doubled[0]}, ...", file=sys.stderr
+        )
