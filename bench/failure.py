@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
+import torch
 
 from bench import oom, outcome
 from bench.outcome import Cause, Interrupted
@@ -49,7 +50,7 @@ def explain(
         return Cause("crashed", str(error), usage=True)
     if isinstance(error, Diverged):
         return Cause("diverged", str(error))
-    if stopped or (len(peers) > 1 and LOST.search(text)):
+    if stopped or ((len(peers) > 1 or torch.distributed.is_initialized()) and LOST.search(text)):
         gone = _gone(peers, logs, launch_id, 0.0 if stopped else PATIENCE_S)
         if gone:
             killed = f"rank {gone[0]} was killed: it is gone and left no word (see the kernel's log)"

@@ -13,8 +13,10 @@ import json
 import os
 import re
 import signal
+import socket
 import time
 from pathlib import Path
+from typing import Any
 
 from bench import kernel, oom
 from bench.outcome import Cause
@@ -29,7 +31,8 @@ FRAME = re.compile(r'^  File "(.+)", line \d+ in (.+)$', re.MULTILINE)
 def stay(logs: Path, launch_id: str, rank: int, limit_bytes: int, base_bytes: int) -> None:
     """Have this process stay when it breaks. Only for one whose launcher looks for that."""
     file = open(logs / f"{launch_id}.{rank}.fault", "w")  # noqa: SIM115  open to the end
-    facts = {"rank": rank, "pid": os.getpid(), "limit_bytes": limit_bytes, "base_bytes": base_bytes}
+    facts = {"host": socket.gethostname(), "rank": rank, "pid": os.getpid()}
+    facts |= {"limit_bytes": limit_bytes, "base_bytes": base_bytes}
     print(json.dumps(facts), file=file, flush=True)
     libc = ctypes.CDLL(None)
     libc.signal.argtypes, libc.signal.restype = (ctypes.c_int, ctypes.c_void_p), ctypes.c_void_p
@@ -40,18 +43,20 @@ def stay(logs: Path, launch_id: str, rank: int, limit_bytes: int, base_bytes: in
 
 
 def look(logs: Path, launch_id: str) -> tuple[Cause, int, str] | None:
-    """(why it broke, its process id, its Python stack) of a rank that has, and is there still."""
+    """(why it broke, its process id, its Python stack) of a rank of this machine that has, and is there still."""
     for path in sorted(logs.glob(f"{launch_id}.*.fault")):
         header, _, stack = path.read_text().partition("\n")
         # It stays, so that there is time for the stack to be whole.
         if not FRAME.search(stack) or time.time() - path.stat().st_mtime < WHOLE_S:
             continue
         facts = json.loads(header)
+        if facts["host"] != socket.gethostname():  # machines may share the folder
+            continue
         return _cause(facts, stack), facts["pid"], stack
     return None
 
 
-def _cause(facts: dict[str, int], stack: str) -> Cause:
+def _cause(facts: dict[str, Any], stack: str) -> Cause:
     names = BROKEN.findall(stack)  # two threads at once write one over the other
     said = f"rank {facts['rank']} broke: {names[0] if names else 'its stack is in the log'}"
     in_use = kernel.data_bytes(Path(f"/proc/{facts['pid']}/status"))

@@ -14,6 +14,8 @@ from bench import experiments
 from bench.cli import one_sentence
 from bench.trial import UsageError
 from launch import command, dryrun, env, k8s, limits, planning, request, runner, slurm, study
+from launch.conduct import Conduct
+from launch.machines import endpoint
 
 USAGE = """usage: python -m launch list
        python -m launch run EXPERIMENT... [--arm A,B] [--FIELD VALUE[,VALUE...]] [--out RUN_FOLDER]
@@ -97,7 +99,8 @@ def run(words: Sequence[str]) -> int:
 
     over_limit = functools.partial(limits.over_limit, gpus=asked.gpus) if asked.skip_over_limit else runner.never
     code = runner.run_all(asked.trials, asked.options, asked.conduct, asked.gpus, asked.axes, over_limit, prepare)
-    subprocess.run([sys.executable, "-m", "reports", "show", str(out)], check=False)
+    if asked.conduct.machine_rank == 0:
+        subprocess.run([sys.executable, "-m", "reports", "show", str(out)], check=False)
     return code
 
 
@@ -109,12 +112,28 @@ def check(asked: request.Request) -> None:
             f"--parallel is {asked.conduct.parallel} but this machine has {what}; trials that share a device "
             f"would measure each other: leave --parallel out"
         )
+    check_machines(asked.trials[0].machines, asked.conduct)
     for trial in asked.trials:
         command.check(trial, asked.gpus)
         if asked.skip_over_limit and trial.compile:
             raise UsageError(f"{limits.SKIP} cannot predict --compile True; leave one of them out")
         if asked.skip_over_limit and trial.memory_limit_bytes is None:
             raise UsageError(f"{limits.SKIP} needs a limit; give --memory-limit too")
+
+
+def check_machines(machines: int, how: Conduct) -> None:
+    """UsageError: the options that are about several machines do not go together."""
+    if machines == 1:
+        if how.rendezvous or how.machine_rank:
+            raise UsageError("--machine-rank and --rendezvous are for several machines; give --machines too")
+        return
+    if not how.rendezvous:
+        raise UsageError(f"--machines is {machines}; give --rendezvous HOST:PORT, where machine 0 is found")
+    endpoint(how.rendezvous)
+    if how.machine_rank >= machines:
+        raise UsageError(f"--machine-rank is {how.machine_rank} of --machines {machines}; give 0 to {machines - 1}")
+    if how.parallel > 1:
+        raise UsageError("--parallel is for one machine; leave it out, or --machines")
 
 
 COMMANDS: dict[str, Callable[[list[str]], int | None]] = {

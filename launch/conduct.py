@@ -38,11 +38,14 @@ class Conduct:
     rendezvous: str = ""
     """HOST:PORT of machine 0, at which the others find it; the port after it is used as well."""
 
+    join_timeout: float = 300.0
+    """Seconds that the machines wait for each other at the start."""
+
     def __post_init__(self) -> None:
         for name in ("repeats", "parallel"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{option(name)} is {getattr(self, name)}; give 1 or more")
-        for name in ("timeout", "stall_timeout"):
+        for name in ("timeout", "stall_timeout", "join_timeout"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise UsageError(f"{option(name)} is {value}; give a positive number of seconds, or None")

@@ -10,7 +10,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,10 +60,12 @@ class Launch:
     title: str
     devices: Sequence[str] = ()
     place: Place = field(default_factory=Place)
+    launch_id: str = field(default_factory=new_id)
 
     def __post_init__(self) -> None:
-        self.folder, self.launch_id = RunFolder(self.means.options.out), new_id()
-        self.log = self.folder.logs() / f"{self.launch_id}.log"
+        self.folder = RunFolder(self.means.options.out)
+        part = f".machine{self.place.machine}" if self.place.machine else ""  # machines may share the folder
+        self.log = self.folder.logs() / f"{self.launch_id}{part}.log"
         self.oom_kills = kernel.oom_kills(self.means.root)
         self.progress = self.folder.logs() / f"{self.launch_id}.progress"
         self.began, self.began_at = time.monotonic(), _now()
@@ -71,15 +73,15 @@ class Launch:
         self.started: Started | None = None
         self.code: int | None = None
 
-    def start(self) -> None:
-        """Start the group."""
+    def start(self, more: Mapping[str, str] | None = None) -> None:
+        """Start the group, with these environment variables more."""
         how = {"started_by": self.means.starter.name, "parallel": self.means.conduct.parallel}
         variables = {
             LAUNCH_ID: self.launch_id,
             processes.RUNNER_ID: self.means.runner_id,
-            progress.VARIABLE: str(self.progress.resolve()),
             "RESBENCH_COMMAND": os.environ.get("RESBENCH_COMMAND", shlex.join(sys.orig_argv)),
             "RESBENCH_HOW": json.dumps({**how, "requested_at": time.time()}),
+            **(more or {}),
         }
         if self.devices:
             variables["CUDA_VISIBLE_DEVICES"] = ",".join(self.devices)
@@ -87,7 +89,9 @@ class Launch:
         order = Order(
             self.launch_id, self.trial, means.options, means.gpus, variables, self.log, means.scratch, self.place
         )
-        self.progress.touch()
+        if self.place.machine == 0:
+            variables[progress.VARIABLE] = str(self.progress.resolve())
+            self.progress.touch()
         self.log.write_text(head_line(order))
         self.started = means.starter.start(order)
 
@@ -143,7 +147,7 @@ class Launch:
         elif self.code:
             self.put(self.guess())
         if self.started is not None:
-            processes.end(self.started.members, GRACE_S)
+            self.started.end(GRACE_S)
             self.code = self.started.poll() if self.code is None else self.code
         try:
             self.means.claim.check()
@@ -228,7 +232,8 @@ class Launch:
 
     def clear(self) -> None:
         """Remove what served while it ran."""
-        clear(self.folder, f"{self.launch_id}.")
+        if self.place.machine == 0:
+            clear(self.folder, f"{self.launch_id}.")
         for path in self.means.scratch.glob(f"{self.launch_id}.*"):
             path.unlink(missing_ok=True)
 

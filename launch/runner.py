@@ -16,7 +16,7 @@ from bench.cli import Options, new_id
 from bench.outcome import Cause, Interrupted
 from bench.record import FILES, RunFolder
 from bench.trial import Trial
-from launch import command, estimate, launching, lock, study
+from launch import command, crew, estimate, launching, lock, study
 from launch.conduct import Conduct
 from launch.display import Display
 from launch.guard import Guard
@@ -46,8 +46,12 @@ def run_all(
     to the folder.
     """
     with contextlib.suppress(Interrupted), handling(interrupt), means(options, gpus, conduct) as given:
+        if conduct.machine_rank > 0:
+            return crew.serve(given, trials)
         prepare()
-        return run_sweep(titled(trials, axes), given, over_limit).code()
+        several = trials[0].machines > 1
+        with crew.gathered(given, trials) if several else contextlib.nullcontext(given) as given:
+            return run_sweep(titled(trials, axes), given, over_limit).code()
     return 130
 
 
@@ -155,6 +159,7 @@ class Sweep:
     def begin(self, title: str, trial: Trial, devices: list[str]) -> None:
         """Start a trial, unless it is known not to fit."""
         ready(RunFolder(self.means.options.out), self.means.claim)
+        self.means.starter.check()
         launch = Launch(trial, self.means, title, devices)
         if why := self.over_limit(trial):
             self.note(launch, 0, launch.skip(why))

@@ -68,6 +68,9 @@ class Started(Protocol):
     def members(self) -> set[int]:
         """The group's living processes."""
 
+    def end(self, grace_s: float) -> None:
+        """End what is left of it: asked first, killed `grace_s` seconds later."""
+
     def trouble(self) -> str:
         """What is known of a launcher that could not even begin; "" of others."""
 
@@ -76,6 +79,9 @@ class Starter(Protocol):
     """A way to start groups. `name`: what a row says of it."""
 
     name: str
+
+    def check(self) -> None:
+        """UsageError: it can start nothing any more."""
 
     def start(self, order: Order) -> Started: ...
     def wait(self, seconds: float) -> None:
@@ -103,6 +109,10 @@ class ColdStarted:
     def members(self) -> set[int]:
         return processes.having(LAUNCH_ID, self.launch_id)
 
+    def end(self, grace_s: float) -> None:
+        processes.end(self.members, grace_s)
+        self.process.wait()
+
     def trouble(self) -> str:
         return ""
 
@@ -111,6 +121,9 @@ class Cold:
     """Starts each group by a fresh `accelerate launch`."""
 
     name = "cold"
+
+    def check(self) -> None:
+        """There is always a way."""
 
     def start(self, order: Order) -> ColdStarted:
         more, command = accelerate_command(order.trial, order.options, order.gpus, order.place)
@@ -161,6 +174,9 @@ class WarmStarted:
         # It may have been forked before the answer was lost.
         return processes.having(processes.RUNNER_ID, self.warm.runner_id)
 
+    def end(self, grace_s: float) -> None:
+        processes.end(self.members, grace_s)
+
     def trouble(self) -> str:
         lost = self.pid is None and self.warm.gone
         return f"the process that forks trials was not there: see {self.warm.log}, or try --cold" if lost else ""
@@ -178,6 +194,9 @@ class Warm:
         self.gone = False
         self.under_way: dict[str, WarmStarted] = {}
         self.read = b""
+
+    def check(self) -> None:
+        """What is gone is started again."""
 
     def boot(self) -> None:
         """Start the process, which then imports while others work; nothing if it is there."""

@@ -59,7 +59,12 @@ class Command:
     """
 
     def __init__(
-        self, words: Sequence[str], scratch: Path, env: Variables | None = None, ignored: Sequence[int] = ()
+        self,
+        words: Sequence[str],
+        scratch: Path,
+        env: Variables | None = None,
+        ignored: Sequence[int] = (),
+        prefix: Sequence[str] = (),
     ) -> None:
         self.mark = uuid.uuid4().hex
         self.stdout, self.stderr = (scratch / f"{self.mark}.{name}" for name in ("out", "err"))
@@ -70,7 +75,7 @@ class Command:
 
         with open(self.stdout, "w") as out, open(self.stderr, "w") as err:
             self.process = subprocess.Popen(
-                [sys.executable, *words],
+                [*prefix, sys.executable, *words],
                 cwd=CHECKOUT,
                 env=with_variables({**(env or {}), MARK: self.mark}),
                 stdin=subprocess.DEVNULL,

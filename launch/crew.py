@@ -1,0 +1,189 @@
+"""A trial's processes on several machines: machine 0 starts them on all, the others do as they are told."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench import outcome
+from bench.outcome import Cause
+from bench.trial import Trial, UsageError
+from launch import machines
+from launch.command import Place
+from launch.launching import GRACE_S, Launch, Means
+from launch.machines import Line, Lost
+from launch.starters import Order, Started, Starter
+
+POLL_S = 0.1
+
+
+def place_of(rendezvous: str, machine: int) -> Place:
+    """Where this machine's processes meet the others': on the port behind that of the machines."""
+    host, port = machines.endpoint(rendezvous)
+    return Place(machine, machines.resolve(host, port)[1][0], port + 1)
+
+
+def reachable(line: Line) -> dict[str, str]:
+    """Variables by which gloo takes the interface that leads to the others, unless the user chose one."""
+    name = os.environ.get("GLOO_SOCKET_IFNAME") or line.interface()
+    return {"GLOO_SOCKET_IFNAME": name} if name else {}
+
+
+@dataclass
+class CrewStarted:
+    """A group whose processes are on all machines, as machine 0 sees it."""
+
+    crew: Crew
+    local: Started
+    launch_id: str
+    logs: Path
+    ended: set[int] = field(default_factory=set)
+
+    def poll(self) -> int | None:
+        self.listen(0.0)
+        return self.local.poll()
+
+    def members(self) -> set[int]:
+        return self.local.members()
+
+    def trouble(self) -> str:
+        return self.local.trouble()
+
+    def listen(self, seconds: float) -> None:
+        """Take in what the others say of this launch: why one of them ended is on record then."""
+        for number, line in self.crew.lines.items():
+            if number in self.crew.lost or number in self.ended:
+                continue
+            try:
+                messages = line.hear(seconds)
+            except Lost as error:
+                self.crew.lost[number] = str(error)
+                outcome.put(self.logs, self.launch_id, Cause("crashed", str(error)))
+                continue
+            for message in messages:
+                if message.get("ended") != self.launch_id:
+                    continue
+                self.ended.add(number)
+                if cause := message.get("cause"):
+                    said = Cause(**cause)
+                    outcome.put(self.logs, self.launch_id, said._replace(error=f"{line.name}: {said.error}"))
+
+    def end(self, grace_s: float) -> None:
+        """End the group on all machines. What is well on its way out is waited for."""
+        if self.local.poll() == 0:
+            self.wait_for_others(grace_s)
+        for number in self.crew.lines.keys() - self.ended - self.crew.lost.keys():
+            self.crew.lines[number].say(stop=self.launch_id)
+        self.local.end(grace_s)
+        self.wait_for_others(3 * grace_s)
+
+    def wait_for_others(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while self.crew.lines.keys() - self.ended - self.crew.lost.keys():
+            self.listen(POLL_S)
+            if time.monotonic() > deadline:
+                return
+
+
+@dataclass
+class Crew:
+    """The starter of machine 0: starts groups here, and has the other machines start their part."""
+
+    local: Starter
+    place: Place
+    lines: dict[int, Line]
+    lost: dict[int, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.name = self.local.name
+
+    def check(self) -> None:
+        if self.lost:
+            raise UsageError(f"{next(iter(self.lost.values()))}; no other trial is started: go on with --resume")
+
+    def start(self, order: Order) -> CrewStarted:
+        first = next(iter(self.lines.values()))
+        order = dataclasses.replace(order, place=self.place, variables={**order.variables, **reachable(first)})
+        for line in self.lines.values():
+            line.say(run=[order.trial.key(), order.trial.repeat], launch_id=order.launch_id)
+        logs = order.options.out / "logs"
+        return CrewStarted(self, self.local.start(order), order.launch_id, logs)
+
+    def wait(self, seconds: float) -> None:
+        self.local.wait(seconds)
+
+    def close(self) -> None:
+        for line in self.lines.values():
+            line.say(bye=1)
+        self.local.close()
+
+
+@contextlib.contextmanager
+def gathered(given: Means, trials: Sequence[Trial]) -> Iterator[Means]:
+    """As machine 0, the means with all machines in them. UsageError: they do not come together."""
+    how, count = given.conduct, trials[0].machines
+    place = place_of(how.rendezvous, 0)
+    print(f"waiting for {count - 1} more machine(s) at {how.rendezvous}", file=sys.stderr)
+    lines = machines.gather(how.rendezvous, count, machines.facts(trials), how.join_timeout)
+    crew = Crew(given.starter, place, lines)
+    with contextlib.ExitStack() as beats:
+        for line in lines.values():
+            beats.enter_context(line.beating())
+        try:
+            yield dataclasses.replace(given, starter=crew)
+        finally:
+            for line in lines.values():
+                line.say(bye=1)
+
+
+def serve(given: Means, trials: Sequence[Trial]) -> int:
+    """As another machine, start this machine's part of each trial that machine 0 begins; the exit code.
+
+    UsageError: machine 0 cannot be reached, or refuses this one.
+    """
+    how = given.conduct
+    place = place_of(how.rendezvous, how.machine_rank)
+    line = machines.join(how.rendezvous, how.machine_rank, machines.facts(trials), how.join_timeout)
+    # It is machine 0 that keeps the time.
+    given = dataclasses.replace(given, conduct=dataclasses.replace(how, timeout=None, stall_timeout=None))
+    known = {(trial.key(), trial.repeat): trial for trial in trials}
+    with line.beating(), contextlib.closing(line.socket):
+        try:
+            while True:
+                for message in line.hear(1.0):
+                    if "bye" in message:
+                        return 0
+                    if "run" in message:
+                        key, repeat = message["run"]
+                        trial = known[key, repeat]
+                        part = Launch(trial, given, f"{trial.experiment} {trial.arm}", (), place, message["launch_id"])
+                        serve_trial(part, line)
+        except Lost as error:
+            print(f"error: {error}; what ran here is ended", file=sys.stderr)
+            return 1
+
+
+def serve_trial(part: Launch, line: Line) -> None:
+    """Run this machine's part of one trial to its end, or to machine 0's word. Lost: machine 0 is."""
+    print(f"{part.title}: this machine's part of it", file=sys.stderr)
+    stopped = False
+    try:
+        part.start(reachable(line))
+        while not part.over() and not stopped:
+            messages: list[dict[str, Any]] = line.hear(POLL_S)
+            stopped = any(message.get("stop") == part.launch_id for message in messages)
+    finally:
+        cause = outcome.get(part.folder.logs(), part.launch_id)
+        if cause is None and part.code and not stopped:
+            cause = part.guess()
+        if part.started is not None:
+            part.started.end(GRACE_S)
+        part.clear()
+    line.say(ended=part.launch_id, cause=cause and cause._asdict())
