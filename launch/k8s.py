@@ -99,15 +99,17 @@ def jobset(pods: Pods, study: cluster.Study) -> dict[str, Any]:
 def job(pods: Pods, study: cluster.Study) -> dict[str, Any]:
     """An Indexed Job of one pod a machine, which fails with its first pod.
 
-    Exit codes 1, a trial failed and has its row, and 2, the request cannot be met, would be the same again: no restart.
+    Of one machine, exit codes 1, a trial failed and has its row, and 2, the request cannot be met, would be the same
+    again: no restart. Of several, they can also mean that another machine is gone.
     """
     said = {"containerName": TRIAL, "operator": "In", "values": [1, 2]}
+    given_up = {"podFailurePolicy": {"rules": [{"action": "FailJob", "onExitCodes": said}]}}
     return {
         "completionMode": "Indexed",
         "completions": pods.nodes,
         "parallelism": pods.nodes,
         "backoffLimit": 0,
-        "podFailurePolicy": {"rules": [{"action": "FailJob", "onExitCodes": said}]},
+        **(given_up if pods.nodes == 1 else {}),
         "template": {"spec": pod(pods, study)},
     }
 

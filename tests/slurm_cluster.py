@@ -17,7 +17,8 @@ from launching import until
 
 NEEDED = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "squeue", "scancel")
 SBIN = "/usr/sbin"  # where the daemons are, which need not be on a user's PATH
-# Slurm waits for a requeued job until its credentials have run out, 2 minutes by default.
+# The first node's name has an address, as all nodes' names do elsewhere. Slurm waits for a requeued job until its
+# credentials have run out, 2 minutes by default.
 CONFIG = """\
 ClusterName=resbench
 SlurmctldHost={host}(127.0.0.1)
@@ -45,9 +46,9 @@ SwitchType=switch/none
 MpiDefault=none
 MailProg=/bin/true
 ReturnToService=2
-NodeName=n0 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=4
-NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=4
-PartitionName=main Nodes=n0,n1 Default=YES MaxTime=INFINITE State=UP
+NodeName={host} NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=4
+NodeName={host}-other NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=4
+PartitionName=main Nodes={host},{host}-other Default=YES MaxTime=INFINITE State=UP
 """
 
 
@@ -78,7 +79,7 @@ class Cluster:
         words = self.say("scontrol", "--oneliner", "show", "job", number).split()
         return {name: value for name, _, value in (word.partition("=") for word in words)}
 
-    def end(self, number: str, timeout: float = 240) -> dict[str, str]:
+    def end(self, number: str, timeout: float = 400) -> dict[str, str]:
         """The job once it has come to its end."""
         ends = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")
         until(lambda: self.job(number)["JobState"] in ends, f"the end of job {number}", timeout)
@@ -105,7 +106,7 @@ def cluster(folder: Path) -> Iterator[Cluster]:
         running.enter_context(daemon(found, folder, munge))
         until((folder / "munge.socket").exists, "munge", 20)
         running.enter_context(daemon(found, folder, ["slurmctld", "-D"]))
-        for node in ("n0", "n1"):
+        for node in (host, f"{host}-other"):
             running.enter_context(daemon(found, folder, ["slurmd", "-D", "-N", node]))
         until(lambda: idle(found) == 2, f"Slurm's nodes (its logs are in {folder})", 60)
         try:

@@ -65,10 +65,11 @@ def test_the_manifest_is_what_the_published_models_take(words: list[str]) -> Non
     assert is_as_published(manifest(*STUDY, *words))
 
 
-def test_any_misspelt_field_would_be_found() -> None:
-    jobset = manifest(*STUDY, *TWO, "--namespace", "training")
+@pytest.mark.parametrize("words", [[*TWO, "--namespace", "training"], ["--image", "a"]])
+def test_any_misspelt_field_would_be_found(words: list[str]) -> None:
+    jobset = manifest(*STUDY, *words)
     paths = list(keys(jobset))
-    assert {"failurePolicy", "podFailurePolicy", "completionMode", "mountPath", "claimName"} <= {p[-1] for p in paths}
+    assert {"failurePolicy", "completionMode", "mountPath", "claimName"} <= {path[-1] for path in paths}
     for *above, key in paths:
         wrong = copy.deepcopy(jobset)
         part: Any = wrong
@@ -124,16 +125,20 @@ def test_a_pod_has_the_volume_shared_memory_and_gpus() -> None:
     assert container["resources"] == {"limits": {"nvidia.com/gpu": 8}}
 
 
-def test_lost_pods_restart_all_machines_and_failed_trials_none() -> None:
-    spec = manifest(*STUDY, *TWO)["spec"]
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_lost_pods_restart_all_machines_and_failed_trials_alone_none(nodes: int) -> None:
+    """Of several machines, one that has lost another may end as if a trial had failed."""
+    spec = manifest(*STUDY, "--image", "a", "--processes", "2", "--nodes", str(nodes))["spec"]
     job = spec["replicatedJobs"][0]["template"]["spec"]
     assert (job["backoffLimit"], job["template"]["spec"]["restartPolicy"]) == (0, "Never")
-    (rule,) = job["podFailurePolicy"]["rules"]
-    assert (rule["action"], rule["onExitCodes"]["operator"]) == ("FailJob", "In")
-    assert rule["onExitCodes"]["values"] == [1, 2]
     assert spec["failurePolicy"]["maxRestarts"] > 0
     (rule,) = spec["failurePolicy"]["rules"]
     assert (rule["action"], rule["onJobFailureReasons"]) == ("FailJobSet", ["PodFailurePolicy"])
+    assert ("podFailurePolicy" in job) == (nodes == 1)
+    if nodes == 1:
+        (rule,) = job["podFailurePolicy"]["rules"]
+        assert (rule["action"], rule["onExitCodes"]["operator"]) == ("FailJob", "In")
+        assert rule["onExitCodes"]["values"] == [1, 2]
 
 
 def test_odd_words_arrive_as_they_are(tmp_path: Path) -> None:

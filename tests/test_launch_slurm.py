@@ -248,6 +248,15 @@ def test_a_study_of_two_trials_runs_under_slurm_on_two_processes(slurm: Cluster,
     assert having(MARK, job.mark) == []
 
 
+def test_a_study_runs_on_two_nodes_which_find_each_other(slurm: Cluster, tmp_path: Path) -> None:
+    job = submit(slurm, tmp_path / "runs", *SMALL, "--epochs", "1,2", "--processes", "2", "--nodes", "2")
+    ended = slurm.end(job.id)
+    assert (ended["JobState"], ended["NumNodes"], ended["Restarts"]) == ("COMPLETED", "2", "0"), job.log()
+    found = [(row["status"], row["epochs"], row["processes"], row["machines"]) for row in rows(job.out, "trials")]
+    assert found == [("ok", "1", "2", "2"), ("ok", "2", "2", "2")]
+    assert having(MARK, job.mark) == []
+
+
 def trained(job: Job, launches: int) -> None:
     """Wait until so many launches have finished epochs, the last of them some."""
 
@@ -259,10 +268,13 @@ def trained(job: Job, launches: int) -> None:
 
 
 @pytest.mark.timeout(900)
-def test_a_study_that_is_stopped_and_requeued_goes_on_where_it_stood(slurm: Cluster, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("nodes", "epochs"), [("1", 200), ("2", 60)])
+def test_a_study_that_is_stopped_and_requeued_goes_on_where_it_stood(
+    nodes: str, epochs: int, slurm: Cluster, tmp_path: Path
+) -> None:
     """Stopped as before the time limit (a signal for the tasks alone), then requeued from outside in the middle."""
-    epochs = 300
-    job = submit(slurm, tmp_path / "runs", *SMALL, "--epochs", f"1,{epochs}", "--processes", "2", "--time", "60")
+    words = ["--epochs", f"1,{epochs}", "--processes", "2", "--nodes", nodes, "--time", "60"]
+    job = submit(slurm, tmp_path / "runs", *SMALL, *words)
     trained(job, 2)
     slurm.say("scancel", "--signal=TERM", job.id)
     until(lambda: slurm.job(job.id)["Restarts"] == "1", "the job to requeue itself")
