@@ -128,10 +128,18 @@ def read_request(name: str, experiment: Experiment, arm: str | None, words: Sequ
 
 
 def parse_request(default: Request, words: Sequence[str], prog: str, description: str) -> Request:
-    """As `parse`. Random images need no trained weights: with `--data synthetic` they are none unless asked for."""
+    """As `parse`, and what follows from an option unless another says otherwise.
+
+    Random images need no trained weights: with `--data synthetic` they are none. An arm's shared batch is shared out
+    to `--processes`; a `--micro-batch` is each process's own.
+    """
     request: Request = parse(default, words, prog, description)
+    given = {word.split("=")[0].replace("_", "-") for word in words}
+    name = request.trial.experiment
+    if name in experiments.names() and "--micro-batch" not in given:
+        request = dataclasses.replace(request, trial=experiments.load(name).shared_out(request.trial))
     if request.trial.data == "synthetic" and request.trial.weights == default.trial.weights != "none":
-        if any(word.split("=")[0] == "--weights" for word in words):
+        if "--weights" in given:
             return request
         if os.environ.get("RANK", "0") == "0":
             print(f"--data synthetic: the weights are none, not {default.trial.weights}", file=sys.stderr)

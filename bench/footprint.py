@@ -154,7 +154,7 @@ def _train(trial: Trial, backend: Backend, models: list[nn.Module], found: Data,
         if trial.precision != "no":  # as Accelerate's prepare_model
             cast = torch.autocast("cpu", dtype=DTYPES[trial.precision])
             module.forward = convert_outputs_to_fp32(cast(module.forward))
-        model = Replica(module, trial.processes, tracker)
+        model = Replica(module, trial, tracker)
         optimizer = optimizer_for(trial, models.pop())
         optimizer.register_step_pre_hook(lambda *_: setattr(tracker, "part", "optimizer"))
         optimizer.register_step_post_hook(lambda *_: setattr(tracker, "part", "activations"))

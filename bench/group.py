@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
-from accelerate.utils import GradientAccumulationPlugin
+from accelerate.utils import DDPCommunicationHookType, GradientAccumulationPlugin
 from torch import Tensor, nn
 
 from bench import environment, nvml
@@ -71,7 +71,13 @@ def join(trial: Trial) -> Accelerator:
     meet()
     # Newer torch renames it; the older torch that we run on too knows this name alone.
     warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated", category=FutureWarning)
-    ddp = DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)
+    compressed = trial.gradient_compression == "bf16"
+    ddp = DistributedDataParallelKwargs(
+        broadcast_buffers=False,
+        gradient_as_bucket_view=True,
+        bucket_cap_mb=trial.bucket_mib,
+        comm_hook=DDPCommunicationHookType.BF16 if compressed else DDPCommunicationHookType.NO,
+    )
     # All said here: Accelerate takes the rest from the environment, where a factor of the loss or a compiler may lie.
     accelerator = Accelerator(
         mixed_precision=trial.precision,
@@ -84,6 +90,11 @@ def join(trial: Trial) -> Accelerator:
         raise UsageError(
             f"--processes is {trial.processes} but {formed} formed a group; launch with python -m launch run, "
             f"or with accelerate launch --multi_gpu --num_processes {trial.processes}"
+        )
+    if compressed and formed > 1 and not adds_up_bf16(accelerator.device):
+        raise UsageError(
+            f"--gradient-compression is bf16, which {torch.distributed.get_backend()} of torch {torch.__version__} "
+            f"cannot add up; give none"
         )
     if accelerator.device.type == "cpu":
         torch.set_num_threads(max(1, environment.cpu_count() // local_processes()))
@@ -102,6 +113,16 @@ def meet() -> None:
         rank=rank,
         world_size=processes,
     )
+
+
+def adds_up_bf16(device: torch.device) -> bool:
+    """Whether the group's backend can all-reduce bf16, tried on one number. All ranks ask at once."""
+    one = torch.ones(1, dtype=torch.bfloat16, device=device)
+    try:
+        torch.distributed.all_reduce(one)
+    except (RuntimeError, ValueError, TypeError):  # as the backends say that they do not know the format
+        return False
+    return True
 
 
 def check_devices(trial: Trial) -> None:

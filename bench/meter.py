@@ -57,6 +57,22 @@ class Meter:
             for probe in self.probes:
                 probe.fetched(waited)
 
+    def window_begin(self, window: Window) -> None:
+        """The window's first micro-batch is about to go forward."""
+        warmup_left = max(0, self.warmup_windows - self.windows_run)
+        for probe in self.probes:
+            probe.window_begin(window.images, warmup_left)
+
+    def sharing(self, loss_sum: torch.Tensor) -> None:
+        """The window's last micro-batch is about to go backward, and to share the gradients."""
+        for probe in self.probes:
+            probe.sharing(loss_sum)
+
+    def shared(self) -> None:
+        """It has."""
+        for probe in self.probes:
+            probe.shared()
+
     def passed(self, loss_sum: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> None:
         """A micro-batch has gone forward and backward."""
         for probe in self.probes:

@@ -77,6 +77,7 @@ TRIAL_HEAD = [
 ]
 TRIAL_DERIVED = [
     _column("effective_batch", "int", "Images in a full window: micro_batch x accumulate x processes.", "images"),
+    _column("batch_is_shared", "bool", "Whether the arm's micro-batch is shared out to the processes: strong scaling."),
     _column("total_parameters", "int", "Parameters of the model."),
     _column("trainable_parameters", "int", "Parameters of the model that are not frozen."),
     _column("input_pipeline", "str", "The input pipeline that ran: resident, loader, or fixed (synthetic)."),
@@ -185,7 +186,7 @@ def settings_columns() -> list[Column]:
         Column(
             f.name,
             TYPES.get(str(f.type), "str"),
-            "bytes" if f.name.endswith("_bytes") else "",
+            "bytes" if f.name.endswith("_bytes") else "MiB" if f.name.endswith("_mib") else "",
             "",
             texts.get(f.name, ""),
         )

@@ -1,7 +1,8 @@
 """What DistributedDataParallel does to memory, for one process alone and on tensors without data.
 
 Gradients live in flat buckets, of which they are views (gradient_as_bucket_view); passes under `no_sync` leave theirs
-outside, and the last pass of the window moves the sum in. After the first window the buckets are made anew.
+outside, and the last pass of the window moves the sum in. After the first window the buckets are made anew. With
+gradient compression a full bucket is shared as a bf16 copy, which is taken to last until the pass ends.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,33 +18,50 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from bench.tracker import Tracker
+from bench.trial import Trial
 
-# DDP's own sizes: the first bucket, the others, and the flat copies in which it broadcasts the model at the start.
-FIRST_BUCKET = 2**20
-BUCKET = 25 * 2**20
-BROADCAST = 250 * 2**20
+MIB = 2**20
+# DDP's own sizes: where nobody asks for buckets of another size the first one is smaller; and the flat copies in which
+# it broadcasts the model at the start.
+FIRST_BUCKET = MIB
+DEFAULT_BUCKET = 25 * MIB
+BROADCAST = 250 * MIB
 BROADCASTS_AT_ONCE = 2
+
+
+@dataclass
+class Bucket:
+    """A flat bucket, the gradients that it is for, how many of them it has, and the copy that is being shared."""
+
+    flat: Tensor
+    members: int
+    ready: int = 0
+    copy: Tensor | None = None
 
 
 class Replica(nn.Module):
     """A module as training calls it; with several processes, with DDP's buckets. Tells the tracker of gradients."""
 
-    def __init__(self, module: nn.Module, processes: int, tracker: Tracker) -> None:
+    def __init__(self, module: nn.Module, trial: Trial, tracker: Tracker) -> None:
         super().__init__()
         self.module, self.tracker = module, tracker
+        bucket = int(trial.bucket_mib * MIB)
+        self.bucket_limits = [FIRST_BUCKET, bucket] if bucket == DEFAULT_BUCKET else [bucket]
+        self.compressed = trial.gradient_compression == "bf16"
         self.shares = True
         self.ready: list[Tensor] | None = []  # in the order of their gradients; None: the buckets follow it
         self.trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
         self.views: dict[Tensor, Tensor] = {}
+        self.buckets: dict[Tensor, Bucket] = {}
         for parameter in self.trained:
             parameter.register_post_accumulate_grad_hook(self._accumulated)
-        if processes > 1:
+        if trial.processes > 1:
             self._broadcast()
             self._make_buckets(list(reversed(self.trained)))
 
     def forward(self, *args: Any) -> Any:
         if self.ready and torch.is_grad_enabled():
-            self.views = {}  # the old ones go before the new ones come
+            self.views, self.buckets = {}, {}  # the old ones go before the new ones come
             self._make_buckets(self.ready)
             self.ready = None
         return self.module(*args)
@@ -70,15 +89,28 @@ class Replica(nn.Module):
             parameter.grad = view
             if self.ready is not None:
                 self.ready.append(parameter)
+            if self.compressed:
+                self._compress(self.buckets[parameter])
+
+    def _compress(self, bucket: Bucket) -> None:
+        bucket.ready += 1
+        if bucket.ready == bucket.members:
+            bucket.copy = bucket.flat.to(torch.bfloat16)
+            self.tracker.add([bucket.copy], "DDP buckets")
+        if all(each.copy is not None for each in self.buckets.values()):
+            for each in self.buckets.values():
+                each.copy, each.ready = None, 0
 
     def _make_buckets(self, parameters: list[Tensor]) -> None:
-        indices, _ = dist._compute_bucket_assignment_by_size(parameters, [FIRST_BUCKET, BUCKET])
+        indices, _ = dist._compute_bucket_assignment_by_size(parameters, self.bucket_limits)
         for index in indices:
             members = [parameters[i] for i in index]
             flat = torch.zeros(sum(member.numel() for member in members), dtype=members[0].dtype)
             self.tracker.add([flat], "DDP buckets")
+            bucket = Bucket(flat, len(members))
             offset = 0
             for member in members:
+                self.buckets[member] = bucket
                 self.views[member] = flat.as_strided(member.size(), member.stride(), offset)
                 offset += member.numel()
 

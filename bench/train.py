@@ -74,7 +74,11 @@ def run_window(training: Training, window: Window, batches: Iterator[tuple[Tenso
         with contextlib.nullcontext() if shared else training.no_sync():
             labels = labels[: stop - start]  # filled up with repeats, a pass is longer
             logits, loss_sum = forward(training, images, labels)
+            if shared:
+                meter.sharing(loss_sum)
             backward(training, loss_sum * scale)
+        if shared:
+            meter.shared()
         meter.passed(loss_sum.detach(), logits.detach(), labels)
     training.step()
 
@@ -113,6 +117,7 @@ def train_epoch(
         lr = rate(window.index)
         for group in training.optimizer.param_groups:
             group["lr"] = lr
+        meter.window_begin(window)
         run_window(training, window, batches, meter)
         rows = meter.window_end(window, {"learning_rate": lr})
         _hand_over(rows, on_rows)

@@ -102,6 +102,10 @@ class Trial:
     """Processes in the group, each with a model replica."""
     machines: int = 1
     """Machines that the processes are spread over, as many on each."""
+    bucket_mib: float = 25.0
+    """Size in MiB of the buckets in which DDP shares gradients; one process shares none."""
+    gradient_compression: Literal["none", "bf16"] = "none"
+    """The number format in which gradients are shared: their own, or bf16, which rounds them."""
     precision: Literal["no", "bf16", "fp16"] = "no"
     """Accelerate's mixed precision; no is float32."""
     memory_format: Literal["channels_last", "contiguous"] = "channels_last"
@@ -166,6 +170,7 @@ POSITIVE = (
     "memory_limit_bytes",
 )
 CHOICES = {name: get_args(kind) for name, kind in get_type_hints(Trial).items() if get_origin(kind) is Literal}
+MOST_BUCKET_MIB = 2**20
 NOT_NEGATIVE = ("repeat", "workers", "warmup_windows", "momentum", "weight_decay", "lr", "seed")
 
 
@@ -182,6 +187,8 @@ def check(trial: Trial) -> None:
         value = getattr(trial, name)
         if not 0 <= value < math.inf:
             raise UsageError(f"{option(name)} is {value}; give a finite number of 0 or more")
+    if not 0 < trial.bucket_mib <= MOST_BUCKET_MIB:
+        raise UsageError(f"--bucket-mib is {trial.bucket_mib}; give MiB above 0 and at most {MOST_BUCKET_MIB}")
     if not (CIFAR_MODEL.fullmatch(trial.model) or IMAGENET_MODEL.fullmatch(trial.model)):
         raise UsageError(f"no model {trial.model!r}; choose from: {MODELS}")
     for name, fractions in (
@@ -219,12 +226,16 @@ class Published:
 
 @dataclass(frozen=True)
 class Experiment:
-    """One question: its arms as changes to a base trial, and what the source reports for them."""
+    """One question: its arms as changes to a base trial, and what the source reports for them.
+
+    `shared_batch`: the arms whose micro-batch is what all processes share, so that more of them get less each.
+    """
 
     question: str
     base: Trial
     arms: dict[str, dict[str, Any]]
     published: dict[str, Published] = field(default_factory=dict)
+    shared_batch: tuple[str, ...] = ()
 
     def trial(self, name: str, arm: str) -> Trial:
         """The arm's trial with its own settings. UsageError: no such arm."""
@@ -232,10 +243,21 @@ class Experiment:
             raise UsageError(f"no arm {arm!r} in {name}; choose from: {', '.join(self.arms)}")
         return dataclasses.replace(self.base, experiment=name, arm=arm, **self.arms[arm])
 
+    def shared_out(self, trial: Trial) -> Trial:
+        """The trial with its process's part of the micro-batch, where its arm shares one. UsageError: no even part."""
+        if trial.arm not in self.shared_batch:
+            return trial
+        if trial.micro_batch % trial.processes:
+            raise UsageError(
+                f"--processes is {trial.processes}, which cannot share the {trial.micro_batch} images of {trial.arm} "
+                f"evenly; give a divisor of {trial.micro_batch}, or each process's --micro-batch"
+            )
+        return dataclasses.replace(trial, micro_batch=trial.micro_batch // trial.processes)
+
 
 # What a published figure does not depend on: a faster machine must not move the accuracy.
 FREE = {"repeat", "pipeline", "workers", "seed", "processes", "machines", "precision", "memory_format", "compile"}
-FREE |= {"warmup_windows", "micro_batch", "accumulate", "memory_limit_bytes"}
+FREE |= {"warmup_windows", "micro_batch", "accumulate", "memory_limit_bytes", "bucket_mib"}
 
 
 def departures(trial: Trial, published: Trial) -> str:

@@ -63,6 +63,8 @@ def _take(file: IO[str]) -> bool:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:
+        raise UsageError(f"cannot lock {file.name}: {error.strerror}; choose an --out on another file system") from error
     return True
 
 

@@ -21,6 +21,8 @@ from bench.trial import Trial
 from launch import processes
 from launch.command import Place, accelerate_command, inherited, option_words, words
 
+RENDEZVOUS = "resbench"  # see launch.rendezvous, which imports torch
+
 
 @dataclass(frozen=True)
 class Order:
@@ -274,8 +276,7 @@ class Warm:
 def meeting(order: Order) -> dict[str, Any]:
     """How Accelerate's notebook_launcher gathers the ranks."""
     if order.local():
-        rendezvous = {"rdzv_backend": "c10d", "rdzv_endpoint": order.meeting_point()}
-        return {**rendezvous, "rdzv_conf": {"store_type": "file"}}
+        return {"rdzv_backend": RENDEZVOUS, "rdzv_endpoint": order.meeting_point()}
     if order.trial.machines == 1:
         return {}
     place = order.place

@@ -34,7 +34,9 @@ def load() -> None:
     import torchvision.transforms.v2  # noqa: F401
 
     import bench.worker  # noqa: F401
+    from launch import rendezvous
 
+    rendezvous.register()
     threads = os.listdir("/proc/self/task")
     if len(threads) > 1:
         raise RuntimeError(f"{len(threads)} threads run after the imports; start trials with --cold")

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench.record import settings_columns, shortage
+from reports import scaling
 
 WORK = ["model", "weights", "data", "classes", "image_size", "limit_train", "epochs"]
 # Rows that differ in one of these are not put into one table: other work, or an unlike machine.
@@ -33,7 +34,7 @@ def show(trials: pd.DataFrame) -> None:
     if trials.empty:
         console.print("no trial has ended in this folder yet")
     for _, group in trials.groupby(APART, sort=False, dropna=False):
-        _show_group(console, [_known(row) for row in group.to_dict("records")])
+        _show_group(console, scaling.with_efficiency([_known(row) for row in group.to_dict("records")]))
 
 
 def _known(row: Mapping[Any, Any]) -> Row:
@@ -55,14 +56,15 @@ def _show_group(console: Console, rows: Sequence[Row]) -> None:
     table.add_column("arm", no_wrap=True)
     for name in varying:
         table.add_column(name, justify="right")
-    shown = [(head, cell) for head, cell in CELLS if any(cell(row) for row in rows)]
+    cells = [*TIMES, *scaling.cells(rows), *RESULTS]
+    shown = [(head, cell) for head, cell in cells if any(cell(row) for row in rows)]
     for head, _ in shown:
         table.add_column(head, justify="right")
     notes: dict[str, str] = {}
     for row in rows:
         marks = "".join(notes.setdefault(text, str(len(notes) + 1)).join("[]") for text in remarks(row))
-        cells = [_text(row[name]) for name in varying] + [cell(row) for _, cell in shown]
-        table.add_row(escape(f"{_text(row['arm'])} {marks}".strip()), *(escape(cell) for cell in cells))
+        words = [_text(row[name]) for name in varying] + [cell(row) for _, cell in shown]
+        table.add_row(escape(f"{_text(row['arm'])} {marks}".strip()), *map(escape, words))
     # As wide as it is: in a narrow terminal rich would cut the figures off.
     table.width = console.measure(table, options=console.options.update(width=1000)).maximum
     console.print(table, soft_wrap=True)
@@ -105,13 +107,15 @@ def _waiting(row: Row) -> str:
     return "" if wait is None or windows is None or not time else f"{100 * wait * windows / time:.0f}"
 
 
-CELLS: list[tuple[str, Cell]] = [
+TIMES: list[tuple[str, Cell]] = [
     ("status", _status),
     ("images/s", _digits("images_per_s")),
     ("step ms\np50", _digits("step_time_p50_s", 1000)),
     ("step\ncv", _number("step_time_cv", "{:.2f}")),
     ("epoch s", _digits("epoch_time_s")),
     ("data\nwait %", _waiting),
+]
+RESULTS: list[tuple[str, Cell]] = [
     ("GPU GiB\nallocated", _memory("peak_allocated_bytes")),
     ("GPU GiB\nreserved", _memory("peak_reserved_bytes")),
     ("host GiB\nper rank", _memory("peak_rss_bytes")),
@@ -133,6 +137,7 @@ def remarks(row: Row) -> list[str]:
     if cv is not None and cv > WIDE_SPREAD:
         found.append(f"step times spread by more than {WIDE_SPREAD:.0%} of their mean")
     found += disturbances(row)
+    found += scaling.remarks(row)
     if row["weights"] == "none" and "all" not in _text(row["trainable"]).split():
         found.append("the frozen part has random weights: speed and memory are real, accuracy says nothing")
     if row["published_where"]:

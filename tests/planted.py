@@ -7,6 +7,7 @@ under a second there, and through `accelerate launch` eight.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import math
 import multiprocessing
@@ -185,6 +186,44 @@ def noting_the_end(folder: Path, build: Any) -> None:
     probes = worker.all_probes
     worker.all_probes = lambda: [*probes(), Ends()]
     _work(settings(micro_batch=4), Options(out=folder, resume=False), build, noise)
+
+
+def _watching(probes: Callable[[], list[Any]]) -> None:
+    from bench import worker
+
+    worker.all_probes = probes
+
+
+def without_probe(name: str, trial: Trial, folder: Path, build: Any, load: Any) -> None:
+    """A trial without the probe of this module."""
+    _watching(lambda: [probe for probe in all_probes() if not type(probe).__module__.endswith(f".{name}")])
+    _work(trial, Options(out=folder), build, load)
+
+
+def without_no_sync(trial: Trial, folder: Path, build: Any, load: Any) -> None:
+    """A trial that shares gradients in each pass."""
+    from bench import setup
+
+    make: Any = setup.training
+
+    def training(*words: Any) -> Training:
+        return dataclasses.replace(make(*words), no_sync=contextlib.nullcontext)
+
+    setup.training = training  # type: ignore[assignment]
+    _work(trial, Options(out=folder), build, load)
+
+
+def without_bf16(trial: Trial, folder: Path, build: Any, load: Any) -> None:
+    """A trial on a backend that cannot add up bf16."""
+    share = torch.distributed.all_reduce
+
+    def all_reduce(tensor: Tensor, *words: Any, **more: Any) -> Any:
+        if tensor.dtype == torch.bfloat16:
+            raise RuntimeError("Invalid scalar type")
+        return share(tensor, *words, **more)
+
+    torch.distributed.all_reduce = all_reduce
+    _work(trial, Options(out=folder), build, load)
 
 
 # Data
@@ -476,6 +515,38 @@ def starved(trial: Trial, classes: int, room: int) -> nn.Module:
     """resnet8, in a process that from here on cannot write files of more than `room` bytes."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
     return model_for(trial, classes)
+
+
+def late(trial: Trial, classes: int, seconds: float) -> nn.Module:
+    """`smooth`, of which rank 1 has its last gradient so many seconds after rank 0 has all of its own."""
+    model = smooth(trial, classes)
+    passes = iter(range(1_000_000))
+
+    def hold(gradient: Tensor) -> None:
+        computed = Path(os.environ["PLANTED_FOLDER"]) / f"computed{next(passes)}"
+        if this_rank() == 0:
+            # Called after what was queued before, and before DDP waits, which queues itself when it has this gradient.
+            torch.autograd.Variable._execution_engine.queue_callback(computed.touch)
+            return
+        while not computed.exists():
+            time.sleep(0.001)
+        time.sleep(seconds)
+
+    next(model.parameters()).register_hook(hold)
+    return model
+
+
+def chatty(trial: Trial, classes: int, at: int) -> nn.Module:
+    """`smooth`, which shares one more number in the training pass with this number."""
+    model = smooth(trial, classes)
+    passes = iter(range(1_000_000))
+
+    def share(*_: Any) -> None:
+        if model.training and next(passes) == at:
+            torch.distributed.all_reduce(torch.ones(1))
+
+    model.register_forward_pre_hook(share)
+    return model
 
 
 class CountCollectives(TorchDispatchMode):

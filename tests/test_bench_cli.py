@@ -9,7 +9,7 @@ from launching import is_one_error, python
 from test_bench_trial import OTHER
 
 from bench import experiments
-from bench.cli import Options, Request, new_id, read_request, take_option
+from bench.cli import Options, Request, new_id, parse_request, read_request, take_option
 from bench.trial import Trial, UsageError, option
 
 NAME = "resnet20_accumulation"
@@ -34,7 +34,9 @@ def spelled(value: Any) -> list[str]:
 
 @pytest.mark.parametrize("name", sorted(set(OTHER) - FIXED))
 def test_every_field_of_a_trial_is_an_option(name: str) -> None:
-    assert read(option(name), *spelled(OTHER[name])).trial == dataclasses.replace(read().trial, **{name: OTHER[name]})
+    needed = ["--processes", "2"] if name == "machines" else []
+    changed = dataclasses.replace(read(*needed).trial, **{name: OTHER[name]})
+    assert read(*needed, option(name), *spelled(OTHER[name])).trial == changed
 
 
 @pytest.mark.parametrize("name", ["replace_blocks", "head", "dropout", "classes", "milestones"])
@@ -58,6 +60,30 @@ def test_what_the_launcher_set_up_is_the_default_and_options_come_before_it(monk
     assert (read().trial.processes, read().trial.precision) == (4, "bf16")
     assert read("--precision", "no", "--processes", "2").trial.precision == "no"
     assert read("--processes", "2").trial.processes == 2
+
+
+def test_a_shared_batch_is_shared_by_the_processes_that_were_launched_or_are_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By hand under Accelerate's launcher, and in a sweep; a micro-batch that is given is each process's own."""
+    scaling = experiments.load("process_scaling")
+
+    def micro_batch(arm: str, *words: str) -> int:
+        return read_request("process_scaling", scaling, arm, words).trial.micro_batch
+
+    def swept(*words: str) -> int:
+        default = Request(scaling.trial("process_scaling", "resnet20_strong"))
+        return parse_request(default, words, "launch run", "").trial.micro_batch
+
+    assert [micro_batch(arm, "--processes", "4") for arm in ("resnet20_strong", "resnet20_weak")] == [32, 128]
+    for words in (["--micro-batch", "128"], ["--micro-batch=128"], ["--micro_batch", "128"]):
+        assert micro_batch("resnet20_strong", "--processes", "4", *words) == 128
+    assert [swept("--processes", processes) for processes in ("1", "2", "8")] == [128, 64, 16]
+    assert swept("--processes", "2", "--micro-batch", "16") == 16
+    with pytest.raises(UsageError, match="--processes is 3, which cannot share the 128 images of resnet20_strong"):
+        swept("--processes", "3")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert micro_batch("resnet20_strong") == 64
 
 
 def test_options_of_the_launch_are_no_settings_of_the_trial() -> None:

@@ -45,6 +45,9 @@ OTHER: dict[str, Any] = {
     "warmup": 0.1,
     "seed": 7,
     "processes": 2,
+    "machines": 2,
+    "bucket_mib": 5.0,
+    "gradient_compression": "bf16",
     "precision": "bf16",
     "memory_format": "contiguous",
     "compile": True,
@@ -120,9 +123,10 @@ def test_digits_are_cropped_and_never_mirrored() -> None:
 
 def test_the_key_depends_on_every_setting_but_the_repeat() -> None:
     assert set(OTHER) == set(Trial().settings())
-    keys = {name: dataclasses.replace(Trial(), **{name: value}).key() for name, value in OTHER.items()}
-    assert keys.pop("repeat") == Trial().key()
-    assert len({*keys.values(), Trial().key()}) == len(keys) + 1
+    base = Trial(processes=4)  # of which two machines can have half each
+    keys = {name: dataclasses.replace(base, **{name: value}).key() for name, value in OTHER.items()}
+    assert keys.pop("repeat") == base.key()
+    assert len({*keys.values(), base.key()}) == len(keys) + 1
 
 
 def test_equal_settings_have_equal_keys() -> None:
@@ -143,6 +147,10 @@ def test_equal_settings_have_equal_keys() -> None:
         ({"lr": -0.1}, "--lr is -0.1"),
         ({"lr": math.nan}, "--lr is nan"),
         ({"lr": math.inf}, "--lr is inf"),
+        ({"bucket_mib": 0.0}, "--bucket-mib is 0.0; give MiB above 0 and at most 1048576"),
+        ({"bucket_mib": math.inf}, "--bucket-mib is inf"),
+        ({"bucket_mib": math.nan}, "--bucket-mib is nan"),
+        ({"gradient_compression": "fp16"}, "--gradient-compression is 'fp16'; choose from: none, bf16"),
         ({"workers": -1}, "--workers is -1"),
         ({"seed": -1}, "--seed is -1"),
         ({"precision": "fp8"}, "--precision is 'fp8'; choose from: no, bf16, fp16"),
@@ -176,11 +184,25 @@ def test_an_unknown_arm_is_named_with_those_there_are() -> None:
     assert experiment.trial("e", "64x2") == Trial(experiment="e", arm="64x2")
 
 
+def test_a_shared_batch_is_shared_out_evenly_or_not_at_all() -> None:
+    experiment = Experiment("?", Trial(micro_batch=12), {"strong": {}, "weak": {}}, shared_batch=("strong",))
+    for processes in (1, 2, 3, 4):
+        strong, weak = (dataclasses.replace(experiment.trial("e", arm), processes=processes) for arm in experiment.arms)
+        assert experiment.shared_out(strong).micro_batch == 12 // processes
+        assert experiment.shared_out(strong).effective_batch() == 12
+        assert experiment.shared_out(weak).micro_batch == 12
+    with pytest.raises(UsageError, match="--processes is 5, which cannot share the 12 images of strong evenly"):
+        experiment.shared_out(dataclasses.replace(experiment.trial("e", "strong"), processes=5))
+
+
 def test_departures_are_the_settings_that_a_published_accuracy_depends_on() -> None:
     published = Trial(micro_batch=16, accumulate=8)
     assert departures(published, published) == ""
     same = dataclasses.replace(published, micro_batch=64, accumulate=1, processes=2, precision="bf16", seed=3)
     assert departures(same, published) == ""
+    assert departures(dataclasses.replace(published, bucket_mib=1.0), published) == ""
+    rounded = dataclasses.replace(published, gradient_compression="bf16")
+    assert departures(rounded, published) == "gradient_compression=bf16"
     other = dataclasses.replace(published, epochs=3, data="digits", processes=2, head=(8, 4), dropout=(0.1,))
     assert departures(other, published) == "head=8 4, dropout=0.1, data=digits, epochs=3, effective_batch=256"
 

@@ -22,6 +22,8 @@ UNLIKE: list[dict[str, Any]] = [
     {"weights": "/a folder/of weights.pt", "lr": 1e-05, "warmup": 0.1, "seed": 2**40},
     {"data": "synthetic"},
     {"head": (512, 128), "dropout": (0.3,), "batch_norm": "eval", "optimizer_holds": "another_model"},
+    {"processes": 2},  # with the micro-batch of one process, which an arm of a shared batch has only by request
+    {"bucket_mib": 0.1, "gradient_compression": "bf16", "processes": 2, "micro_batch": 3},
     {"processes": 4, "precision": "bf16", "micro_batch": 1, "repeat": 7, "pipeline": "loader", "workers": 0},
 ]
 

@@ -55,6 +55,15 @@ class Probe:
     def fetched(self, seconds: float) -> None:
         """The loop waited this long for a micro-batch."""
 
+    def window_begin(self, images: int, warmup_left: int) -> None:
+        """A window of `images` images of all ranks begins; so many warm-up windows are left, this one among them."""
+
+    def sharing(self, loss_sum: torch.Tensor) -> None:
+        """The window's last micro-batch, of this loss (), goes backward, and its gradients will be shared."""
+
+    def shared(self) -> None:
+        """The window's gradients are there, those of all ranks."""
+
     def passed(self, loss_sum: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> None:
         """A micro-batch went forward and backward: summed loss (), logits (N, classes) and labels (N,)."""
 

@@ -123,6 +123,7 @@ class Ours:
         self.training = setup.training(self.trial, group, model_for, CLASSES)
         self.feed = Feed(self.trial, found, group.device)
         self.meter = Meter(all_probes(), group.gather, 0, group.device)
+        self.rank = group.rank
 
     def epoch(self, number: int, windows: int) -> float:
         """Train on the first windows of this epoch; the seconds that took, reading the probes included."""

@@ -8,17 +8,30 @@ turns; what one of its samples takes is in test_perf_step.py.
 
 from __future__ import annotations
 
+import os
 import random
+import socket
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from bench.meter import Meter
-from bench.windows import Window
+from bench.record import RunFolder
+from bench.train import train_epoch
+from bench.trial import Trial
+from bench.windows import Window, epoch_windows
+from bench.worker import all_probes
+
+from .contenders import Ours
 
 
 @dataclass(frozen=True)
@@ -45,10 +58,23 @@ class Switched(Meter):
         self.on, self.length = True, 1
         self._begin()
 
+    def window_begin(self, window: Window) -> None:
+        self._timed(super().window_begin, window)
+
+    def sharing(self, loss_sum: torch.Tensor) -> None:
+        """What is called back in the backward pass is in the step's time alone."""
+        self._timed(super().sharing, loss_sum)
+
+    def shared(self) -> None:
+        self._timed(super().shared)
+
     def passed(self, loss_sum: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> None:
+        self._timed(super().passed, loss_sum, logits, labels)
+
+    def _timed(self, call: Callable[..., None], *words: Any) -> None:
         if self.on:
             began = time.perf_counter()
-            super().passed(loss_sum, logits, labels)
+            call(*words)
             self.inside += time.perf_counter() - began
 
     def window_end(self, window: Window, facts: dict[str, Any]) -> list[dict[str, Any]]:
@@ -81,6 +107,55 @@ class Switched(Meter):
 
     def _begin(self) -> None:
         self.windows, self.inside, self.began = 0, 0.0, time.perf_counter()
+
+
+def turns(trial: Trial, wanted: int) -> list[Turn]:
+    """So many turns of a training of this trial, as its rank 0 sees them; without warm-up windows."""
+    if trial.processes == 1:
+        return _turns(trial, wanted)
+    context = get_context("spawn")
+    ours, theirs = context.Pipe()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    ranks = range(trial.processes)
+    group = [context.Process(target=_rank, args=(trial, wanted, rank, port, theirs)) for rank in ranks]
+    for process in group:
+        process.start()
+    theirs.close()
+    found = ours.recv()
+    for process in group:
+        process.join()
+    return found
+
+
+def _rank(trial: Trial, wanted: int, rank: int, port: int, answer: Connection) -> None:
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(trial.processes)}
+    os.environ |= {"LOCAL_WORLD_SIZE": str(trial.processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    found = _turns(trial, wanted)
+    torch.distributed.destroy_process_group()
+    if rank == 0:
+        answer.send(found)
+
+
+def _turns(trial: Trial, wanted: int) -> list[Turn]:
+    with tempfile.TemporaryDirectory() as folder:
+        loop, records = Ours(trial, 4096), RunFolder(Path(folder))
+        records.prepare()
+        facts = {"launch_id": "perf", "epoch": 0}
+        meter = Switched(
+            all_probes(),
+            loop.meter.gather,
+            0,
+            torch.device("cpu"),
+            write=lambda rows: records.append("steps", [facts | row for row in rows]),
+        )
+        # One long epoch over the same few images, because beginning an epoch would weigh on a turn.
+        windows = list(epoch_windows(4096, trial.micro_batch, 1, trial.processes, loop.rank)) * wanted
+        batches = loop.feed.train(0, [a_pass for window in windows for a_pass in window.passes])
+        enough = takewhile(lambda _: len(meter.turns) < wanted, windows)
+        train_epoch(loop.training, enough, batches, meter, lambda _: trial.lr, lambda rows: None)
+    return meter.turns
 
 
 def pairs(turns: Sequence[Turn]) -> list[tuple[Turn, Turn]]:

@@ -15,12 +15,10 @@ import math
 import os
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +30,10 @@ from rich.table import Table
 from torch import Tensor
 
 from bench import environment, experiments
-from bench.record import RunFolder
-from bench.train import train_epoch
 from bench.trial import Trial
-from bench.windows import epoch_windows
-from bench.worker import all_probes
 
-from .contenders import Contender, Ours, process_for
-from .probe_cost import Switched, median_interval, pairs
+from .contenders import Contender, process_for
+from .probe_cost import median_interval, pairs, turns
 
 MOST = 1.01  # a step with probes over one without
 DISTURBED = 0.05  # of the CPUs, by other processes
@@ -173,34 +167,20 @@ def _row(case: str, pair: Pair, rates: dict[str, list[float]]) -> Row:
 
 def run_probes(rounds: int, tell: Callable[[str], None]) -> list[Row]:
     """Step time with the probes over without them, at the smallest step there is, in 20 turns a round."""
-    trial = dataclasses.replace(small(16), accumulate=1)
-    wanted = FIRST_TURNS + 20 * rounds
-    tell(f"probes: {wanted} turns, on and off, of about a second")
-    with tempfile.TemporaryDirectory() as folder:
-        loop, records = Ours(trial, 4096), RunFolder(Path(folder))
-        records.prepare()
-        facts = {"launch_id": "perf", "epoch": 0}
-        meter = Switched(
-            all_probes(),
-            loop.meter.gather,
-            0,
-            torch.device("cpu"),
-            write=lambda rows: records.append("steps", [facts | row for row in rows]),
-        )
-        # One long epoch over the same few images, because beginning an epoch would weigh on a turn.
-        windows = list(epoch_windows(4096, trial.micro_batch, 1, 1, 0)) * wanted
-        batches = loop.feed.train(0, [a_pass for window in windows for a_pass in window.passes])
-        enough = takewhile(lambda _: len(meter.turns) < wanted, windows)
-        train_epoch(loop.training, enough, batches, meter, lambda _: trial.lr, lambda rows: None)
-    chosen = pairs(meter.turns[FIRST_TURNS:])
-    median, low, high = median_interval([on.window_s / off.window_s for on, off in chosen])
-    inside = [on.window_s / (on.window_s - on.inside_s) for on, _ in chosen]
-    least, mean, most = min(inside), statistics.median(inside), max(inside)
-    name, target = "probes on / off, 16x1 bf16, step time", f"<= {MOST}"
-    return [
-        Row("probes", name, median, low, high, target, median <= MOST, "95% interval"),
-        Row("probes", "the same, by the time inside the Meter", mean, least, most, target, mean <= MOST, "turns"),
-    ]
+    rows = []
+    for processes, said in ((1, ""), (2, ", two processes")):
+        trial = dataclasses.replace(small(16), accumulate=1, processes=processes)
+        wanted = FIRST_TURNS + 20 * rounds
+        tell(f"probes: {wanted} turns, on and off, of about a second{said}")
+        chosen = pairs(turns(trial, wanted)[FIRST_TURNS:])
+        median, low, high = median_interval([on.window_s / off.window_s for on, off in chosen])
+        inside = [on.window_s / (on.window_s - on.inside_s) for on, _ in chosen]
+        least, mean, most = min(inside), statistics.median(inside), max(inside)
+        name, target = f"probes on / off, 16x1 bf16{said}, step time", f"<= {MOST}"
+        rows.append(Row("probes", name, median, low, high, target, median <= MOST, "95% interval"))
+        name = f"the same{said}, by the time inside the Meter"
+        rows.append(Row("probes", name, mean, least, most, target, mean <= MOST, "turns"))
+    return rows
 
 
 def run_hardware(rounds: int, tell: Callable[[str], None]) -> list[Row]:

@@ -88,8 +88,11 @@ def full_meter(windows: int) -> tuple[Meter, Callable[[], None]]:
     def give() -> None:
         meter.block = windows + 1  # no reading in between
         for window in chosen:
+            meter.window_begin(window)
             for probe in meter.probes:
                 probe.fetched(0.0)
+            meter.sharing(loss)
+            meter.shared()
             meter.passed(loss, logits, labels)
             meter.window_end(window, {})
 

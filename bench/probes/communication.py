@@ -1,0 +1,189 @@
+"""Communication between processes: what a window's step time is made of, and the all-reduces in it.
+
+The all-reduces are counted from the operations that torch really dispatches, in the last warm-up window, since counting
+costs time: DDP's buckets, which follow the order of the first window's gradients, gradient compression and `no_sync`
+all show in them. The group's own sequence number, which costs nothing, says whether every measured window of that size
+had as many; otherwise there is no count.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from bench.probes import Over, Span, Value, ratio
+from bench.probes import Probe as Base
+from bench.record import Column
+
+if TYPE_CHECKING:
+    import torch
+
+    from bench.collectives import Collectives
+
+STEPS = [
+    Column(
+        "exposed_communication_s",
+        "float",
+        "s",
+        "max",
+        "Of step_time_s, waited for the processes to share gradients, on the rank that waited longest.",
+    ),
+]
+SPLIT = [
+    Column(
+        "exposed_communication_s",
+        "float",
+        "s",
+        "max",
+        "Mean time per measured window in which a rank has all its own gradients and not yet the shared ones: "
+        "communication, or waiting for a slower rank; of the rank that waited longest. Empty for one process.",
+    ),
+    Column(
+        "compute_s",
+        "float",
+        "s",
+        "max",
+        "Mean per measured window of a rank's step time less its data wait and exposed communication, of the rank "
+        "with the most; on a GPU the least that it can be, since a wait for data may pass while the GPU works.",
+    ),
+]
+EPOCHS = SPLIT
+TRIALS = [
+    *SPLIT,
+    Column(
+        "allreduces_per_window",
+        "int",
+        "",
+        "max",
+        "All-reduces in a full window, counted in the last warm-up window and confirmed for all measured ones; empty: "
+        "one process, warmup_windows below 2, or unlike windows.",
+    ),
+    Column(
+        "allreduce_bytes_per_window",
+        "int",
+        "bytes",
+        "max",
+        "Bytes that each rank gives to them; what crosses a link depends on the algorithm.",
+    ),
+]
+
+
+class Probe(Base):
+    """Marks when a rank's gradients are computed and when they are shared, on the device's time line."""
+
+    TOTALS: ClassVar[dict[str, Over]] = {
+        "measured_exposed_s": ("counter", "max"),
+        "measured_compute_s": ("counter", "max"),
+        "allreduces_per_window": ("peak", "max"),
+        "allreduce_bytes_per_window": ("peak", "max"),
+    }
+
+    def begin(self, device: torch.device) -> None:
+        from bench.clock import clock_for
+        from bench.collectives import several_processes
+
+        self.clock = clock_for(device)
+        self.several = several_processes()
+        self.exposed_s = self.compute_s = 0.0
+        self.pending: list[tuple[bool, float]] = []  # of each window: whether it is measured, its wait for data
+        self.wait_s = 0.0
+        self.collectives: Collectives | None = None
+        self.counting = False
+        self.first_images = 0
+        self.numbered = False  # each collective, by the group's sequence number
+        self.collectives_seen: set[int] = set()  # in measured windows of that many images, by that number
+
+    def epoch_begin(self) -> None:
+        self.wait_s = 0.0
+
+    def resume(self) -> None:
+        self.clock.start()
+
+    def fetched(self, seconds: float) -> None:
+        self.wait_s += seconds
+
+    def window_begin(self, images: int, warmup_left: int) -> None:
+        if not self.several:
+            return
+        from bench.collectives import Collectives, sequence_number
+
+        self.number = sequence_number()
+        if warmup_left == 1 and images == self.first_images:
+            self.collectives, self.counting = Collectives(), True
+            self.collectives.__enter__()
+        self.first_images = self.first_images or images
+
+    def sharing(self, loss_sum: torch.Tensor) -> None:
+        if self.several:
+            from bench.collectives import when_computed
+
+            when_computed(loss_sum, self.clock.mark)
+
+    def shared(self) -> None:
+        if self.several:
+            self.clock.mark()
+
+    def window_end(self, images: int, measured: bool) -> None:
+        self.clock.mark()
+        self.pending.append((measured, self.wait_s))
+        self.wait_s = 0.0
+        if self.several:
+            self._compare(images, measured)
+
+    def _compare(self, images: int, measured: bool) -> None:
+        from bench.collectives import sequence_number
+
+        begun = sequence_number() - self.number
+        if self.counting:
+            assert self.collectives is not None
+            self._stop_counting()
+            self.numbered = begun == self.collectives.all
+        elif measured and images == self.first_images:
+            self.collectives_seen.add(begun)
+
+    def _stop_counting(self) -> None:
+        assert self.collectives is not None
+        self.collectives.__exit__(None, None, None)
+        self.counting = False
+
+    def windows(self) -> dict[str, list[Value]]:
+        marks = 3 if self.several else 1
+        spans, pending, self.pending = self.clock.read(), self.pending, []
+        exposed: list[Value] = []
+        for index, (measured, wait_s) in enumerate(pending):
+            window = spans[index * marks : (index + 1) * marks]
+            waited = window[1] if self.several else 0.0
+            exposed.append(waited if self.several else None)
+            self.exposed_s += waited * measured
+            self.compute_s += (sum(window) - waited - wait_s) * measured
+        return {"exposed_communication_s": exposed}
+
+    def totals(self) -> dict[str, Value]:
+        found = self._counted()
+        return {
+            "measured_exposed_s": self.exposed_s if self.several else None,
+            "measured_compute_s": self.compute_s,
+            "allreduces_per_window": found.allreduces if found else None,
+            "allreduce_bytes_per_window": found.allreduce_bytes if found else None,
+        }
+
+    def _counted(self) -> Collectives | None:
+        """What was counted, if the measured windows had as many all-reduces, as far as the group numbers them."""
+        if self.collectives is None or self.counting or not self.collectives_seen:
+            return None
+        alike = not self.numbered or self.collectives_seen == {self.collectives.allreduces}
+        return self.collectives if alike else None
+
+    def derive(self, span: Span) -> dict[str, Value]:
+        windows = span.totals["measured_windows"]
+        values = {
+            "exposed_communication_s": ratio(span.totals["measured_exposed_s"], windows),
+            "compute_s": ratio(span.totals["measured_compute_s"], windows),
+        }
+        if span.epochs is None:
+            return values
+        counts = ("allreduces_per_window", "allreduce_bytes_per_window")
+        return values | {name: span.totals[name] for name in counts}
+
+    def end(self) -> None:
+        if self.counting:
+            self._stop_counting()
