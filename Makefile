@@ -1,6 +1,7 @@
 # make setup   a virtual environment with everything in it
 # make demo    all three experiments on real images, two processes, a few minutes
 # make test    lint, types and all tests
+# make test-slurm  the tests under a real Slurm, which root gets installed first where it is not (Debian, Ubuntu)
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -17,7 +18,7 @@ BACKBONE := runs/demo-backbone
 TRANSFER20 = $(SMALL) --model resnet20 --weights $$(ls $(BACKBONE)/checkpoints/*.pt) --classes 5 6 7 8 9 \
 	--augment crop_flip --epochs 10 --micro-batch 16
 
-.PHONY: setup demo test lint format clean
+.PHONY: setup demo test test-slurm lint format clean
 
 setup: $(STAMP)
 
@@ -47,6 +48,15 @@ demo: setup
 
 test: lint
 	$(BIN)/python -m pytest -q
+
+# As root, or where sudo asks nothing. Without Slurm its tests say that they are skipped, and why.
+test-slurm: setup
+	@if ! command -v sbatch >/dev/null && command -v apt-get >/dev/null; then \
+		if [ "$$(id -u)" = 0 ]; then root=; else root='sudo -n'; fi; \
+		$$root apt-get update -qq && $$root env DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes \
+			slurm-wlm munge iproute2 || echo 'Slurm could not be installed' >&2; \
+	fi
+	$(BIN)/python -m pytest -q -rs tests/test_launch_slurm.py
 
 lint: setup
 	$(BIN)/ruff check .

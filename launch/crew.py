@@ -24,10 +24,10 @@ from launch.starters import Order, Started, Starter
 POLL_S = 0.1
 
 
-def place_of(rendezvous: str, machine: int) -> Place:
+def place_of(rendezvous: str, machine: int, patience_s: float) -> Place:
     """Where this machine's processes meet the others': on the port behind that of the machines."""
     host, port = machines.endpoint(rendezvous)
-    return Place(machine, machines.resolve(host, port)[1][0], port + 1)
+    return Place(machine, machines.resolve(host, port, patience_s)[1][0], port + 1)
 
 
 def reachable(line: Line) -> dict[str, str]:
@@ -129,7 +129,7 @@ class Crew:
 def gathered(given: Means, trials: Sequence[Trial]) -> Iterator[Means]:
     """As machine 0, the means with all machines in them. UsageError: they do not come together."""
     how, count = given.conduct, trials[0].machines
-    place = place_of(how.rendezvous, 0)
+    place = place_of(how.rendezvous, 0, how.join_timeout)
     print(f"waiting for {count - 1} more machine(s) at {how.rendezvous}", file=sys.stderr)
     lines = machines.gather(how.rendezvous, count, machines.facts(trials), how.join_timeout)
     crew = Crew(given.starter, place, lines)
@@ -149,7 +149,7 @@ def serve(given: Means, trials: Sequence[Trial]) -> int:
     UsageError: machine 0 cannot be reached, or refuses this one.
     """
     how = given.conduct
-    place = place_of(how.rendezvous, how.machine_rank)
+    place = place_of(how.rendezvous, how.machine_rank, how.join_timeout)
     line = machines.join(how.rendezvous, how.machine_rank, machines.facts(trials), how.join_timeout)
     # It is machine 0 that keeps the time.
     given = dataclasses.replace(given, conduct=dataclasses.replace(how, timeout=None, stall_timeout=None))

@@ -142,19 +142,23 @@ def endpoint(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def resolve(host: str, port: int) -> tuple[socket.AddressFamily, tuple[Any, ...]]:
-    """The address of machine 0. UsageError: it has none."""
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except OSError as error:
-        raise UsageError(f"--rendezvous {host}:{port} has no address ({error}); give machine 0's") from error
-    return family, address
+def resolve(host: str, port: int, patience_s: float = 0.0) -> tuple[socket.AddressFamily, tuple[Any, ...]]:
+    """The address of machine 0; under a scheduler its name may be known only once it runs. UsageError: it has none."""
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            return family, address
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise UsageError(f"--rendezvous {host}:{port} has no address ({error}); give machine 0's") from error
+        time.sleep(1.0)
 
 
 def gather(rendezvous: str, machines: int, known: Mapping[str, Any], patience_s: float) -> dict[int, Line]:
     """As machine 0, wait for the others: machine number -> its line. UsageError: one is missing, or unlike this one."""
     host, port = endpoint(rendezvous)
-    family, address = resolve(host, port)
+    family, address = resolve(host, port, patience_s)
     found: dict[int, Line] = {}
     deadline = time.monotonic() + patience_s
     with socket.socket(family) as listening:
@@ -210,7 +214,7 @@ def _admit(
 def join(rendezvous: str, machine: int, known: Mapping[str, Any], patience_s: float) -> Line:
     """As another machine, come to machine 0. UsageError: it cannot be reached, or does not take this one."""
     host, port = endpoint(rendezvous)
-    family, address = resolve(host, port)
+    family, address = resolve(host, port, patience_s)
     deadline = time.monotonic() + patience_s
     while True:
         connection = socket.socket(family)

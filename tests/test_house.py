@@ -97,6 +97,8 @@ def test_an_experiment_is_plain_data(name: str) -> None:
         ["launch", "env"],
         ["launch", "--help"],
         ["launch", "run", "--help"],
+        ["launch", "k8s", "resnet20_accumulation", "--image", "a"],
+        ["launch", "slurm", "resnet20_accumulation", "--out", "FOLDER/runs"],
         ["launch", "run", "resnet20_accumulation", "--micro-batch", "0"],
         ["launch", "run", "resnet20_accumulation", "--weights", "missing.pt"],
         ["launch", "run", "resnet20_accumulation", "--arm", "no_such_arm"],

@@ -289,3 +289,18 @@ def loss(line: machines.Line) -> str:
     except machines.Lost as error:
         return str(error)
     return ""
+
+
+def test_a_name_that_is_known_a_little_later_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As that of a pod, which has no address before it runs."""
+    known, asked = socket.getaddrinfo, []
+
+    def later(host: str, *more: Any, **named: Any) -> Any:
+        asked.append(host)
+        if len(asked) == 1:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return known(host, *more, **named)
+
+    monkeypatch.setattr(socket, "getaddrinfo", later)
+    assert machines.resolve("127.0.0.1", 9, 30.0)[1] == ("127.0.0.1", 9)
+    assert len(asked) == 2
