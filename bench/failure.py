@@ -19,6 +19,7 @@ from bench.trial import UsageError
 LOST = re.compile(r"gloo|nccl|connection (reset|closed|refused)|broken pipe|socket|peer", re.IGNORECASE)
 LOADER_KILLED = re.compile(r"DataLoader worker .*killed by signal: Killed")
 PATIENCE_S = 3.0
+REMOTE_PATIENCE_S = 10.0  # where what happened may be on another machine
 
 
 def explain(
@@ -51,7 +52,8 @@ def explain(
     if isinstance(error, Diverged):
         return Cause("diverged", str(error))
     if stopped or ((len(peers) > 1 or torch.distributed.is_initialized()) and LOST.search(text)):
-        gone = _gone(peers, logs, launch_id, 0.0 if stopped else PATIENCE_S)
+        others = torch.distributed.is_initialized() and torch.distributed.get_world_size() > len(peers)
+        gone = _gone(peers, logs, launch_id, 0.0 if stopped else REMOTE_PATIENCE_S if others else PATIENCE_S)
         if gone:
             killed = f"rank {gone[0]} was killed: it is gone and left no word (see the kernel's log)"
             return Cause("crashed", killed, silent=True)

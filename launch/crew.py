@@ -68,12 +68,13 @@ class CrewStarted:
                 outcome.put(self.logs, self.launch_id, Cause("crashed", str(error)))
                 continue
             for message in messages:
-                if message.get("ended") != self.launch_id:
+                if message.get("of") != self.launch_id:
                     continue
-                self.ended.add(number)
                 if cause := message.get("cause"):
                     said = Cause(**cause)
                     outcome.put(self.logs, self.launch_id, said._replace(error=f"{line.name}: {said.error}"))
+                if message.get("ended"):
+                    self.ended.add(number)
 
     def end(self, grace_s: float) -> None:
         """End the group on all machines. What is well on its way out is waited for."""
@@ -173,17 +174,27 @@ def serve(given: Means, trials: Sequence[Trial]) -> int:
 def serve_trial(part: Launch, line: Line) -> None:
     """Run this machine's part of one trial to its end, or to machine 0's word. Lost: machine 0 is."""
     print(f"{part.title}: this machine's part of it", file=sys.stderr)
-    stopped = False
+    stopped = told = False
     try:
         part.start(reachable(line))
         while not part.over() and not stopped:
             messages: list[dict[str, Any]] = line.hear(POLL_S)
             stopped = any(message.get("stop") == part.launch_id for message in messages)
+            told = told or tell_cause(part, line)  # at once, for it makes machine 0's ranks fail too
+        if part.code and not stopped:
+            part.put(part.guess())
     finally:
-        cause = outcome.get(part.folder.logs(), part.launch_id)
-        if cause is None and part.code and not stopped:
-            cause = part.guess()
         if part.started is not None:
             part.started.end(GRACE_S)
         part.clear()
-    line.say(ended=part.launch_id, cause=cause and cause._asdict())
+    if not told:
+        tell_cause(part, line)
+    line.say(of=part.launch_id, ended=True)
+
+
+def tell_cause(part: Launch, line: Line) -> bool:
+    """Say why this machine's part ends, if that is on record; whether it is."""
+    cause = outcome.get(part.folder.logs(), part.launch_id)
+    if cause is not None:
+        line.say(of=part.launch_id, cause=cause._asdict())
+    return cause is not None

@@ -91,6 +91,9 @@ class Ended:
     def members(self) -> set[int]:
         return set()
 
+    def end(self, grace_s: float) -> None:
+        """Nothing is left of it."""
+
     def trouble(self) -> str:
         return ""
 
