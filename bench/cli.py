@@ -21,10 +21,7 @@ from tyro.conf import FlagConversionOff, OmitArgPrefixes, SuppressFixed
 
 from bench import experiments
 from bench.trial import Experiment, Trial, UsageError
-
-LAUNCH_ID = "RESBENCH_LAUNCH_ID"
-# A file over which the processes of one machine meet.
-STORE = "RESBENCH_STORE"
+from bench.variables import LAUNCH_ID
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import nvml
+from bench.variables import COMMAND
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 PACKAGES = ("torch", "torchvision", "accelerate", "numpy", "pandas", "nvidia-ml-py", "scikit-learn")
@@ -113,7 +114,7 @@ def describe(more: dict[str, Any]) -> dict[str, Any]:
     """All that environment.json keeps of this process, with what the worker knows besides."""
     sha, clean = commit()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    command = os.environ.get("RESBENCH_COMMAND") or " ".join(sys.orig_argv)
+    command = os.environ.get(COMMAND) or " ".join(sys.orig_argv)
     return {
         "command": command,
         "commit": sha,

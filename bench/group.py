@@ -13,8 +13,8 @@ from accelerate.utils import DDPCommunicationHookType, GradientAccumulationPlugi
 from torch import Tensor, nn
 
 from bench import environment, nvml
-from bench.cli import STORE
 from bench.trial import Trial, UsageError
+from bench.variables import STORE
 
 Found = TypeVar("Found")
 TEXT_BYTES = 200

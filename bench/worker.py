@@ -20,7 +20,7 @@ import torch
 
 from bench import allocator, checkpoint, data, environment, failure, fault, kernel, limit, outcome, setup
 from bench.build import Build, model_for
-from bench.cli import LAUNCH_ID, Options
+from bench.cli import Options
 from bench.group import Group
 from bench.meter import Meter
 from bench.outcome import Cause, Interrupted
@@ -31,6 +31,7 @@ from bench.record import RunFolder, probe_modules, write_whole
 from bench.rows import first_row
 from bench.train import Diverged, Training, evaluate, train_epoch
 from bench.trial import Experiment, Trial, UsageError
+from bench.variables import HOW, LAUNCH_ID
 from bench.windows import epoch_windows, some
 from models import surgery
 
@@ -112,7 +113,7 @@ class Worker:
         self.evaluated: dict[str, Any] = {}
         self.group: Group | None = None
         self.limit: limit.Limit | None = None
-        self.how: dict[str, Any] = json.loads(os.environ.get("RESBENCH_HOW", "{}"))
+        self.how: dict[str, Any] = json.loads(os.environ.get(HOW, "{}"))
         self.row = first_row(trial, experiment, launch_id)
         self.row |= {name: self.how.get(name) for name in ("started_by", "parallel")}
         if not os.environ.get(LAUNCH_ID):

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from bench import experiments, fault, kernel, outcome, progress
-from bench.cli import LAUNCH_ID, Options, new_id
+from bench.cli import Options, new_id
 from bench.outcome import Cause
 from bench.record import RunFolder, shortage
 from bench.rows import first_row
 from bench.trial import Trial, UsageError
+from bench.variables import COMMAND, HOW, LAUNCH_ID
 from launch import autopsy, processes
 from launch.command import Place
 from launch.conduct import Conduct
@@ -79,8 +80,8 @@ class Launch:
         variables = {
             LAUNCH_ID: self.launch_id,
             processes.RUNNER_ID: self.means.runner_id,
-            "RESBENCH_COMMAND": os.environ.get("RESBENCH_COMMAND", shlex.join(sys.orig_argv)),
-            "RESBENCH_HOW": json.dumps({**how, "requested_at": time.time()}),
+            COMMAND: os.environ.get(COMMAND, shlex.join(sys.orig_argv)),
+            HOW: json.dumps({**how, "requested_at": time.time()}),
             **(more or {}),
         }
         if self.devices:

@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from bench.cli import LAUNCH_ID, STORE, Options
+from bench.cli import Options
 from bench.trial import Trial
+from bench.variables import LAUNCH_ID, STORE
 from launch import processes
 from launch.command import Place, accelerate_command, inherited, option_words, words
 

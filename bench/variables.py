@@ -1,0 +1,10 @@
+"""The environment variables by which a launcher speaks to a trial's processes (and bench.progress.VARIABLE)."""
+
+LAUNCH_ID = "RESBENCH_LAUNCH_ID"
+"""The launch, unless it was started by hand."""
+COMMAND = "RESBENCH_COMMAND"
+"""The command that the user gave."""
+HOW = "RESBENCH_HOW"
+"""JSON: how the launcher started it, `started_by` and `parallel`, and when, `requested_at`."""
+STORE = "RESBENCH_STORE"
+"""A file over which the processes of one machine meet."""
