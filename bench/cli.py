@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import functools
 import io
 import os
 import re
@@ -139,9 +140,15 @@ def parse_request(default: Request, words: Sequence[str], prog: str, description
         if "--weights" in given:
             return request
         if os.environ.get("RANK", "0") == "0":
-            print(f"--data synthetic: the weights are none, not {default.trial.weights}", file=sys.stderr)
+            _say_once(f"--data synthetic: the weights are none, not {default.trial.weights}")
         request = dataclasses.replace(request, trial=dataclasses.replace(request.trial, weights="none"))
     return request
+
+
+@functools.cache
+def _say_once(text: str) -> None:
+    """Of many trials, one is enough."""
+    print(text, file=sys.stderr)
 
 
 def _common_id() -> str:
