@@ -134,6 +134,8 @@ class Launch:
         assert self.started is not None
         for pid in self.started.members():
             if processes.catches(pid, signal.SIGUSR1):
+                with open(self.log, "a") as log:
+                    log.write(f"\n{processes.name(pid)}, process {pid}, is at\n")
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGUSR1)
                 time.sleep(0.1)  # one after another, or they write over each other

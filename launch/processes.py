@@ -61,6 +61,11 @@ def catches(pid: int, number: int) -> bool:
     return False
 
 
+def name(pid: int) -> str:
+    """What a process is called in ps; "" of none."""
+    return _read(pid, "comm").decode(errors="replace").strip()
+
+
 def runs(pid: int) -> bool:
     """Whether a process is there and no zombie."""
     return _state(pid) not in ("Z", "X", "")

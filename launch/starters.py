@@ -161,11 +161,12 @@ class WarmStarted:
     launch_id: str
     pid: int | None = None
     code: int | None = None
+    orphaned: bool = False
 
     def poll(self) -> int | None:
         self.warm.listen()
         if self.code is None and self.warm.gone:
-            self.code = -9 if self.pid is not None else 1
+            self.code, self.orphaned = 1, True
         return self.code
 
     def members(self) -> set[int]:
@@ -181,8 +182,9 @@ class WarmStarted:
         processes.end(self.members, grace_s)
 
     def trouble(self) -> str:
-        lost = self.pid is None and self.warm.gone
-        return f"the process that forks trials was not there: see {self.warm.log}, or try --cold" if lost else ""
+        if not self.orphaned:
+            return ""
+        return f"the process that forks trials is gone, killed or for what {self.warm.log} says; or try --cold"
 
 
 class Warm:
