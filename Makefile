@@ -1,6 +1,7 @@
 # make setup   a virtual environment with everything in it
 # make demo    all three experiments on real images, two processes, a few minutes
 # make test    lint, types and all tests
+# make faults  100 faults into real sweeps, a quarter of an hour; writes tests/FAULTS.md
 # make test-slurm  the tests under a real Slurm, which root gets installed first where it is not (Debian, Ubuntu)
 
 PYTHON ?= python3
@@ -18,7 +19,7 @@ BACKBONE := runs/demo-backbone
 TRANSFER20 = $(SMALL) --model resnet20 --weights $$(ls $(BACKBONE)/checkpoints/*.pt) --classes 5 6 7 8 9 \
 	--augment crop_flip --epochs 10 --micro-batch 16
 
-.PHONY: setup demo test test-slurm lint format clean
+.PHONY: setup demo test faults test-slurm lint format clean
 
 setup: $(STAMP)
 
@@ -48,6 +49,9 @@ demo: setup
 
 test: lint
 	$(BIN)/python -m pytest -q
+
+faults: setup
+	$(BIN)/python -m tests.campaign --faults 100 --seed 0 --out tests/FAULTS.md
 
 # As root, or where sudo asks nothing. Without Slurm its tests say that they are skipped, and why.
 test-slurm: setup

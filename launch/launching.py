@@ -70,6 +70,7 @@ class Launch:
         self.oom_kills = kernel.oom_kills(self.means.root)
         self.progress = self.folder.logs() / f"{self.launch_id}.progress"
         self.began, self.began_at = time.monotonic(), _now()
+        self.told_at = time.time()
         self.fatal_since: float | None = None
         self.started: Started | None = None
         self.code: int | None = None
@@ -124,9 +125,9 @@ class Launch:
         if how.timeout is not None and time.monotonic() - self.began > how.timeout:
             return f"not done after the {how.timeout:g} s of --timeout"
         with contextlib.suppress(OSError):
-            still = time.time() - self.progress.stat().st_mtime
-            if how.stall_timeout is not None and still > how.stall_timeout:
-                return f"no progress for the {how.stall_timeout:g} s of --stall-timeout; the log has the ranks' stacks"
+            self.told_at = max(self.told_at, self.progress.stat().st_mtime)
+        if how.stall_timeout is not None and time.time() - self.told_at > how.stall_timeout:
+            return f"no progress for the {how.stall_timeout:g} s of --stall-timeout; the log has the ranks' stacks"
         return None
 
     def dump_stacks(self) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from bench.cli import Options, new_id
 from bench.outcome import Cause, Interrupted
 from bench.record import FILES, RunFolder
-from bench.trial import Trial
+from bench.trial import Trial, UsageError
 from launch import command, crew, estimate, launching, lock, study
 from launch.conduct import Conduct
 from launch.display import Display
@@ -149,6 +149,7 @@ class Sweep:
                     break
                 self.begin(*self.waiting.pop(0), devices)
             self.means.guard.watch()
+            self.means.claim.check()
             self.means.starter.wait(POLL_S)
             for launch in list(self.under_way):
                 self.display.show(launch.title, launch.state())
@@ -202,10 +203,15 @@ class Sweep:
         """Give up what is under way, and sum up."""
         error = sys.exc_info()[1]
         said = str(error) if isinstance(error, Interrupted) else f"stopped with the sweep: {error}"
-        for launch in list(self.under_way):
-            self.conclude(launch, Cause("interrupted", said))
+        while self.under_way:
+            try:
+                self.conclude(self.under_way[0], Cause("interrupted", said))
+            except UsageError as no_room:  # for its row; the others have to be ended all the same
+                error = error or no_room
         if self.all > 1:
             self.sum_up()
+        if error is not None:
+            raise error
 
     def sum_up(self) -> None:
         """What failed, and why: what ended alike stands in one line."""
