@@ -204,14 +204,19 @@ class Sweep:
         error = sys.exc_info()[1]
         said = str(error) if isinstance(error, Interrupted) else f"stopped with the sweep: {error}"
         while self.under_way:
-            try:
-                self.conclude(self.under_way[0], Cause("interrupted", said))
-            except UsageError as no_room:  # for its row; the others have to be ended all the same
-                error = error or no_room
+            error = self.give_up(self.under_way[0], said) or error
         if self.all > 1:
             self.sum_up()
         if error is not None:
             raise error
+
+    def give_up(self, launch: Launch, said: str) -> UsageError | None:
+        """End a trial before its time; returned: there is no room for its row, and others are to be ended yet."""
+        try:
+            self.conclude(launch, Cause("interrupted", said))
+        except UsageError as error:
+            return error
+        return None
 
     def sum_up(self) -> None:
         """What failed, and why: what ended alike stands in one line."""
