@@ -54,8 +54,8 @@ TRIALS = [
         "int",
         "",
         "max",
-        "All-reduces in a full window, counted in the last warm-up window and confirmed for all measured ones; empty: "
-        "one process, warmup_windows below 2, or unlike windows.",
+        "All-reduces in a full window, counted in the last warm-up window and, where the backend numbers its "
+        "collectives, confirmed for each measured one; empty: one process, warmup_windows below 2, or unlike windows.",
     ),
     Column(
         "allreduce_bytes_per_window",
@@ -167,10 +167,11 @@ class Probe(Base):
         }
 
     def _counted(self) -> Collectives | None:
-        """What was counted, if the measured windows had as many all-reduces, as far as the group numbers them."""
+        """What was counted, if the measured windows had as many; not numbered, they are at least to be all alike."""
         if self.collectives is None or self.counting or not self.collectives_seen:
             return None
-        alike = not self.numbered or self.collectives_seen == {self.collectives.allreduces}
+        seen = self.collectives_seen
+        alike = seen == {self.collectives.allreduces} if self.numbered else len(seen) == 1
         return self.collectives if alike else None
 
     def derive(self, span: Span) -> dict[str, Value]:
