@@ -105,6 +105,12 @@ class Target:
     out: Path
     rng: random.Random
 
+    def has_begun(self) -> bool:
+        """Whether it has the folder to itself. Before that it may be killed by any signal, as any command may."""
+        with contextlib.suppress(OSError):
+            return f'"pid": {self.command.process.pid},' in (self.out / ".runner").read_text()
+        return False
+
     def pick(self, wanted: Callable[[psutil.Process], bool]) -> psutil.Process | None:
         """One of its processes."""
         found = [process for process in self.command.left() if wanted(process)]
@@ -287,8 +293,7 @@ class Campaign:
             kind = self.rng.choice(self.kinds)
         moment = time.monotonic() + self.rng.uniform(0.0, 6.0)
         while target.command.process.poll() is None and time.monotonic() < moment + 20.0:
-            ready = (target.out / ".runner").exists() and time.monotonic() >= moment
-            if ready:
+            if time.monotonic() >= moment and target.has_begun():
                 for process in target.command.left():
                     with contextlib.suppress(psutil.Error, OSError):
                         if is_launcher(process) or is_rank(process):
