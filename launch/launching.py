@@ -153,6 +153,7 @@ class Launch:
         if self.started is not None:
             self.started.end(GRACE_S)
             self.code = self.started.poll() if self.code is None else self.code
+        self.cut_log()  # of what was printed since the last look, which its end may have followed at once
         try:
             self.means.claim.check()
             row, cause = self.settle()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from launching import SMALL, Command, rows, until
+from launching import SMALL, Command, alive, rows, until
 
 from launch.launching import LOG_BYTES
 
@@ -119,3 +120,31 @@ threading.Thread(target=flood, daemon=True).start()
     assert ended.logs[0].startswith("$ ")
     assert len(ended.logs[0]) < 3 * LOG_BYTES
     assert (ended.code, ended.left) == (0, 0)
+
+
+def test_a_rank_whose_last_words_are_many_leaves_a_short_log_too(tmp_path: Path) -> None:
+    """Told by a signal, rank 0 prints far more than a log may hold, and is gone before the runner looks."""
+    (tmp_path / "sitecustomize.py").write_text(f"""
+import os, signal
+def flood(number, frame):
+    words = memoryview(b"the last words\\n" * ({4 * LOG_BYTES} // 15))
+    while words:
+        words = words[os.write(1, words):]
+    os._exit(1)
+signal.signal(signal.SIGUSR2, flood)
+""")
+    out = tmp_path / "runs"
+    words = [*RUN, "--epochs", "100000", "--out", str(out)]
+    with Command(words, tmp_path, {"PYTHONPATH": str(tmp_path)}) as command:
+        until(lambda: rows(out, "steps"), "training to begin")
+        rank = command.rank(0)
+        assert rank is not None
+        command.process.send_signal(signal.SIGSTOP)
+        rank.send_signal(signal.SIGUSR2)
+        until(lambda: not alive([rank]), "its end")
+        command.process.send_signal(signal.SIGCONT)
+        ended = swept(command, out)
+    assert [row["status"] for row in ended.trials] == ["crashed"]
+    assert "bytes were printed here" in ended.logs[0]
+    assert ended.logs[0].endswith("the last words\n")
+    assert len(ended.logs[0]) <= LOG_BYTES
