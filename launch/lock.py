@@ -42,7 +42,7 @@ class Claim:
 def claim(folder: RunFolder, machine: int = 0) -> Iterator[Claim]:
     """Hold the folder, which exists. Machines that share it hold it side by side. UsageError: another runner does."""
     path = folder.path / (".runner" if machine == 0 else f".runner.{machine}")
-    with open(path, "a+") as file:
+    with _open(path) as file:
         until = time.monotonic() + CLEANING_S
         while not _take(file):
             file.seek(0)
@@ -56,6 +56,13 @@ def claim(folder: RunFolder, machine: int = 0) -> Iterator[Claim]:
         file.flush()
         yield Claim(path, file)
         file.truncate(0)
+
+
+def _open(path: Path) -> IO[str]:
+    try:
+        return open(path, "a+")
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}; choose another --out") from error
 
 
 def _take(file: IO[str]) -> bool:

@@ -15,6 +15,10 @@ import psutil
 import pytest
 from launching import SMALL, Command, alive, named, python, rows, until
 
+from bench.record import RunFolder
+from bench.trial import UsageError
+from launch import lock
+
 RUN = ["-m", "launch", "run", "resnet20_accumulation", "--arm", "16x1", *SMALL]
 # Epochs without end, of a few hundredths of a second.
 ENDLESS = ["--epochs", "100000"]
@@ -196,3 +200,8 @@ def test_a_folder_that_is_deleted_underneath_ends_the_sweep_in_a_sentence(tmp_pa
     assert "was deleted or moved" in said[-1]
     assert "Traceback" not in "\n".join(said)
     assert not (out / "trials.csv").exists()
+
+
+def test_a_folder_that_is_gone_before_it_is_claimed_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"cannot write .*gone"), lock.claim(RunFolder(tmp_path / "gone")):
+        pass
