@@ -214,7 +214,7 @@ KINDS: dict[str, Callable[[Target], bool]] = {
     "a rank out of memory": starve,
     "a rank that prints 200 MiB": flood,
 }
-# Each of these takes the time limit and the grace that follow it.
+# Each of these takes the time limit and the grace that follow it; the short campaign does without.
 SLOW = {"a rank stopped", "the launcher stopped"}
 
 
@@ -233,6 +233,7 @@ class Campaign:
     injected: Counter[str] = field(default_factory=Counter)
     problems: Counter[tuple[str, str]] = field(default_factory=Counter)
     commands: int = 0
+    deck: list[str] = field(default_factory=list)
 
     def run(self) -> None:
         """Sweep after sweep, until all faults are spent."""
@@ -286,18 +287,22 @@ class Campaign:
             self.tell(f"exit code {code} after {sorted(kinds)}: {said[-2000:]}")
         return code, kinds
 
+    def draw(self) -> str:
+        """The next kind: all of them, shuffled, before one comes again."""
+        if not self.deck:
+            self.deck = self.rng.sample(self.kinds, len(self.kinds))
+        return self.deck.pop()
+
     def hit(self, target: Target, sessions: set[int], leftovers: set[str]) -> str | None:
         """Inject one fault at a random moment; None: there was nothing to hit in time."""
-        kind = self.rng.choice(self.kinds)
-        if kind in SLOW and self.rng.random() < 0.5:
-            kind = self.rng.choice(self.kinds)
+        kind = self.draw()
         moment = time.monotonic() + self.rng.uniform(0.0, 6.0)
         while target.command.process.poll() is None and time.monotonic() < moment + 20.0:
             if time.monotonic() >= moment and target.has_begun():
                 for process in target.command.left():
                     with contextlib.suppress(psutil.Error, OSError):
                         if is_launcher(process) or is_rank(process):
-                            sessions.add(os.getsid(process.pid))
+                            sessions |= {os.getsid(process.pid), os.getpgid(process.pid)}
                         if is_guard(process):
                             leftovers.add(process.cmdline()[-1])
                 if KINDS[kind](target):
@@ -318,13 +323,13 @@ class Campaign:
             return command.wait()
 
     def check_processes(self, command: Command, sessions: set[int], leftovers: set[str], kinds: set[str]) -> None:
-        """Nothing of a command runs, by its mark or by the sessions of its trials; its scratch folder is gone."""
+        """Nothing of a command runs, by its mark, session or process group; its scratch folder is gone."""
 
         def found() -> list[psutil.Process]:
             members = {p.pid: p for p in command.left()}
             for process in psutil.process_iter():
                 with contextlib.suppress(OSError):
-                    if os.getsid(process.pid) in sessions:
+                    if {os.getsid(process.pid), os.getpgid(process.pid)} & sessions:
                         members[process.pid] = process
             return alive(list(members.values()))
 
