@@ -76,7 +76,7 @@ class Launch:
         self.code: int | None = None
 
     def start(self, more: Mapping[str, str] | None = None) -> None:
-        """Start the group, with these environment variables more."""
+        """Start the group, with these environment variables more. UsageError: the folder or the machine has no room."""
         how = {"started_by": self.means.starter.name, "parallel": self.means.conduct.parallel}
         variables = {
             LAUNCH_ID: self.launch_id,
@@ -91,11 +91,14 @@ class Launch:
         order = Order(
             self.launch_id, self.trial, means.options, means.gpus, variables, self.log, means.scratch, self.place
         )
-        if self.place.machine == 0:
-            variables[progress.VARIABLE] = str(self.progress.resolve())
-            self.progress.touch()
-        self.log.write_text(head_line(order))
-        self.started = means.starter.start(order)
+        try:
+            if self.place.machine == 0:
+                variables[progress.VARIABLE] = str(self.progress.resolve())
+                self.progress.touch()
+            self.log.write_text(head_line(order))
+            self.started = means.starter.start(order)
+        except OSError as error:
+            raise UsageError(f"cannot start a trial in {self.folder.path}: {error}; is it still there?") from error
 
     def state(self) -> dict[str, Any]:
         """What rank 0 last told of its progress."""
@@ -135,8 +138,7 @@ class Launch:
         assert self.started is not None
         for pid in self.started.members():
             if processes.catches(pid, signal.SIGUSR1):
-                with open(self.log, "a") as log:
-                    log.write(f"\n{processes.name(pid)}, process {pid}, is at\n")
+                self.note_in_log(f"\n{processes.name(pid)}, process {pid}, is at\n")
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGUSR1)
                 time.sleep(0.1)  # one after another, or they write over each other
@@ -162,6 +164,11 @@ class Launch:
         if cause is not None and cause.usage:
             return 2, row
         return {"ok": 0, "interrupted": 130}.get(row["status"], 1), row
+
+    def note_in_log(self, text: str) -> None:
+        """Add to the log, where there is still a folder and room; of their lack others tell."""
+        with contextlib.suppress(OSError), open(self.log, "a") as log:
+            log.write(text)
 
     def put(self, cause: Cause) -> None:
         """Put on record why the group ends, before it is ended: its ranks only learn that they are to stop."""
@@ -198,8 +205,7 @@ class Launch:
             return
         cause, pid, stack = broken
         self.put(cause)
-        with open(self.log, "a") as log:
-            log.write(stack)
+        self.note_in_log(stack)
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
         for path in self.folder.logs().glob(f"{self.launch_id}.*.fault"):
