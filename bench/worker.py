@@ -110,6 +110,7 @@ class Worker:
         self.training: Training | None = None
         self.counts = Counts()
         self.skipped = 0
+        self.recorded = False
         self.evaluated: dict[str, Any] = {}
         self.group: Group | None = None
         self.limit: limit.Limit | None = None
@@ -138,6 +139,11 @@ class Worker:
         training = self.training = setup.training(self.trial, group, build, found.classes)
         self.describe(group, training, feed, found)
         resumed = self.resume(training)
+        if len({epoch for (epoch,) in group.gather([float(resumed)])}) > 1:
+            raise UsageError(
+                f"the ranks resume at unlike epochs: not all machines have the checkpoint in {self.options.out}; "
+                f"put it there on each, or run without --resume"
+            )
         self.meter = Meter(all_probes(), group.gather, self.trial.warmup_windows, group.device)
         title = f"{self.trial.experiment} {self.trial.arm}"
         said = Teller(title) if self.rank == 0 else contextlib.nullcontext()
@@ -236,8 +242,8 @@ class Worker:
         self.counts.images_seen += sum(row["images"] for row in rows)
 
     def finish(self, cause: Cause) -> None:
-        """Rank 0 writes the trial's row."""
-        if self.rank != 0:
+        """Rank 0 writes the trial's row, once."""
+        if self.rank != 0 or self.recorded:
             return
         measured = self.meter.trial() if self.meter else {}
         rate = measured.get("images_per_s")
@@ -258,6 +264,7 @@ class Worker:
             write_whole(self.folder.logs() / f"{self.launch_id}.row.json", json.dumps(row))
             return
         self.folder.append("trials", [row])
+        self.recorded = True
         (self.folder.logs() / f"{self.launch_id}.row.json").unlink(missing_ok=True)
         if not os.environ.get(LAUNCH_ID):
             print(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import signal
 from pathlib import Path
@@ -27,7 +28,8 @@ def cause(said: Cause, code: int | None, log: Path, kills_before: int | None, ro
     """
     if not said.silent:
         return said
-    with open(log, "rb") as file:
+    text = ""
+    with contextlib.suppress(OSError), open(log, "rb") as file:
         file.seek(max(0, log.stat().st_size - TAIL))
         text = file.read().decode(errors="replace")
     kills = kernel.oom_kills(root)

@@ -37,7 +37,8 @@ run    run the arms of experiments, or a study (see studies/), each trial in a p
        `run EXPERIMENT --help` explains every option
        --repeats N        run each trial N times; interleaved, all trials once, then all once more in reverse
        --dry-run          print the trials, their commands and the time they may take; start nothing
-       --resume           leave out the trials that have their row; with --retry-failed only those that ended well
+       --resume           leave out the trials that have their row, but for interrupted ones; with --retry-failed
+                          only those that ended well
 plan   which micro-batch x accumulation reaches an effective batch within a limit, by prediction; writes plan.csv
        --measure          run the chosen plan and its neighbours under the limit too
 fit    the largest micro-batch that runs within a limit, found by running, beside the predicted one

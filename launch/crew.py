@@ -71,8 +71,9 @@ class CrewStarted:
                 if message.get("of") != self.launch_id:
                     continue
                 if cause := message.get("cause"):
-                    said = Cause(**cause)
-                    outcome.put(self.logs, self.launch_id, said._replace(error=f"{line.name}: {said.error}"))
+                    known = {name: value for name, value in cause.items() if name in Cause._fields}
+                    known |= {"error": f"{line.name}: {cause.get('error')}"}
+                    outcome.put(self.logs, self.launch_id, Cause(**known))
                 if message.get("ended"):
                     self.ended.add(number)
 
@@ -121,8 +122,6 @@ class Crew:
         self.local.wait(seconds)
 
     def close(self) -> None:
-        for line in self.lines.values():
-            line.say(bye=1)
         self.local.close()
 
 
@@ -132,7 +131,7 @@ def gathered(given: Means, trials: Sequence[Trial]) -> Iterator[Means]:
     how, count = given.conduct, trials[0].machines
     place = place_of(how.rendezvous, 0, how.join_timeout)
     print(f"waiting for {count - 1} more machine(s) at {how.rendezvous}", file=sys.stderr)
-    lines = machines.gather(how.rendezvous, count, machines.facts(trials), how.join_timeout)
+    lines = machines.gather(how.rendezvous, count, machines.facts(trials, given.options.resume), how.join_timeout)
     crew = Crew(given.starter, place, lines)
     with contextlib.ExitStack() as beats:
         for line in lines.values():
@@ -151,13 +150,15 @@ def serve(given: Means, trials: Sequence[Trial]) -> int:
     """
     how = given.conduct
     place = place_of(how.rendezvous, how.machine_rank, how.join_timeout)
-    line = machines.join(how.rendezvous, how.machine_rank, machines.facts(trials), how.join_timeout)
+    ours = machines.facts(trials, given.options.resume)
+    line = machines.join(how.rendezvous, how.machine_rank, ours, how.join_timeout)
     # It is machine 0 that keeps the time.
     given = dataclasses.replace(given, conduct=dataclasses.replace(how, timeout=None, stall_timeout=None))
     known = {(trial.key(), trial.repeat): trial for trial in trials}
     with line.beating(), contextlib.closing(line.socket):
         try:
             while True:
+                given.guard.watch()
                 for message in line.hear(1.0):
                     if "bye" in message:
                         return 0
@@ -178,6 +179,7 @@ def serve_trial(part: Launch, line: Line) -> None:
     try:
         part.start(reachable(line))
         while not part.over() and not stopped:
+            part.means.guard.watch()
             messages: list[dict[str, Any]] = line.hear(POLL_S)
             stopped = any(message.get("stop") == part.launch_id for message in messages)
             told = told or tell_cause(part, line)  # at once, for it makes machine 0's ranks fail too

@@ -42,7 +42,7 @@ def largest(trial: Trial, options: Options, gpus: int) -> Fit:
     assert trial.memory_limit_bytes is not None
     predicted, _ = largest_micro_batch(trial, trial.memory_limit_bytes, "cuda" if gpus else "cpu")
     tried: dict[int, bool] = {}
-    with means(options, gpus, Conduct()) as given:
+    with means(dataclasses.replace(options, resume=False), gpus, Conduct()) as given:
 
         def runs(micro_batch: int) -> bool:
             tried[micro_batch] = attempt(short(trial, micro_batch), given, len(tried) + 1)

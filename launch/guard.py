@@ -15,6 +15,8 @@ from pathlib import Path
 
 from launch import processes
 
+WAIT_S = 10.0
+
 
 @dataclass
 class Guard:
@@ -42,7 +44,11 @@ class Guard:
         """Let it go; by now there is nothing left to end."""
         if self.process is not None:
             os.close(self.lifeline)
-            self.process.wait()
+            try:
+                self.process.wait(WAIT_S)
+            except subprocess.TimeoutExpired:  # it is stopped, or hangs
+                self.process.kill()
+                self.process.wait()
             self.process = None
 
 

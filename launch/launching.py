@@ -70,7 +70,7 @@ class Launch:
         self.oom_kills = kernel.oom_kills(self.means.root)
         self.progress = self.folder.logs() / f"{self.launch_id}.progress"
         self.began, self.began_at = time.monotonic(), _now()
-        self.told_at = time.time()
+        self.told, self.told_at = 0, self.began
         self.fatal_since: float | None = None
         self.started: Started | None = None
         self.code: int | None = None
@@ -128,8 +128,10 @@ class Launch:
         if how.timeout is not None and time.monotonic() - self.began > how.timeout:
             return f"not done after the {how.timeout:g} s of --timeout"
         with contextlib.suppress(OSError):
-            self.told_at = max(self.told_at, self.progress.stat().st_mtime)
-        if how.stall_timeout is not None and time.time() - self.told_at > how.stall_timeout:
+            # When it changes by the file system's clock counts, and for how long it does not by this one.
+            if (told := self.progress.stat().st_mtime_ns) != self.told:
+                self.told, self.told_at = told, time.monotonic()
+        if how.stall_timeout is not None and time.monotonic() - self.told_at > how.stall_timeout:
             return f"no progress for the {how.stall_timeout:g} s of --stall-timeout; the log has the ranks' stacks"
         return None
 
@@ -206,7 +208,7 @@ class Launch:
         cause, pid, stack = broken
         self.put(cause)
         self.note_in_log(stack)
-        with contextlib.suppress(ProcessLookupError):
+        if self.started is not None and pid in self.started.members():
             os.kill(pid, signal.SIGKILL)
         for path in self.folder.logs().glob(f"{self.launch_id}.*.fault"):
             path.unlink()
@@ -251,7 +253,7 @@ class Launch:
 
 def clear(folder: RunFolder, prefix: str = "") -> None:
     """Remove the files that serve while launches run, of which none does."""
-    for pattern in ("progress", "new", "*.fault", "row.json"):
+    for pattern in ("progress", "new", "*.fault", "row.json", "cause.json"):
         for path in folder.logs().glob(f"{prefix}{pattern}" if prefix else f"*.{pattern}"):
             path.unlink(missing_ok=True)
 
@@ -263,7 +265,7 @@ def _now() -> datetime.datetime:
 def ending(code: int | None) -> str:
     """How a process with this exit code ended."""
     if code is not None and code < 0:
-        return f"was killed by {signal.Signals(-code).name}"
+        return f"was killed by {processes.signal_name(-code)}"
     return "would not end" if code is None else f"ended with exit code {code}"
 
 

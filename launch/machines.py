@@ -100,13 +100,13 @@ class Line:
 
 def parsed(line: bytes) -> dict[str, Any]:
     """A message; empty: it is none."""
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, RecursionError):
         if isinstance(message := json.loads(line), dict):
             return message
     return {}
 
 
-def facts(trials: Sequence[Trial]) -> dict[str, Any]:
+def facts(trials: Sequence[Trial], resume: bool = False) -> dict[str, Any]:
     """What has to be the same on all machines."""
     files = sorted(path for folder in FOLDERS for path in (environment.CHECKOUT / folder).rglob("*.py"))
     code = {
@@ -115,7 +115,7 @@ def facts(trials: Sequence[Trial]) -> dict[str, Any]:
     }
     names = ("torch", "torchvision", "accelerate", "numpy")
     versions = {"Python": platform.python_version(), **{name: environment.version(name) for name in names}}
-    keys = [[trial.key(), trial.repeat] for trial in trials]
+    keys = [[trial.key(), trial.repeat, resume] for trial in trials]
     return {"code": code, "versions": versions, "trials": hashlib.sha256(json.dumps(keys).encode()).hexdigest()[:16]}
 
 
@@ -199,7 +199,7 @@ def _admit(
         number, theirs = int(messages[0]["machine"]), messages[0]["facts"]
         line.name = f"machine {number} ({messages[0]['host']!s:.100})"
         why = difference(line.name, known, theirs)
-    except (Lost, KeyError, TypeError, ValueError, AttributeError):  # somebody else's
+    except (Lost, KeyError, TypeError, ValueError, AttributeError, OverflowError):  # somebody else's
         connection.close()
         return 0, None
     if number in found or not 0 < number < machines:

@@ -61,6 +61,13 @@ def catches(pid: int, number: int) -> bool:
     return False
 
 
+def signal_name(number: int) -> str:
+    """SIGKILL of 9; real-time signals have no name."""
+    with contextlib.suppress(ValueError):
+        return signal.Signals(number).name
+    return f"signal {number}"
+
+
 def name(pid: int) -> str:
     """What a process is called in ps; "" of none."""
     return _read(pid, "comm").decode(errors="replace").strip()

@@ -146,6 +146,8 @@ class Sweep:
         while self.waiting or self.under_way:
             while self.waiting and len(self.under_way) < self.means.conduct.parallel:
                 if (devices := self.devices(self.waiting[0][1])) is None:
+                    if not self.under_way:
+                        raise UsageError(f"--processes needs more GPUs than the {command.gpu_count()} that are left")
                     break
                 self.begin(*self.waiting.pop(0), devices)
             self.means.guard.watch()
@@ -270,6 +272,8 @@ def handling(handler: Callable[[int, object], None]) -> Iterator[None]:
 
 
 def interrupt(number: int, frame: object) -> None:
+    for other in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(other, signal.SIG_IGN)  # the end is under way; handling() puts back what was
     raise Interrupted(f"stopped by {signal.Signals(number).name}")
 
 

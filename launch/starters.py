@@ -179,6 +179,9 @@ class WarmStarted:
         return processes.having(processes.RUNNER_ID, self.warm.runner_id)
 
     def end(self, grace_s: float) -> None:
+        self.warm.listen()
+        if self.pid is None and self.code is None:  # asked for and not yet forked: it must not be later either
+            self.warm.give_up()
         processes.end(self.members, grace_s)
 
     def trouble(self) -> str:
@@ -208,6 +211,9 @@ class Warm:
         if self.process is not None and not self.gone:
             return
         self.close()
+        for started in self.under_way.values():  # of the one that is gone
+            started.code, started.orphaned = 1, True
+        self.under_way.clear()
         self.control, theirs = socket.socketpair()
         variables = {**inherited(), processes.RUNNER_ID: self.runner_id}
         # OpenBLAS starts threads when it is imported; torch's own come later and are not its.
@@ -261,6 +267,13 @@ class Warm:
             self.under_way[answer["launch_id"]].pid = answer["pid"]
         elif "code" in answer:
             self.under_way.pop(answer["launch_id"]).code = answer["code"]
+
+    def give_up(self) -> None:
+        """End the process, and with it all that it was still to fork."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+        self.gone = True
 
     def wait(self, seconds: float) -> None:
         self.listen(seconds)

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from bench import kernel
+from launch import processes
 
 HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)
 SERVER_NAME, LAUNCHER_NAME = "resbench warm", "launcher"
@@ -109,14 +110,14 @@ def launch(request: dict[str, Any]) -> NoReturn:
 
 def note_deaths(number: int, frame: object) -> None:
     """Print which ranks a signal killed: torch tells that of the first alone that it looks at."""
-    for pid in map(int, Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()):
-        with contextlib.suppress(ChildProcessError):
+    children = Path(f"/proc/self/task/{os.getpid()}/children")  # which a kernel may be built without
+    for pid in map(int, children.read_text().split() if children.exists() else ()):
+        with contextlib.suppress(ChildProcessError, FileNotFoundError):
             ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             if ended is not None and ended.si_code in (os.CLD_KILLED, os.CLD_DUMPED):
                 name = Path(f"/proc/{pid}/comm").read_text().strip()
-                said = (
-                    f"{LAUNCHER_NAME}: {name} died of signal {ended.si_status} ({signal.Signals(ended.si_status).name})"
-                )
+                number = ended.si_status
+                said = f"{LAUNCHER_NAME}: {name} died of signal {number} ({processes.signal_name(number)})"
                 os.write(2, said.encode() + b"\n")
 
 

@@ -205,3 +205,25 @@ def test_a_folder_that_is_deleted_underneath_ends_the_sweep_in_a_sentence(tmp_pa
 def test_a_folder_that_is_gone_before_it_is_claimed_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"cannot write .*gone"), lock.claim(RunFolder(tmp_path / "gone")):
         pass
+
+
+def test_a_second_signal_behind_the_first_costs_no_row(tmp_path: Path) -> None:
+    out = tmp_path / "runs"
+    with Command([*RUN, *ENDLESS, "--no-checkpoint", "--out", str(out)], tmp_path) as command:
+        until(lambda: is_training(out), "training to begin")
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            command.process.send_signal(number)
+        assert command.wait() == 130
+        assert command.left() == []
+    (row,) = rows(out, "trials")
+    assert row["status"] == "interrupted"
+    assert row["images_seen"]
+
+
+def test_a_guard_that_is_stopped_holds_nothing_up(tmp_path: Path) -> None:
+    out = tmp_path / "runs"
+    with Command([*RUN, "--epochs", "300", "--no-checkpoint", "--out", str(out)], tmp_path) as command:
+        until(lambda: is_training(out), "training to begin")
+        guard(command).suspend()
+        assert command.wait() == 0
+        assert command.left() == []

@@ -148,3 +148,14 @@ signal.signal(signal.SIGUSR2, flood)
     assert "bytes were printed here" in ended.logs[0]
     assert ended.logs[0].endswith("the last words\n")
     assert len(ended.logs[0]) <= LOG_BYTES
+
+
+def test_a_trial_that_is_given_up_before_it_was_forked_is_not_forked_later(tmp_path: Path) -> None:
+    """The imports of the warm process alone take longer than the time limit."""
+    out = tmp_path / "runs"
+    with Command([*RUN, "--epochs", "2", "--repeats", "3", "--timeout", "1", "--out", str(out)], tmp_path) as command:
+        ended = swept(command, out)
+    launches = [row["launch_id"] for row in ended.trials]
+    assert len(launches) == len(set(launches)) == 3
+    assert ended.trials[0]["status"] == "timeout"
+    assert (ended.code, ended.left) == (1, 0)
