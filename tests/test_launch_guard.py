@@ -78,9 +78,10 @@ def killed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         everyone = command.left()
         command.process.kill()
         command.wait()
-        until(lambda: not command.left(), "the end of all", SOON_S)
+        # One that is just dying has no environment any more, and is there.
+        until(lambda: not command.left() and not alive(everyone), "the end of all", SOON_S)
         found: dict[str, Any] = {
-            "left": alive(everyone),
+            "left": command.left(),
             "in session": [p for p in alive(list(psutil.process_iter())) if session(p.pid) in sessions],
             "in group": [p for p in alive(list(psutil.process_iter())) if process_group(p.pid) in groups],
             "scratch": leftover.exists(),
@@ -131,7 +132,7 @@ def test_a_killed_guard_is_replaced_and_a_killed_warm_process_too(tmp_path: Path
         group = command.group()
         process(command, "resbench warm").kill()
         until(lambda: rows(out, "trials"), "the trial's row", SOON_S)
-        assert alive(group) == []
+        until(lambda: not alive(group), "the group's end", SOON_S)
         assert command.wait() == 1
         assert command.left() == []
     crashed, after = rows(out, "trials")
