@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import csv
+import math
 import os
 import platform
 import random
@@ -232,13 +233,14 @@ class Campaign:
     tell: Callable[[str], None] = print
     injected: Counter[str] = field(default_factory=Counter)
     problems: Counter[tuple[str, str]] = field(default_factory=Counter)
+    until: float = math.inf
     commands: int = 0
     deck: list[str] = field(default_factory=list)
 
     def run(self) -> None:
-        """Sweep after sweep, until all faults are spent."""
+        """Sweep after sweep, until all faults are spent or time is up."""
         number = 0
-        while self.left > 0:
+        while self.left > 0 and time.monotonic() < self.until:
             number += 1
             self.sweep(self.disk / f"sweep{number}", cold=self.rng.random() < 0.12)
 
@@ -398,12 +400,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.campaign", description=__doc__.splitlines()[0])
     parser.add_argument("--faults", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no sweep later than this")
     parser.add_argument("--out", type=Path, help="file for the table; default: the terminal alone")
     chosen = parser.parse_args()
     os.environ.setdefault("ACCELERATE_USE_CPU", "true")
     console, began = Console(stderr=True, markup=False, highlight=False), time.monotonic()
     with disk() as (folder, kinds):
-        campaign = Campaign(random.Random(chosen.seed), chosen.faults, folder, kinds, console.print)
+        until = began + 60 * chosen.minutes
+        campaign = Campaign(random.Random(chosen.seed), chosen.faults, folder, kinds, console.print, until=until)
         campaign.run()
     text = campaign.table(chosen.seed, time.monotonic() - began)
     print(text)
