@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +38,28 @@ def save(path: Path, training: Training, progress: dict[str, int]) -> None:
         scratch.unlink(missing_ok=True)
 
 
+def epoch(path: Path) -> int:
+    """How many epochs it comes after. UsageError: it is damaged."""
+    with _readable(path):
+        return int(torch.load(path, mmap=True, weights_only=True)["progress"]["epoch"])
+
+
 def restore(path: Path, training: Training) -> dict[str, int]:
     """Load what `save` wrote into the training, on every rank, and return the counts. UsageError: it is damaged."""
     device = next(training.module.parameters()).device
-    try:
+    with _readable(path):
         state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
         training.module.load_state_dict(state["model"])
         training.optimizer.load_state_dict(state["optimizer"])
         if training.scaler:
             training.scaler.load_state_dict(state["scaler"])
         return state["progress"]
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise UsageError(f"cannot resume from {path}: {reason}; delete it to start afresh") from error

@@ -184,6 +184,8 @@ class Worker:
         path = checkpoint.path_for(self.options.out, self.trial)
         if not (self.options.resume and path.exists()):
             return 0
+        if os.environ.get(LAUNCH_ID) and checkpoint.epoch(path) >= self.trial.epochs:
+            return 0  # a launcher starts no trial that has its row: this one was killed just before
         self.counts = Counts(**checkpoint.restore(path, training))
         self.row["resumed_at_epoch"] = self.counts.epoch
         if self.counts.epoch >= self.trial.epochs:

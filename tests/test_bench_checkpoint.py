@@ -2,6 +2,7 @@
 
 import functools
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,15 @@ def test_nothing_is_left_to_resume(done: planted.Ran) -> None:
     again = planted.run(done.folder, done.trial, resume=True)
     assert "all 1 epochs are in" in planted.refused(again)
     assert again.rows("trials") == before
+
+
+def test_a_launched_trial_that_lost_its_row_is_measured_once_more(done: planted.Ran, tmp_path: Path) -> None:
+    """Its last checkpoint was written, its row was not: its launcher would start no other trial than that."""
+    shutil.copytree(done.folder / "checkpoints", tmp_path / "checkpoints")
+    again = planted.well(planted.run(tmp_path, done.trial, resume=True, RESBENCH_LAUNCH_ID="a1"))
+    (row,), (before,) = again.rows("trials"), done.rows("trials")
+    assert (row["status"], row["resumed_at_epoch"]) == ("ok", "")
+    assert row["train_loss"] == before["train_loss"]
 
 
 @pytest.mark.parametrize("damage", ["cut", "noise", "empty", "another"])
