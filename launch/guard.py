@@ -10,12 +10,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from launch import processes
 
 WAIT_S = 10.0
+AGAIN_S = 0.1
 
 
 @dataclass
@@ -58,7 +60,9 @@ def main(runner_id: str, lifeline: str, scratch: str) -> None:
         signal.signal(number, signal.SIG_IGN)
     while os.read(int(lifeline), 1):
         pass
-    processes.end(lambda: processes.having(processes.RUNNER_ID, runner_id), grace_s=0.0)
+    for _ in range(2):  # what was being started when the runner died shows its variables a moment later
+        processes.end(lambda: processes.having(processes.RUNNER_ID, runner_id), grace_s=0.0)
+        time.sleep(AGAIN_S)
     shutil.rmtree(scratch, ignore_errors=True)
 
 

@@ -39,7 +39,7 @@ def hung(tmp_path_factory: pytest.TempPathFactory) -> Swept:
     """Of two processes one is stopped in the middle, so that the other waits for it; then a trial that is well."""
     scratch = tmp_path_factory.mktemp("hung")
     out = scratch / "runs"
-    words = [*RUN, "--processes", "2", "--epochs", "100000,2", "--stall-timeout", "6", "--out", str(out)]
+    words = [*RUN, "--processes", "2", "--epochs", "100000,2", "--stall-timeout", "15", "--out", str(out)]
     with Command(words, scratch) as command:
         until(lambda: rows(out, "epochs"), "training to begin")
         rank = command.rank(1)
@@ -50,7 +50,7 @@ def hung(tmp_path_factory: pytest.TempPathFactory) -> Swept:
 
 def test_a_hung_collective_ends_as_timeout(hung: Swept) -> None:
     assert (hung.trials[0]["status"], hung.trials[0]["epochs"]) == ("timeout", "100000")
-    assert "no progress for the 6 s of --stall-timeout" in hung.trials[0]["error"]
+    assert "no progress for the 15 s of --stall-timeout" in hung.trials[0]["error"]
 
 
 def test_its_log_says_where_the_ranks_were(hung: Swept) -> None:
@@ -67,11 +67,11 @@ def test_the_next_trial_runs_and_nothing_is_left(hung: Swept) -> None:
 
 def test_a_trial_over_its_time_ends_as_timeout_and_fail_fast_begins_no_other(tmp_path: Path) -> None:
     out = tmp_path / "runs"
-    words = [*RUN, "--epochs", "100000,2", "--timeout", "12", "--fail-fast", "--out", str(out)]
+    words = [*RUN, "--epochs", "100000,2", "--timeout", "20", "--fail-fast", "--out", str(out)]
     with Command(words, tmp_path) as command:
         ended = swept(command, out)
     assert [row["status"] for row in ended.trials] == ["timeout"]
-    assert "not done after the 12 s of --timeout" in ended.trials[0]["error"]
+    assert "not done after the 20 s of --timeout" in ended.trials[0]["error"]
     assert ended.trials[0]["images_seen"], "what was measured is lost"
     assert (ended.code, ended.left) == (1, 0)
 
