@@ -51,7 +51,8 @@ def claim(folder: RunFolder, machine: int = 0) -> Iterator[Claim]:
                 raise UsageError(f"{folder.path} is in use by {_name(holder)}; wait for it, or choose another --out")
             time.sleep(0.1)
         file.truncate(0)
-        me = {"pid": os.getpid(), "host": socket.gethostname(), "command": shlex.join(sys.orig_argv)}
+        command = " ".join(shlex.join(sys.orig_argv).split())  # one line, also of a script's text behind -c
+        me = {"pid": os.getpid(), "host": socket.gethostname(), "command": command}
         file.write(json.dumps({**me, "since": time.strftime("%Y-%m-%d %H:%M:%S")}))
         file.flush()
         yield Claim(path, file)
