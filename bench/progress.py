@@ -24,9 +24,9 @@ class Display:
         self.console = Console(stderr=True, highlight=False)
         self.title, self.epoch = title, -1
         columns = [
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             TimeRemainingColumn(),
         ]
         self.bar = Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal)

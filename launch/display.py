@@ -20,9 +20,9 @@ class Display:
     def __init__(self, trials: int) -> None:
         self.console = Console(stderr=True, highlight=False)
         columns = [
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             TimeRemainingColumn(),
         ]
         self.bars = Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal)

@@ -19,25 +19,25 @@ SHOW = """
 import time
 from bench.progress import Display
 state = {"epochs": 2, "windows": 5}
-with Display("the title") as display:
+with Display("the title=a[/b]") as display:
     display.show({})
     for window in range(1, 5):
         display.show({**state, "epoch": 0, "window": window, "images_per_s": 12345.6, "train_loss": 2.5})
         time.sleep(0.06)
     display.show({**state, "epoch": 1, "window": WINDOW, "images_per_s": 12000.4, "train_loss": 0.25})
     time.sleep(0.2)
-    display.line("the title: [red]ok[/red]")
+    display.line("the title=a[/b]: [red]ok[/red]")
 """
 
 
 def test_in_a_pipe_there_is_a_plain_line_for_an_epoch() -> None:
     done = python("-c", SHOW.replace("WINDOW", "0"))
-    assert done.stderr.splitlines() == ["the title: epoch 1/2 12000 images/s loss 0.250", "the title: [red]ok[/red]"]
+    assert done.stderr.splitlines() == ["the title=a[/b]: epoch 1/2 12000 images/s loss 0.250", "the title=a[/b]: [red]ok[/red]"]
 
 
 def test_a_line_about_an_epoch_holds_no_figures_of_the_next() -> None:
     done = python("-c", SHOW.replace("WINDOW", "3"))
-    assert done.stderr.splitlines() == ["the title: epoch 1/2", "the title: [red]ok[/red]"]
+    assert done.stderr.splitlines() == ["the title=a[/b]: epoch 1/2", "the title=a[/b]: [red]ok[/red]"]
 
 
 def test_on_a_terminal_there_is_a_bar_with_rate_loss_and_time_left() -> None:
@@ -56,9 +56,9 @@ def test_on_a_terminal_there_is_a_bar_with_rate_loss_and_time_left() -> None:
     text = drawn.decode()
     assert "\x1b[" in text
     assert "━" in text
-    for part in ("the title", "epoch 1/2", "epoch 2/2", "12346 images/s", "loss 2.500", "loss 0.250", "0:00:0"):
+    for part in ("the title=a[/b]", "epoch 1/2", "epoch 2/2", "12346 images/s", "loss 2.500", "loss 0.250", "0:00:0"):
         assert part in text
-    assert "the title: [red]ok[/red]" in text
+    assert "the title=a[/b]: [red]ok[/red]" in text
 
 
 def test_what_rank_0_tells_is_what_the_launcher_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
