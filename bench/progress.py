@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -17,11 +19,36 @@ VARIABLE = "RESBENCH_PROGRESS"
 T = TypeVar("T")
 
 
+@dataclass(frozen=True)
+class Unbroken:
+    """A stream whose reader may go, as a terminal that closes: what is written then is lost, and nothing else is."""
+
+    stream: IO[str]
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            self.stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self.stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+def console() -> Console:
+    """Where progress is shown."""
+    file = cast(IO[str], Unbroken(sys.stderr)) if sys.stderr else None
+    return Console(file=file, stderr=True, highlight=False)
+
+
 class Display:
     """A bar on a terminal; elsewhere a plain line an epoch."""
 
     def __init__(self, title: str) -> None:
-        self.console = Console(stderr=True, highlight=False)
+        self.console = console()
         self.title, self.epoch = title, -1
         columns = [
             TextColumn("{task.description}", markup=False),

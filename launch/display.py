@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from bench import progress
@@ -18,7 +17,7 @@ class Display:
     """Bars for the trials under way, and one for all `trials` together."""
 
     def __init__(self, trials: int) -> None:
-        self.console = Console(stderr=True, highlight=False)
+        self.console = progress.console()
         columns = [
             TextColumn("{task.description}", markup=False),
             BarColumn(),

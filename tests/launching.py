@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import termios
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -53,7 +55,8 @@ def is_one_error(done: subprocess.CompletedProcess[str]) -> bool:
 
 
 class Command:
-    """A command under way in a process group of its own, as a shell starts one; its words end up in files.
+    """A command under way in a process group of its own, as a shell starts one; its words end up in files, or on the
+    `terminal` that it is started at.
 
     Every process that comes of it carries a mark in its environment, by which what it leaves behind is found.
     """
@@ -65,6 +68,7 @@ class Command:
         env: Variables | None = None,
         ignored: Sequence[int] = (),
         prefix: Sequence[str] = (),
+        terminal: int | None = None,
     ) -> None:
         self.mark = uuid.uuid4().hex
         self.stdout, self.stderr = (scratch / f"{self.mark}.{name}" for name in ("out", "err"))
@@ -72,6 +76,8 @@ class Command:
         def signals_as_in_a_shell() -> None:  # a test run in the background ignores SIGINT, and hands that on
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 signal.signal(number, signal.SIG_IGN if number in ignored else signal.SIG_DFL)
+            if terminal is not None:
+                fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
 
         with open(self.stdout, "w") as out, open(self.stderr, "w") as err:
             self.process = subprocess.Popen(
@@ -79,8 +85,8 @@ class Command:
                 cwd=CHECKOUT,
                 env=with_variables({**(env or {}), MARK: self.mark}),
                 stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
+                stdout=out if terminal is None else terminal,
+                stderr=err if terminal is None else terminal,
                 start_new_session=True,
                 preexec_fn=signals_as_in_a_shell,
             )

@@ -32,7 +32,10 @@ with Display("the title=a[/b]") as display:
 
 def test_in_a_pipe_there_is_a_plain_line_for_an_epoch() -> None:
     done = python("-c", SHOW.replace("WINDOW", "0"))
-    assert done.stderr.splitlines() == ["the title=a[/b]: epoch 1/2 12000 images/s loss 0.250", "the title=a[/b]: [red]ok[/red]"]
+    assert done.stderr.splitlines() == [
+        "the title=a[/b]: epoch 1/2 12000 images/s loss 0.250",
+        "the title=a[/b]: [red]ok[/red]",
+    ]
 
 
 def test_a_line_about_an_epoch_holds_no_figures_of_the_next() -> None:

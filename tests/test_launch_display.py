@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pty
+import signal
 import subprocess
 import sys
 import unicodedata
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 from conftest import CHECKOUT
-from launching import python
+from launching import SMALL, Command, python, rows, until
 
 from bench.trial import Trial
 from launch import display, runner
@@ -36,6 +37,13 @@ with Display(3) as display:
     time.sleep(0.3)
     display.ended(two, "crashed: why", 2, None)
     display.ended("[3/3] exp 16x3", "has its row already", 3, None)
+    display.line("the last line")
+"""
+SHOW_ONE = """
+from bench.progress import Display
+with Display("t") as display:
+    for epoch in range(3):
+        display.show({"epochs": 3, "windows": 5, "epoch": epoch, "window": 0})
     display.line("the last line")
 """
 LINES = [
@@ -91,6 +99,49 @@ def test_of_a_long_trial_a_pipe_is_told_at_times(
             now[0] = float(seconds)
             shown.show("t", {"epoch": epoch, "epochs": 9, "window": 1, "windows": 5})
     assert capsys.readouterr().err.splitlines() == ["t: 3 of 9 epochs", "t: 4 of 9 epochs"]
+
+
+# Whoever watches may go
+
+
+@pytest.mark.parametrize("code", [SHOW, SHOW_ONE], ids=["sweep", "trial"])
+@pytest.mark.parametrize("where", ["pipe", "terminal", "nowhere"])
+def test_when_nobody_is_left_to_show_it_to_what_runs_goes_on(code: str, where: str) -> None:
+    inside, outside = pty.openpty() if where == "terminal" else os.pipe()
+    os.close(inside)
+    close = (lambda: os.close(2)) if where == "nowhere" else None
+    code += "\nprint('went on')"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=outside, preexec_fn=close
+    )
+    os.close(outside)
+    said, _ = process.communicate()
+    assert (process.returncode, said) == (0, b"went on\n")
+
+
+@pytest.mark.parametrize("nohup", [False, True], ids=["hang-up", "nohup"])
+def test_a_terminal_that_closes_ends_a_sweep_with_its_row_and_under_nohup_nothing(nohup: bool, tmp_path: Path) -> None:
+    out = tmp_path / "runs"
+    words = ["-m", "launch", "run", "resnet20_accumulation", "--arm", "16x1", *SMALL, "--no-checkpoint"]
+    words += ["--epochs", "80,2" if nohup else "100000,2", "--out", str(out)]
+    inside, outside = pty.openpty()
+    os.set_blocking(inside, False)
+
+    def began() -> bool:  # read on, or the command waits for that
+        with contextlib.suppress(BlockingIOError):
+            os.read(inside, 65536)
+        return bool(rows(out, "epochs"))
+
+    ignored = [signal.SIGHUP] if nohup else []
+    with Command(words, tmp_path, {"TERM": "xterm"}, ignored, terminal=outside) as command:
+        os.close(outside)
+        until(began, "training to begin")
+        os.close(inside)
+        assert command.wait() == (0 if nohup else 130)
+        assert command.left() == []
+    found = rows(out, "trials")
+    assert [row["status"] for row in found] == (["ok", "ok"] if nohup else ["interrupted"])
+    assert nohup or "SIGHUP" in found[0]["error"]
 
 
 # Time left and the summary
