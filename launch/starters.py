@@ -23,6 +23,8 @@ from launch import processes
 from launch.command import Place, accelerate_command, inherited, option_words, words
 
 RENDEZVOUS = "resbench"  # see launch.rendezvous, which imports torch
+# For word of a launcher that has ended; the warm process tells it at once, unless it hangs.
+ANSWER_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -165,6 +167,8 @@ class WarmStarted:
 
     def poll(self) -> int | None:
         self.warm.listen()
+        if self.code is None and self.pid is not None and not processes.runs(self.pid):
+            self.warm.expect(self)
         if self.code is None and self.warm.gone:
             self.code, self.orphaned = 1, True
         return self.code
@@ -183,6 +187,7 @@ class WarmStarted:
         if self.pid is None and self.code is None:  # asked for and not yet forked: it must not be later either
             self.warm.give_up()
         processes.end(self.members, grace_s)
+        self.warm.expect(self)
 
     def trouble(self) -> str:
         if not self.orphaned:
@@ -267,6 +272,14 @@ class Warm:
             self.under_way[answer["launch_id"]].pid = answer["pid"]
         elif "code" in answer:
             self.under_way.pop(answer["launch_id"]).code = answer["code"]
+
+    def expect(self, ended: WarmStarted) -> None:
+        """Wait for the exit code of a launcher that has ended; give the process up if it does not come."""
+        until = time.monotonic() + ANSWER_S
+        while ended.code is None and self.process is not None and not self.gone:
+            if time.monotonic() > until:
+                self.give_up()
+            self.listen(0.1)
 
     def give_up(self) -> None:
         """End the process, and with it all that it was still to fork."""

@@ -152,6 +152,20 @@ def test_a_warm_process_that_is_gone_between_trials_is_started_again(tmp_path: P
     assert statuses.count("ok") >= 5
 
 
+def test_a_warm_process_that_is_stopped_costs_no_trial_its_row(tmp_path: Path) -> None:
+    """The one under way ends without it, and the next is forked off another."""
+    out = tmp_path / "runs"
+    words = [*RUN, "--epochs", "200,2", "--no-checkpoint", "--stall-timeout", "60", "--out", str(out)]
+    with Command(words, tmp_path) as command:
+        until(lambda: is_training(out), "training to begin")
+        warm = process(command, "resbench warm")
+        warm.suspend()
+        assert command.wait() == 0
+        assert not alive([warm])
+        assert command.left() == []
+    assert [(row["epochs"], row["status"]) for row in rows(out, "trials")] == [("200", "ok"), ("2", "ok")]
+
+
 # One runner a folder
 
 
