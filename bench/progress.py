@@ -38,17 +38,22 @@ class Unbroken:
         return getattr(self.stream, name)
 
 
-def console() -> Console:
-    """Where progress is shown."""
-    file = cast(IO[str], Unbroken(sys.stderr)) if sys.stderr else None
-    return Console(file=file, stderr=True, highlight=False)
+def watched(stream: IO[str] | None = None) -> IO[str] | None:
+    """The stream, or stderr if there is one, for what somebody may watch and nothing depends on."""
+    stream = stream or sys.stderr
+    return cast(IO[str], Unbroken(stream)) if stream else None
+
+
+def say(text: str, stream: IO[str] | None = None) -> None:
+    """A line for whoever watches the stream, or stderr."""
+    print(text, file=watched(stream), flush=True)
 
 
 class Display:
     """A bar on a terminal; elsewhere a plain line an epoch."""
 
     def __init__(self, title: str) -> None:
-        self.console = console()
+        self.console = Console(file=watched(), stderr=True, highlight=False)
         self.title, self.epoch = title, -1
         columns = [
             TextColumn("{task.description}", markup=False),

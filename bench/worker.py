@@ -26,7 +26,7 @@ from bench.meter import Meter
 from bench.outcome import Cause, Interrupted
 from bench.probes import Probe
 from bench.probes.memory import forget_peak_rss
-from bench.progress import Teller, beat, beating, state_after
+from bench.progress import Teller, beat, beating, say, state_after
 from bench.record import RunFolder, probe_modules, write_whole
 from bench.rows import first_row
 from bench.train import Diverged, Training, evaluate, train_epoch
@@ -70,7 +70,6 @@ def run(
         # The launcher stops all ranks as soon as one has ended; rank 0 has its row to write first.
         _ignore_signals()
         code = worker.fail(error)
-        sys.stderr.flush()
         for child in psutil.Process().children(recursive=True):  # loader workers
             child.kill()
         # Not sys.exit: with another rank gone, the group's destructors would wait for it.
@@ -269,9 +268,8 @@ class Worker:
         self.recorded = True
         (self.folder.logs() / f"{self.launch_id}.row.json").unlink(missing_ok=True)
         if not os.environ.get(LAUNCH_ID):
-            print(
-                f"{cause.status}: {self.folder.path}/trials.csv has its row; python -m reports show {self.folder.path}"
-            )
+            folder = self.folder.path
+            say(f"{cause.status}: {folder}/trials.csv has its row; python -m reports show {folder}", sys.stdout)
 
     def orphaned(self) -> bool:
         """Whether the launcher is gone, of which torch has the kernel tell a rank by SIGINT, a moment before it is."""
@@ -291,14 +289,14 @@ class Worker:
             explained = Cause("crashed", "the launcher was killed: it is gone and left no word (see the kernel's log)")
         cause, first = outcome.put(logs, self.launch_id, explained)
         if first and not isinstance(error, (UsageError, Diverged, Interrupted)):
-            traceback.print_exception(error)
+            say("".join(traceback.format_exception(error)).rstrip())
         if first:
-            print(f"error: {cause.error}", file=sys.stderr)
+            say(f"error: {cause.error}")
         if cause.usage:
             return 2
         try:
             self.finish(cause)
         except UsageError as full:  # the disk: the row is for the launcher to write, or is lost, and said so
-            print(f"error: {full}", file=sys.stderr)
+            say(f"error: {full}")
             return 2
         return 130 if cause.status == "interrupted" else 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from typing import Any
 
 from bench import outcome
 from bench.outcome import Cause
+from bench.progress import say
 from bench.trial import Trial, UsageError
 from launch import machines
 from launch.command import Place
@@ -130,7 +130,7 @@ def gathered(given: Means, trials: Sequence[Trial]) -> Iterator[Means]:
     """As machine 0, the means with all machines in them. UsageError: they do not come together."""
     how, count = given.conduct, trials[0].machines
     place = place_of(how.rendezvous, 0, how.join_timeout)
-    print(f"waiting for {count - 1} more machine(s) at {how.rendezvous}", file=sys.stderr)
+    say(f"waiting for {count - 1} more machine(s) at {how.rendezvous}")
     lines = machines.gather(how.rendezvous, count, machines.facts(trials, given.options.resume), how.join_timeout)
     crew = Crew(given.starter, place, lines)
     with contextlib.ExitStack() as beats:
@@ -168,13 +168,13 @@ def serve(given: Means, trials: Sequence[Trial]) -> int:
                         part = Launch(trial, given, f"{trial.experiment} {trial.arm}", (), place, message["launch_id"])
                         serve_trial(part, line)
         except Lost as error:
-            print(f"error: {error}; what ran here is ended", file=sys.stderr)
+            say(f"error: {error}; what ran here is ended")
             return 1
 
 
 def serve_trial(part: Launch, line: Line) -> None:
     """Run this machine's part of one trial to its end, or to machine 0's word. Lost: machine 0 is."""
-    print(f"{part.title}: this machine's part of it", file=sys.stderr)
+    say(f"{part.title}: this machine's part of it")
     stopped = told = False
     try:
         part.start(reachable(line))

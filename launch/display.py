@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from bench import progress
@@ -17,7 +18,7 @@ class Display:
     """Bars for the trials under way, and one for all `trials` together."""
 
     def __init__(self, trials: int) -> None:
-        self.console = progress.console()
+        self.console = Console(file=progress.watched(), stderr=True, highlight=False)
         columns = [
             TextColumn("{task.description}", markup=False),
             BarColumn(),

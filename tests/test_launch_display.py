@@ -119,11 +119,16 @@ def test_when_nobody_is_left_to_show_it_to_what_runs_goes_on(code: str, where: s
     assert (process.returncode, said) == (0, b"went on\n")
 
 
-@pytest.mark.parametrize("nohup", [False, True], ids=["hang-up", "nohup"])
-def test_a_terminal_that_closes_ends_a_sweep_with_its_row_and_under_nohup_nothing(nohup: bool, tmp_path: Path) -> None:
-    out = tmp_path / "runs"
-    words = ["-m", "launch", "run", "resnet20_accumulation", "--arm", "16x1", *SMALL, "--no-checkpoint"]
-    words += ["--epochs", "80,2" if nohup else "100000,2", "--out", str(out)]
+RUN = ["-m", "launch", "run", "resnet20_accumulation"]
+BY_HAND = ["-m", "bench.experiments.resnet20_accumulation"]
+
+
+def closed(
+    start: Sequence[str], epochs: str, ignored: Sequence[int], scratch: Path
+) -> tuple[int, list[dict[str, str]]]:
+    """The exit code and the rows of what trains at a terminal that closes in the middle."""
+    out = scratch / "runs"
+    words = [*start, "--arm", "16x1", *SMALL, "--no-checkpoint", "--epochs", epochs, "--out", str(out)]
     inside, outside = pty.openpty()
     os.set_blocking(inside, False)
 
@@ -132,16 +137,25 @@ def test_a_terminal_that_closes_ends_a_sweep_with_its_row_and_under_nohup_nothin
             os.read(inside, 65536)
         return bool(rows(out, "epochs"))
 
-    ignored = [signal.SIGHUP] if nohup else []
-    with Command(words, tmp_path, {"TERM": "xterm"}, ignored, terminal=outside) as command:
+    with Command(words, scratch, {"TERM": "xterm"}, ignored, terminal=outside) as command:
         os.close(outside)
         until(began, "training to begin")
         os.close(inside)
-        assert command.wait() == (0 if nohup else 130)
+        code = command.wait()
         assert command.left() == []
-    found = rows(out, "trials")
-    assert [row["status"] for row in found] == (["ok", "ok"] if nohup else ["interrupted"])
-    assert nohup or "SIGHUP" in found[0]["error"]
+    return code, rows(out, "trials")
+
+
+@pytest.mark.parametrize("start", [RUN, BY_HAND], ids=["sweep", "trial"])
+def test_a_terminal_that_closes_interrupts_what_runs_at_it(start: list[str], tmp_path: Path) -> None:
+    code, (row,) = closed(start, "100000", [], tmp_path)
+    assert (code, row["status"]) == (130, "interrupted")
+    assert "SIGHUP" in row["error"]
+
+
+def test_under_nohup_a_terminal_that_closes_stops_nothing(tmp_path: Path) -> None:
+    code, trials = closed(RUN, "80,2", [signal.SIGHUP], tmp_path)
+    assert (code, [row["status"] for row in trials]) == (0, ["ok", "ok"])
 
 
 # Time left and the summary
