@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,13 @@ from test_launch_command import two_gpus
 
 RUN = ["-m", "launch", "run", "resnet20_accumulation", "--arm", "16x1", *SMALL, "--no-checkpoint"]
 SIDE_BY_SIDE = [*RUN, "--parallel", "2", "--processes", "1"]
+# Each trial has threads for all cores that it may use; on one, two trials do not wait for each other's.
+ON_ONE_CORE = """
+import os, sys
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+PREFIX = [sys.executable, "-c", ON_ONE_CORE]
 
 
 def launch_of(out: Path, epochs: str) -> str:
@@ -56,7 +64,7 @@ def ended(standin_nvml: Path, tmp_path_factory: pytest.TempPathFactory) -> Ended
     scratch = tmp_path_factory.mktemp("parallel")
     out = scratch / "runs"
     words = [*SIDE_BY_SIDE, "--epochs", "100000,100001,2,100002,3", "--out", str(out)]
-    with Command(words, scratch, two_gpus(standin_nvml)) as command:
+    with Command(words, scratch, two_gpus(standin_nvml), prefix=PREFIX) as command:
         launch_of(out, "100001")
         rank_of(command, launch_of(out, "100000")).kill()
         launch_of(out, "100002")
@@ -91,7 +99,7 @@ def test_the_summary_has_those_that_were_stopped_in_one_line(ended: Ended) -> No
 def test_a_folder_that_is_deleted_under_two_leaves_none_of_them(standin_nvml: Path, tmp_path: Path) -> None:
     out = tmp_path / "runs"
     words = [*SIDE_BY_SIDE, "--epochs", "100000,100001,2", "--out", str(out)]
-    with Command(words, tmp_path, two_gpus(standin_nvml)) as command:
+    with Command(words, tmp_path, two_gpus(standin_nvml), prefix=PREFIX) as command:
         ranks = [rank_of(command, launch_of(out, epochs)) for epochs in ("100000", "100001")]
         shutil.rmtree(out)
         assert command.wait() == 2
