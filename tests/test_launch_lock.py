@@ -12,8 +12,10 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import CHECKOUT
@@ -144,12 +146,23 @@ def test_cleaning_up_that_does_not_end_is_waited_for_so_long(
         assert f"process {pid} " in refusal(folder)
 
 
+@pytest.fixture
+def no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits, fails."""
+
+    def sleep(seconds: float) -> None:
+        raise AssertionError("waited")
+
+    monkeypatch.setattr(lock, "time", SimpleNamespace(monotonic=time.monotonic, sleep=sleep))
+
+
+@pytest.mark.usefixtures("no_wait")
 def test_whether_a_process_of_another_machine_lives_is_not_known_so_it_does(folder: RunFolder) -> None:
-    """Nobody waits for CLEANING_S here: the test would take that long."""
     with held_by(folder, named(a_dead_process(), "far.away")):
         assert "on far.away since y (x)" in refusal(folder)
 
 
+@pytest.mark.usefixtures("no_wait")
 @pytest.mark.parametrize("said", ["", '{"pid": 12, "ho', "[]", "7", "\x00" * 20])
 def test_a_holder_that_has_not_written_its_name_yet_is_another_runner(folder: RunFolder, said: str) -> None:
     with held_by(folder, said):
