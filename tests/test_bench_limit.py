@@ -136,8 +136,8 @@ def test_the_limit_is_lifted_before_the_row_is_written(tmp_path: Path) -> None:
     )
     row = ran.row()
     assert (row["status"], row["oom_phase"], row["oom_requested_bytes"]) == ("oom", "forward", "")
-    # Up to a step of malloc's heap is taken for reporting it.
-    assert LIMIT - 2 * MIB < int(row["oom_held_bytes"]) <= LIMIT + 33 * 4096
+    # Reading it takes a buffer of 8 KiB, for which malloc's heap may grow by that, a header and a step of 128 KiB.
+    assert LIMIT - 2 * MIB < int(row["oom_held_bytes"]) <= LIMIT + 35 * 4096
     assert row["error"].startswith("MemoryError")
     assert "Traceback" in ran.said()
 
