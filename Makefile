@@ -1,6 +1,6 @@
 # make setup   a virtual environment with everything in it
 # make demo    all three experiments on real images, two processes, a few minutes
-# make test    lint, types and all tests
+# make test    lint, types and all tests but those under Slurm
 # make faults  100 faults into real sweeps, a quarter of an hour; writes tests/FAULTS.md
 # make test-slurm  the tests under a real Slurm, which root gets installed first where it is not (Debian, Ubuntu)
 
@@ -47,8 +47,10 @@ demo: setup
 	$(RUN) resnet152_noskip --arm as_published,corrected,control $(TRANSFER20) \
 		--replace-blocks $(BLOCKS20) --trainable head $(BLOCKS20) --out $(DEMO)
 
+# What times our code has the machine to itself.
 test: lint
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile --ignore tests/perf
+	$(BIN)/python -m pytest -q tests/perf
 
 faults: setup
 	$(BIN)/python -m tests.campaign --faults 100 --seed 0 --out tests/FAULTS.md
@@ -60,7 +62,7 @@ test-slurm: setup
 		$$root apt-get update -qq && $$root env DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes \
 			slurm-wlm munge iproute2 || echo 'Slurm could not be installed' >&2; \
 	fi
-	$(BIN)/python -m pytest -q -rs tests/test_launch_slurm.py
+	$(BIN)/python -m pytest -q -rs -m slurm tests/test_launch_slurm.py
 
 lint: setup
 	$(BIN)/ruff check .

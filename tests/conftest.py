@@ -13,6 +13,12 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("ACCELERATE_USE_CPU", "true")
 
+# Test processes side by side have a CPU each, and so have the trials that they start: two that share all of them
+# train far more slowly than one after the other.
+if (number := os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")).isdecimal():
+    cpus = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cpus[int(number) % len(cpus)]})
+
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 

@@ -237,6 +237,7 @@ def submit(slurm: Cluster, out: Path, *words: str) -> Job:
     return Job(job, mark, out)
 
 
+@pytest.mark.slurm
 def test_a_study_of_two_trials_runs_under_slurm_on_two_processes(slurm: Cluster, tmp_path: Path) -> None:
     job = submit(slurm, tmp_path / HOSTILE, *SMALL, "--epochs", "1,2", "--processes", "2")
     ended = slurm.end(job.id)
@@ -248,6 +249,7 @@ def test_a_study_of_two_trials_runs_under_slurm_on_two_processes(slurm: Cluster,
     assert having(MARK, job.mark) == []
 
 
+@pytest.mark.slurm
 def test_a_study_runs_on_two_nodes_which_find_each_other(slurm: Cluster, tmp_path: Path) -> None:
     job = submit(slurm, tmp_path / "runs", *SMALL, "--epochs", "1,2", "--processes", "2", "--nodes", "2")
     ended = slurm.end(job.id)
@@ -267,6 +269,7 @@ def trained(job: Job, launches: int) -> None:
     until(enough, f"epochs of launch {launches}")
 
 
+@pytest.mark.slurm
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(("nodes", "epochs"), [("1", 200), ("2", 60)])
 def test_a_study_that_is_stopped_and_requeued_goes_on_where_it_stood(

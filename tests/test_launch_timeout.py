@@ -112,7 +112,7 @@ threading.Thread(target=flood, daemon=True).start()
 """)
     out = tmp_path / "runs"
     with Command(
-        [*RUN, "--epochs", "300", "--cold", "--out", str(out)], tmp_path, {"PYTHONPATH": str(tmp_path)}
+        [*RUN, "--epochs", "150", "--cold", "--out", str(out)], tmp_path, {"PYTHONPATH": str(tmp_path)}
     ) as command:
         ended = swept(command, out)
     assert [row["status"] for row in ended.trials] == ["ok"], ended.said
