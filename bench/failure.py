@@ -55,8 +55,7 @@ def explain(
         others = torch.distributed.is_initialized() and torch.distributed.get_world_size() > len(peers)
         gone = _gone(peers, logs, launch_id, 0.0 if stopped else REMOTE_PATIENCE_S if others else PATIENCE_S)
         if gone:
-            killed = f"rank {gone[0]} was killed: it is gone and left no word (see the kernel's log)"
-            return Cause("crashed", killed, silent=True)
+            return outcome.killed(gone[0])
     if LOADER_KILLED.search(str(error)):
         return Cause("crashed", text, silent=True)
     return Cause("interrupted", str(error)) if stopped else Cause("crashed", text)

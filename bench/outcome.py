@@ -29,6 +29,11 @@ class Cause(NamedTuple):
         return {name: value for name, value in self._asdict().items() if name == "status" or name.startswith("oom_")}
 
 
+def killed(rank: int) -> Cause:
+    """That a rank was killed, as whoever finds it gone puts it: of itself it says nothing."""
+    return Cause("crashed", f"rank {rank} was killed: it is gone and left no word (see the kernel's log)", silent=True)
+
+
 class Interrupted(BaseException):
     """The process was asked to stop: Ctrl-C or a signal."""
 

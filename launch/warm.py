@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import functools
 import json
 import os
 import selectors
@@ -21,7 +22,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, NoReturn
 
-from bench import kernel
+from bench import kernel, outcome
 from launch import processes
 
 HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)
@@ -71,6 +72,7 @@ def serve(control: socket.socket) -> None:
                     request = json.loads(line)
                     pid = os.fork()
                     if pid == 0:
+                        selector.close()
                         for descriptor in (control.fileno(), reading, writing):
                             os.close(descriptor)
                         launch(request)
@@ -108,8 +110,11 @@ def launch(request: dict[str, Any]) -> NoReturn:
     os._exit(code)
 
 
-def note_deaths(number: int, frame: object) -> None:
-    """Print which ranks a signal killed: torch tells that of the first alone that it looks at."""
+def note_deaths(logs: Path, launch_id: str, number: int, frame: object) -> None:
+    """Print which ranks a signal killed, and put it on record: torch tells that of the first alone that it looks at.
+
+    The others may not come to it soon: they wait for each other, also on other machines.
+    """
     children = Path(f"/proc/self/task/{os.getpid()}/children")  # which a kernel may be built without
     for pid in map(int, children.read_text().split() if children.exists() else ()):
         with contextlib.suppress(ChildProcessError, FileNotFoundError):
@@ -119,6 +124,8 @@ def note_deaths(number: int, frame: object) -> None:
                 number = ended.si_status
                 said = f"{LAUNCHER_NAME}: {name} died of signal {number} ({processes.signal_name(number)})"
                 os.write(2, said.encode() + b"\n")
+                if number == signal.SIGKILL and (rank := name.removeprefix("rank ")).isdecimal():
+                    outcome.put(logs, launch_id, outcome.killed(int(rank)))
 
 
 def form_ranks(request: dict[str, Any]) -> None:
@@ -156,7 +163,7 @@ def _become_fresh(request: dict[str, Any]) -> None:
     os.environ.clear()
     os.environ.update(request["variables"])
     tempfile.tempdir = request["scratch"]  # for what torch's launcher leaves behind
-    signal.signal(signal.SIGCHLD, note_deaths)
+    signal.signal(signal.SIGCHLD, functools.partial(note_deaths, Path(request["log"]).parent, request["launch_id"]))
     faulthandler.register(signal.SIGUSR1, all_threads=True)  # before the ranks are forked, which inherit it
 
 
