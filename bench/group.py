@@ -96,8 +96,8 @@ def join(trial: Trial) -> Accelerator:
             f"--gradient-compression is bf16, which {torch.distributed.get_backend()} of torch {torch.__version__} "
             f"cannot add up; give none"
         )
-    if accelerator.device.type == "cpu":
-        torch.set_num_threads(max(1, environment.cpu_count() // local_processes()))
+    # Also on GPUs: torchrun leaves each rank one thread, a fork of a process that has its imports all of them.
+    torch.set_num_threads(max(1, environment.cpu_count() // local_processes()))
     return accelerator
 
 

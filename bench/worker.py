@@ -55,7 +55,7 @@ def run(
 ) -> None:
     """Run the trial in this process and its group, leave its rows, and exit.
 
-    Exit codes: 0 well, 1 the trial failed (its row says how), 2 the request cannot be met (no row), 130 interrupted.
+    Exit codes: 0 well, 1 the trial failed (its row says how), 2 the request cannot be met, 130 interrupted.
     """
     for number in SIGNALS:
         signal.signal(number, _interrupt)

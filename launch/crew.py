@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from bench.progress import say
 from bench.trial import Trial, UsageError
 from launch import machines
 from launch.command import Place
+from launch.conduct import Conduct
 from launch.launching import GRACE_S, Launch, Means
 from launch.machines import Line, Lost
 from launch.starters import Order, Started, Starter
@@ -24,10 +25,10 @@ from launch.starters import Order, Started, Starter
 POLL_S = 0.1
 
 
-def place_of(rendezvous: str, machine: int, patience_s: float) -> Place:
-    """Where this machine's processes meet the others': on the port behind that of the machines."""
-    host, port = machines.endpoint(rendezvous)
-    return Place(machine, machines.resolve(host, port, patience_s)[1][0], port + 1)
+def place_of(how: Conduct) -> Place:
+    """As place_by_name, with the address that the name stands for here. UsageError: none is known in time."""
+    place = machines.place_by_name(how)
+    return dataclasses.replace(place, address=machines.resolve(place.address, place.port - 1, how.join_timeout)[1][0])
 
 
 def reachable(line: Line) -> dict[str, str]:
@@ -77,14 +78,15 @@ class CrewStarted:
                 if message.get("ended"):
                     self.ended.add(number)
 
-    def end(self, grace_s: float) -> None:
+    def end(self, grace_s: float) -> set[int]:
         """End the group on all machines. What is well on its way out is waited for."""
         if self.local.poll() == 0:
             self.wait_for_others(grace_s)
         for number in self.crew.lines.keys() - self.ended - self.crew.lost.keys():
             self.crew.lines[number].say(stop=self.launch_id)
-        self.local.end(grace_s)
+        left = self.local.end(grace_s)
         self.wait_for_others(3 * grace_s)
+        return left
 
     def wait_for_others(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
@@ -125,31 +127,34 @@ class Crew:
         self.local.close()
 
 
-@contextlib.contextmanager
-def gathered(given: Means, trials: Sequence[Trial]) -> Iterator[Means]:
-    """As machine 0, the means with all machines in them. UsageError: they do not come together."""
+def lead(given: Means, trials: Sequence[Trial], work: Callable[[Means], int]) -> int:
+    """As machine 0, do the work, which starts groups on all machines; its exit code, which the others end with too.
+
+    UsageError: they do not come together.
+    """
     how, count = given.conduct, trials[0].machines
-    place = place_of(how.rendezvous, 0, how.join_timeout)
+    place = place_of(how)
     say(f"waiting for {count - 1} more machine(s) at {how.rendezvous}")
     lines = machines.gather(how.rendezvous, count, machines.facts(trials, given.options.resume), how.join_timeout)
-    crew = Crew(given.starter, place, lines)
+    code = 1
     with contextlib.ExitStack() as beats:
         for line in lines.values():
             beats.enter_context(line.beating())
         try:
-            yield dataclasses.replace(given, starter=crew)
+            code = work(dataclasses.replace(given, starter=Crew(given.starter, place, lines)))
         finally:
             for line in lines.values():
-                line.say(bye=1)
+                line.say(bye=code)
+    return code
 
 
 def serve(given: Means, trials: Sequence[Trial]) -> int:
-    """As another machine, start this machine's part of each trial that machine 0 begins; the exit code.
+    """As another machine, start this machine's part of each trial that machine 0 begins; 0: all ended well, 1: not.
 
     UsageError: machine 0 cannot be reached, or refuses this one.
     """
     how = given.conduct
-    place = place_of(how.rendezvous, how.machine_rank, how.join_timeout)
+    place = place_of(how)
     ours = machines.facts(trials, given.options.resume)
     line = machines.join(how.rendezvous, how.machine_rank, ours, how.join_timeout)
     # It is machine 0 that keeps the time.
@@ -161,7 +166,7 @@ def serve(given: Means, trials: Sequence[Trial]) -> int:
                 given.guard.watch()
                 for message in line.hear(1.0):
                     if "bye" in message:
-                        return 0
+                        return 0 if message["bye"] == 0 else 1
                     if "run" in message:
                         key, repeat = message["run"]
                         trial = known[key, repeat]

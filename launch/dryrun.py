@@ -5,7 +5,8 @@ from __future__ import annotations
 import shlex
 
 from launch import estimate, study
-from launch.command import accelerate_command
+from launch.command import Place, accelerate_command
+from launch.machines import place_by_name
 from launch.request import Request
 
 
@@ -14,6 +15,7 @@ def show(asked: Request) -> None:
     rows = study.read_rows(asked.options.out)
     done = study.finished(rows, asked.conduct.retry_failed)
     estimator, known = estimate.of_rows(rows, asked.gpus)
+    place = place_by_name(asked.conduct) if asked.trials[0].machines > 1 else Place()
     times: list[float | None] = []
     for number, trial in enumerate(asked.trials, 1):
         title = f"# [{number}/{len(asked.trials)}] {trial.experiment} {trial.arm}"
@@ -29,6 +31,6 @@ def show(asked: Request) -> None:
             "; has a row, which --resume would leave at that" if has_row else "",
             sep="",
         )
-        variables, command = accelerate_command(trial, asked.options, asked.gpus)
+        variables, command = accelerate_command(trial, asked.options, asked.gpus, place)
         print(*(f"{name}={shlex.quote(value)}" for name, value in variables.items()), shlex.join(command))
-    print(f"# {estimate.in_words(times, known)}" if times else "# nothing is left to run")
+    print(f"# {estimate.in_words(times, known, asked.conduct.parallel)}" if times else "# nothing is left to run")

@@ -69,14 +69,17 @@ def is_on(device: str | None, devices: Collection[str] | None) -> bool:
     return device in devices if devices is not None else device not in (None, "", "cpu")
 
 
-def in_words(known: Sequence[float | None], rows: int) -> str:
-    """The sum of estimates in a sentence: about 12 min for 20 of 24 trials (from 8 rows of this machine); ..."""
+def in_words(known: Sequence[float | None], rows: int, parallel: int = 1) -> str:
+    """The time that trials may take in a sentence: about 12 min for 20 of 24 trials (from 8 rows of this machine); ...
+
+    `parallel`: so many run side by side.
+    """
     found = [seconds for seconds in known if seconds is not None]
     missing = len(known) - len(found)
     if not found:
         return f"no row of this machine says how long {trials(missing)} may take"
     what = trials(len(known)) if not missing else f"{len(found)} of {trials(len(known))}"
-    text = f"about {lasting(sum(found))} for {what} (from {rows} row{'s' * (rows != 1)} of this machine)"
+    text = f"about {lasting(sum(found) / parallel)} for {what} (from {rows} row{'s' * (rows != 1)} of this machine)"
     return f"{text}; {missing} {'has' if missing == 1 else 'have'} no row to go by" if missing else text
 
 

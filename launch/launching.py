@@ -148,14 +148,15 @@ class Launch:
     def finish(self, undone: Cause | None = None) -> tuple[int, dict[str, Any]]:
         """See that nothing of the group is left and that it has its row: (exit code, the row).
 
-        `undone`: why it ends before its time. UsageError: there is no place for the row.
+        `undone`: why it ends before its time. UsageError: there is no place for the row, or a process will not die.
         """
         if undone is not None:
             self.put(undone)
         elif self.code:
             self.put(self.guess())
+        left: set[int] = set()
         if self.started is not None:
-            self.started.end(GRACE_S)
+            left = self.started.end(GRACE_S)
             self.code = self.started.poll() if self.code is None else self.code
         self.cut_log()  # of what was printed since the last look, which its end may have followed at once
         try:
@@ -163,6 +164,11 @@ class Launch:
             row, cause = self.settle()
         finally:
             self.clear()
+        if left:  # what it holds of a device, the next trial would be measured beside
+            raise UsageError(
+                f"{self.title} has ended but for process {min(left)}, which SIGKILL does not end; "
+                f"nothing more is started"
+            )
         if cause is not None and cause.usage:
             return 2, row
         return {"ok": 0, "interrupted": 130}.get(row["status"], 1), row

@@ -39,20 +39,24 @@ class Claim:
 
 
 @contextlib.contextmanager
-def claim(folder: RunFolder, machine: int = 0) -> Iterator[Claim]:
-    """Hold the folder, which exists. Machines that share it hold it side by side. UsageError: another runner does."""
+def claim(folder: RunFolder, runner_id: str, machine: int = 0) -> Iterator[Claim]:
+    """Hold the folder, which exists. Machines that share it hold it side by side. UsageError: another runner does.
+
+    What a former holder has left running, when both it and its guard were killed, is ended.
+    """
     path = folder.path / (".runner" if machine == 0 else f".runner.{machine}")
     with _open(path) as file:
         until = time.monotonic() + CLEANING_S
         while not _take(file):
-            file.seek(0)
             holder = _read(file)
             if _alive(holder) or time.monotonic() > until:
                 raise UsageError(f"{folder.path} is in use by {_name(holder)}; wait for it, or choose another --out")
             time.sleep(0.1)
+        if former := _read(file).get("runner_id"):
+            processes.end(lambda: processes.having(processes.RUNNER_ID, former), grace_s=0.0)
         file.truncate(0)
         command = " ".join(shlex.join(sys.orig_argv).split())  # one line, also of a script's text behind -c
-        me = {"pid": os.getpid(), "host": socket.gethostname(), "command": command}
+        me = {"pid": os.getpid(), "host": socket.gethostname(), "runner_id": runner_id, "command": command}
         file.write(json.dumps({**me, "since": time.strftime("%Y-%m-%d %H:%M:%S")}))
         file.flush()
         yield Claim(path, file)
@@ -77,6 +81,7 @@ def _take(file: IO[str]) -> bool:
 
 
 def _read(file: IO[str]) -> dict[str, Any]:
+    file.seek(0)
     try:
         return dict(json.loads(file.read()))
     except (ValueError, TypeError):  # it is just being written

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import ipaddress
 import json
 import platform
 import select
@@ -23,6 +24,8 @@ import psutil
 
 from bench import environment
 from bench.trial import Trial, UsageError
+from launch.command import Place
+from launch.conduct import Conduct
 
 BEAT_S = 1.0
 LOST_S = 15.0
@@ -71,6 +74,15 @@ class Line:
         if time.monotonic() - self.heard_at > LOST_S:
             raise Lost(f"{self.name} is lost: nothing was heard of it for {LOST_S:g} s")
         return []
+
+    def gone(self) -> bool:
+        """Whether the other side, which has nothing to say yet, has closed its end."""
+        self.heard_at = time.monotonic()
+        try:
+            self.hear(0.0)
+        except Lost:
+            return True
+        return False
 
     def interface(self) -> str | None:
         """The network interface that leads there."""
@@ -142,6 +154,12 @@ def endpoint(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
+def place_by_name(how: Conduct) -> Place:
+    """Where this machine's processes meet the others': at machine 0, on the port behind that of the machines."""
+    host, port = endpoint(how.rendezvous)
+    return Place(how.machine_rank, host, port + 1)
+
+
 def resolve(host: str, port: int, patience_s: float = 0.0) -> tuple[socket.AddressFamily, tuple[Any, ...]]:
     """The address of machine 0; under a scheduler its name may be known only once it runs. UsageError: it has none."""
     deadline = time.monotonic() + patience_s
@@ -159,6 +177,11 @@ def gather(rendezvous: str, machines: int, known: Mapping[str, Any], patience_s:
     """As machine 0, wait for the others: machine number -> its line. UsageError: one is missing, or unlike this one."""
     host, port = endpoint(rendezvous)
     family, address = resolve(host, port, patience_s)
+    if ipaddress.ip_address(address[0].partition("%")[0]).is_loopback and host not in (address[0], "localhost"):
+        raise UsageError(
+            f"--rendezvous {rendezvous} is {address[0]} on this machine, where no other can reach it (see /etc/hosts); "
+            f"give an address that they can"
+        )
     found: dict[int, Line] = {}
     deadline = time.monotonic() + patience_s
     with socket.socket(family) as listening:
@@ -182,6 +205,7 @@ def gather(rendezvous: str, machines: int, known: Mapping[str, Any], patience_s:
             if line is not None:
                 found[number] = line
     for line in found.values():
+        line.heard_at = time.monotonic()  # while others were waited for it had nothing to say
         line.say(welcome=1)
     return found
 
@@ -202,7 +226,8 @@ def _admit(
     except (Lost, KeyError, TypeError, ValueError, AttributeError, OverflowError):  # somebody else's
         connection.close()
         return 0, None
-    if number in found or not 0 < number < machines:
+    taken = number in found and not found[number].gone()  # one that was started again has closed the former line
+    if taken or not 0 < number < machines:
         why = f"--machine-rank {number} of {line.name} is taken, or none of 0 to {machines - 1}"
     if why:
         for each in (line, *found.values()):

@@ -7,6 +7,7 @@ what is forked from a warm process shows that one's variables, and what torch st
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import time
@@ -40,17 +41,24 @@ def in_session(session: int) -> set[int]:
     return found
 
 
-def end(members: Callable[[], set[int]], grace_s: float) -> None:
-    """End all of these processes: asked first, killed `grace_s` seconds later. They may be stopped (SIGSTOP)."""
+def end(members: Callable[[], set[int]], grace_s: float, patience_s: float = math.inf) -> set[int]:
+    """End all of these processes: asked first, killed `grace_s` seconds later.
+
+    Returned: those that are there yet `patience_s` after that, since not even SIGKILL reaches one inside a driver.
+    """
     deadline = time.monotonic() + grace_s
     asked: set[int] = set()
     while found := members():
         late = time.monotonic() >= deadline
+        if time.monotonic() > deadline + patience_s:
+            break
         for pid in found if late else found - asked:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL if late else signal.SIGTERM)
+                os.kill(pid, signal.SIGCONT)  # what is stopped (SIGSTOP) heeds no request before
         asked |= found
         time.sleep(POLL_S)
+    return found
 
 
 def catches(pid: int, number: int) -> bool:

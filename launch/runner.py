@@ -49,9 +49,11 @@ def run_all(
         if conduct.machine_rank > 0:
             return crew.serve(given, trials)
         prepare()
-        several = trials[0].machines > 1
-        with crew.gathered(given, trials) if several else contextlib.nullcontext(given) as given:
+
+        def work(given: Means) -> int:
             return run_sweep(titled(trials, axes), given, over_limit).code()
+
+        return crew.lead(given, trials, work) if trials[0].machines > 1 else work(given)
     return 130
 
 
@@ -77,7 +79,7 @@ def means(options: Options, gpus: int, conduct: Conduct) -> Iterator[Means]:
     """
     folder, runner_id = RunFolder(options.out), new_id()
     folder.prepare()
-    with lock.claim(folder, conduct.machine_rank) as claim, scratch() as room:
+    with lock.claim(folder, runner_id, conduct.machine_rank) as claim, scratch() as room:
         ready(folder, claim)
         if conduct.machine_rank == 0:
             launching.clear(folder)

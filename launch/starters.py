@@ -25,6 +25,8 @@ from launch.command import Place, accelerate_command, inherited, option_words, w
 RENDEZVOUS = "resbench"  # see launch.rendezvous, which imports torch
 # For word of a launcher that has ended; the warm process tells it at once, unless it hangs.
 ANSWER_S = 5.0
+# From SIGKILL until a process counts as one that nothing ends: a driver may have to give its memory back first.
+UNKILLABLE_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,8 @@ class Started(Protocol):
     def members(self) -> set[int]:
         """The group's living processes."""
 
-    def end(self, grace_s: float) -> None:
-        """End what is left of it: asked first, killed `grace_s` seconds later."""
+    def end(self, grace_s: float) -> set[int]:
+        """End what is left of it: asked first, killed `grace_s` seconds later. Returned: what would not go even so."""
 
     def trouble(self) -> str:
         """What is known of a launcher that could not even begin; "" of others."""
@@ -114,9 +116,11 @@ class ColdStarted:
     def members(self) -> set[int]:
         return processes.having(LAUNCH_ID, self.launch_id)
 
-    def end(self, grace_s: float) -> None:
-        processes.end(self.members, grace_s)
-        self.process.wait()
+    def end(self, grace_s: float) -> set[int]:
+        left = processes.end(self.members, grace_s, UNKILLABLE_S)
+        if not left:
+            self.process.wait()
+        return left
 
     def trouble(self) -> str:
         return ""
@@ -182,12 +186,13 @@ class WarmStarted:
         # It may have been forked before the answer was lost.
         return processes.having(processes.RUNNER_ID, self.warm.runner_id)
 
-    def end(self, grace_s: float) -> None:
+    def end(self, grace_s: float) -> set[int]:
         self.warm.listen()
         if self.pid is None and self.code is None:  # asked for and not yet forked: it must not be later either
             self.warm.give_up()
-        processes.end(self.members, grace_s)
+        left = processes.end(self.members, grace_s, UNKILLABLE_S)
         self.warm.expect(self)
+        return left
 
     def trouble(self) -> str:
         if not self.orphaned:

@@ -135,6 +135,10 @@ def test_the_sum_in_words(known: list[float | None], rows: int, text: str) -> No
     assert estimate.in_words(known, rows) == text
 
 
+def test_trials_side_by_side_take_their_share_of_the_time() -> None:
+    assert estimate.in_words([60.0] * 12, 8, parallel=4) == "about 3 min for 12 trials (from 8 rows of this machine)"
+
+
 # --dry-run
 
 
@@ -191,6 +195,12 @@ def test_a_dry_run_estimates_and_says_what_resume_leaves_out(tmp_path: Path) -> 
     assert again == [f"# [1/4] {NAME} 16x8 repeat=0: has its row, so --resume leaves it out"]
     assert (tmp_path / "trials.csv").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["trials.csv"]
+
+
+def test_a_dry_run_of_one_of_several_machines_shows_what_that_one_would_start(tmp_path: Path) -> None:
+    words = ["--machines", "2", "--machine-rank", "1", "--rendezvous", "node0.cluster:2950", "--processes", "2"]
+    command = dry(*words, "--out", str(tmp_path))[1]
+    assert " --machine_rank 1 --main_process_ip node0.cluster --main_process_port 2951 " in command
 
 
 def test_a_dry_run_refuses_what_the_run_would(tmp_path: Path) -> None:

@@ -155,7 +155,7 @@ def test_a_warm_process_that_is_gone_between_trials_is_started_again(tmp_path: P
 def test_a_warm_process_that_is_stopped_costs_no_trial_its_row(tmp_path: Path) -> None:
     """The one under way ends without it, and the next is forked off another."""
     out = tmp_path / "runs"
-    words = [*RUN, "--epochs", "200,2", "--no-checkpoint", "--stall-timeout", "60", "--out", str(out)]
+    words = [*RUN, "--epochs", "100,2", "--no-checkpoint", "--stall-timeout", "60", "--out", str(out)]
     with Command(words, tmp_path) as command:
         until(lambda: is_training(out), "training to begin")
         warm = process(command, "resbench warm")
@@ -163,7 +163,7 @@ def test_a_warm_process_that_is_stopped_costs_no_trial_its_row(tmp_path: Path) -
         assert command.wait() == 0
         assert not alive([warm])
         assert command.left() == []
-    assert [(row["epochs"], row["status"]) for row in rows(out, "trials")] == [("200", "ok"), ("2", "ok")]
+    assert [(row["epochs"], row["status"]) for row in rows(out, "trials")] == [("100", "ok"), ("2", "ok")]
 
 
 # One runner a folder
@@ -218,7 +218,7 @@ def test_a_folder_that_is_deleted_underneath_ends_the_sweep_in_a_sentence(tmp_pa
 
 
 def test_a_folder_that_is_gone_before_it_is_claimed_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"cannot write .*gone"), lock.claim(RunFolder(tmp_path / "gone")):
+    with pytest.raises(UsageError, match=r"cannot write .*gone"), lock.claim(RunFolder(tmp_path / "gone"), "me"):
         pass
 
 
@@ -237,7 +237,7 @@ def test_a_second_signal_behind_the_first_costs_no_row(tmp_path: Path) -> None:
 
 def test_a_guard_that_is_stopped_holds_nothing_up(tmp_path: Path) -> None:
     out = tmp_path / "runs"
-    with Command([*RUN, "--epochs", "300", "--no-checkpoint", "--out", str(out)], tmp_path) as command:
+    with Command([*RUN, "--epochs", "100", "--no-checkpoint", "--out", str(out)], tmp_path) as command:
         until(lambda: is_training(out), "training to begin")
         guard(command).suspend()
         assert command.wait() == 0

@@ -82,8 +82,11 @@ def test_a_trial_is_over_its_limit_by_what_is_predicted(gpus: int) -> None:
     assert limits.over_limit(trial, gpus) is None
 
 
+@dataclasses.dataclass
 class Ended:
-    """A group that has ended as soon as it is started."""
+    """A group that has ended as soon as it is started, but for what SIGKILL does not end."""
+
+    left: set[int] = dataclasses.field(default_factory=set)
 
     def poll(self) -> int:
         return 1
@@ -91,8 +94,8 @@ class Ended:
     def members(self) -> set[int]:
         return set()
 
-    def end(self, grace_s: float) -> None:
-        """Nothing is left of it."""
+    def end(self, grace_s: float) -> set[int]:
+        return self.left
 
     def trouble(self) -> str:
         return ""
@@ -124,6 +127,17 @@ def test_a_trial_over_its_limit_gets_its_row_and_is_not_started(
     assert "memory_limit_bytes=5: over_limit: too much" in capsys.readouterr().err
     runner.run_all(trials[:1], Options(out=tmp_path), Conduct(), 0, [])
     assert started == [trials[1], trials[0]]
+
+
+def test_a_process_that_nothing_ends_ends_the_sweep_and_has_its_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may hold a device's memory, beside which the next trial would be measured."""
+    monkeypatch.setattr(Warm, "start", lambda self, order: Ended({4321}))
+    trials, _ = sweep.trials("resnet20_accumulation", "16x1,16x8", [])
+    with pytest.raises(UsageError, match="has ended but for process 4321, which SIGKILL does not end"):
+        runner.run_all(trials, Options(out=tmp_path), Conduct(), 0, [])
+    assert [row["status"] for row in rows(tmp_path, "trials")] == ["crashed"]
 
 
 # What left no word

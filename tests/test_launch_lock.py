@@ -23,14 +23,14 @@ from launching import python
 
 from bench.record import RunFolder
 from bench.trial import UsageError
-from launch import lock
+from launch import lock, processes
 
 HOLD = """
 import sys, time
 from pathlib import Path
 from bench.record import RunFolder
 from launch import lock
-with lock.claim(RunFolder(Path(sys.argv[1])), int(sys.argv[2])):
+with lock.claim(RunFolder(Path(sys.argv[1])), sys.argv[3], int(sys.argv[2])):
     print("held", flush=True)
     time.sleep(600)
 """
@@ -44,9 +44,9 @@ def folder(tmp_path: Path) -> RunFolder:
 
 
 @contextlib.contextmanager
-def holder(folder: RunFolder, machine: int = 0) -> Iterator[subprocess.Popen[str]]:
+def holder(folder: RunFolder, machine: int = 0, runner_id: str = "other") -> Iterator[subprocess.Popen[str]]:
     """Another process that holds the folder."""
-    words = [sys.executable, "-c", HOLD, str(folder.path), str(machine)]
+    words = [sys.executable, "-c", HOLD, str(folder.path), str(machine), runner_id]
     with subprocess.Popen(words, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
@@ -63,7 +63,7 @@ def as_it_lies(folder: RunFolder) -> dict[str, tuple[int, bytes]]:
 
 
 def refusal(folder: RunFolder, machine: int = 0) -> str:
-    with pytest.raises(UsageError) as caught, lock.claim(folder, machine):
+    with pytest.raises(UsageError) as caught, lock.claim(folder, "me", machine):
         pass
     return str(caught.value)
 
@@ -78,7 +78,7 @@ def test_who_is_refused_is_told_by_whom_and_has_changed_nothing(folder: RunFolde
     assert said.startswith(f"{folder.path} is in use by process {process.pid} on {socket.gethostname()} since 20")
     assert "RunFolder" in said, "its command is not told"
     assert said.endswith("choose another --out")
-    assert set(kept) == {"pid", "host", "command", "since"}
+    assert set(kept) == {"pid", "host", "command", "since", "runner_id"}
 
 
 def test_a_refused_command_changes_nothing_either(folder: RunFolder) -> None:
@@ -96,21 +96,37 @@ def test_a_holder_that_dies_lets_go(folder: RunFolder, number: int) -> None:
     with holder(folder) as process:
         process.send_signal(number)
         process.wait()
-        with lock.claim(folder) as claim:
+        with lock.claim(folder, "me") as claim:
             assert json.loads((folder.path / ".runner").read_text())["pid"] == os.getpid()
             claim.check()
     assert (folder.path / ".runner").read_text() == ""
 
 
+def test_what_a_killed_holder_and_its_guard_have_left_running_is_ended_before_another_begins(folder: RunFolder) -> None:
+    runner_id = f"killed{os.getpid()}"
+    with holder(folder, runner_id=runner_id) as process:
+        process.kill()
+    mine, others = (
+        subprocess.Popen(["sleep", "600"], env={**os.environ, processes.RUNNER_ID: its}) for its in (runner_id, "x")
+    )
+    with mine, others:
+        try:
+            with lock.claim(folder, "me"):
+                assert (mine.wait(10), others.poll()) == (-signal.SIGKILL, None)
+        finally:
+            mine.kill()
+            others.kill()
+
+
 def test_an_error_lets_go_too(folder: RunFolder) -> None:
-    with pytest.raises(ZeroDivisionError), lock.claim(folder):
+    with pytest.raises(ZeroDivisionError), lock.claim(folder, "me"):
         raise ZeroDivisionError
-    with lock.claim(folder):
+    with lock.claim(folder, "me"):
         pass
 
 
 def test_machines_that_share_a_folder_hold_it_side_by_side_each_once(folder: RunFolder) -> None:
-    with holder(folder, 1) as process, lock.claim(folder, 0), lock.claim(folder, 2):
+    with holder(folder, 1) as process, lock.claim(folder, "me", 0), lock.claim(folder, "he", 2):
         assert f"process {process.pid} " in refusal(folder, 1)
 
 
@@ -172,7 +188,7 @@ def test_a_holder_that_has_not_written_its_name_yet_is_another_runner(folder: Ru
 @pytest.mark.parametrize("left", ["", "rubbish", named(1, "elsewhere")])
 def test_what_a_former_holder_left_in_the_file_holds_nothing(folder: RunFolder, left: str) -> None:
     (folder.path / ".runner").write_text(left)
-    with lock.claim(folder):
+    with lock.claim(folder, "me"):
         assert json.loads((folder.path / ".runner").read_text())["pid"] == os.getpid()
 
 
@@ -181,7 +197,7 @@ def test_what_a_former_holder_left_in_the_file_holds_nothing(folder: RunFolder, 
 
 @pytest.mark.parametrize("again", [False, True], ids=["gone", "another in its place"])
 def test_a_folder_that_is_not_the_one_any_more_is_noticed(folder: RunFolder, again: bool) -> None:
-    with lock.claim(folder) as claim:
+    with lock.claim(folder, "me") as claim:
         claim.check()
         shutil.rmtree(folder.path)
         if again:

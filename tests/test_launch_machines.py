@@ -102,7 +102,7 @@ def test_what_happens_on_another_machine_is_told_by_its_row(here: Two) -> None:
 
 def test_only_machine_0_keeps_rows_and_nothing_is_left(here: Two) -> None:
     assert not (here.folders[1] / "trials.csv").exists()
-    assert (here.codes, here.left) == ([1, 0], 0)
+    assert (here.codes, here.left) == ([1, 1], 0)
 
 
 # Two hosts
@@ -259,6 +259,42 @@ def test_who_does_not_speak_our_language_is_no_machine() -> None:
     assert list(gathered) == [1]
     gathered[1].say(hello="there")
     assert line.hear(10.0) == [{"hello": "there"}]
+
+
+def test_machines_wait_for_each_other_longer_than_a_line_may_be_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And one that was started again while it waited is let in again; its former line does not count."""
+    monkeypatch.setattr(machines, "LOST_S", 0.3)
+    rendezvous, known = f"127.0.0.1:{free_port()}", machines.facts([])
+    gathered: dict[int, machines.Line] = {}
+    gathering = threading.Thread(target=lambda: gathered.update(machines.gather(rendezvous, 3, known, 30.0)))
+    gathering.start()
+    host, port = machines.endpoint(rendezvous)
+    former = until(lambda: connected(host, port), "machine 0 to listen")
+    assert former is not None
+    with former:
+        machines.Line(former).say(machine=1, host="former", facts=known)
+        time.sleep(0.6)
+    joined: dict[int, machines.Line] = {}
+
+    def join(number: int) -> None:
+        joined[number] = machines.join(rendezvous, number, known, 30.0)
+
+    joining = threading.Thread(target=join, args=[1])
+    joining.start()
+    time.sleep(0.6)
+    join(2)
+    for thread in (joining, gathering):
+        thread.join()
+    assert gathered[1].name == f"machine 1 ({socket.gethostname()})"
+    assert [line.hear(0.0) for line in gathered.values()] == [[], []]
+
+
+def test_a_name_that_means_this_machine_only_is_no_rendezvous(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Debian has it in /etc/hosts of the machine's own name."""
+    known = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, *more, **named: known("127.0.1.1", *more, **named))
+    with pytest.raises(UsageError, match=r"node7:2950 is 127\.0\.1\.1 on this machine, where no other can reach it"):
+        machines.gather("node7:2950", 2, machines.facts([]), 0.5)
 
 
 def connected(host: str, port: int) -> socket.socket | None:

@@ -116,22 +116,29 @@ def test_a_zombie_and_what_never_was_do_not_run(family: Family) -> None:
     assert processes.name(never) == ""
 
 
-def test_who_listens_has_time_to_end_by_itself(family: Family) -> None:
+@pytest.mark.parametrize("stopped", [False, True])
+def test_who_listens_has_time_to_end_by_itself(family: Family, stopped: bool) -> None:
     handle = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: (print('by itself'), sys.exit(3))); "
     process = family.start(handle + READY + SLEEP)
-    processes.end(family.members, LONG_S)
+    if stopped:
+        process.send_signal(signal.SIGSTOP)
+    assert processes.end(family.members, LONG_S) == set()
     said, _ = process.communicate()
     assert (process.returncode, said) == (3, "by itself\n")
 
 
-@pytest.mark.parametrize("how", ["deaf", "stopped"])
-def test_who_does_not_listen_or_is_stopped_is_killed(family: Family, how: str) -> None:
-    deaf = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " if how == "deaf" else ""
-    process = family.start(deaf + READY + SLEEP)
-    if how == "stopped":
-        process.send_signal(signal.SIGSTOP)
-    processes.end(family.members, grace_s=0.2)
+def test_who_does_not_listen_is_killed(family: Family) -> None:
+    process = family.start("import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + READY + SLEEP)
+    assert processes.end(family.members, grace_s=0.2) == set()
     assert process.wait() == -signal.SIGKILL
+
+
+def test_what_not_even_sigkill_ends_is_told(family: Family) -> None:
+    """A zombie is as deaf as a process that hangs in a driver."""
+    zombie = subprocess.Popen(["true"])
+    os.waitid(os.P_PID, zombie.pid, os.WEXITED | os.WNOWAIT)
+    assert processes.end(lambda: {zombie.pid}, grace_s=0.1, patience_s=0.2) == {zombie.pid}
+    zombie.wait()
 
 
 def test_nobody_is_asked_twice(family: Family) -> None:
