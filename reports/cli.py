@@ -7,14 +7,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench.record import UsageError
-from reports import dictionary, merge, table
+from reports import compare, dictionary, merge, table
 from reports.read import trials
 
 USAGE = """usage: python -m reports show RUN_FOLDER
+       python -m reports compare BASE HEAD [--margin SHARE] [--fail-inconclusive]
        python -m reports merge RUN_FOLDER... -o NEW_FOLDER
        python -m reports columns README.md
 
 show      the trials of a run folder in tables, beside the published figures
+compare   what changed from one run folder to another on the same machine, by how much and how surely; exit code 0:
+          nothing got worse by more than the margin (2%) as far as can be told, 1: something did, 3: something is
+          missing or not comparable, 4: of something nothing could be told and --fail-inconclusive was given
 merge     join run folders, as of several machines, each launch once
 columns   write the dictionary of all CSV columns into a Markdown file, between its markers
 """
@@ -23,11 +27,11 @@ OF_ONE_PATH: dict[str, Callable[[Path], None]] = {
     "show": lambda path: table.show(trials(path)),
     "columns": dictionary.write,
 }
-COMMANDS = ("show", "merge", "columns")
+COMMANDS = ("show", "compare", "merge", "columns")
 
 
 def main(words: Sequence[str]) -> None:
-    """Run the command and exit: 0 well, 2 the request cannot be met."""
+    """Run the command and exit: 0 well, 2 the request cannot be met; compare has codes of its own."""
     if not words or words[0] in ("-h", "--help"):
         print(USAGE, end="")
         sys.exit(0 if words else 2)
@@ -40,6 +44,8 @@ def main(words: Sequence[str]) -> None:
         if words[0] == "merge":
             merge.run(words[1:])
             return
+        if words[0] == "compare":
+            sys.exit(compare.run(words[1:]))
         if len(words) != 2:
             raise UsageError(f"{words[0]} takes one path, not {len(words) - 1}; see python -m reports --help")
         OF_ONE_PATH[words[0]](Path(words[1]))

@@ -1,0 +1,278 @@
+"""Two run folders held against each other: what got worse, what did not, and what nobody can tell yet.
+
+Launches are compared where their settings, machine and versions are equal, and told apart from those that are not.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from bench.record import UsageError, settings_columns
+from reports import verdict
+from reports.read import trials
+from reports.verdict import LEVEL, Change
+
+Row = dict[str, Any]
+
+# Column -> whether more of it is worse.
+METRICS = {
+    "step_time_p50_s": True,
+    "images_per_s": False,
+    "peak_allocated_bytes": True,
+    "peak_reserved_bytes": True,
+    "peak_rss_bytes": True,
+    "energy_per_image_j": True,
+    "eval_accuracy": False,
+}
+MACHINE = ["host", "device_name", "device_count", "devices", "cpu_model", "cpu_count", "threads", "power_mode"]
+MACHINE += ["driver", "cuda", "torch", "torchvision", "accelerate", "backend", "input_pipeline", "parallel"]
+KNOWN = ("host", "device_name", "torch")  # what is empty there is not taken for equal
+SETTINGS = [column.name for column in settings_columns() if column.name != "repeat"]
+MARGIN = 0.02
+# In the order in which a reader needs them.
+VERDICTS = ("regressed", "not comparable", "inconclusive", "improved", "equivalent")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One metric of one trial, or a whole trial that cannot be compared: then `why`, and no metric."""
+
+    trial: str
+    verdict: str
+    metric: str = ""
+    base: Sequence[float] = ()
+    head: Sequence[float] = ()
+    paired: bool = False
+    change: Change | None = None
+    why: str = ""
+
+
+@dataclass
+class Side:
+    """All launches of one trial in one folder."""
+
+    rows: list[Row] = field(default_factory=list)
+
+    def good(self) -> list[Row]:
+        return [row for row in self.rows if row["status"] == "ok"]
+
+    def values(self, metric: str) -> list[float]:
+        """Of the launches that ended well, in their order; empty unless all have it, above 0."""
+        found = [row[metric] for row in self.good()]
+        return [] if any(value is None or not 0 < value < math.inf for value in found) else [float(v) for v in found]
+
+
+def run(words: Sequence[str]) -> int:
+    """`compare BASE HEAD`: 0 nothing got worse, 1 something did, 3 something is missing or not comparable, 4 nothing
+    could be told of something and --fail-inconclusive was given. UsageError: there is nothing to compare."""
+    folders, margin, strict = read_words(words)
+    base, head = (by_settings(trials(folder)) for folder in folders)
+    if not base or not head:
+        raise UsageError(f"no trial has ended in {folders[0] if not base else folders[1]}; give the folder of a run")
+    found = compare(base, head, margin)
+    show(found, margin)
+    seen = {each.verdict for each in found}
+    if "regressed" in seen:
+        return 1
+    if "not comparable" in seen:
+        return 3
+    return 4 if strict and "inconclusive" in seen else 0
+
+
+def read_words(words: Sequence[str]) -> tuple[list[Path], float, bool]:
+    """(the two run folders, the margin, whether what is inconclusive fails)."""
+    folders, margin, strict, left = [], MARGIN, False, iter(words)
+    for word in left:
+        name, equals, value = word.partition("=")
+        if name == "--margin":
+            margin = read_margin(value if equals else next(left, ""))
+        elif word == "--fail-inconclusive":
+            strict = True
+        elif word.startswith("-"):
+            raise UsageError(f"compare has no option {word!r}; see python -m reports --help")
+        else:
+            folders.append(Path(word))
+    if len(folders) != 2:
+        raise UsageError(f"compare takes two run folders, BASE and HEAD, not {len(folders)}")
+    return folders, margin, strict
+
+
+def read_margin(text: str) -> float:
+    """0.02 of 2% or 0.02. UsageError: it is no share between 0 and 1."""
+    try:
+        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        share = math.nan
+    if not 0 < share < 1:
+        raise UsageError(f"--margin is {text!r}; give a share between 0 and 1, such as 0.02 or 2%")
+    return share
+
+
+def by_settings(table: pd.DataFrame) -> dict[Hashable, Side]:
+    """Settings -> the launches that had them, in the order in which they began."""
+    found: dict[Hashable, Side] = {}
+    for record in table.to_dict("records"):
+        row = {str(name): None if pd.isna(value) else value for name, value in record.items()}
+        found.setdefault(tuple(row[name] for name in SETTINGS), Side()).rows.append(row)
+    for side in found.values():
+        side.rows.sort(key=lambda row: row["started_at"] or "")
+    return found
+
+
+def compare(base: Mapping[Hashable, Side], head: Mapping[Hashable, Side], margin: float) -> list[Comparison]:
+    """All comparisons, what matters most first; what is said of one allows for how many there are."""
+    names = titles([side.rows[0] for side in (*base.values(), *head.values())])
+    found = [each for key in base if key in head for each in of_trial(names(base[key].rows[0]), base[key], head[key])]
+    found += unmatched(base, head, names)
+    measured = [each for each in found if each.change is not None]
+    answers = [each.change.answer(margin, METRICS[each.metric]) for each in measured if each.change is not None]
+    stands = verdict.holm([chance for _, chance in answers])
+    told = {id(each): answer for each, (answer, _), holds in zip(measured, answers, stands, strict=True) if holds}
+    found = [_with(each, told.get(id(each), each.verdict)) for each in found]
+    return sorted(found, key=lambda each: VERDICTS.index(each.verdict))
+
+
+def _with(each: Comparison, said: str) -> Comparison:
+    return Comparison(**{**vars(each), "verdict": said})
+
+
+def of_trial(name: str, base: Side, head: Side) -> list[Comparison]:
+    """One trial's comparisons, what can be told of each still open."""
+    if not base.good():
+        return [Comparison(name, "not comparable", why="no launch in BASE ended well")]
+    if not head.good():
+        last = head.rows[-1]
+        return [Comparison(name, "regressed", why=f"no launch in HEAD ended well: {last['status']}: {last['error']}")]
+    if why := unlike(base.good(), head.good()):
+        return [Comparison(name, "not comparable", why=why)]
+    pairs = paired(base.good(), head.good())
+    found = []
+    for metric in METRICS:
+        before, after = base.values(metric), head.values(metric)
+        if before and after:
+            change = verdict.change(before, after, pairs)
+            why = "" if change else f"{len(before)} and {len(after)} launches tell no spread; give --repeats"
+            found.append(Comparison(name, "inconclusive", metric, before, after, pairs, change, why))
+        elif before or after:
+            where = "HEAD" if before else "BASE"
+            found.append(Comparison(name, "not comparable", metric, why=f"it was not measured in {where}"))
+    return found or [Comparison(name, "not comparable", why="nothing was measured in BASE and HEAD")]
+
+
+def unlike(base: Sequence[Row], head: Sequence[Row]) -> str:
+    """In what the machines or versions of these rows differ; "" in nothing."""
+    found = []
+    for name in MACHINE:
+        before, after = ({row[name] for row in rows} for rows in (base, head))
+        if before != after or len(before) > 1:
+            found.append(f"{name} {_listed(before)} against {_listed(after)}")
+        elif name in KNOWN and before == {None}:
+            found.append(f"{name} is not known")
+    return "; ".join(found)
+
+
+def _listed(values: set[Any]) -> str:
+    return " and ".join(sorted("nothing" if value is None else str(value) for value in values))
+
+
+def paired(base: Sequence[Row], head: Sequence[Row]) -> bool:
+    """Whether they were launched in turn: one of each, again and again, whichever of the two came first."""
+    order = sorted([(row["started_at"] or "", side) for side, rows in enumerate((base, head)) for row in rows])
+    twos = zip(order[::2], order[1::2], strict=False)
+    return len(base) == len(head) and all(one != other for (_, one), (_, other) in twos)
+
+
+def unmatched(base: Mapping[Hashable, Side], head: Mapping[Hashable, Side], names: Any) -> list[Comparison]:
+    """Trials that are in one folder alone, each beside the one of the other that is nearest to it."""
+    found = []
+    new = {key: side.rows[0] for key, side in head.items() if key not in base}
+    for key, side in base.items():
+        if key in head:
+            continue
+        row = side.rows[0]
+        near = [k for k, other in new.items() if (other["experiment"], other["arm"]) == (row["experiment"], row["arm"])]
+        if not near:
+            found.append(Comparison(names(row), "not comparable", why="it is missing in HEAD"))
+            continue
+        nearest = min(near, key=lambda k: len(differences(row, new[k])))
+        found.append(Comparison(names(row), "not comparable", why="; ".join(differences(row, new.pop(nearest)))))
+    return found + [Comparison(names(row), "not comparable", why="it is missing in BASE") for row in new.values()]
+
+
+def differences(base: Row, head: Row) -> list[str]:
+    """The settings in which two rows differ."""
+    return [
+        f"{name} {_listed({base[name]})} against {_listed({head[name]})}"
+        for name in SETTINGS
+        if base[name] != head[name]
+    ]
+
+
+def titles(rows: Sequence[Row]) -> Any:
+    """What to call a row's trial: its arm, and the settings that tell it from the others of that arm."""
+    arms = {(row["experiment"], row["arm"]) for row in rows}
+    varying = [
+        name
+        for name in SETTINGS
+        if any(len({row[name] for row in rows if (row["experiment"], row["arm"]) == arm}) > 1 for arm in arms)
+    ]
+    return lambda row: " ".join([f"{row['experiment']} {row['arm']}", *(f"{name}={row[name]}" for name in varying)])
+
+
+def show(found: Sequence[Comparison], margin: float) -> None:
+    """Print the verdict, the table, and how to read it."""
+    console = Console(highlight=False)
+    counts = {said: sum(each.verdict == said for each in found) for said in VERDICTS}
+    console.print(", ".join(f"{count} {said}" for said, count in counts.items() if count), soft_wrap=True)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for head in ("trial", "metric"):
+        table.add_column(head, no_wrap=True)
+    for head in ("base", "head", "change %", "95% interval", "could show", "launches"):
+        table.add_column(head, justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    level = LEVEL / max(1, sum(each.change is not None for each in found))
+    for each in found:
+        table.add_row(*map(escape, cells(each, margin, level)))
+    table.width = console.measure(table, options=console.options.update(width=1000)).maximum
+    console.print(table, soft_wrap=True)
+    console.print(
+        f"base and head: medians of the launches. regressed, improved: by more than the margin of {margin:.3g}; "
+        f"equivalent: within it; each beyond chance at {LEVEL:.0%} over all {len(found)} lines together (Holm). "
+        f"could show: the change that so many launches, so far apart, show four times out of five.",
+        soft_wrap=True,
+    )
+
+
+def cells(each: Comparison, margin: float, level: float) -> list[str]:
+    """One line of the table."""
+    said = f"{each.verdict}: {each.why}" if each.why else each.verdict
+    if not each.base:
+        return [each.trial, each.metric, "", "", "", "", "", "", said]
+    before, after = statistics.median(each.base), statistics.median(each.head)
+    count = f"{len(each.base)} pairs" if each.paired else f"{len(each.base)} and {len(each.head)}"
+    if each.change is None:
+        return [each.trial, each.metric, f"{before:.5g}", f"{after:.5g}", "", "", "", count, said]
+    low, high = (100 * (bound - 1) for bound in each.change.interval())
+    shown = 100 * each.change.smallest_shown(margin, level)
+    return [
+        each.trial,
+        each.metric,
+        f"{before:.5g}",
+        f"{after:.5g}",
+        f"{100 * math.expm1(each.change.mean):+.2f}",
+        f"{low:+.2f} .. {high:+.2f}",
+        f"{shown:.3g}%" if shown < 1000 else "nothing",
+        count,
+        said,
+    ]

@@ -1,0 +1,209 @@
+"""Two folders with a planted difference: it is found where it is, and nothing is told that the rows do not hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_reports_table import ARM, NAME, plant
+
+from bench.record import RunFolder, columns
+from reports import compare
+from reports.cli import main
+
+# Shares of the mean by which launches lie off it.
+SPREAD = [0.002, -0.001, 0.0, 0.001, -0.002]
+
+
+def times(mean: float = 0.0123, spread: list[float] = SPREAD, **more: Any) -> list[dict[str, Any]]:
+    """A row for each launch, whose memory and accuracy are those of all."""
+    return [
+        {"step_time_p50_s": mean * (1 + share), "images_per_s": 152 / (mean * (1 + share)), "repeat": number, **more}
+        for number, share in enumerate(spread)
+    ]
+
+
+def told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], base: list[Any], head: list[Any], *words: str
+) -> tuple[int, list[str]]:
+    """(exit code, lines)."""
+    for name, rows in (("base", base), ("head", head)):
+        (tmp_path / name).mkdir()
+        plant(tmp_path / name, *rows)
+    with pytest.raises(SystemExit) as ended:
+        main(["compare", str(tmp_path / "base"), str(tmp_path / "head"), *words])
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    assert isinstance(ended.value.code, int)
+    return ended.value.code, [line.strip() for line in printed.out.splitlines() if line.strip()]
+
+
+def line(lines: list[str], *parts: str) -> str:
+    (found,) = [line for line in lines if all(part in line for part in parts)]
+    return found
+
+
+def test_equal_launches_are_equivalent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, lines = told(tmp_path, capsys, times(), times(spread=SPREAD[::-1]))
+    assert (code, lines[0]) == (0, "6 equivalent")
+    assert line(lines, "step_time_p50_s").endswith("equivalent")
+    assert "0.0123" in line(lines, "step_time_p50_s")
+
+
+def test_a_slow_down_is_found_and_named_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, lines = told(tmp_path, capsys, times(), times(0.0123 * 1.05))
+    assert (code, lines[0]) == (1, "2 regressed, 4 equivalent")
+    slow = line(lines, "step_time_p50_s")
+    assert "+5.00" in slow
+    assert slow.endswith("regressed")
+    assert line(lines, "images_per_s").endswith("regressed")
+    assert f"{NAME} {ARM}" in lines[3]
+    assert lines[3].endswith("regressed")
+
+
+def test_a_speed_up_is_an_improvement(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, lines = told(tmp_path, capsys, times(), times(0.0123 * 0.9))
+    assert (code, lines[0]) == (0, "2 improved, 4 equivalent")
+
+
+def test_a_wider_margin_lets_more_pass(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, lines = told(tmp_path, capsys, times(), times(0.0123 * 1.05), "--margin", "10%")
+    assert (code, lines[0]) == (0, "6 equivalent")
+    assert "margin of 0.1;" in lines[-1]
+
+
+@pytest.mark.parametrize("column", ["peak_allocated_bytes", "peak_rss_bytes"])
+def test_more_memory_is_a_regression(column: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, lines = told(tmp_path, capsys, times(), [{**row, column: 2**31} for row in times()])
+    assert code == 1
+    assert line(lines, column).endswith("regressed")
+
+
+def test_less_accuracy_is_a_regression(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, lines = told(tmp_path, capsys, times(), times(eval_accuracy=0.8))
+    assert code == 1
+    assert line(lines, "eval_accuracy").endswith("regressed")
+
+
+@pytest.mark.parametrize(("words", "code"), [([], 0), (["--fail-inconclusive"], 4)])
+def test_what_nobody_can_tell_is_no_pass(
+    words: list[str], code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wide = [0.2, -0.1, 0.05, -0.2, 0.1]
+    ended, lines = told(tmp_path, capsys, times(spread=wide), times(spread=wide[::-1]), *words)
+    assert ended == code
+    assert lines[0] == "2 inconclusive, 4 equivalent"
+    assert line(lines, "step_time_p50_s").endswith("inconclusive")
+
+
+def test_one_launch_each_tells_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, lines = told(tmp_path, capsys, times()[:1], times(0.0246)[:1])
+    assert (code, lines[0]) == (0, "6 inconclusive")
+    assert "1 and 1 launches tell no spread; give --repeats" in line(lines, "step_time_p50_s")
+
+
+def at(row: dict[str, Any], minute: int) -> dict[str, Any]:
+    return {**row, "started_at": f"2026-01-01T10:{minute:02}:00.000+00:00"}
+
+
+def test_launches_in_turn_are_pairs_which_a_drift_does_not_hide(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A B B A ...: the machine gets slower by 10% each time, and the change is 5%."""
+    drift = [1.0, 1.1, 1.2, 1.3]
+    before = [at({"step_time_p50_s": 0.01 * d, "repeat": n}, 2 * n + n % 2) for n, d in enumerate(drift)]
+    after = [
+        at({"step_time_p50_s": 0.0105 * d * (1 + share), "repeat": n}, 2 * n + 1 - n % 2)
+        for n, (d, share) in enumerate(zip(drift, SPREAD, strict=False))
+    ]
+    _, lines = told(tmp_path, capsys, before, after)
+    assert "4 pairs" in line(lines, "step_time_p50_s")
+    assert line(lines, "step_time_p50_s").endswith("regressed")
+
+
+def test_one_folder_after_the_other_is_not_in_turn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = [at(row, number) for number, row in enumerate(times())]
+    after = [at(row, 30 + number) for number, row in enumerate(times())]
+    _, lines = told(tmp_path, capsys, before, after)
+    assert "5 and 5" in line(lines, "step_time_p50_s")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"torch": "2.10.0"}, "torch 2.9.0 against 2.10.0"),
+        ({"device_name": "NVIDIA A100"}, "device_name NVIDIA H100 against NVIDIA A100"),
+        ({"host": "lab", "threads": 3}, "host tower against lab; threads nothing against 3"),
+        ({"micro_batch": 32}, "micro_batch 16 against 32"),
+    ],
+)
+def test_what_is_unlike_is_not_compared_and_said_in_what(
+    change: dict[str, Any], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, lines = told(tmp_path, capsys, times(micro_batch=16), [{**row, **change} for row in times(micro_batch=16)])
+    assert code == 3
+    assert line(lines, "not comparable: ").endswith(f"not comparable: {said}")
+    assert "step_time_p50_s" not in "".join(lines)
+
+
+def test_a_trial_that_is_gone_or_new_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, lines = told(tmp_path, capsys, times() + times(arm="64x2"), times() + times(arm="128x1"))
+    assert code == 3
+    assert line(lines, f"{NAME} 64x2").endswith("not comparable: it is missing in HEAD")
+    assert line(lines, f"{NAME} 128x1").endswith("not comparable: it is missing in BASE")
+
+
+def test_a_trial_that_only_fails_now_has_regressed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, lines = told(tmp_path, capsys, times(), times(status="oom", error="out of [b]memory"))
+    assert code == 1
+    assert line(lines, NAME).endswith("regressed: no launch in HEAD ended well: oom: out of [b]memory")
+
+
+def test_what_was_measured_on_one_side_alone_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, lines = told(tmp_path, capsys, times(), times(eval_accuracy=None))
+    assert code == 3
+    assert line(lines, "eval_accuracy").endswith("not comparable: it was not measured in HEAD")
+
+
+def test_a_machine_that_is_not_known_is_not_taken_for_equal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, lines = told(tmp_path, capsys, times(host=None), times(host=None))
+    assert code == 3
+    assert "host is not known" in line(lines, NAME)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "compare takes two run folders, BASE and HEAD, not 0"),
+        (["a", "b", "c"], "not 3"),
+        (["a", "b", "--margin", "x"], "--margin is 'x'; give a share between 0 and 1"),
+        (["a", "b", "--margin", "2"], "--margin is '2'"),
+        (["a", "b", "--margin"], "--margin is ''"),
+        (["a", "b", "--fast"], "compare has no option '--fast'"),
+        (["nowhere", "b"], "no nowhere/trials.csv"),
+    ],
+)
+def test_what_cannot_be_is_one_sentence(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["compare", *words])
+    printed = capsys.readouterr()
+    assert (ended.value.code, printed.out) == (2, "")
+    assert printed.err.startswith("error: ")
+    assert said in printed.err
+    assert printed.err.count("\n") == 1
+
+
+def test_a_run_in_which_nothing_has_ended_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, rows in (("base", times()), ("head", [])):
+        (tmp_path / name).mkdir()
+        RunFolder(tmp_path / name).append("trials", [])
+        plant(tmp_path / name, *rows)
+    with pytest.raises(SystemExit) as ended:
+        main(["compare", str(tmp_path / "base"), str(tmp_path / "head")])
+    assert ended.value.code == 2
+    assert f"no trial has ended in {tmp_path / 'head'}" in capsys.readouterr().err
+
+
+def test_every_metric_is_a_column() -> None:
+    assert {*compare.METRICS, *compare.MACHINE, *compare.KNOWN} <= {column.name for column in columns("trials")}
