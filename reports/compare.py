@@ -241,14 +241,15 @@ def show(found: Sequence[Comparison], margin: float) -> None:
     for head in ("base", "head", "change %", "95% interval", "could show", "launches"):
         table.add_column(head, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
-    level = LEVEL / max(1, sum(each.change is not None for each in found))
+    measured = sum(each.change is not None for each in found)
+    level = LEVEL / max(1, measured)
     for each in found:
         table.add_row(*map(escape, cells(each, margin, level)))
     table.width = console.measure(table, options=console.options.update(width=1000)).maximum
     console.print(table, soft_wrap=True)
     console.print(
         f"base and head: medians of the launches. regressed, improved: by more than the margin of {margin:.3g}; "
-        f"equivalent: within it; each beyond chance at {LEVEL:.0%} over all {len(found)} lines together (Holm). "
+        f"equivalent: within it; each beyond chance at {LEVEL:.0%} over all {measured} lines together (Holm). "
         f"could show: the change that so many launches, so far apart, show four times out of five.",
         soft_wrap=True,
     )
