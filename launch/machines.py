@@ -177,11 +177,7 @@ def gather(rendezvous: str, machines: int, known: Mapping[str, Any], patience_s:
     """As machine 0, wait for the others: machine number -> its line. UsageError: one is missing, or unlike this one."""
     host, port = endpoint(rendezvous)
     family, address = resolve(host, port, patience_s)
-    if ipaddress.ip_address(address[0].partition("%")[0]).is_loopback and host not in (address[0], "localhost"):
-        raise UsageError(
-            f"--rendezvous {rendezvous} is {address[0]} on this machine, where no other can reach it (see /etc/hosts); "
-            f"give an address that they can"
-        )
+    alone = ipaddress.ip_address(address[0].partition("%")[0]).is_loopback  # as Debian has a machine's own name
     found: dict[int, Line] = {}
     deadline = time.monotonic() + patience_s
     with socket.socket(family) as listening:
@@ -199,7 +195,8 @@ def gather(rendezvous: str, machines: int, known: Mapping[str, Any], patience_s:
             if left <= 0 or not select.select([listening], [], [], left)[0]:
                 raise UsageError(
                     f"of {machines} machines only {len(found) + 1} came to {rendezvous} within {patience_s:g} s; "
-                    f"start the others with the same command, or raise --join-timeout"
+                    + (f"it is {address[0]} here, where no other machine can reach it; " if alone else "")
+                    + "start the others with the same command, or raise --join-timeout"
                 )
             number, line = _admit(listening.accept()[0], machines, known, found)
             if line is not None:

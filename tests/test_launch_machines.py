@@ -289,12 +289,12 @@ def test_machines_wait_for_each_other_longer_than_a_line_may_be_silent(monkeypat
     assert [line.hear(0.0) for line in gathered.values()] == [[], []]
 
 
-def test_a_name_that_means_this_machine_only_is_no_rendezvous(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_under_which_no_other_machine_can_come_is_told_when_none_has(monkeypatch: pytest.MonkeyPatch) -> None:
     """As Debian has it in /etc/hosts of the machine's own name."""
     known = socket.getaddrinfo
     monkeypatch.setattr(socket, "getaddrinfo", lambda host, *more, **named: known("127.0.1.1", *more, **named))
-    with pytest.raises(UsageError, match=r"node7:2950 is 127\.0\.1\.1 on this machine, where no other can reach it"):
-        machines.gather("node7:2950", 2, machines.facts([]), 0.5)
+    with pytest.raises(UsageError, match=r"came to node7:\d+ within 0.5 s; it is 127\.0\.1\.1 here, where no other"):
+        machines.gather(f"node7:{free_port()}", 2, machines.facts([]), 0.5)
 
 
 def connected(host: str, port: int) -> socket.socket | None:
