@@ -82,6 +82,7 @@ def lift() -> None:
 
 def warm_up(trial: Trial) -> None:
     """Take all that training takes once and keeps: libraries, the threads' stacks (8 MiB each), oneDNN's kernels."""
+    importlib.import_module("bench.operations")  # which the probe of that name needs
     for name in (trial.data, trial.pipeline):
         if name in IMPORTED_LATE:
             importlib.import_module(IMPORTED_LATE[name])

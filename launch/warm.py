@@ -35,6 +35,7 @@ def load() -> None:
     import sklearn.datasets  # noqa: F401
     import torchvision.transforms.v2  # noqa: F401
 
+    import bench.operations
     import bench.worker  # noqa: F401
     from launch import rendezvous
 

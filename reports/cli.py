@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench.record import UsageError
-from reports import compare, dictionary, merge, table
+from reports import compare, dictionary, exact, merge, table
 from reports.read import trials
 
 USAGE = """usage: python -m reports show RUN_FOLDER
        python -m reports compare BASE HEAD [--margin SHARE] [--fail-inconclusive]
+       python -m reports gate exact RUN_FOLDER [BASELINE.csv]
        python -m reports merge RUN_FOLDER... -o NEW_FOLDER
        python -m reports columns README.md
 
@@ -19,6 +20,8 @@ show      the trials of a run folder in tables, beside the published figures
 compare   what changed from one run folder to another on the same machine, by how much and how surely; exit code 0:
           nothing got worse by more than the margin (2%) as far as can be told, 1: something did, 3: something is
           missing or not comparable, 4: of something nothing could be told and --fail-inconclusive was given
+gate      exact: hold the counts of a run of studies/exact.toml (operations, FLOPs, casts, all-reduces, parameters)
+          against studies/exact.csv, to the last one; exit code 0: equal, 1: not, 3: no baseline for this torch
 merge     join run folders, as of several machines, each launch once
 columns   write the dictionary of all CSV columns into a Markdown file, between its markers
 """
@@ -27,7 +30,7 @@ OF_ONE_PATH: dict[str, Callable[[Path], None]] = {
     "show": lambda path: table.show(trials(path)),
     "columns": dictionary.write,
 }
-COMMANDS = ("show", "compare", "merge", "columns")
+COMMANDS = ("show", "compare", "gate", "merge", "columns")
 
 
 def main(words: Sequence[str]) -> None:
@@ -46,6 +49,10 @@ def main(words: Sequence[str]) -> None:
             return
         if words[0] == "compare":
             sys.exit(compare.run(words[1:]))
+        if words[0] == "gate":
+            if words[1:2] != ["exact"]:
+                raise UsageError("gate has one tier as yet; give gate exact")
+            sys.exit(exact.run(words[2:]))
         if len(words) != 2:
             raise UsageError(f"{words[0]} takes one path, not {len(words) - 1}; see python -m reports --help")
         OF_ONE_PATH[words[0]](Path(words[1]))

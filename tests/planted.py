@@ -213,6 +213,21 @@ def without_no_sync(trial: Trial, folder: Path, build: Any, load: Any) -> None:
     _work(trial, Options(out=folder), build, load)
 
 
+def without_autocast(trial: Trial, folder: Path, build: Any, load: Any) -> None:
+    """A trial whose model lost the mixed precision that Accelerate gave it."""
+    from bench import setup
+
+    make: Any = setup.training
+
+    def training(*words: Any) -> Training:
+        made: Any = make(*words)
+        made.model.forward = made.model._original_forward
+        return made
+
+    setup.training = training  # type: ignore[assignment]
+    _work(trial, Options(out=folder), build, load)
+
+
 def without_bf16(trial: Trial, folder: Path, build: Any, load: Any) -> None:
     """A trial on a backend that cannot add up bf16."""
     share = torch.distributed.all_reduce

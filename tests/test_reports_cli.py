@@ -17,7 +17,7 @@ from reports import dictionary
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["shw"], "no command 'shw'; choose from: show, merge, columns"),
+        (["shw"], "no command 'shw'; choose from: show, compare, gate, merge, columns"),
         (["show"], "takes one path, not 0"),
         (["show", "a", "b"], "takes one path, not 2"),
         (["show", "FOLDER/missing"], "FOLDER/missing/trials.csv"),

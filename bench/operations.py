@@ -1,0 +1,63 @@
+"""What a process asks of torch: the operations that it dispatches, by kind, their FLOPs and their casts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+WAITS = "aten::_local_scalar_dense"  # what .item() and float() of a tensor come to
+CASTS = ("aten::_to_copy", "aten::copy_")
+
+
+class Operations(TorchDispatchMode):
+    """While entered, counts operations by kind. Costs time for each of them.
+
+    `flops`: two for each multiplication and addition of convolutions and matrix products, as torch's own counter has
+    it; other operations have none.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kinds: Counter[str] = Counter()
+        self.flops = self.casts = 0
+
+    @classmethod
+    def ignore_compile_internals(cls) -> bool:
+        """Compiled code stays compiled."""
+        return True
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        kind = func._schema.name
+        self.kinds[kind] += 1
+        if kind in CASTS:
+            self.casts += cast_to(kind, args, kwargs) not in (None, cast_from(kind, args))
+        result = func(*args, **kwargs)
+        if count := flop_registry.get(func._overloadpacket):
+            self.flops += count(*args, **kwargs, out_val=result)
+        return result
+
+    @property
+    def waits(self) -> int:
+        """Times that the process waited for a number from the device."""
+        return self.kinds[WAITS]
+
+    def by_kind(self) -> str:
+        """`add 12, convolution 40, ...`: kinds of torch's own (aten) by their bare name."""
+        return ", ".join(f"{kind.removeprefix('aten::')} {count}" for kind, count in sorted(self.kinds.items()))
+
+
+def cast_to(kind: str, args: Any, kwargs: Any) -> torch.dtype | None:
+    """The number format that a copy gives; None: that which it had."""
+    return args[0].dtype if kind == "aten::copy_" else kwargs.get("dtype")
+
+
+def cast_from(kind: str, args: Any) -> torch.dtype | None:
+    """The number format of what is copied."""
+    source = args[1] if kind == "aten::copy_" else args[0]
+    return source.dtype if isinstance(source, Tensor) else None

@@ -1,0 +1,83 @@
+"""What a window asks of torch, counted: exact, and the same on a fast machine and a slow one.
+
+Counted in a warm-up window, since counting costs time: the last but one, in which the optimizer has its state and the
+last one's communication is not yet counted. The input pipeline's operations and those of the probes are among them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from bench.probes import Cell, Over, Span, Value
+from bench.probes import Probe as Base
+from bench.record import Column
+
+if TYPE_CHECKING:
+    import torch
+
+    from bench.operations import Operations
+
+COUNTED = "in a full window, counted in the last warm-up window but one; empty: warmup_windows below 3."
+TRIALS = [
+    Column(
+        "flops_per_window",
+        "int",
+        "",
+        "max",
+        f"Floating-point operations of a rank's convolutions and matrix products, two for each multiply-add, {COUNTED}",
+    ),
+    Column("operations_per_window", "int", "", "max", f"Operations that a rank dispatches {COUNTED}"),
+    Column("casts_per_window", "int", "", "max", f"Of them, changes of a tensor's number format {COUNTED}"),
+    Column("waits_per_window", "int", "", "max", f"Of them, waits for a number from the device (.item()) {COUNTED}"),
+    Column("operation_kinds", "str", "", "rank 0", f"How many of each kind there are {COUNTED}"),
+]
+COUNTS = ("flops_per_window", "operations_per_window", "casts_per_window", "waits_per_window")
+
+
+class Probe(Base):
+    """Counts in one window."""
+
+    TOTALS: ClassVar[dict[str, Over]] = {
+        "flops_per_window": ("peak", "max"),
+        "operations_per_window": ("peak", "max"),
+        "casts_per_window": ("peak", "max"),
+        "waits_per_window": ("peak", "max"),
+    }
+
+    def begin(self, device: torch.device) -> None:
+        self.operations: Operations | None = None
+        self.counting = False
+        self.first_images = 0
+
+    def window_begin(self, images: int, warmup_left: int) -> None:
+        if warmup_left == 2 and images == self.first_images:
+            from bench.operations import Operations
+
+            self.operations, self.counting = Operations(), True
+            self.operations.__enter__()
+        self.first_images = self.first_images or images
+
+    def window_end(self, images: int, measured: bool) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        if self.counting:
+            assert self.operations is not None
+            self.operations.__exit__(None, None, None)
+            self.counting = False
+
+    def totals(self) -> dict[str, Value]:
+        found = self.operations
+        if found is None or self.counting:
+            return dict.fromkeys(COUNTS)
+        counted = (found.flops, found.kinds.total(), found.casts, found.waits)
+        return dict(zip(COUNTS, map(float, counted), strict=True))
+
+    def derive(self, span: Span) -> dict[str, Cell]:
+        if span.epochs is None:
+            return {}
+        kinds = None if self.operations is None or self.counting else self.operations.by_kind()
+        return {**{name: span.totals[name] for name in COUNTS}, "operation_kinds": kinds}
+
+    def end(self) -> None:
+        self._stop()

@@ -1,0 +1,127 @@
+"""The exact gate: what a window asks of torch is counted, and nothing of it may change unseen.
+
+Counts do not depend on the machine's mood, so that there is no tolerance: fewer is news as well as more. The baseline
+is a CSV file in the repository, a line for each trial and metric, in order; it holds for one version of torch, whose
+own operations change with it.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+
+from bench.csvfile import write_whole
+from bench.record import UsageError
+from reports.compare import titles
+from reports.read import trials
+
+METRICS = ["total_parameters", "trainable_parameters", "flops_per_window", "operations_per_window"]
+METRICS += ["casts_per_window", "waits_per_window", "allreduces_per_window", "allreduce_bytes_per_window"]
+KINDS = "operation_kinds"
+HEAD = ["trial", "metric", "value"]
+VERSION = ("all", "torch")
+BASELINE = Path("studies/exact.csv")
+
+Counts = dict[tuple[str, str], str]
+
+
+def run(words: Sequence[str]) -> int:
+    """`gate exact RUN [BASELINE]`: 0 all counts are the baseline's, 1 some are not, 3 there is nothing to compare with.
+
+    UsageError: the run did not count each trial twice, or its two counts differ.
+    """
+    if not 1 <= len(words) <= 2 or any(word.startswith("-") for word in words):
+        raise UsageError("gate exact takes a run folder, of python -m launch run studies/exact.toml, and a baseline")
+    path = Path(words[1]) if len(words) == 2 else BASELINE
+    found = counts(trials(Path(words[0])))
+    known = read(path)
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    if known == found:
+        console.print(f"{len(found) - 1} counts are those of {path}")
+        return 0
+    new = path.with_name(f"{path.name}.new")
+    write_whole(new, as_csv(found))
+    accept = f"if that is meant: mv {new} {path}"
+    if known.get(VERSION) != found[VERSION]:
+        was = f"is of torch {known[VERSION]}" if VERSION in known else "is not there"
+        console.print(f"not comparable: {path} {was}, the run of torch {found[VERSION]}; {accept}")
+        return 3
+    lines = differences(known, found)
+    console.print(f"{len(lines)} of {len(found.keys() | known.keys()) - 1} counts are not those of {path}; {accept}")
+    for line in lines:
+        console.print(f"  {line}")
+    return 1
+
+
+def differences(known: Counts, found: Counts) -> list[str]:
+    """What is new, missing or another, a line each: of a trial first what it comes to in all, then the kinds."""
+    said = []
+    for key in sorted(known.keys() | found.keys(), key=lambda key: (key[0], key[1].startswith(KINDS), key[1])):
+        was, now = known.get(key), found.get(key)
+        if was != now:
+            change = f"{was} -> {now}" if was and now else f"new: {now}" if now else f"missing: was {was}"
+            said.append(f"{key[0]}: {key[1]} {change}")
+    return said
+
+
+def counts(table: pd.DataFrame) -> Counts:
+    """(trial, metric) -> its count, as text. UsageError: they were not counted twice alike."""
+    rows = [{str(n): None if pd.isna(v) else v for n, v in row.items()} for row in table.to_dict("records")]
+    if not rows:
+        raise UsageError("no trial has ended in this run; give one of python -m launch run studies/exact.toml")
+    versions = {str(row["torch"]) for row in rows}
+    if len(versions) > 1:
+        raise UsageError(f"the run has rows of torch {' and '.join(sorted(versions))}; run it anew")
+    name = titles(rows)
+    found: dict[str, list[Counts]] = {}
+    for row in rows:
+        if row["status"] != "ok":
+            raise UsageError(f"{name(row)} ended as {row['status']} ({row['error']}); counts are of whole runs alone")
+        found.setdefault(name(row), []).append(of_row(name(row), row))
+    merged: Counts = {VERSION: versions.pop()}
+    for trial, each in found.items():
+        if len(each) < 2:
+            raise UsageError(f"{trial} was counted once; give --repeats 2, as studies/exact.toml does")
+        if unlike := [line for other in each[1:] for line in differences(each[0], other)]:
+            raise UsageError(f"two counts of one trial differ, {unlike[0]}; what is not exact cannot be gated")
+        merged |= each[0]
+    return merged
+
+
+def of_row(trial: str, row: Mapping[str, object]) -> Counts:
+    """A launch's counts. UsageError: it has none."""
+    if row[KINDS] is None:
+        raise UsageError(f"{trial} was not counted; give --warmup-windows 3 or more, as studies/exact.toml does")
+    found = {(trial, name): str(row[name]) for name in METRICS if row[name] is not None}
+    for part in str(row[KINDS]).split(", "):
+        kind, _, count = part.rpartition(" ")
+        found[trial, f"{KINDS} {kind}"] = count
+    return found
+
+
+def read(path: Path) -> Counts:
+    """The baseline; empty where there is none. UsageError: the file is none."""
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot read the baseline {path}: {error}") from error
+    rows = list(csv.reader(io.StringIO(text)))
+    if not rows or rows[0] != HEAD or any(len(row) != len(HEAD) for row in rows):
+        raise UsageError(f"{path} is no baseline: its lines have to be {','.join(HEAD)}")
+    return {(trial, metric): value for trial, metric, value in rows[1:]}
+
+
+def as_csv(found: Counts) -> str:
+    """The baseline's text, its lines in order."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(HEAD)
+    writer.writerows([*key, found[key]] for key in sorted(found))
+    return text.getvalue()

@@ -1,0 +1,161 @@
+"""The exact gate: one count more or less is found and named, and nothing is accepted that was not asked for."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_reports_table import plant
+
+from reports.cli import main
+
+COUNTED: dict[str, Any] = {
+    "total_parameters": 272474,
+    "trainable_parameters": 272474,
+    "flops_per_window": 10**12,
+    "operations_per_window": 3,
+    "casts_per_window": 1,
+    "waits_per_window": 0,
+    "operation_kinds": "_to_copy 1, convolution 2",
+}
+
+
+def gate(*words: str | Path) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(["gate", "exact", *map(str, words)])
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+def run(folder: Path, *changes: dict[str, Any], times: int = 2) -> Path:
+    """A run in which each trial was counted so many times."""
+    folder.mkdir()
+    rows = [{**COUNTED, **change, "repeat": repeat} for change in changes or ({},) for repeat in range(times)]
+    plant(folder, *rows)
+    return folder
+
+
+@pytest.fixture
+def baseline(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    """One that was accepted as the gate says."""
+    path = tmp_path / "exact.csv"
+    assert gate(run(tmp_path / "first", {}, {"precision": "bf16"}), path) == 3
+    said = capsys.readouterr().out
+    assert f"{path} is not there" in said
+    assert not path.exists()
+    subprocess.run(shlex.split(said.rpartition("if that is meant: ")[2]), check=True)
+    return path
+
+
+def test_a_baseline_is_a_line_for_each_count_in_order(baseline: Path) -> None:
+    head, *lines = baseline.read_text().splitlines()
+    assert head == "trial,metric,value"
+    assert lines == sorted(lines)
+    assert "all,torch,2.9.0" in lines
+    assert "resnet20_accumulation 16x8 precision=bf16,flops_per_window,1000000000000" in lines
+    assert "resnet20_accumulation 16x8 precision=no,operation_kinds convolution,2" in lines
+    assert len(lines) == 1 + 2 * 8
+
+
+def test_equal_counts_pass_and_write_nothing(
+    baseline: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(path.name for path in tmp_path.iterdir())
+    assert gate(run(tmp_path / "head", {"precision": "bf16"}, {}), baseline) == 0
+    assert capsys.readouterr().out == f"16 counts are those of {baseline}\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*before, "head"])
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"flops_per_window": 10**12 + 1}, "flops_per_window 1000000000000 -> 1000000000001"),
+        ({"flops_per_window": 10**12 - 1}, "flops_per_window 1000000000000 -> 999999999999"),
+        ({"waits_per_window": 1}, "waits_per_window 0 -> 1"),
+        ({"allreduces_per_window": 2}, "allreduces_per_window new: 2"),
+        ({"trainable_parameters": None}, "trainable_parameters missing: was 272474"),
+        ({"operation_kinds": "_to_copy 1, convolution 3"}, "operation_kinds convolution 2 -> 3"),
+        ({"operation_kinds": "_to_copy 1"}, "operation_kinds convolution missing: was 2"),
+        ({"operation_kinds": "_to_copy 1, add 1, convolution 2"}, "operation_kinds add new: 1"),
+    ],
+)
+def test_one_count_that_is_another_fails_and_is_named(
+    change: dict[str, Any], said: str, baseline: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = baseline.read_bytes()
+    assert gate(run(tmp_path / "head", {}, {"precision": "bf16", **change}), baseline) == 1
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert head.startswith("1 of ")
+    assert head.endswith(f"if that is meant: mv {baseline}.new {baseline}")
+    assert lines == [f"  resnet20_accumulation 16x8 precision=bf16: {said}"]
+    assert baseline.read_bytes() == before
+
+
+def test_a_trial_that_is_gone_or_new_fails(baseline: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    changes = [{}, {"precision": "bf16"}, {"arm": "64x2"}]
+    assert gate(run(tmp_path / "more", *changes), baseline) == 1
+    assert "resnet20_accumulation 64x2 precision=no: flops_per_window new" in capsys.readouterr().out
+    assert gate(run(tmp_path / "less", {"precision": "bf16"}), baseline) == 1
+    assert "resnet20_accumulation 16x8 precision=no: flops_per_window missing" in capsys.readouterr().out
+
+
+def test_another_torch_is_not_comparable(baseline: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert gate(run(tmp_path / "head", {"torch": "2.10.0", "flops_per_window": 7}), baseline) == 3
+    said = capsys.readouterr().out
+    assert said.startswith(f"not comparable: {baseline} is of torch 2.9.0, the run of torch 2.10.0; ")
+    assert "flops" not in said
+
+
+@pytest.mark.parametrize(
+    ("changes", "times", "said"),
+    [
+        ([{}], 1, "was counted once; give --repeats 2"),
+        ([{"flops_per_window": 1}, {"flops_per_window": 2}], 1, "two counts of one trial differ, "),
+        ([{"operation_kinds": None}], 2, "was not counted; give --warmup-windows 3 or more"),
+        ([{"status": "crashed", "error": "boom"}], 2, "ended as crashed (boom)"),
+        ([{}, {"torch": "2.10.0", "precision": "bf16"}], 2, "rows of torch 2.10.0 and 2.9.0"),
+    ],
+)
+def test_what_was_not_counted_twice_alike_is_no_answer(
+    changes: list[dict[str, Any]],
+    times: int,
+    said: str,
+    baseline: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert gate(run(tmp_path / "head", *changes, times=times), baseline) == 2
+    printed = capsys.readouterr()
+    assert printed.err.startswith("error: ")
+    assert said in printed.err
+    assert printed.out == ""
+
+
+@pytest.mark.parametrize("text", ["", "a,b\n", "trial,metric,value\nx,y\n", "\x00"])
+def test_a_baseline_that_is_none_is_named(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "exact.csv"
+    path.write_text(text)
+    assert gate(run(tmp_path / "head"), path) == 2
+    assert f"error: {path} is no baseline" in capsys.readouterr().err
+    assert path.read_text() == text
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["gate"], "gate has one tier as yet"),
+        (["gate", "exact"], "gate exact takes a run folder"),
+        (["gate", "exact", "a", "b", "c"], "gate exact takes a run folder"),
+        (["gate", "exact", "nowhere"], "no nowhere/trials.csv"),
+    ],
+)
+def test_what_cannot_be_is_one_sentence(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    printed = capsys.readouterr()
+    assert (ended.value.code, printed.out) == (2, "")
+    assert printed.err.startswith("error: ")
+    assert said in printed.err
