@@ -15,8 +15,7 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
-from bench.csvfile import write_whole
-from bench.record import UsageError
+from bench.record import UsageError, write_whole
 from reports.compare import titles
 from reports.read import trials
 
