@@ -13,7 +13,7 @@ from rich.table import Table
 from bench import experiments
 from bench.cli import one_sentence
 from bench.trial import UsageError
-from launch import command, dryrun, env, k8s, limits, planning, request, runner, slurm, study
+from launch import command, dryrun, env, gate, k8s, limits, planning, request, runner, slurm, study
 from launch.conduct import Conduct
 from launch.machines import endpoint
 
@@ -26,6 +26,8 @@ USAGE = """usage: python -m launch list
        python -m launch run STUDY.toml [options as above, which replace the file's]
        python -m launch plan EXPERIMENT --effective-batch N --memory-limit LIMIT [--measure] [options of one trial]
        python -m launch fit EXPERIMENT --memory-limit LIMIT [options of one trial]
+       python -m launch gate BASE_REF HEAD_REF EXPERIMENT... [--pairs N] [--margin SHARE] [--fail-inconclusive]
+                  [options as of run]
        python -m launch slurm EXPERIMENT... [--nodes N] [--gpus-per-node N] [--cpus-per-task N] [--partition P]
                   [--time T] [--job-name J] [--submit] [options as of run]
        python -m launch k8s EXPERIMENT... --image IMAGE [--nodes N] [--gpus-per-node N] [--name NAME] [--namespace NS]
@@ -42,6 +44,8 @@ run    run the arms of experiments, or a study (see studies/), each trial in a p
 plan   which micro-batch x accumulation reaches an effective batch within a limit, by prediction; writes plan.csv
        --measure          run the chosen plan and its neighbours under the limit too
 fit    the largest micro-batch that runs within a limit, found by running, beside the predicted one
+gate   time two commits against each other on this machine, in turn; exit code 1: the second is slower, larger or less
+       accurate by more than the margin (2%), 3: they cannot be compared, 4: nothing can be told (--fail-inconclusive)
 slurm  write RUN_FOLDER/slurm.sh, which runs the same on a cluster, goes on after the time limit, and is submitted by
        sbatch or at once with --submit; --processes are nodes x GPUs unless given
 k8s    print a manifest for Kubernetes (a JobSet) that does the same
@@ -63,7 +67,7 @@ def main(words: Sequence[str]) -> None:
         name, rest = words[0], list(words[1:])
         if name not in COMMANDS:
             raise UsageError(f"no command {name!r}; choose from: {', '.join(COMMANDS)}")
-        if name in ("plan", "fit", "slurm", "k8s") and {"-h", "--help"} & set(rest):
+        if name in ("plan", "fit", "gate", "slurm", "k8s") and {"-h", "--help"} & set(rest):
             print(USAGE, end="")
             sys.exit(0)
         sys.exit(runner.interruptible(lambda: COMMANDS[name](rest)))
@@ -142,6 +146,7 @@ COMMANDS: dict[str, Callable[[list[str]], int | None]] = {
     "run": run,
     "plan": planning.run_plan,
     "fit": planning.run_fit,
+    "gate": gate.run,
     "slurm": slurm.run,
     "k8s": k8s.run,
     "env": env.run,

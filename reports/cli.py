@@ -11,7 +11,7 @@ from reports import compare, dictionary, exact, merge, table
 from reports.read import trials
 
 USAGE = """usage: python -m reports show RUN_FOLDER
-       python -m reports compare BASE HEAD [--margin SHARE] [--fail-inconclusive]
+       python -m reports compare BASE HEAD [--margin SHARE] [--level SHARE] [--fail-inconclusive]
        python -m reports gate exact RUN_FOLDER [BASELINE.csv]
        python -m reports merge RUN_FOLDER... -o NEW_FOLDER
        python -m reports columns README.md
@@ -19,7 +19,8 @@ USAGE = """usage: python -m reports show RUN_FOLDER
 show      the trials of a run folder in tables, beside the published figures
 compare   what changed from one run folder to another on the same machine, by how much and how surely; exit code 0:
           nothing got worse by more than the margin (2%) as far as can be told, 1: something did, 3: something is
-          missing or not comparable, 4: of something nothing could be told and --fail-inconclusive was given
+          missing or not comparable, 4: of something nothing could be told and --fail-inconclusive was given;
+          all that it says together is wrong by chance no more often than --level (5%)
 gate      exact: hold the counts of a run of studies/exact.toml (operations, FLOPs, casts, all-reduces, parameters)
           against studies/exact.csv, to the last one; exit code 0: equal, 1: not, 3: no baseline for this torch
 merge     join run folders, as of several machines, each launch once

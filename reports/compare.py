@@ -76,12 +76,12 @@ class Side:
 def run(words: Sequence[str]) -> int:
     """`compare BASE HEAD`: 0 nothing got worse, 1 something did, 3 something is missing or not comparable, 4 nothing
     could be told of something and --fail-inconclusive was given. UsageError: there is nothing to compare."""
-    folders, margin, strict = read_words(words)
+    folders, margin, level, strict = read_words(words)
     base, head = (by_settings(trials(folder)) for folder in folders)
     if not base or not head:
         raise UsageError(f"no trial has ended in {folders[0] if not base else folders[1]}; give the folder of a run")
-    found = compare(base, head, margin)
-    show(found, margin)
+    found = compare(base, head, margin, level)
+    show(found, margin, level)
     seen = {each.verdict for each in found}
     if "regressed" in seen:
         return 1
@@ -90,13 +90,13 @@ def run(words: Sequence[str]) -> int:
     return 4 if strict and "inconclusive" in seen else 0
 
 
-def read_words(words: Sequence[str]) -> tuple[list[Path], float, bool]:
-    """(the two run folders, the margin, whether what is inconclusive fails)."""
-    folders, margin, strict, left = [], MARGIN, False, iter(words)
+def read_words(words: Sequence[str]) -> tuple[list[Path], float, float, bool]:
+    """(the two run folders, the margin, the level, whether what is inconclusive fails)."""
+    folders, shares, strict, left = [], {"--margin": MARGIN, "--level": LEVEL}, False, iter(words)
     for word in left:
         name, equals, value = word.partition("=")
-        if name == "--margin":
-            margin = read_margin(value if equals else next(left, ""))
+        if name in shares:
+            shares[name] = read_share(name, value if equals else next(left, ""))
         elif word == "--fail-inconclusive":
             strict = True
         elif word.startswith("-"):
@@ -105,17 +105,17 @@ def read_words(words: Sequence[str]) -> tuple[list[Path], float, bool]:
             folders.append(Path(word))
     if len(folders) != 2:
         raise UsageError(f"compare takes two run folders, BASE and HEAD, not {len(folders)}")
-    return folders, margin, strict
+    return folders, shares["--margin"], shares["--level"], strict
 
 
-def read_margin(text: str) -> float:
+def read_share(option: str, text: str) -> float:
     """0.02 of 2% or 0.02. UsageError: it is no share between 0 and 1."""
     try:
         share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
     except ValueError:
         share = math.nan
     if not 0 < share < 1:
-        raise UsageError(f"--margin is {text!r}; give a share between 0 and 1, such as 0.02 or 2%")
+        raise UsageError(f"{option} is {text!r}; give a share between 0 and 1, such as 0.02 or 2%")
     return share
 
 
@@ -130,14 +130,16 @@ def by_settings(table: pd.DataFrame) -> dict[Hashable, Side]:
     return found
 
 
-def compare(base: Mapping[Hashable, Side], head: Mapping[Hashable, Side], margin: float) -> list[Comparison]:
+def compare(
+    base: Mapping[Hashable, Side], head: Mapping[Hashable, Side], margin: float, level: float
+) -> list[Comparison]:
     """All comparisons, what matters most first; what is said of one allows for how many there are."""
     names = titles([side.rows[0] for side in (*base.values(), *head.values())])
     found = [each for key in base if key in head for each in of_trial(names(base[key].rows[0]), base[key], head[key])]
     found += unmatched(base, head, names)
     measured = [each for each in found if each.change is not None]
     answers = [each.change.answer(margin, METRICS[each.metric]) for each in measured if each.change is not None]
-    stands = verdict.holm([chance for _, chance in answers])
+    stands = verdict.holm([chance for _, chance in answers], level)
     told = {id(each): answer for each, (answer, _), holds in zip(measured, answers, stands, strict=True) if holds}
     found = [_with(each, told.get(id(each), each.verdict)) for each in found]
     return sorted(found, key=lambda each: VERDICTS.index(each.verdict))
@@ -230,7 +232,7 @@ def titles(rows: Sequence[Row]) -> Any:
     return lambda row: " ".join([f"{row['experiment']} {row['arm']}", *(f"{name}={row[name]}" for name in varying)])
 
 
-def show(found: Sequence[Comparison], margin: float) -> None:
+def show(found: Sequence[Comparison], margin: float, level: float) -> None:
     """Print the verdict, the table, and how to read it."""
     console = Console(highlight=False)
     counts = {said: sum(each.verdict == said for each in found) for said in VERDICTS}
@@ -242,14 +244,14 @@ def show(found: Sequence[Comparison], margin: float) -> None:
         table.add_column(head, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     measured = sum(each.change is not None for each in found)
-    level = LEVEL / max(1, measured)
+    each_level = level / max(1, measured)
     for each in found:
-        table.add_row(*map(escape, cells(each, margin, level)))
+        table.add_row(*map(escape, cells(each, margin, each_level)))
     table.width = console.measure(table, options=console.options.update(width=1000)).maximum
     console.print(table, soft_wrap=True)
     console.print(
         f"base and head: medians of the launches. regressed, improved: by more than the margin of {margin:.3g}; "
-        f"equivalent: within it; each beyond chance at {LEVEL:.0%} over all {measured} lines together (Holm). "
+        f"equivalent: within it; each beyond chance at {level:.3g} over all {measured} lines together (Holm). "
         f"could show: the change that so many launches, so far apart, show four times out of five.",
         soft_wrap=True,
     )

@@ -180,6 +180,7 @@ def test_a_machine_that_is_not_known_is_not_taken_for_equal(tmp_path: Path, caps
         (["a", "b", "--margin", "x"], "--margin is 'x'; give a share between 0 and 1"),
         (["a", "b", "--margin", "2"], "--margin is '2'"),
         (["a", "b", "--margin"], "--margin is ''"),
+        (["a", "b", "--level=0"], "--level is '0'"),
         (["a", "b", "--fast"], "compare has no option '--fast'"),
         (["nowhere", "b"], "no nowhere/trials.csv"),
     ],
