@@ -360,7 +360,7 @@ class Campaign:
         totals = [str(sum(n for (_, p), n in self.problems.items() if p == problem)) for problem in PROBLEMS]
         lines.append(f"| **all** | **{sum(self.injected.values())}** | {' | '.join(totals)} |")
         known = environment.machine()
-        machine = f"{known['cpu_count']} CPUs {known['cpu_model']}, torch {known['torch']}, Python "
+        machine = f"{known['cpu_count']} CPU{'s' * (known['cpu_count'] != 1)} {known['cpu_model']}, torch {known['torch']}, Python "
         machine += f"{platform.python_version()}, commit {known['commit']}"
         return "\n".join(
             [
