@@ -2,12 +2,13 @@
 
 Each has a worktree of its own and runs the same trials, base head, head base, ... with a coin thrown for who begins;
 `python -m reports compare` then looks at the pairs. What it finds worse, or cannot tell, is measured once more from the
-start, and that second measurement decides: declared beforehand, so that it is no search for a better answer.
+start: an alarm is one that both measurements give. Declared beforehand, it is no search for a better answer.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import subprocess
 import sys
@@ -18,7 +19,9 @@ from pathlib import Path
 from bench.environment import CHECKOUT
 from bench.outcome import Interrupted
 from bench.progress import say
+from bench.record import RunFolder
 from bench.trial import UsageError
+from launch import request
 
 REPOSITORY = CHECKOUT
 PAIRS = 12
@@ -39,6 +42,9 @@ def run(words: Sequence[str]) -> int:
     root, rest = take(rest, "--data-root", "data")
     strict = "--fail-inconclusive" in rest
     rest = [word for word in rest if word != "--fail-inconclusive"]
+    if rest[0].endswith(".toml"):
+        raise UsageError("gate takes experiments and options, not a study file")
+    rest = [request.dashed(word) for word in rest]
     for word in rest:
         if word.partition("=")[0] in OWN:
             raise UsageError(f"gate decides {word} itself; leave it out")
@@ -50,16 +56,23 @@ def run(words: Sequence[str]) -> int:
         raise UsageError(f"{folder} is there already; choose another --out, or remove it")
     rest += ["--data-root", str(Path(root).absolute())]
     with worktrees(commits) as trees:
-        code = 0
-        for attempt in ("first", "second"):
-            sides = [folder / attempt / side for side in ("base", "head")]
-            measure(trees, sides, rest, int(pairs))
-            code = verdict(sides, margin)
-            if code not in (REGRESSED, INCONCLUSIVE):
-                break
-            if attempt == "first":
-                say("measured once more, which decides")
-    return 0 if code == INCONCLUSIVE and not strict else code
+        code = attempt(folder / "first", trees, commits, rest, int(pairs), margin)
+        if code not in (REGRESSED, INCONCLUSIVE):
+            return code
+        say("measured once more")
+        again = attempt(folder / "second", trees, commits, rest, int(pairs), margin)
+    if REGRESSED in (code, again) and INCONCLUSIVE in (code, again):
+        return INCONCLUSIVE  # an alarm is one in both; one that was not taken back is no pass either
+    return 0 if again == INCONCLUSIVE and not strict else again
+
+
+def attempt(
+    folder: Path, trees: Sequence[Path], commits: Sequence[str], words: Sequence[str], pairs: int, margin: str
+) -> int:
+    """Measure from the start, and what reports compare then says."""
+    sides = [folder / side for side in ("base", "head")]
+    measure(trees, commits, sides, words, pairs)
+    return verdict(sides, margin)
 
 
 def take(words: Sequence[str], option: str, default: str) -> tuple[str, list[str]]:
@@ -79,10 +92,16 @@ def take(words: Sequence[str], option: str, default: str) -> tuple[str, list[str
 
 def git(*words: str) -> str:
     """What git prints. UsageError: it fails."""
-    done = subprocess.run(["git", "-C", str(REPOSITORY), *words], capture_output=True, text=True, check=False)
+    command = ["git", "-C", str(REPOSITORY), *words]
+    done = subprocess.run(command, env=without_git(), capture_output=True, text=True, check=False)
     if done.returncode:
         raise UsageError(f"git {' '.join(words)} failed: {' '.join(done.stderr.split())}")
     return done.stdout.strip()
+
+
+def without_git() -> dict[str, str]:
+    """The environment without what git sets in its hooks, where all this would be about the user's own index."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
 
 
 def commit(ref: str) -> str:
@@ -105,26 +124,32 @@ def worktrees(commits: Sequence[str]) -> Iterator[list[Path]]:
         finally:
             for tree in trees:
                 if tree.exists():
-                    git("worktree", "remove", "--force", str(tree))
+                    with contextlib.suppress(UsageError):  # what else went wrong is to be told
+                        git("worktree", "remove", "--force", "--force", str(tree))
 
 
-def measure(trees: Sequence[Path], sides: Sequence[Path], words: Sequence[str], pairs: int) -> None:
-    """Launch all trials of both, in pairs. UsageError: a request that one of them cannot meet."""
+def measure(
+    trees: Sequence[Path], commits: Sequence[str], sides: Sequence[Path], words: Sequence[str], pairs: int
+) -> None:
+    """Launch all trials of both, in pairs. UsageError: one of them cannot run them, or is not what runs."""
     for number in range(pairs):
         order = [0, 1] if random.random() < 0.5 else [1, 0]
         for side in order:
             say(f"pair {number + 1} of {pairs}: {sides[side].name}")
             more = ["--out", str(sides[side]), "--repeat", str(number)]
             code = in_tree(trees[side], [sys.executable, "-m", "launch", "run", *words, *more], sides[side])
-            if code == 2:
+            rows = RunFolder(sides[side]).rows("trials")
+            if code == 2 or not rows:
                 raise UsageError(f"{sides[side].name} cannot run this; see above")
+            if not commits[side].startswith(ran := rows[-1]["commit"]):
+                raise UsageError(f"{sides[side].name} is {commits[side][:12]}, but what ran is {ran}")
 
 
 def in_tree(tree: Path, command: Sequence[str], folder: Path) -> int:
     """The exit code of a command run in a checkout, which is ended in good order if this one is."""
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "tables.txt", "a") as tables:
-        process = subprocess.Popen(command, cwd=tree, stdin=subprocess.DEVNULL, stdout=tables)
+        process = subprocess.Popen(command, cwd=tree, env=without_git(), stdin=subprocess.DEVNULL, stdout=tables)
         try:
             code = process.wait()
         except Interrupted:

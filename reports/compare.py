@@ -5,6 +5,7 @@ Launches are compared where their settings, machine and versions are equal, and 
 
 from __future__ import annotations
 
+import contextlib
 import math
 import statistics
 from collections.abc import Hashable, Mapping, Sequence
@@ -40,6 +41,7 @@ MACHINE += ["driver", "cuda", "torch", "torchvision", "accelerate", "backend", "
 KNOWN = ("host", "device_name", "torch")  # what is empty there is not taken for equal
 SETTINGS = [column.name for column in settings_columns() if column.name != "repeat"]
 MARGIN = 0.02
+DRAWN = "eval_accuracy"  # equal to the last digit where nothing but the launch is another
 # In the order in which a reader needs them.
 VERDICTS = ("regressed", "not comparable", "inconclusive", "improved", "equivalent")
 
@@ -67,10 +69,13 @@ class Side:
     def good(self) -> list[Row]:
         return [row for row in self.rows if row["status"] == "ok"]
 
+    def failed(self) -> list[Row]:
+        return [row for row in self.rows if row["status"] != "ok"]
+
     def values(self, metric: str) -> list[float]:
-        """Of the launches that ended well, in their order; empty unless all have it, above 0."""
-        found = [row[metric] for row in self.good()]
-        return [] if any(value is None or not 0 < value < math.inf for value in found) else [float(v) for v in found]
+        """Of the launches that ended well, in their order; what is missing is left out, and what is no number."""
+        found = (row[metric] for row in self.good())
+        return [float(value) for value in found if value is not None and math.isfinite(value)]
 
 
 def run(words: Sequence[str]) -> int:
@@ -78,10 +83,14 @@ def run(words: Sequence[str]) -> int:
     could be told of something and --fail-inconclusive was given. UsageError: there is nothing to compare."""
     folders, margin, level, strict = read_words(words)
     base, head = (by_settings(trials(folder)) for folder in folders)
+    ids = [{row["launch_id"] for each in side.values() for row in each.rows} for side in (base, head)]
+    if both := ids[0] & ids[1]:
+        raise UsageError(f"launch {min(map(str, both))} is in both folders; give two runs")
     if not base or not head:
         raise UsageError(f"no trial has ended in {folders[0] if not base else folders[1]}; give the folder of a run")
     found = compare(base, head, margin, level)
-    show(found, margin, level)
+    with contextlib.suppress(SystemExit):  # rich's way to end where `| head` has seen enough
+        show(found, margin, level)
     seen = {each.verdict for each in found}
     if "regressed" in seen:
         return 1
@@ -120,10 +129,12 @@ def read_share(option: str, text: str) -> float:
 
 
 def by_settings(table: pd.DataFrame) -> dict[Hashable, Side]:
-    """Settings -> the launches that had them, in the order in which they began."""
+    """Settings -> the launches that had them, each once, as they began; what was interrupted is none."""
     found: dict[Hashable, Side] = {}
-    for record in table.to_dict("records"):
+    for record in table.drop_duplicates("launch_id").to_dict("records"):
         row = {str(name): None if pd.isna(value) else value for name, value in record.items()}
+        if row["status"] == "interrupted":
+            continue
         found.setdefault(tuple(row[name] for name in SETTINGS), Side()).rows.append(row)
     for side in found.values():
         side.rows.sort(key=lambda row: row["started_at"] or "")
@@ -153,23 +164,51 @@ def of_trial(name: str, base: Side, head: Side) -> list[Comparison]:
     """One trial's comparisons, what can be told of each still open."""
     if not base.good():
         return [Comparison(name, "not comparable", why="no launch in BASE ended well")]
-    if not head.good():
-        last = head.rows[-1]
-        return [Comparison(name, "regressed", why=f"no launch in HEAD ended well: {last['status']}: {last['error']}")]
-    if why := unlike(base.good(), head.good()):
+    if why := unlike(base.good(), head.good()) if head.good() else elsewhere(base.good(), head.rows):
         return [Comparison(name, "not comparable", why=why)]
-    pairs = paired(base.good(), head.good())
     found = []
-    for metric in METRICS:
-        before, after = base.values(metric), head.values(metric)
-        if before and after:
-            change = verdict.change(before, after, pairs)
-            why = "" if change else f"{len(before)} and {len(after)} launches tell no spread; give --repeats"
-            found.append(Comparison(name, "inconclusive", metric, before, after, pairs, change, why))
-        elif before or after:
-            where = "HEAD" if before else "BASE"
-            found.append(Comparison(name, "not comparable", metric, why=f"it was not measured in {where}"))
+    if failed := head.failed():
+        said = "regressed" if len(failed) * len(base.rows) > len(base.failed()) * len(head.rows) else "inconclusive"
+        last = f"{failed[-1]['status']}: {failed[-1]['error']}"
+        why = f"{len(failed)} of {len(head.rows)} launches in HEAD failed, {len(base.failed())} of {len(base.rows)} in "
+        found.append(Comparison(name, said, why=f"{why}BASE; {last}"))
+    if head.good():
+        pairs = paired(base.good(), head.good())
+        found += [each for metric in METRICS for each in of_metric(name, metric, base, head, pairs)]
     return found or [Comparison(name, "not comparable", why="nothing was measured in BASE and HEAD")]
+
+
+def of_metric(name: str, metric: str, base: Side, head: Side, pairs: bool) -> list[Comparison]:
+    """One metric's comparison, still open where launches tell of it; none where neither side has it."""
+    before, after = base.values(metric), head.values(metric)
+    if not before and not after:
+        return []
+    if not before or not after:
+        where = "HEAD" if before else "BASE"
+        return [Comparison(name, "not comparable", metric, why=f"it was not measured in {where}")]
+    change, why, said = None, "", "inconclusive"
+    missing = len(base.good()) + len(head.good()) - len(before) - len(after)
+    if missing:
+        why = f"it is missing in {missing} of {len(base.good()) + len(head.good())} launches"
+    elif min(before) > 0 and not max(after) > 0:
+        said, why = ("improved" if METRICS[metric] else "regressed"), "it is 0 in HEAD"
+    elif min(*before, *after) <= 0:
+        why = "some launches have 0, of which there is no ratio"
+    elif metric == DRAWN and len(set(before)) == len(set(after)) == 1 and before[0] != after[0]:
+        why = "each side is one seed's draw, launched again and again; several seeds would tell"
+    elif (change := verdict.change(before, after, pairs)) is None:
+        why = f"{len(before)} and {len(after)} launches tell no spread; give --repeats"
+    return [Comparison(name, said, metric, before, after, pairs, change, why)]
+
+
+def elsewhere(base: Sequence[Row], failed: Sequence[Row]) -> str:
+    """In what the machine of launches that failed is known to be another; "" in nothing."""
+    found = []
+    for name in MACHINE:
+        before, after = ({row[name] for row in rows} - {None} for rows in (base, failed))
+        if after - before and before:
+            found.append(f"{name} {_listed(before)} against {_listed(after)}")
+    return "; ".join(found)
 
 
 def unlike(base: Sequence[Row], head: Sequence[Row]) -> str:

@@ -16,12 +16,12 @@ import pandas as pd
 from rich.console import Console
 
 from bench.record import UsageError, write_whole
-from reports.compare import titles
 from reports.read import trials
 
 METRICS = ["total_parameters", "trainable_parameters", "flops_per_window", "operations_per_window"]
 METRICS += ["casts_per_window", "waits_per_window", "allreduces_per_window", "allreduce_bytes_per_window"]
 KINDS = "operation_kinds"
+NAMED = ["model", "image_size", "micro_batch", "precision", "processes"]
 HEAD = ["trial", "metric", "value"]
 VERSION = ("all", "torch")
 BASELINE = Path("studies/exact.csv")
@@ -44,16 +44,17 @@ def run(words: Sequence[str]) -> int:
         console.print(f"{len(found) - 1} counts are those of {path}")
         return 0
     new = path.with_name(f"{path.name}.new")
-    write_whole(new, as_csv(found))
     accept = f"if that is meant: mv {new} {path}"
     if known.get(VERSION) != found[VERSION]:
         was = f"is of torch {known[VERSION]}" if VERSION in known else "is not there"
         console.print(f"not comparable: {path} {was}, the run of torch {found[VERSION]}; {accept}")
+        write_whole(new, as_csv(found))
         return 3
     lines = differences(known, found)
     console.print(f"{len(lines)} of {len(found.keys() | known.keys()) - 1} counts are not those of {path}; {accept}")
     for line in lines:
         console.print(f"  {line}")
+    write_whole(new, as_csv(found))
     return 1
 
 
@@ -71,25 +72,33 @@ def differences(known: Counts, found: Counts) -> list[str]:
 def counts(table: pd.DataFrame) -> Counts:
     """(trial, metric) -> its count, as text. UsageError: they were not counted twice alike."""
     rows = [{str(n): None if pd.isna(v) else v for n, v in row.items()} for row in table.to_dict("records")]
+    rows = [row for row in rows if row["status"] != "interrupted"]
     if not rows:
         raise UsageError("no trial has ended in this run; give one of python -m launch run studies/exact.toml")
-    versions = {str(row["torch"]) for row in rows}
+    versions = {str(row["torch"]).partition("+")[0] for row in rows}
     if len(versions) > 1:
         raise UsageError(f"the run has rows of torch {' and '.join(sorted(versions))}; run it anew")
-    name = titles(rows)
     found: dict[str, list[Counts]] = {}
     for row in rows:
         if row["status"] != "ok":
             raise UsageError(f"{name(row)} ended as {row['status']} ({row['error']}); counts are of whole runs alone")
+        if row["device_name"] != "cpu":
+            raise UsageError(f"{name(row)} ran on {row['device_name']}; exact counts are those of a CPU")
         found.setdefault(name(row), []).append(of_row(name(row), row))
     merged: Counts = {VERSION: versions.pop()}
     for trial, each in found.items():
         if len(each) < 2:
             raise UsageError(f"{trial} was counted once; give --repeats 2, as studies/exact.toml does")
-        if unlike := [line for other in each[1:] for line in differences(each[0], other)]:
+        one, other = each[-2:]  # a folder may hold earlier ones
+        if unlike := differences(one, other):
             raise UsageError(f"two counts of one trial differ, {unlike[0]}; what is not exact cannot be gated")
-        merged |= each[0]
+        merged |= other
     return merged
+
+
+def name(row: Mapping[str, object]) -> str:
+    """A trial's name in the baseline, which does not depend on what else is in it."""
+    return " ".join([f"{row['experiment']} {row['arm']}", *(f"{setting}={row[setting]}" for setting in NAMED)])
 
 
 def of_row(trial: str, row: Mapping[str, object]) -> Counts:
@@ -111,10 +120,16 @@ def read(path: Path) -> Counts:
         return {}
     except (OSError, ValueError) as error:
         raise UsageError(f"cannot read the baseline {path}: {error}") from error
-    rows = list(csv.reader(io.StringIO(text)))
+    try:
+        rows = list(csv.reader(io.StringIO(text)))
+    except csv.Error:
+        rows = []
     if not rows or rows[0] != HEAD or any(len(row) != len(HEAD) for row in rows):
         raise UsageError(f"{path} is no baseline: its lines have to be {','.join(HEAD)}")
-    return {(trial, metric): value for trial, metric, value in rows[1:]}
+    found = {(trial, metric): value for trial, metric, value in rows[1:]}
+    if len(found) < len(rows) - 1:
+        raise UsageError(f"{path} has a trial's metric twice; accept a run's counts anew")
+    return found
 
 
 def as_csv(found: Counts) -> str:

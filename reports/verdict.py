@@ -30,14 +30,17 @@ class Change:
     def interval(self, level: float = LEVEL) -> tuple[float, float]:
         """The ratio's confidence interval at 1 - level."""
         half = _quantile(1 - level / 2, self.freedom) * self.error
-        return math.exp(self.mean - half), math.exp(self.mean + half)
+        return _exp(self.mean - half), _exp(self.mean + half)
 
     def smallest_shown(self, margin: float, level: float) -> float:
         """The relative change that so much data would show to lie beyond the margin, four times out of five."""
         if self.error == 0:
             return margin
-        reach = (_quantile(1 - level / 2, self.freedom) + _quantile(POWER, self.freedom)) * self.error
-        return math.expm1(min(700.0, math.log1p(margin) + reach))
+        from scipy import special
+
+        # Beyond the margin, t has the noncentral distribution.
+        reach = special.nctdtrinc(self.freedom, 1 - POWER, _quantile(1 - level / 2, self.freedom)) * self.error
+        return _exp(math.log1p(margin) + reach) - 1
 
     def answer(self, margin: float, more_is_worse: bool) -> tuple[str, float]:
         """The answer that is best supported, and its two-sided p-value before any correction."""
@@ -58,6 +61,11 @@ class Change:
         from scipy import special
 
         return float(special.stdtr(self.freedom, -distance / self.error))
+
+
+def _exp(value: float) -> float:
+    """Of a logarithm that may be any."""
+    return math.exp(max(-700.0, min(700.0, value)))
 
 
 def _quantile(share: float, freedom: float) -> float:

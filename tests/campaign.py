@@ -360,8 +360,8 @@ class Campaign:
         totals = [str(sum(n for (_, p), n in self.problems.items() if p == problem)) for problem in PROBLEMS]
         lines.append(f"| **all** | **{sum(self.injected.values())}** | {' | '.join(totals)} |")
         known = environment.machine()
-        machine = f"{known['cpu_count']} CPU{'s' * (known['cpu_count'] != 1)} {known['cpu_model']}, torch {known['torch']}, Python "
-        machine += f"{platform.python_version()}, commit {known['commit']}"
+        machine = f"{known['cpu_count']} CPU{'s' * (known['cpu_count'] != 1)} {known['cpu_model']}, "
+        machine += f"torch {known['torch']}, Python {platform.python_version()}, commit {known['commit']}"
         return "\n".join(
             [
                 "# Faults",

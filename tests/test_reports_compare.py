@@ -30,7 +30,7 @@ def told(
     """(exit code, lines)."""
     for name, rows in (("base", base), ("head", head)):
         (tmp_path / name).mkdir()
-        plant(tmp_path / name, *rows)
+        plant(tmp_path / name, *[{"launch_id": f"{name}{number}", **row} for number, row in enumerate(rows)])
     with pytest.raises(SystemExit) as ended:
         main(["compare", str(tmp_path / "base"), str(tmp_path / "head"), *words])
     printed = capsys.readouterr()
@@ -81,7 +81,8 @@ def test_more_memory_is_a_regression(column: str, tmp_path: Path, capsys: pytest
 
 
 def test_less_accuracy_is_a_regression(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, lines = told(tmp_path, capsys, times(), times(eval_accuracy=0.8))
+    seeds = [{**row, "eval_accuracy": 0.9 + 0.001 * n} for n, row in enumerate(times())]
+    code, lines = told(tmp_path, capsys, seeds, [{**row, "eval_accuracy": row["eval_accuracy"] - 0.1} for row in seeds])
     assert code == 1
     assert line(lines, "eval_accuracy").endswith("regressed")
 
@@ -157,7 +158,61 @@ def test_a_trial_that_is_gone_or_new_is_named(tmp_path: Path, capsys: pytest.Cap
 def test_a_trial_that_only_fails_now_has_regressed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, lines = told(tmp_path, capsys, times(), times(status="oom", error="out of [b]memory"))
     assert code == 1
-    assert line(lines, NAME).endswith("regressed: no launch in HEAD ended well: oom: out of [b]memory")
+    assert line(lines, NAME).endswith(
+        "regressed: 5 of 5 launches in HEAD failed, 0 of 5 in BASE; oom: out of [b]memory"
+    )
+
+
+def test_some_that_fail_now_are_a_regression_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    head = times()[:2] + times(status="oom", error="no")[2:]
+    code, lines = told(tmp_path, capsys, times(), head)
+    assert code == 1
+    assert line(lines, "failed").endswith("regressed: 3 of 5 launches in HEAD failed, 0 of 5 in BASE; oom: no")
+
+
+def test_what_failed_as_often_before_is_no_regression(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = times()[:4] + times(status="oom", error="no")[4:]
+    code, lines = told(tmp_path, capsys, rows, rows)
+    assert code == 0
+    assert "inconclusive: 1 of 5 launches in HEAD failed, 1 of 5 in BASE" in line(lines, "failed")
+
+
+def test_a_failure_on_another_machine_is_not_comparable(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    head = times(status="oom", error="no", host="lab", device_name=None)
+    code, lines = told(tmp_path, capsys, times(), head)
+    assert (code, lines[0]) == (3, "1 not comparable")
+    assert line(lines, NAME).endswith("not comparable: host tower against lab")
+
+
+def test_interrupted_launches_do_not_count(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, lines = told(tmp_path, capsys, times(), times() + times(status="interrupted", error="SIGINT"))
+    assert (code, lines[0]) == (0, "6 equivalent")
+
+
+@pytest.mark.parametrize(
+    ("base", "head", "code", "said"),
+    [
+        ([0.62] * 5, [0.60] * 5, 0, "inconclusive: each side is one seed's draw"),
+        ([0.62] * 5, [0.0] * 5, 1, "regressed: it is 0 in HEAD"),
+        ([0.0, 0.9, 0.9, 0.9, 0.9], [0.9] * 5, 0, "inconclusive: some launches have 0"),
+        ([0.9] * 5, [0.9, None, 0.9, 0.9, 0.9], 0, "inconclusive: it is missing in 1 of 10 launches"),
+    ],
+)
+def test_an_accuracy_that_tells_nothing_says_why(
+    base: list[Any], head: list[Any], code: int, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sides = [[{**row, "eval_accuracy": v} for row, v in zip(times(), side, strict=True)] for side in (base, head)]
+    ended, lines = told(tmp_path, capsys, sides[0], sides[1])
+    assert ended == code
+    assert said in line(lines, "eval_accuracy")
+
+
+def test_a_run_held_against_itself_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plant(tmp_path, *times())
+    with pytest.raises(SystemExit) as ended:
+        main(["compare", str(tmp_path), str(tmp_path)])
+    assert ended.value.code == 2
+    assert "launch launch0 is in both folders" in capsys.readouterr().err
 
 
 def test_what_was_measured_on_one_side_alone_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

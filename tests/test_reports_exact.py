@@ -12,7 +12,13 @@ from test_reports_table import plant
 
 from reports.cli import main
 
+SETTINGS = "model=resnet20 image_size=32 micro_batch=4"
 COUNTED: dict[str, Any] = {
+    "device_name": "cpu",
+    "model": "resnet20",
+    "image_size": 32,
+    "micro_batch": 4,
+    "processes": 1,
     "total_parameters": 272474,
     "trainable_parameters": 272474,
     "flops_per_window": 10**12,
@@ -55,8 +61,8 @@ def test_a_baseline_is_a_line_for_each_count_in_order(baseline: Path) -> None:
     assert head == "trial,metric,value"
     assert lines == sorted(lines)
     assert "all,torch,2.9.0" in lines
-    assert "resnet20_accumulation 16x8 precision=bf16,flops_per_window,1000000000000" in lines
-    assert "resnet20_accumulation 16x8 precision=no,operation_kinds convolution,2" in lines
+    assert f"resnet20_accumulation 16x8 {SETTINGS} precision=bf16 processes=1,flops_per_window,1000000000000" in lines
+    assert f"resnet20_accumulation 16x8 {SETTINGS} precision=no processes=1,operation_kinds convolution,2" in lines
     assert len(lines) == 1 + 2 * 8
 
 
@@ -90,16 +96,22 @@ def test_one_count_that_is_another_fails_and_is_named(
     head, *lines = capsys.readouterr().out.splitlines()
     assert head.startswith("1 of ")
     assert head.endswith(f"if that is meant: mv {baseline}.new {baseline}")
-    assert lines == [f"  resnet20_accumulation 16x8 precision=bf16: {said}"]
+    assert lines == [f"  resnet20_accumulation 16x8 {SETTINGS} precision=bf16 processes=1: {said}"]
     assert baseline.read_bytes() == before
 
 
 def test_a_trial_that_is_gone_or_new_fails(baseline: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     changes = [{}, {"precision": "bf16"}, {"arm": "64x2"}]
     assert gate(run(tmp_path / "more", *changes), baseline) == 1
-    assert "resnet20_accumulation 64x2 precision=no: flops_per_window new" in capsys.readouterr().out
+    assert (
+        f"resnet20_accumulation 64x2 {SETTINGS} precision=no processes=1: flops_per_window new"
+        in capsys.readouterr().out
+    )
     assert gate(run(tmp_path / "less", {"precision": "bf16"}), baseline) == 1
-    assert "resnet20_accumulation 16x8 precision=no: flops_per_window missing" in capsys.readouterr().out
+    assert (
+        f"resnet20_accumulation 16x8 {SETTINGS} precision=no processes=1: flops_per_window missing"
+        in capsys.readouterr().out
+    )
 
 
 def test_another_torch_is_not_comparable(baseline: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -116,6 +128,7 @@ def test_another_torch_is_not_comparable(baseline: Path, tmp_path: Path, capsys:
         ([{"flops_per_window": 1}, {"flops_per_window": 2}], 1, "two counts of one trial differ, "),
         ([{"operation_kinds": None}], 2, "was not counted; give --warmup-windows 3 or more"),
         ([{"status": "crashed", "error": "boom"}], 2, "ended as crashed (boom)"),
+        ([{"device_name": "NVIDIA H100"}], 2, "ran on NVIDIA H100; exact counts are those of a CPU"),
         ([{}, {"torch": "2.10.0", "precision": "bf16"}], 2, "rows of torch 2.10.0 and 2.9.0"),
     ],
 )
@@ -134,7 +147,27 @@ def test_what_was_not_counted_twice_alike_is_no_answer(
     assert printed.out == ""
 
 
-@pytest.mark.parametrize("text", ["", "a,b\n", "trial,metric,value\nx,y\n", "\x00"])
+def test_earlier_and_interrupted_counts_do_not_matter(baseline: Path, tmp_path: Path) -> None:
+    old = {"precision": "bf16", "flops_per_window": 7}
+    stopped = {"precision": "bf16", "status": "interrupted", "operation_kinds": None}
+    assert gate(run(tmp_path / "head", old, {"precision": "bf16"}, stopped, {}), baseline) == 0
+
+
+def test_the_same_torch_of_another_index_is_comparable(baseline: Path, tmp_path: Path) -> None:
+    assert (
+        gate(run(tmp_path / "head", {"torch": "2.9.0+cpu"}, {"torch": "2.9.0+cpu", "precision": "bf16"}), baseline) == 0
+    )
+
+
+def test_a_baseline_that_says_two_things_is_refused(
+    baseline: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    baseline.write_text(baseline.read_text() + baseline.read_text().splitlines()[-1] + "1\n")
+    assert gate(run(tmp_path / "head"), baseline) == 2
+    assert "has a trial's metric twice" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["", "a,b\n", "trial,metric,value\nx,y\n", "\x00", "x" * 200_000])
 def test_a_baseline_that_is_none_is_named(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "exact.csv"
     path.write_text(text)
