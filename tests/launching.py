@@ -6,6 +6,7 @@ import contextlib
 import csv
 import fcntl
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -187,3 +188,19 @@ def plant_kernel(root: Path, oom_kills: int, group: str = "/") -> None:
     for path, text in ((events, f"low 0\nhigh 0\nmax 9\noom 5\noom_kill {oom_kills}\n"), (own, f"0::{group}\n")):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
+
+
+def on_a_terminal(code: str) -> str:
+    """What the code draws on a terminal."""
+    inside, outside = pty.openpty()
+    env = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "CI")}
+    env |= {"TERM": "xterm", "COLUMNS": "160"}
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=CHECKOUT, stderr=outside, env=env)
+    os.close(outside)
+    drawn = b""
+    with contextlib.suppress(OSError):  # how Linux says that nobody is left on the other side
+        while True:
+            drawn += os.read(inside, 65536)
+    os.close(inside)
+    assert process.wait() == 0, drawn.decode()
+    return drawn.decode()

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import pty
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from conftest import CHECKOUT
-from launching import python
+from launching import on_a_terminal, python
 
 from bench import progress
 
@@ -44,19 +38,7 @@ def test_a_line_about_an_epoch_holds_no_figures_of_the_next() -> None:
 
 
 def test_on_a_terminal_there_is_a_bar_with_rate_loss_and_time_left() -> None:
-    inside, outside = pty.openpty()
-    code = SHOW.replace("WINDOW", "0")
-    env = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
-    env = {name: value for name, value in env.items() if name not in ("NO_COLOR", "CI")}
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=CHECKOUT, stderr=outside, env=env)
-    os.close(outside)
-    drawn = b""
-    with contextlib.suppress(OSError):  # how Linux says that nobody is left on the other side
-        while True:
-            drawn += os.read(inside, 65536)
-    os.close(inside)
-    assert process.wait() == 0
-    text = drawn.decode()
+    text = on_a_terminal(SHOW.replace("WINDOW", "0"))
     assert "\x1b[" in text
     assert "━" in text
     for part in ("the title=a[/b]", "epoch 1/2", "epoch 2/2", "12346 images/s", "loss 2.500", "loss 0.250", "0:00:0"):

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from conftest import CHECKOUT
-from launching import SMALL, Command, python, rows, until
+from launching import SMALL, Command, on_a_terminal, python, rows, until
 
 from bench.trial import Trial
 from launch import display, runner
@@ -52,22 +52,6 @@ LINES = [
     "[3/3] exp 16x3: has its row already",
     "the last line",
 ]
-
-
-def on_a_terminal(code: str) -> str:
-    """What the code draws on a terminal."""
-    inside, outside = pty.openpty()
-    env = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "CI")}
-    env |= {"TERM": "xterm", "COLUMNS": "160"}
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=CHECKOUT, stderr=outside, env=env)
-    os.close(outside)
-    drawn = b""
-    with contextlib.suppress(OSError):  # how Linux says that nobody is left on the other side
-        while True:
-            drawn += os.read(inside, 65536)
-    os.close(inside)
-    assert process.wait() == 0, drawn.decode()
-    return drawn.decode()
 
 
 def test_in_a_pipe_there_is_a_plain_line_for_a_trial_with_the_time_left() -> None:
