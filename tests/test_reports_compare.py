@@ -207,6 +207,12 @@ def test_an_accuracy_that_tells_nothing_says_why(
     assert said in line(lines, "eval_accuracy")
 
 
+def test_a_launch_whose_row_is_there_twice_counts_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    twice = [{**row, "launch_id": f"head{number}"} for number, row in enumerate(times())] * 2
+    _, lines = told(tmp_path, capsys, times(), twice)
+    assert "5 and 5" in line(lines, "step_time_p50_s") or "5 pairs" in line(lines, "step_time_p50_s")
+
+
 def test_a_run_held_against_itself_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plant(tmp_path, *times())
     with pytest.raises(SystemExit) as ended:
