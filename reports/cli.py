@@ -1,62 +1,35 @@
-"""The commands of `python -m reports`. Imports no torch."""
+"""`python -m reports`. Imports no torch."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 from bench.record import UsageError
-from reports import compare, dictionary, exact, merge, table
-from reports.read import trials
+from reports import commands
+from reports.arguments import Parser
 
-USAGE = """usage: python -m reports show RUN_FOLDER
-       python -m reports compare BASE HEAD [--margin SHARE] [--level SHARE] [--fail-inconclusive]
-       python -m reports gate exact RUN_FOLDER [BASELINE.csv]
-       python -m reports merge RUN_FOLDER... -o NEW_FOLDER
-       python -m reports columns README.md
 
-show      the trials of a run folder in tables, beside the published figures
-compare   what changed from one run folder to another on the same machine, by how much and how surely; exit code 0:
-          nothing got worse by more than the margin (2%) as far as can be told, 1: something did, 3: something is
-          missing or not comparable, 4: of something nothing could be told and --fail-inconclusive was given;
-          all that it says together is wrong by chance no more often than --level (5%)
-gate      exact: hold the counts of a run of studies/exact.toml (operations, FLOPs, casts, all-reduces, parameters)
-          against studies/exact.csv, to the last one; exit code 0: equal, 1: not, 3: no baseline for this torch
-merge     join run folders, as of several machines, each launch once
-columns   write the dictionary of all CSV columns into a Markdown file, between its markers
-"""
-# The commands that take one path.
-OF_ONE_PATH: dict[str, Callable[[Path], None]] = {
-    "show": lambda path: table.show(trials(path)),
-    "columns": dictionary.write,
-}
-COMMANDS = ("show", "compare", "gate", "merge", "columns")
+def usage() -> str:
+    """A line for each command."""
+    width = max(map(len, commands.names())) + 3
+    firsts = {name: commands.load(name).__doc__.strip().partition(".\n")[0].rstrip(".") for name in commands.names()}
+    lines = [f"{name:<{width}}{first}" for name, first in firsts.items()]
+    return "\n".join(["usage: python -m reports COMMAND ...; python -m reports COMMAND --help explains it", "", *lines])
 
 
 def main(words: Sequence[str]) -> None:
-    """Run the command and exit: 0 well, 2 the request cannot be met; compare has codes of its own."""
+    """Run the command and exit: 0 well, 2 the request cannot be met; those that judge have codes of their own."""
     if not words or words[0] in ("-h", "--help"):
-        print(USAGE, end="")
+        print(usage())
         sys.exit(0 if words else 2)
     try:
-        if words[0] not in COMMANDS:
-            raise UsageError(f"no command {words[0]!r}; choose from: {', '.join(COMMANDS)}")
-        if set(words) & {"-h", "--help"}:
-            print(USAGE, end="")
-            return
-        if words[0] == "merge":
-            merge.run(words[1:])
-            return
-        if words[0] == "compare":
-            sys.exit(compare.run(words[1:]))
-        if words[0] == "gate":
-            if words[1:2] != ["exact"]:
-                raise UsageError("gate has one tier as yet; give gate exact")
-            sys.exit(exact.run(words[2:]))
-        if len(words) != 2:
-            raise UsageError(f"{words[0]} takes one path, not {len(words) - 1}; see python -m reports --help")
-        OF_ONE_PATH[words[0]](Path(words[1]))
+        name, rest = words[0], words[1:]
+        command = commands.load(name)
+        parser = Parser(name, command.__doc__)
+        command.arguments(parser)
+        if (code := command.run(parser.parse_args(rest))) is not None:
+            sys.exit(code)
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

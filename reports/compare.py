@@ -19,7 +19,6 @@ from bench.record import UsageError, settings_columns
 from reports import verdict
 from reports.comparison import VERDICTS, Comparison, show
 from reports.read import trials
-from reports.verdict import LEVEL
 
 Row = dict[str, Any]
 
@@ -37,7 +36,6 @@ MACHINE = ["host", "device_name", "device_count", "devices", "cpu_model", "cpu_c
 MACHINE += ["driver", "cuda", "torch", "torchvision", "accelerate", "backend", "input_pipeline", "parallel"]
 KNOWN = ("host", "device_name", "torch")  # what is empty there is not taken for equal
 SETTINGS = [column.name for column in settings_columns() if column.name != "repeat"]
-MARGIN = 0.02
 DRAWN = "eval_accuracy"  # equal to the last digit where nothing but the launch is another
 
 
@@ -59,10 +57,13 @@ class Side:
         return [float(value) for value in found if value is not None and math.isfinite(value)]
 
 
-def run(words: Sequence[str]) -> int:
-    """`compare BASE HEAD`: 0 nothing got worse, 1 something did, 3 something is missing or not comparable, 4 nothing
-    could be told of something and --fail-inconclusive was given. UsageError: there is nothing to compare."""
-    folders, margin, level, strict = read_words(words)
+def judge(before: Path, after: Path, margin: float, level: float, strict: bool) -> int:
+    """Print what changed from one run folder to the other, and return the exit code: 0 nothing got worse, 1 something
+    did, 3 something is missing or not comparable, 4 nothing could be told of something, if that is to fail (strict).
+
+    UsageError: there is nothing to compare.
+    """
+    folders = (before, after)
     base, head = (by_settings(trials(folder)) for folder in folders)
     ids = [{row["launch_id"] for each in side.values() for row in each.rows} for side in (base, head)]
     if both := ids[0] & ids[1]:
@@ -78,35 +79,6 @@ def run(words: Sequence[str]) -> int:
     if "not comparable" in seen:
         return 3
     return 4 if strict and "inconclusive" in seen else 0
-
-
-def read_words(words: Sequence[str]) -> tuple[list[Path], float, float, bool]:
-    """(the two run folders, the margin, the level, whether what is inconclusive fails)."""
-    folders, shares, strict, left = [], {"--margin": MARGIN, "--level": LEVEL}, False, iter(words)
-    for word in left:
-        name, equals, value = word.partition("=")
-        if name in shares:
-            shares[name] = read_share(name, value if equals else next(left, ""))
-        elif word == "--fail-inconclusive":
-            strict = True
-        elif word.startswith("-"):
-            raise UsageError(f"compare has no option {word!r}; see python -m reports --help")
-        else:
-            folders.append(Path(word))
-    if len(folders) != 2:
-        raise UsageError(f"compare takes two run folders, BASE and HEAD, not {len(folders)}")
-    return folders, shares["--margin"], shares["--level"], strict
-
-
-def read_share(option: str, text: str) -> float:
-    """0.02 of 2% or 0.02. UsageError: it is no share between 0 and 1."""
-    try:
-        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-    except ValueError:
-        share = math.nan
-    if not 0 < share < 1:
-        raise UsageError(f"{option} is {text!r}; give a share between 0 and 1, such as 0.02 or 2%")
-    return share
 
 
 def by_settings(table: pd.DataFrame) -> dict[Hashable, Side]:

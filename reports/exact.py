@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -24,20 +24,17 @@ KINDS = "operation_kinds"
 NAMED = ["model", "image_size", "micro_batch", "precision", "processes"]
 HEAD = ["trial", "metric", "value"]
 VERSION = ("all", "torch")
-BASELINE = Path("studies/exact.csv")
 
 Counts = dict[tuple[str, str], str]
 
 
-def run(words: Sequence[str]) -> int:
-    """`gate exact RUN [BASELINE]`: 0 all counts are the baseline's, 1 some are not, 3 there is nothing to compare with.
+def gate(run: Path, path: Path) -> int:
+    """Hold a run's counts against the baseline at `path`, and return the exit code: 0 all counts are its own, 1 some
+    are not, 3 there is nothing to compare with.
 
     UsageError: the run did not count each trial twice, or its two counts differ.
     """
-    if not 1 <= len(words) <= 2 or any(word.startswith("-") for word in words):
-        raise UsageError("gate exact takes a run folder, of python -m launch run studies/exact.toml, and a baseline")
-    path = Path(words[1]) if len(words) == 2 else BASELINE
-    found = counts(trials(Path(words[0])))
+    found = counts(trials(run))
     known = read(path)
     console = Console(highlight=False, markup=False, soft_wrap=True)
     if known == found:

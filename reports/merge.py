@@ -38,9 +38,8 @@ class Source:
     environments: dict[str, Any] = field(default_factory=dict)
 
 
-def run(words: Sequence[str]) -> None:
-    """`merge RUN... -o OUT`. UsageError: an input is none of ours, two contradict, or OUT is in use."""
-    paths, out = read_words(words)
+def merge(paths: Sequence[Path], out: Path) -> None:
+    """Join them in a new folder. UsageError: an input is none of ours, two contradict, or `out` is in use."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} is there already; choose another -o, or remove it")
     sources = [examine(path) for path in paths]
@@ -60,24 +59,6 @@ def run(words: Sequence[str]) -> None:
     say_doubled(sources, owners)
     rows = sum(owners[trial["launch_id"]] is source for source in sources for trial in source.trials)
     print(f"{out}: {rows} trials of {len(sources)} run folders")
-
-
-def read_words(words: Sequence[str]) -> tuple[list[Path], Path]:
-    """(the run folders, where to)."""
-    runs, outs, left = [], [], iter(words)
-    for word in left:
-        name, equals, value = word.partition("=")
-        if name in ("-o", "--out"):
-            outs.append(value if equals else next(left, ""))
-        elif word.startswith("-"):
-            raise UsageError(f"merge has no option {word!r}; see python -m reports --help")
-        else:
-            runs.append(Path(word))
-    if not runs:
-        raise UsageError("merge needs run folders; give one or more, then -o and a new folder")
-    if len(outs) != 1 or not outs[0]:
-        raise UsageError(f"merge takes one -o with a folder, not {len([out for out in outs if out])}; give it once")
-    return runs, Path(outs[0]).absolute()
 
 
 def examine(path: Path) -> Source:

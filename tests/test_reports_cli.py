@@ -17,12 +17,12 @@ from reports import dictionary
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["shw"], "no command 'shw'; choose from: show, compare, gate, merge, columns"),
-        (["show"], "takes one path, not 0"),
-        (["show", "a", "b"], "takes one path, not 2"),
+        (["shw"], "no command 'shw'; choose from: columns, compare, gate, merge, show"),
+        (["show"], "show: the following arguments are required: RUN; see python -m reports show --help"),
+        (["show", "a", "b"], "unrecognized arguments: b"),
         (["show", "FOLDER/missing"], "FOLDER/missing/trials.csv"),
         (["show", "FOLDER"], "FOLDER/trials.csv"),
-        (["columns"], "takes one path"),
+        (["columns"], "required: README.md"),
         (["columns", "FOLDER/missing.md"], "FOLDER/missing.md"),
         (["columns", "FOLDER"], "FOLDER"),
     ],

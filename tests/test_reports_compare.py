@@ -236,13 +236,15 @@ def test_a_machine_that_is_not_known_is_not_taken_for_equal(tmp_path: Path, caps
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "compare takes two run folders, BASE and HEAD, not 0"),
-        (["a", "b", "c"], "not 3"),
-        (["a", "b", "--margin", "x"], "--margin is 'x'; give a share between 0 and 1"),
-        (["a", "b", "--margin", "2"], "--margin is '2'"),
-        (["a", "b", "--margin"], "--margin is ''"),
-        (["a", "b", "--level=0"], "--level is '0'"),
-        (["a", "b", "--fast"], "compare has no option '--fast'"),
+        ([], "compare: the following arguments are required: BASE, HEAD"),
+        (["a", "b", "c"], "unrecognized arguments: c"),
+        (["a", "b", "--margin", "x"], "--margin: 'x' is no share between 0 and 1"),
+        (["a", "b", "--margin", "2"], "--margin: '2' is no share"),
+        (["a", "b", "--margin"], "--margin: expected one argument"),
+        (["a", "b", "--level=0"], "--level: '0' is no share"),
+        (["a", "b", "--fast"], "unrecognized arguments: --fast"),
+        (["a", "b", "--level", "1%", "--level=5%"], "--level: it is given twice"),
+        (["a", "b", "--mar", "1%"], "unrecognized arguments: --mar"),
         (["nowhere", "b"], "no nowhere/trials.csv"),
     ],
 )

@@ -179,9 +179,10 @@ def test_a_baseline_that_is_none_is_named(text: str, tmp_path: Path, capsys: pyt
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["gate"], "gate has one tier as yet"),
-        (["gate", "exact"], "gate exact takes a run folder"),
-        (["gate", "exact", "a", "b", "c"], "gate exact takes a run folder"),
+        (["gate"], "required: tier, RUN"),
+        (["gate", "exact"], "required: RUN"),
+        (["gate", "fast", "a"], "invalid choice: 'fast'"),
+        (["gate", "exact", "a", "b", "c"], "unrecognized arguments: c"),
         (["gate", "exact", "nowhere"], "no nowhere/trials.csv"),
     ],
 )

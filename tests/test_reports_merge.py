@@ -53,7 +53,7 @@ def two(tmp_path: Path) -> list[Path]:
 
 
 def merged(folders: list[Path], out: Path) -> Path:
-    merge.run([*map(str, folders), "-o", str(out)])
+    merge.merge(folders, out)
     return out
 
 
@@ -225,12 +225,12 @@ def test_environments_that_are_none_or_contradict_are_refused(two: list[Path], t
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "needs run folders"),
-        (["-o", "FOLDER/out"], "needs run folders"),
-        (["FOLDER/one"], "takes one -o"),
-        (["FOLDER/one", "-o"], "takes one -o"),
-        (["FOLDER/one", "-o", "FOLDER/x", "--out=FOLDER/y"], "takes one -o"),
-        (["FOLDER/one", "--force", "-o", "FOLDER/x"], "no option '--force'"),
+        ([], "required: RUN, -o/--out"),
+        (["-o", "FOLDER/out"], "required: RUN"),
+        (["FOLDER/one"], "required: -o/--out"),
+        (["FOLDER/one", "-o"], "-o/--out: expected one argument"),
+        (["FOLDER/one", "-o", "FOLDER/x", "--out=FOLDER/y"], "it is given twice"),
+        (["FOLDER/one", "--force", "-o", "FOLDER/x"], "unrecognized arguments: --force"),
         (["FOLDER/missing", "-o", "FOLDER/x"], "no FOLDER/missing/trials.csv"),
         (["FOLDER/one", "FOLDER/one/trials.csv", "-o", "FOLDER/x"], "no FOLDER/one/trials.csv/trials.csv"),
         (["FOLDER/one", "-o", "/proc/x"], "cannot write /proc/x"),

@@ -1,0 +1,47 @@
+"""What commands take: values that several of them read alike, and a parser whose complaints are one sentence."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from typing import Any, NoReturn
+
+from bench.record import UsageError
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse's, without abbreviations. UsageError: what it has against the words."""
+
+    def __init__(self, name: str, description: str) -> None:
+        super().__init__(
+            prog=f"python -m reports {name}",
+            description=description,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        self.register("action", None, Once)
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{self.prog.rpartition(' ')[2]}: {message}; see {self.prog} --help")
+
+
+class Once(argparse.Action):
+    """Stores the value of an option, which is an error where there are two."""
+
+    def __call__(
+        self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: str | None = None
+    ) -> None:
+        if self.option_strings and getattr(namespace, self.dest) is not self.default:
+            raise argparse.ArgumentError(self, "it is given twice; give it once")
+        setattr(namespace, self.dest, values)
+
+
+def share(text: str) -> float:
+    """0.02 of 2% or 0.02. ArgumentTypeError: it is no share between 0 and 1."""
+    try:
+        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no share between 0 and 1, such as 0.02 or 2%")
+    return value

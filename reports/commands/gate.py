@@ -1,0 +1,23 @@
+"""Hold the counts of a run of studies/exact.toml against a baseline, to the last one.
+
+Counted are operations by kind, FLOPs, casts, waits, all-reduces and their bytes, and parameters, in a training step.
+Exit code 0: all are equal; 1: some are not; 3: there is no baseline for this version of torch. Without 0 the run's own
+counts are written beside the baseline, and the command that accepts them is printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("tier", choices=["exact"], help="exact: counts; timings are for python -m launch gate")
+    parser.add_argument("run", type=Path, metavar="RUN", help="the --out folder of a run")
+    parser.add_argument("baseline", type=Path, nargs="?", default=Path("studies/exact.csv"), metavar="BASELINE.csv")
+
+
+def run(options: argparse.Namespace) -> int:
+    from reports import exact
+
+    return exact.gate(options.run, options.baseline)

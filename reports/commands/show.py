@@ -1,0 +1,17 @@
+"""Print the trials of a run folder in tables, beside the published figures."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, metavar="RUN", help="the --out folder of a run")
+
+
+def run(options: argparse.Namespace) -> None:
+    from reports import table
+    from reports.read import trials
+
+    table.show(trials(options.run))
