@@ -1,8 +1,9 @@
 """`python -m launch gate BASE_REF HEAD_REF ...`: two commits timed against each other on this machine, in turn.
 
 Each has a worktree of its own and runs the same trials, base head, head base, ... with a coin thrown for who begins;
-`python -m reports compare` then looks at the pairs. What it finds worse, or cannot tell, is measured once more from the
-start: an alarm is one that both measurements give. Declared beforehand, it is no search for a better answer.
+`python -m reports compare` then looks at the pairs. Where it finds something worse, or cannot tell, as many pairs again
+are measured, and the verdict is that of all of them. An alarm is only ever given at that second look, on a number of
+pairs that was fixed beforehand, so that looking twice makes no false alarm likelier.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from bench.cli import take_option
 from bench.environment import CHECKOUT
 from bench.outcome import Interrupted
 from bench.progress import say
@@ -24,70 +27,73 @@ from bench.trial import UsageError
 from launch import request
 
 REPOSITORY = CHECKOUT
-PAIRS = 12
+PAIRS = 16
 LEVEL = "0.01"
 # What this decides itself of the options of run.
-OWN = ("--out", "--repeats", "--repeat", "--order", "--resume", "--retry-failed", "--dry-run", "--machines")
+OWN = ("--repeats", "--repeat", "--order", "--resume", "--retry-failed", "--dry-run", "--machines")
+PATHS = {"--data-root": "data", "--weights": None}
 REGRESSED, INCONCLUSIVE = 1, 4
 
 
 def run(words: Sequence[str]) -> int:
     """0: nothing got worse as far as can be told, 1: something did, 3: not comparable, 4: as reports compare."""
+    asked = read(words)
+    judged = ["--margin", asked.margin, "--level", LEVEL, "--fail-inconclusive"]
+    if compare(*judged, "--help", stdout=subprocess.DEVNULL):
+        return 2  # which it has told
+    commits = [commit(ref) for ref in asked.refs]
+    if asked.out.exists() and (not asked.out.is_dir() or any(asked.out.iterdir())):
+        raise UsageError(f"{asked.out} is there already; choose another --out, or remove it")
+    if git("status", "--porcelain", "--untracked-files=no"):
+        say("uncommitted changes are in neither commit, and not measured")
+    sides = [asked.out / side for side in ("base", "head")]
+    with worktrees(commits) as trees:
+        for look in (0, 1):
+            measure(trees, commits, sides, asked.words, range(look * asked.pairs, (look + 1) * asked.pairs))
+            code = compare(*map(str, sides), *judged)
+            if code not in (REGRESSED, INCONCLUSIVE):
+                return code
+            if look == 0:
+                say(f"that is for all {2 * asked.pairs} pairs to decide: {asked.pairs} more")
+    return 0 if code == INCONCLUSIVE and not asked.strict else code
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a command line asks for; `pairs` is how many are measured before each of the two looks."""
+
+    refs: list[str]
+    words: list[str]
+    pairs: int
+    margin: str
+    strict: bool
+    out: Path
+
+
+def read(words: Sequence[str]) -> Asked:
+    """Part the gate's own options from those of run. UsageError: something is missing or not to be given."""
     refs, rest = list(words[:2]), list(words[2:])
     if len(refs) < 2 or any(ref.startswith("-") for ref in refs) or not rest or rest[0].startswith("-"):
         raise UsageError("gate takes two commits and then what run takes: gate BASE HEAD EXPERIMENT... [options]")
-    pairs, rest = take(rest, "--pairs", str(PAIRS))
-    margin, rest = take(rest, "--margin", "2%")
-    out, rest = take(rest, "--out", "runs/gate")
-    root, rest = take(rest, "--data-root", "data")
-    strict = "--fail-inconclusive" in rest
-    rest = [word for word in rest if word != "--fail-inconclusive"]
     if rest[0].endswith(".toml"):
         raise UsageError("gate takes experiments and options, not a study file")
     rest = [request.dashed(word) for word in rest]
     for word in rest:
         if word.partition("=")[0] in OWN:
             raise UsageError(f"gate decides {word} itself; leave it out")
-    if not pairs.isdecimal() or int(pairs) < 2:
+    pairs, rest = take_option(rest, "--pairs")
+    margin, rest = take_option(rest, "--margin")
+    out, rest = take_option(rest, "--out")
+    if pairs is not None and (not pairs.isdecimal() or int(pairs) < 2):
         raise UsageError(f"--pairs is {pairs!r}; give 2 or more")
-    commits = [commit(ref) for ref in refs]
-    folder = Path(out).absolute()
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"{folder} is there already; choose another --out, or remove it")
-    rest += ["--data-root", str(Path(root).absolute())]
-    with worktrees(commits) as trees:
-        code = attempt(folder / "first", trees, commits, rest, int(pairs), margin)
-        if code not in (REGRESSED, INCONCLUSIVE):
-            return code
-        say("measured once more")
-        again = attempt(folder / "second", trees, commits, rest, int(pairs), margin)
-    if REGRESSED in (code, again) and INCONCLUSIVE in (code, again):
-        return INCONCLUSIVE  # an alarm is one in both; one that was not taken back is no pass either
-    return 0 if again == INCONCLUSIVE and not strict else again
-
-
-def attempt(
-    folder: Path, trees: Sequence[Path], commits: Sequence[str], words: Sequence[str], pairs: int, margin: str
-) -> int:
-    """Measure from the start, and what reports compare then says."""
-    sides = [folder / side for side in ("base", "head")]
-    measure(trees, commits, sides, words, pairs)
-    return verdict(sides, margin)
-
-
-def take(words: Sequence[str], option: str, default: str) -> tuple[str, list[str]]:
-    """(the option's value, the other words)."""
-    rest = list(words)
-    value = default
-    for place, word in enumerate(words):
-        name, equals, given = word.partition("=")
-        if name == option:
-            end = place + 1 if equals else place + 2
-            if not equals and end > len(words):
-                raise UsageError(f"{option} has no value; give one")
-            value, rest = given if equals else words[place + 1], [*words[:place], *words[end:]]
-            break
-    return value, rest
+    for option, default in PATHS.items():  # in the worktrees they would lead elsewhere
+        value, rest = take_option(rest, option)
+        value = value or default
+        if value is not None:
+            rest += [option, str(Path(value).absolute()) if default or Path(value).exists() else value]
+    strict = "--fail-inconclusive" in rest
+    rest = [word for word in rest if word != "--fail-inconclusive"]
+    return Asked(refs, rest, int(pairs or PAIRS), margin or "2%", strict, Path(out or "runs/gate").absolute())
 
 
 def git(*words: str) -> str:
@@ -129,13 +135,13 @@ def worktrees(commits: Sequence[str]) -> Iterator[list[Path]]:
 
 
 def measure(
-    trees: Sequence[Path], commits: Sequence[str], sides: Sequence[Path], words: Sequence[str], pairs: int
+    trees: Sequence[Path], commits: Sequence[str], sides: Sequence[Path], words: Sequence[str], pairs: range
 ) -> None:
-    """Launch all trials of both, in pairs. UsageError: one of them cannot run them, or is not what runs."""
-    for number in range(pairs):
+    """Launch all trials of both, in pairs of these numbers. UsageError: one cannot run them, or is not what runs."""
+    for number in pairs:
         order = [0, 1] if random.random() < 0.5 else [1, 0]
         for side in order:
-            say(f"pair {number + 1} of {pairs}: {sides[side].name}")
+            say(f"pair {number + 1} of {pairs.stop}: {sides[side].name}")
             more = ["--out", str(sides[side]), "--repeat", str(number)]
             code = in_tree(trees[side], [sys.executable, "-m", "launch", "run", *words, *more], sides[side])
             rows = RunFolder(sides[side]).rows("trials")
@@ -161,8 +167,7 @@ def in_tree(tree: Path, command: Sequence[str], folder: Path) -> int:
     return code
 
 
-def verdict(sides: Sequence[Path], margin: str) -> int:
-    """What reports compare says of the two run folders, which it prints."""
-    command = [sys.executable, "-m", "reports", "compare", *map(str, sides), "--margin", margin]
-    done = subprocess.run([*command, "--level", LEVEL, "--fail-inconclusive"], cwd=CHECKOUT, check=False)
-    return done.returncode
+def compare(*words: str, stdout: int | None = None) -> int:
+    """The exit code of reports compare, which prints what it finds."""
+    command = [sys.executable, "-m", "reports", "compare", *words]
+    return subprocess.run(command, cwd=CHECKOUT, stdout=stdout, check=False).returncode

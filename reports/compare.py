@@ -123,7 +123,8 @@ def of_trial(name: str, base: Side, head: Side) -> list[Comparison]:
         found.append(Comparison(name, said, why=f"{why}BASE; {last}"))
     if head.good():
         pairs = paired(base.good(), head.good())
-        found += [each for metric in METRICS for each in of_metric(name, metric, base, head, pairs)]
+        before, after = map(Side, pairs) if pairs else (base, head)
+        found += [each for metric in METRICS for each in of_metric(name, metric, before, after, pairs is not None)]
     return found or [Comparison(name, "not comparable", why="nothing was measured in BASE and HEAD")]
 
 
@@ -176,11 +177,16 @@ def _listed(values: set[Any]) -> str:
     return " and ".join(sorted("nothing" if value is None else str(value) for value in values))
 
 
-def paired(base: Sequence[Row], head: Sequence[Row]) -> bool:
-    """Whether they were launched in turn: one of each, again and again, whichever of the two came first."""
+def paired(base: Sequence[Row], head: Sequence[Row]) -> tuple[list[Row], list[Row]] | None:
+    """The launches of both that were made in turn, partner by partner: one of each, again and again, whichever of the
+    two came first; one whose partner failed is left out. None: they were not made in turn."""
+    if all(len({row["repeat"] for row in rows}) == len(rows) for rows in (base, head)):
+        both = {row["repeat"] for row in base} & {row["repeat"] for row in head}
+        base, head = ([row for row in rows if row["repeat"] in both] for rows in (base, head))
     order = sorted([(row["started_at"] or "", side) for side, rows in enumerate((base, head)) for row in rows])
     twos = zip(order[::2], order[1::2], strict=False)
-    return len(base) == len(head) and all(one != other for (_, one), (_, other) in twos)
+    in_turn = base and len(base) == len(head) and all(one != other for (_, one), (_, other) in twos)
+    return (list(base), list(head)) if in_turn else None
 
 
 def unmatched(base: Mapping[Hashable, Side], head: Mapping[Hashable, Side], names: Any) -> list[Comparison]:

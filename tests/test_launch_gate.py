@@ -1,4 +1,4 @@
-"""Two commits of a small repository, whose launches take what a file in them says: the slower one is found, twice."""
+"""Two commits of a small repository, whose launches take what a file in them says: the slower one is found."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pathlib.Path("ran.txt").open("a").write(" ".join(sys.argv[1:]) + "\\n")
 head, row = csv.reader(open({template!r}))
 out = pathlib.Path(words["--out"])
 path = out / "trials.csv"
-factor = factors[0] if out.parent.name == "first" else factors[-1]
+factor = factors[0] if int(words["--repeat"]) < 5 else factors[-1]
 if factor < 0:  # a mean with a wide spread
     factor = -factor * (1.2 if int(words["--repeat"]) % 2 else 0.8)
 now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
@@ -47,8 +47,8 @@ def git(folder: Path, *words: str) -> str:
 
 @pytest.fixture
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Commits `same`, `slow`, `fast`, `once`, which is slow in the first measurement alone, and `unsure`, whose second
-    one tells nothing."""
+    """Commits `same`, `slow`, `fast`, `once`, which is slow in the first half of the pairs alone, `later`, in the
+    second alone, and `unsure`, whose second half tells nothing."""
     if not shutil.which("git"):
         pytest.skip("no git")
     (tmp_path / "template").mkdir()
@@ -63,6 +63,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("slow", "1.05"),
         ("fast", "0.9"),
         ("once", "1.05 1"),
+        ("later", "1 1.05"),
         ("unsure", "1.05 -1.05"),
     ):
         (folder / "factors").write_text(factors)
@@ -84,33 +85,63 @@ def told(repository: Path, capfd: pytest.CaptureFixture[str], *words: str) -> tu
     return ended.value.code, printed.out + printed.err
 
 
-def test_equal_commits_pass_at_the_first_measurement(repository: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    code, said = told(repository, capfd, "same", "same")
+def rows(repository: Path, side: str) -> int:
+    return len((repository.parent / "gate" / side / "trials.csv").read_text().splitlines()) - 1
+
+
+@pytest.mark.parametrize("head", ["same", "later"])
+def test_what_is_equal_at_the_first_look_passes(head: str, repository: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    code, said = told(repository, capfd, "same", head)
     assert code == 0
     assert "equivalent" in said
     assert "5 pairs" in said
-    assert "measured once more" not in said
-    assert not (repository.parent / "gate" / "second").exists()
+    assert "5 more" not in said
+    assert (rows(repository, "base"), rows(repository, "head")) == (5, 5)
 
 
-def test_a_slower_commit_is_found_in_both_measurements(repository: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_slower_commit_is_found_on_all_pairs(repository: Path, capfd: pytest.CaptureFixture[str]) -> None:
     code, said = told(repository, capfd, "same", "slow")
     assert code == 1
     assert said.count("1 regressed") == 2
-    assert said.count("measured once more") == 1
+    assert said.count("that is for all 10 pairs to decide: 5 more") == 1
+    assert "pair 10 of 10: " in said
+    assert (rows(repository, "base"), rows(repository, "head")) == (10, 10)
 
 
-def test_what_is_slow_once_alone_is_no_alarm(repository: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    code, said = told(repository, capfd, "same", "once")
-    assert code == 0
-    assert said.count("1 regressed") == 1
-    assert said.count("measured once more") == 1
-
-
-def test_an_alarm_that_is_not_taken_back_is_no_pass(repository: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    code, said = told(repository, capfd, "same", "unsure")
+@pytest.mark.parametrize("head", ["once", "unsure"])
+def test_what_the_other_pairs_do_not_confirm_is_no_alarm_and_no_pass(
+    head: str, repository: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    code, said = told(repository, capfd, "same", head, "--fail-inconclusive")
     assert code == 4
-    assert [said.count(part) for part in ("1 regressed", "measured once more", "1 inconclusive")] == [1, 1, 1]
+    assert [said.count(part) for part in ("1 regressed", "5 more", "1 inconclusive")] == [1, 1, 1]
+
+
+def test_what_cannot_be_told_fails_only_where_asked(repository: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    code, said = told(repository, capfd, "same", "unsure")
+    assert code == 0
+    assert "1 inconclusive" in said
+
+
+def test_what_is_not_committed_is_said_not_to_be_measured(repository: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    _, said = told(repository, capfd, "same", "same")
+    assert "uncommitted" not in said
+    shutil.rmtree(repository.parent / "gate")
+    (repository / "factors").write_text("2")
+    _, said = told(repository, capfd, "same", "same")
+    assert "uncommitted changes are in neither commit" in said
+
+
+def test_paths_are_those_of_where_the_gate_was_asked(
+    repository: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(repository.parent)
+    (repository.parent / "own.pt").touch()
+    given = ["--weights", "own.pt", "--data-root=images"]
+    words = gate.read(["same", "same", "resnet20_accumulation", *given]).words
+    assert words[1:] == ["--data-root", f"{repository.parent}/images", "--weights", f"{repository.parent}/own.pt"]
+    words = gate.read(["same", "same", "resnet20_accumulation", "--weights", "IMAGENET1K_V1"]).words
+    assert words[1:] == ["--data-root", f"{repository.parent}/data", "--weights", "IMAGENET1K_V1"]
 
 
 def test_a_faster_commit_passes(repository: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -132,7 +163,9 @@ REFUSED: list[tuple[list[str], str]] = [
     (["nowhere", "slow", "x"], "no commit 'nowhere'"),
     (["same", "--output=x", "x"], "gate takes two commits"),
     (["same", "slow", "x", "--pairs", "1"], "--pairs is '1'"),
-    (["same", "slow", "x", "--pairs"], "--pairs has no value"),
+    (["same", "slow", "x", "--pairs"], "--pairs needs a value"),
+    (["same", "slow", "x", "--margin", "5", "--pairs", "3"], "argument --margin: '5' is no share"),
+    (["same", "slow", "x", "--margin", "1%", "--margin", "2%"], "--margin is given 2 times"),
     (["same", "slow", "x", "--repeats", "3"], "gate decides --repeats itself"),
     (["same", "slow", "x", "--machines=2"], "gate decides --machines=2 itself"),
     (["same", "slow", "x", "--dry_run"], "gate decides --dry-run itself"),
@@ -182,10 +215,10 @@ def test_a_real_launch_that_is_stopped_leaves_its_row_and_no_worktree(tmp_path: 
     assert is_one_error(done)
     before = git(gate.CHECKOUT, "worktree", "list")
     with Command(["-m", "launch", "gate", "HEAD", "HEAD", "resnet20_accumulation", *words], tmp_path) as command:
-        until(lambda: list((tmp_path / "gate").glob("first/*/epochs.csv")), "training to begin")
+        until(lambda: list((tmp_path / "gate").glob("*/epochs.csv")), "training to begin")
         command.process.send_signal(signal.SIGTERM)
         assert command.wait() == 130
         assert command.left() == []
-    (trials,) = (tmp_path / "gate").glob("first/*/trials.csv")
+    (trials,) = (tmp_path / "gate").glob("*/trials.csv")
     assert ",interrupted," in trials.read_text()
     assert git(gate.CHECKOUT, "worktree", "list") == before

@@ -123,6 +123,17 @@ def test_launches_in_turn_are_pairs_which_a_drift_does_not_hide(
     assert line(lines, "step_time_p50_s").endswith("regressed")
 
 
+def test_a_launch_that_failed_takes_its_partner_alone_with_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = [at({"step_time_p50_s": 0.01, "repeat": n}, 2 * n) for n in range(5)]
+    after = [at({"step_time_p50_s": 0.0105 * (1 + SPREAD[n]), "repeat": n}, 2 * n + 1) for n in range(5)]
+    after[2] |= {"status": "crashed", "error": "killed"}
+    _, lines = told(tmp_path, capsys, before, after)
+    assert "4 pairs" in line(lines, "step_time_p50_s")
+    assert "1 of 5 launches in HEAD failed, 0 of 5 in BASE" in line(lines, "launches in HEAD")
+
+
 def test_one_folder_after_the_other_is_not_in_turn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = [at(row, number) for number, row in enumerate(times())]
     after = [at(row, 30 + number) for number, row in enumerate(times())]
