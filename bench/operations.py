@@ -1,4 +1,4 @@
-"""What a process asks of torch: the operations that it dispatches, by kind, their FLOPs and their casts."""
+"""What a process asks of torch: the operations that it dispatches, by kind, their FLOPs, casts and memory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
+
+from bench.storages import Footprint
+from bench.tracker import Tracker
 
 # What .item() and float() of a tensor come to, and whatever else a device has to answer first. On a CPU, .tolist() and
 # .cpu() are no operations at all, and not seen.
@@ -27,6 +31,7 @@ class Operations(TorchDispatchMode):
         super().__init__()
         self.kinds: Counter[str] = Counter()
         self.flops = self.casts = 0
+        self._storages = Tracker()
 
     @classmethod
     def ignore_compile_internals(cls) -> bool:
@@ -42,6 +47,8 @@ class Operations(TorchDispatchMode):
         result = func(*args, **kwargs)
         if count := flop_registry.get(func._overloadpacket):
             self.flops += count(*args, **kwargs, out_val=result)
+        given = {tensor.untyped_storage()._cdata for tensor in tensors((args, kwargs))}
+        self._storages.add(made for made in tensors(result) if made.untyped_storage()._cdata not in given)
         return result
 
     @property
@@ -49,9 +56,20 @@ class Operations(TorchDispatchMode):
         """Times that the process waited for a number from the device."""
         return sum(self.kinds[kind] for kind in WAITS)
 
+    @property
+    def peak_bytes(self) -> int:
+        """Most bytes at once of the tensors that operations made: what was there before is not among them."""
+        found = self._storages
+        return Footprint("cpu", found.sizes, found.parts, found.order).allocated_bytes
+
     def by_kind(self) -> str:
         """`add 12, convolution 40, ...`: kinds of torch's own (aten) by their bare name."""
         return ", ".join(f"{kind.removeprefix('aten::')} {count}" for kind, count in sorted(self.kinds.items()))
+
+
+def tensors(values: Any) -> list[Tensor]:
+    """All tensors in the arguments or the result of an operation."""
+    return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
 
 
 def cast_to(kind: str, args: Any, kwargs: Any) -> torch.dtype | None:

@@ -20,8 +20,9 @@ from reports.read import trials
 
 METRICS = ["total_parameters", "trainable_parameters", "flops_per_window", "operations_per_window"]
 METRICS += ["casts_per_window", "waits_per_window", "allreduces_per_window", "allreduce_bytes_per_window"]
+METRICS += ["peak_bytes_per_window", "compiled_graphs", "graph_breaks"]
 KINDS = "operation_kinds"
-NAMED = ["model", "image_size", "micro_batch", "precision", "processes"]
+NAMED = ["model", "image_size", "micro_batch", "precision", "processes", "compile"]
 HEAD = ["trial", "metric", "value"]
 VERSION = ("all", "torch")
 
@@ -41,17 +42,16 @@ def gate(run: Path, path: Path) -> int:
         console.print(f"{len(found) - 1} counts are those of {path}")
         return 0
     new = path.with_name(f"{path.name}.new")
+    write_whole(new, as_csv(found))  # before `| head` has seen enough
     accept = f"if that is meant: mv {new} {path}"
     if known.get(VERSION) != found[VERSION]:
         was = f"is of torch {known[VERSION]}" if VERSION in known else "is not there"
         console.print(f"not comparable: {path} {was}, the run of torch {found[VERSION]}; {accept}")
-        write_whole(new, as_csv(found))
         return 3
     lines = differences(known, found)
     console.print(f"{len(lines)} of {len(found.keys() | known.keys()) - 1} counts are not those of {path}; {accept}")
     for line in lines:
         console.print(f"  {line}")
-    write_whole(new, as_csv(found))
     return 1
 
 

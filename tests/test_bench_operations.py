@@ -13,8 +13,15 @@ import torch
 import torch.nn.functional as F
 
 from bench.operations import Operations
+from bench.probes.operations import compilations
 
-COUNTS = ("flops_per_window", "operations_per_window", "casts_per_window", "waits_per_window")
+COUNTS = (
+    "flops_per_window",
+    "operations_per_window",
+    "casts_per_window",
+    "waits_per_window",
+    "peak_bytes_per_window",
+)
 # Of planted.smooth on 4x4 images, two for each multiply-add: 3x3 convolution from 3 to 6 channels at 2x2 places, 24x10
 # matrix; backward the weights' gradients of both, and the input's of the matrix alone.
 CONVOLUTION, MATRIX = 2 * 6 * 4 * 27, 2 * 24 * 10
@@ -61,6 +68,37 @@ def test_kinds_are_listed_in_order_with_their_number() -> None:
     assert counted(lambda: (tensor.mul(2), tensor + 1, tensor + 2)).by_kind() == "add 2, mul 1"
 
 
+def test_the_peak_is_of_what_operations_made_and_is_held_at_once() -> None:
+    there = torch.ones(1000)
+
+    def work() -> None:
+        made = there + 1  # 4000 bytes
+        made += 1
+        made.view(10, 100)[0].zero_()
+        (made.double() + 1).sum()  # 8000 and 8000 more, and 8 once the first of them is gone
+        there.mul(2)
+
+    assert counted(work).peak_bytes == 20000
+    assert counted(lambda: there.add_(1)).peak_bytes == 0
+
+
+def test_what_the_compiler_did_is_counted() -> None:
+    from torch._dynamo.utils import counters
+
+    def broken(x: torch.Tensor) -> torch.Tensor:
+        x = x + 1
+        torch._dynamo.graph_break()
+        return x * 2
+
+    torch._dynamo.reset()
+    counters.clear()
+    assert compilations() == {"compiled_graphs": None, "graph_breaks": None}
+    torch.compile(lambda x: x + 1, backend="eager")(torch.ones(2))
+    assert compilations() == {"compiled_graphs": 1.0, "graph_breaks": 0.0}
+    torch.compile(broken, backend="eager")(torch.ones(2))
+    assert compilations() == {"compiled_graphs": 3.0, "graph_breaks": 1.0}
+
+
 def row(folder: Path, windows: int = 5, target: Any = None, **changes: Any) -> dict[str, str]:
     """The row of a trial of planted.smooth, three windows of which warm up."""
     trial = planted.settings(**{"micro_batch": 4, "warmup_windows": 3, **changes})
@@ -105,4 +143,4 @@ def test_mixed_precision_shows_in_its_casts_and_a_lost_one_too(tmp_path: Path) -
 @pytest.mark.parametrize("changes", [{"warmup_windows": 0}, {"warmup_windows": 2}], ids=str)
 def test_where_nothing_was_counted_there_is_no_count(changes: dict[str, Any], tmp_path: Path) -> None:
     found = row(tmp_path, **changes)
-    assert [found[name] for name in (*COUNTS, "operation_kinds")] == [""] * 5
+    assert [found[name] for name in (*COUNTS, "operation_kinds")] == [""] * 6

@@ -343,6 +343,10 @@ def test_a_compiled_model_trains_as_the_same_model_uncompiled(tmp_path: Path) ->
     plain, compiled = map(planted.well, ran)
     assert plain.seen() == [{"compiled": False}] * 2
     assert compiled.seen() == []
+    assert [(ran.row()["compiled_graphs"], ran.row()["graph_breaks"]) for ran in (plain, compiled)] == [
+        ("", ""),
+        ("1", "0"),
+    ]
     for column in ("train_loss", "eval_loss"):
         ours, theirs = float(compiled.row()[column]), float(plain.row()[column])
         assert ours == pytest.approx(theirs, rel=1e-2), column

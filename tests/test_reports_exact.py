@@ -61,8 +61,14 @@ def test_a_baseline_is_a_line_for_each_count_in_order(baseline: Path) -> None:
     assert head == "trial,metric,value"
     assert lines == sorted(lines)
     assert "all,torch,2.9.0" in lines
-    assert f"resnet20_accumulation 16x8 {SETTINGS} precision=bf16 processes=1,flops_per_window,1000000000000" in lines
-    assert f"resnet20_accumulation 16x8 {SETTINGS} precision=no processes=1,operation_kinds convolution,2" in lines
+    assert (
+        f"resnet20_accumulation 16x8 {SETTINGS} precision=bf16 processes=1 compile=False,flops_per_window,1000000000000"
+        in lines
+    )
+    assert (
+        f"resnet20_accumulation 16x8 {SETTINGS} precision=no processes=1 compile=False,operation_kinds convolution,2"
+        in lines
+    )
     assert len(lines) == 1 + 2 * 8
 
 
@@ -96,7 +102,7 @@ def test_one_count_that_is_another_fails_and_is_named(
     head, *lines = capsys.readouterr().out.splitlines()
     assert head.startswith("1 of ")
     assert head.endswith(f"if that is meant: mv {baseline}.new {baseline}")
-    assert lines == [f"  resnet20_accumulation 16x8 {SETTINGS} precision=bf16 processes=1: {said}"]
+    assert lines == [f"  resnet20_accumulation 16x8 {SETTINGS} precision=bf16 processes=1 compile=False: {said}"]
     assert baseline.read_bytes() == before
 
 
@@ -104,12 +110,12 @@ def test_a_trial_that_is_gone_or_new_fails(baseline: Path, tmp_path: Path, capsy
     changes = [{}, {"precision": "bf16"}, {"arm": "64x2"}]
     assert gate(run(tmp_path / "more", *changes), baseline) == 1
     assert (
-        f"resnet20_accumulation 64x2 {SETTINGS} precision=no processes=1: flops_per_window new"
+        f"resnet20_accumulation 64x2 {SETTINGS} precision=no processes=1 compile=False: flops_per_window new"
         in capsys.readouterr().out
     )
     assert gate(run(tmp_path / "less", {"precision": "bf16"}), baseline) == 1
     assert (
-        f"resnet20_accumulation 16x8 {SETTINGS} precision=no processes=1: flops_per_window missing"
+        f"resnet20_accumulation 16x8 {SETTINGS} precision=no processes=1 compile=False: flops_per_window missing"
         in capsys.readouterr().out
     )
 

@@ -1,4 +1,4 @@
-"""What a window asks of torch, counted: exact, and the same on a fast machine and a slow one.
+"""What a window asks of torch, and its compiler, counted: exact, and the same on a fast machine and a slow one.
 
 Counted in a warm-up window, since counting costs time: the last but one, in which the optimizer has its state and the
 last one's communication is not yet counted. The input pipeline's operations and those of the probes are among them.
@@ -6,6 +6,7 @@ last one's communication is not yet counted. The input pipeline's operations and
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, ClassVar
 
 from bench.probes import Cell, Over, Span, Value
@@ -29,9 +30,19 @@ TRIALS = [
     Column("operations_per_window", "int", "", "max", f"Operations that a rank dispatches {COUNTED}"),
     Column("casts_per_window", "int", "", "max", f"Of them, changes of a tensor's number format {COUNTED}"),
     Column("waits_per_window", "int", "", "max", f"Of them, waits for a number from the device (.item()) {COUNTED}"),
+    Column(
+        "peak_bytes_per_window",
+        "int",
+        "bytes",
+        "max",
+        f"Most bytes at once of a rank's tensors that operations made {COUNTED}",
+    ),
     Column("operation_kinds", "str", "", "rank 0", f"How many of each kind there are {COUNTED}"),
+    Column("compiled_graphs", "int", "", "max", "Graphs that torch.compile made, recompiled ones too; empty: none."),
+    Column("graph_breaks", "int", "", "max", "Places at which it had to leave a graph; empty: nothing was compiled."),
 ]
-COUNTS = ("flops_per_window", "operations_per_window", "casts_per_window", "waits_per_window")
+COUNTS = ("flops_per_window", "operations_per_window", "casts_per_window", "waits_per_window", "peak_bytes_per_window")
+COMPILED = ("compiled_graphs", "graph_breaks")
 
 
 class Probe(Base):
@@ -42,6 +53,9 @@ class Probe(Base):
         "operations_per_window": ("peak", "max"),
         "casts_per_window": ("peak", "max"),
         "waits_per_window": ("peak", "max"),
+        "peak_bytes_per_window": ("peak", "max"),
+        "compiled_graphs": ("peak", "max"),
+        "graph_breaks": ("peak", "max"),
     }
 
     def begin(self, device: torch.device) -> None:
@@ -69,15 +83,23 @@ class Probe(Base):
     def totals(self) -> dict[str, Value]:
         found = self.operations
         if found is None or self.counting:
-            return dict.fromkeys(COUNTS)
-        counted = (found.flops, found.kinds.total(), found.casts, found.waits)
-        return dict(zip(COUNTS, map(float, counted), strict=True))
+            return {**dict.fromkeys(COUNTS), **compilations()}
+        counted = (found.flops, found.kinds.total(), found.casts, found.waits, found.peak_bytes)
+        return {**dict(zip(COUNTS, map(float, counted), strict=True)), **compilations()}
 
     def derive(self, span: Span) -> dict[str, Cell]:
         if span.epochs is None:
             return {}
         kinds = None if self.operations is None or self.counting else self.operations.by_kind()
-        return {**{name: span.totals[name] for name in COUNTS}, "operation_kinds": kinds}
+        return {**{name: span.totals[name] for name in (*COUNTS, *COMPILED)}, "operation_kinds": kinds}
 
     def end(self) -> None:
         self._stop()
+
+
+def compilations() -> dict[str, Value]:
+    """What torch.compile has done in this process so far; None: nothing."""
+    compiler = sys.modules.get("torch._dynamo.utils")  # slow to import
+    if compiler is None or not (graphs := compiler.counters["stats"]["unique_graphs"]):
+        return dict.fromkeys(COMPILED)
+    return {"compiled_graphs": float(graphs), "graph_breaks": float(sum(compiler.counters["graph_break"].values()))}
