@@ -1,6 +1,6 @@
 """`python -m launch gate BASE_REF HEAD_REF ...`: two commits timed against each other on this machine, in turn.
 
-Each has a worktree of its own and runs the same trials, base head, head base, ... with a coin thrown for who begins;
+Each has a worktree of its own and runs the same trials, base head head base or head base base head, by a coin;
 `python -m reports compare` then looks at the pairs. Where it finds something worse, or cannot tell, as many pairs again
 are measured, and the verdict is that of all of them. An alarm is only ever given at that second look, on a number of
 pairs that was fixed beforehand, so that looking twice makes no false alarm likelier.
@@ -138,8 +138,10 @@ def measure(
     trees: Sequence[Path], commits: Sequence[str], sides: Sequence[Path], words: Sequence[str], pairs: range
 ) -> None:
     """Launch all trials of both, in pairs of these numbers. UsageError: one cannot run them, or is not what runs."""
+    order: list[int] = []
     for number in pairs:
-        order = [0, 1] if random.random() < 0.5 else [1, 0]
+        # As often first as second, so that what a launch leaves behind for the next is no difference.
+        order = order[::-1] if (number - pairs.start) % 2 else random.choice([[0, 1], [1, 0]])
         for side in order:
             say(f"pair {number + 1} of {pairs.stop}: {sides[side].name}")
             more = ["--out", str(sides[side]), "--repeat", str(number)]

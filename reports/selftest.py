@@ -1,7 +1,7 @@
 """Whether the gate can be trusted on a machine: what it says of launches that are all alike, and of slow-downs in them.
 
 From many launches of one trial, families are made as `python -m launch gate` makes one: pairs of neighbours, a coin
-for which of the two is BASE, a look at half of the pairs and, unless all is well, one at all of them. Whatever such a
+for who is BASE, a look at half of the pairs and, unless all is well, one at all of them. Whatever such a
 family finds is a false alarm. A slow-down is injected by making the head's launches slower by that share.
 """
 
@@ -77,9 +77,13 @@ def launches(folder: Path) -> list[Row]:
 
 
 def family(rows: Sequence[Row], coin: random.Random) -> list[Pair]:
-    """Neighbours in pairs, either of which may be BASE."""
-    twos = zip(rows[::2], rows[1::2], strict=True)
-    return [(one, other) if coin.random() < 0.5 else (other, one) for one, other in twos]
+    """Neighbours in pairs, in base head head base or the reverse, by a coin."""
+    pairs: list[Pair] = []
+    base_first = True
+    for number, (one, other) in enumerate(zip(rows[::2], rows[1::2], strict=True)):
+        base_first = not base_first if number % 2 else coin.random() < 0.5
+        pairs.append((one, other) if base_first else (other, one))
+    return pairs
 
 
 def measured(rows: Sequence[Row], gate: Gate, coin: random.Random) -> Iterator[list[Pair]]:

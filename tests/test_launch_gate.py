@@ -12,6 +12,7 @@ import pytest
 from launching import Command, is_one_error, python, until
 from test_reports_table import plant
 
+from bench.record import RunFolder
 from launch import gate
 from launch.cli import main
 
@@ -106,6 +107,14 @@ def test_a_slower_commit_is_found_on_all_pairs(repository: Path, capfd: pytest.C
     assert said.count("that is for all 10 pairs to decide: 5 more") == 1
     assert "pair 10 of 10: " in said
     assert (rows(repository, "base"), rows(repository, "head")) == (10, 10)
+    begun = sorted(
+        (row["started_at"], side)
+        for side in ("base", "head")
+        for row in RunFolder(repository.parent / "gate" / side).rows("trials")
+    )
+    pairs = [tuple(side for _, side in begun[at : at + 2]) for at in range(0, 20, 2)]
+    assert all(set(pair) == {"base", "head"} for pair in pairs)
+    assert [pairs[at] == pairs[at + 1][::-1] for at in (0, 2, 5, 7)] == [True] * 4
 
 
 @pytest.mark.parametrize("head", ["once", "unsure"])
