@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import csv
+import io
 from pathlib import Path
 
 import pandas as pd
 
 from bench.record import RunFolder, UsageError, columns
+from reports.lines import BLOCK, Lines
 
 CONTROL = r"[\x00-\x1f\x7f-\x9f]"  # would be an order to the terminal
+LARGEST_TRIALS = 2**28  # bytes; a hundred thousand rows
 DTYPES = {"str": "string", "int": "Int64", "float": "Float64", "bool": "boolean"}
 
 
@@ -21,6 +24,10 @@ def trials(folder: Path) -> pd.DataFrame:
     path = folder / "trials.csv"
     if not path.is_file():
         raise UsageError(f"no {path}; give the --out folder of a run")
+    if path.stat().st_size > LARGEST_TRIALS:
+        raise UsageError(
+            f"{path} has {path.stat().st_size} bytes, more than runs write; give the --out folder of a run"
+        )
     try:
         rows = RunFolder(folder).rows("trials")
     except (OSError, ValueError, csv.Error) as error:
@@ -30,6 +37,61 @@ def trials(folder: Path) -> pd.DataFrame:
     text = pd.DataFrame(rows, dtype="string")
     table = {column.name: _typed(text, column.name, column.type) for column in columns("trials")}
     return pd.DataFrame(table)
+
+
+def epochs(folder: Path) -> tuple[pd.DataFrame, int]:
+    """epochs.csv as `trials` reads trials.csv, and how many rows could not be read; empty where there is no file."""
+    found, skipped = _rows(Lines(folder / "epochs.csv"))
+    text = pd.DataFrame(found, dtype="string")
+    return pd.DataFrame({column.name: _typed(text, column.name, column.type) for column in columns("epochs")}), skipped
+
+
+def _rows(lines: Lines) -> tuple[list[dict[str, str]], int]:
+    """Each line on its own, so that a damaged one takes no other with it."""
+    head: list[str] = []
+    found: list[dict[str, str]] = []
+    skipped = 0
+    for line in lines:
+        try:
+            (cells,) = csv.reader([line.decode()], strict=True)
+        except (csv.Error, UnicodeDecodeError, ValueError):
+            skipped += 1
+            continue
+        if not head:
+            head = cells
+        elif len(cells) == len(head):
+            found.append(dict(zip(head, cells, strict=True)))
+        else:
+            skipped += 1
+    return found, skipped + lines.skipped
+
+
+def steps(folder: Path) -> tuple[pd.DataFrame, int]:
+    """Of steps.csv each measured window's `launch_id` and `step_time_s`, and how many rows could not be read.
+
+    Made for a million of them.
+    """
+    lines = Lines(folder / "steps.csv", without=b'"')  # nothing in it needs quotes
+    names = ["launch_id", "measured", "step_time_s"]
+    try:
+        table = pd.read_csv(
+            io.BufferedReader(lines, BLOCK),
+            usecols=lambda name: name in names,
+            dtype=dict.fromkeys(names, "string"),
+            lineterminator="\n",
+            quoting=csv.QUOTE_NONE,
+            on_bad_lines="skip",
+            encoding_errors="replace",
+        )
+    except (pd.errors.EmptyDataError, pd.errors.ParserError):
+        table = pd.DataFrame()
+    if any(name not in table for name in names):
+        return pd.DataFrame({name: [] for name in (names[0], names[2])}), lines.count
+    times = pd.to_numeric(table["step_time_s"], errors="coerce")
+    readable = table["measured"].isin(["true", "false"]) & ((times > 0) & (times < float("inf"))).fillna(False)
+    kept = readable & (table["measured"] == "true")
+    whole = pd.DataFrame({"launch_id": table["launch_id"][kept], "step_time_s": times[kept].astype(float)})
+    return whole, lines.skipped + lines.count - 1 - int(readable.sum())
 
 
 def _typed(text: pd.DataFrame, name: str, kind: str) -> pd.Series:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pandas as pd
@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench.record import settings_columns, shortage
-from reports import scaling
+from reports import scaling, summary
 
 WORK = ["model", "weights", "data", "classes", "image_size", "limit_train", "epochs"]
 # Rows that differ in one of these are not put into one table: other work, or an unlike machine.
@@ -34,12 +34,8 @@ def show(trials: pd.DataFrame) -> None:
     if trials.empty:
         console.print("no trial has ended in this folder yet")
     for _, group in trials.groupby(APART, sort=False, dropna=False):
-        _show_group(console, scaling.with_efficiency([_known(row) for row in group.to_dict("records")]))
-
-
-def _known(row: Mapping[Any, Any]) -> Row:
-    """The row with None for what is missing, which is not equal to anything else and does not raise."""
-    return {name: None if pd.isna(value) else value for name, value in row.items()}
+        rows = [summary.known(row) for row in group.to_dict("records")]
+        _show_group(console, scaling.with_efficiency(summary.summarised(rows)))
 
 
 def varying_settings(rows: Sequence[Row]) -> list[str]:
@@ -62,7 +58,8 @@ def _show_group(console: Console, rows: Sequence[Row]) -> None:
         table.add_column(head, justify="right")
     notes: dict[str, str] = {}
     for row in rows:
-        marks = "".join(notes.setdefault(text, str(len(notes) + 1)).join("[]") for text in remarks(row))
+        said = dict.fromkeys(text for launch in row["each"] for text in remarks({**row, **launch}))
+        marks = "".join(notes.setdefault(text, str(len(notes) + 1)).join("[]") for text in said)
         words = [_text(row[name]) for name in varying] + [cell(row) for _, cell in shown]
         table.add_row(escape(f"{_text(row['arm'])} {marks}".strip()), *map(escape, words))
     # As wide as it is: in a narrow terminal rich would cut the figures off.
@@ -98,6 +95,22 @@ def _published(row: Row) -> str:
     return f"{train or '-'} / {evaluation or '-'}" if train or evaluation else ""
 
 
+def _spread(cell: Callable[[str], Cell], name: str) -> Cell:
+    """The cell, and behind it the lowest and highest of several launches."""
+
+    def text(row: Row) -> str:
+        if name not in row["spread"]:
+            return cell(name)(row)
+        low, high = (cell(name)({**row, name: end}) for end in row["spread"][name])
+        return f"{cell(name)(row)} ({low}..{high})"
+
+    return text
+
+
+def _launches(row: Row) -> str:
+    return str(len(row["each"])) if len(row["each"]) > 1 else ""
+
+
 def _memory(name: str) -> Cell:
     return _number(name, "{:.2f}", 1 / GIB)
 
@@ -109,8 +122,9 @@ def _waiting(row: Row) -> str:
 
 TIMES: list[tuple[str, Cell]] = [
     ("status", _status),
-    ("images/s", _digits("images_per_s")),
-    ("step ms\np50", _digits("step_time_p50_s", 1000)),
+    ("launches", _launches),
+    ("images/s", _spread(_digits, "images_per_s")),
+    ("step ms\np50", _spread(lambda name: _digits(name, 1000), "step_time_p50_s")),
     ("step\ncv", _number("step_time_cv", "{:.2f}")),
     ("epoch s", _digits("epoch_time_s")),
     ("data\nwait %", _waiting),
@@ -121,7 +135,7 @@ RESULTS: list[tuple[str, Cell]] = [
     ("host GiB\nper rank", _memory("peak_rss_bytes")),
     ("J per\nimage", _digits("energy_per_image_j")),
     ("train\nacc %", _number("train_accuracy", "{:.1f}", 100)),
-    ("eval\nacc %", _number("eval_accuracy", "{:.1f}", 100)),
+    ("eval\nacc %", _spread(lambda name: _number(name, "{:.1f}", 100), "eval_accuracy")),
     ("published\ntrain / eval %", _published),
 ]
 

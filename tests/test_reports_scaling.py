@@ -10,7 +10,7 @@ from test_reports_table import MACHINE, plant, rows_of, shown, tables
 
 from reports.read import trials
 from reports.scaling import with_efficiency
-from reports.table import _known
+from reports.summary import known
 
 HEADS = ("compute", "exposed", "all-reduces", "MiB", "efficiency")
 ALONE: dict[str, Any] = {"images_per_s": 100.0, "processes": 1, "micro_batch": 64, "batch_is_shared": False}
@@ -29,7 +29,7 @@ SPLIT: dict[str, Any] = {
 def efficiencies(folder: Path, *rows: dict[str, Any]) -> list[float | None]:
     folder.mkdir(exist_ok=True)
     plant(folder, *rows)
-    found = with_efficiency([_known(row) for row in trials(folder).to_dict("records")])
+    found = with_efficiency([known(row) for row in trials(folder).to_dict("records")])
     return [row["efficiency"] for row in found]
 
 
@@ -82,7 +82,7 @@ def test_the_split_the_all_reduces_and_the_efficiency_are_columns(
     plant(tmp_path, ALONE | {"compute_s": 0.02}, FOUR | SPLIT)
     text = shown(tmp_path, capsys)
     assert all(head in text for head in HEADS)
-    alone, four = rows_of(text)
+    four, alone = rows_of(text)
     assert " ".join(four).startswith("16x8 4 ok 300 12.35 0.05 61.23 5 60 35 7 1.5 75 ")
     assert "75" not in alone
     assert "cores" not in text
@@ -133,4 +133,4 @@ def test_rows_from_before_there_were_such_columns_are_shown_all_the_same(
         ["b", "ok", "e", "x", "4", "64", "300", *map(str, MACHINE.values())],
     ]
     (tmp_path / "trials.csv").write_text("\n".join(map(",".join, [head, *lines])) + "\n")
-    assert rows_of(shown(tmp_path, capsys), "x")[1] == ["x", "4", "ok", "300", "75"]
+    assert rows_of(shown(tmp_path, capsys), "x")[0] == ["x", "4", "ok", "300", "75"]

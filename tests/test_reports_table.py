@@ -86,10 +86,10 @@ def test_figures_are_those_of_the_file_in_the_units_of_the_head(
 
 def test_what_was_not_measured_is_left_empty(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     nothing = dict.fromkeys(MEASURED) | {"status": "ok"}
-    plant(tmp_path, {}, nothing | {"eval_accuracy": 0.0, "images_per_s": 0.0})
+    plant(tmp_path, {}, nothing | {"eval_accuracy": 0.0, "images_per_s": 0.0, "commit": "1" * 12})
     measured, unmeasured = rows_of(shown(tmp_path, capsys))
-    assert len(measured) == 12
-    assert unmeasured == ["16x8", "ok", "0", "0.0"]
+    assert len(measured) == 13
+    assert unmeasured == ["16x8", "1" * 12, "ok", "0", "0.0"]
 
 
 def test_what_no_row_has_gets_no_column(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -106,10 +106,10 @@ def test_what_no_row_has_gets_no_column(tmp_path: Path, capsys: pytest.CaptureFi
 def test_energy_is_shown_where_there_is_any(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plant(tmp_path, {})
     assert "J per" not in shown(tmp_path, capsys)
-    plant(tmp_path, {"energy_per_image_j": 0.123456})
+    plant(tmp_path, {"energy_per_image_j": 0.123456, "seed": 1, "images_per_s": 2})
     text = shown(tmp_path, capsys)
     assert "J per" in text
-    assert [words[10:11] for words in rows_of(text)] == [["87.7"], ["0.1235"]]
+    assert [words[11:12] for words in rows_of(text)] == [["87.7"], ["0.1235"]]
 
 
 def test_a_jetson_s_power_mode_stands_beneath_its_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -183,12 +183,38 @@ def test_published_figures_stand_beside_ours_and_what_differs_is_said(
 def test_a_weak_figure_says_that_it_is_weak(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], change: dict[str, Any], said: str, warned: bool
 ) -> None:
-    plant(tmp_path, change, {"precision": "bf16"})
+    plant(tmp_path, change, {"precision": "bf16", "images_per_s": 77.0})
     text = shown(tmp_path, capsys)
     assert (said in text) == warned
-    first, second = (line.split()[1] for line in text.splitlines() if line.startswith(" 16x8 "))
-    assert (first == "[1]") == warned
-    assert not second.startswith("[")
+    marked = {" 77 " in line: "[1]" in line for line in text.splitlines() if line.startswith(" 16x8 ")}
+    assert marked == {False: warned, True: False}
+
+
+# Launches of one trial, and their order
+
+
+def test_repeats_are_one_line_of_medians_with_their_spread(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    each = [(2000.0, 0.9), (2100.0, 0.95), (1900.0, 0.91)]
+    plant(tmp_path, *[{"repeat": n, "images_per_s": s, "eval_accuracy": a} for n, (s, a) in enumerate(each)])
+    text = shown(tmp_path, capsys)
+    (row,) = rows_of(text)
+    assert row[:5] == ["16x8", "ok", "3", "2000", "(1900..2100)"]
+    assert row[-2:] == ["91.0", "(90.0..95.0)"]
+    assert "repeat" not in text
+
+
+def test_the_fastest_is_first_and_what_failed_is_last_each_on_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failed = {"status": "crashed", "images_per_s": 9999.0, "error": "killed"}
+    plant(tmp_path, failed, failed, {"lr": 0.2, "images_per_s": 100.0}, {"lr": 0.3, "images_per_s": 300.0}, {"lr": 0.4})
+    words = [row[1:3] for row in rows_of(shown(tmp_path, capsys))]
+    assert words == [["0.4", "ok"], ["0.3", "ok"], ["0.2", "ok"], ["0.1", "crashed"], ["0.1", "crashed"]]
+
+
+def test_a_warning_of_one_launch_of_several_is_given(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plant(tmp_path, {"other_processes": 0}, {"repeat": 1, "other_processes": 2}, {"repeat": 2, "other_processes": 0})
+    assert "[1] measured beside 2 other process(es)" in shown(tmp_path, capsys)
 
 
 # Rows that are unlike
@@ -229,7 +255,7 @@ def other(column: str, kind: str) -> Any:
 
 
 SETTINGS = [column for column in columns("trials") if column.name in {f.name for f in dataclasses.fields(Trial)}]
-SETTINGS = [column for column in SETTINGS if column.name not in ("experiment", "arm")]
+SETTINGS = [column for column in SETTINGS if column.name not in ("experiment", "arm", "repeat")]
 
 
 @pytest.mark.parametrize("column", SETTINGS, ids=lambda column: column.name)
