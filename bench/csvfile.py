@@ -78,11 +78,11 @@ def _write_or_undo(file: io.FileIO, end: int, data: bytes) -> None:
         raise
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, content: str | bytes) -> None:
     """Replace a file's content in one step: a reader sees the old text or the new one."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        scratch.write_text(text)
+        scratch.write_bytes(content.encode() if isinstance(content, str) else content)
         os.replace(scratch, path)
     except OSError as error:
         scratch.unlink(missing_ok=True)

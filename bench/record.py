@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from bench import facts as facts
 from bench.csvfile import append, whole_rows, write_whole
 from bench.trial import Trial, UsageError
 

@@ -216,12 +216,17 @@ def option(name: str) -> str:
 
 @dataclass(frozen=True)
 class Published:
-    """What a source reports for an arm, after its last epoch. Accuracies are fractions; None: not reported."""
+    """What a source reports for an arm, after its last epoch and by epoch from the first.
+
+    Accuracies are fractions; None or empty: not reported.
+    """
 
     train_accuracy: float | None = None
     eval_accuracy: float | None = None
     epoch_time_s: float | None = None
     where: str = ""
+    train_accuracies: tuple[float, ...] = ()
+    eval_accuracies: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

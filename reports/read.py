@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from bench.record import RunFolder, UsageError, columns
+from bench.record import RunFolder, UsageError, columns, size
 from reports.lines import BLOCK, Lines
 
 CONTROL = r"[\x00-\x1f\x7f-\x9f]"  # would be an order to the terminal
@@ -24,10 +24,8 @@ def trials(folder: Path) -> pd.DataFrame:
     path = folder / "trials.csv"
     if not path.is_file():
         raise UsageError(f"no {path}; give the --out folder of a run")
-    if path.stat().st_size > LARGEST_TRIALS:
-        raise UsageError(
-            f"{path} has {path.stat().st_size} bytes, more than runs write; give the --out folder of a run"
-        )
+    if (found := path.stat().st_size) > LARGEST_TRIALS:
+        raise UsageError(f"{path} is too large for one that a run wrote, {size(found)}; give the --out folder of a run")
     try:
         rows = RunFolder(folder).rows("trials")
     except (OSError, ValueError, csv.Error) as error:

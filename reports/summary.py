@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -40,13 +40,41 @@ def summarised(rows: Sequence[Row]) -> list[Row]:
 def one(each: Sequence[Row]) -> Row:
     """These launches of one trial as one row."""
     values = {name: [row[name] for row in each if row[name] is not None] for name in MEASURED}
-    medians = {name: statistics.median(found) for name, found in values.items() if found}
+    medians = {name: median(found) for name, found in values.items() if found}
     spread = {name: (min(found), max(found)) for name, found in values.items() if len(found) > 1}
-    repeat = each[0]["repeat"] if len(each) == 1 else None
+    repeat = None if each[0]["status"] == "ok" else each[0]["repeat"]
     return {**each[0], **medians, "repeat": repeat, "spread": spread, "each": list(each)}
+
+
+def median(values: Sequence[float]) -> float:
+    """Of whole numbers a whole one, where it is."""
+    found = statistics.median(values)
+    return int(found) if found == int(found) and isinstance(values[0], int) else found
 
 
 def rank(row: Row) -> tuple[bool, bool, float]:
     """Fastest first; what has no throughput after that, what did not end well last."""
     speed = row["images_per_s"]
     return (row["status"] != "ok", speed is None, -(speed or 0.0))
+
+
+def titles(rows: Sequence[Row], without: Sequence[str] = ()) -> Callable[[Row], str]:
+    """What to call each of these rows in little room: its arm, and what tells it from the arm's others."""
+    arms = {row["arm"] for row in rows}
+    varying = [
+        name
+        for name in (*SETTINGS, "commit")
+        if name not in without and any(len({row[name] for row in rows if row["arm"] == arm}) > 1 for arm in arms)
+    ]
+    if all(row["batch_is_shared"] for row in rows) and "processes" in varying:  # which tell the micro-batch
+        varying = [name for name in varying if name != "micro_batch"]
+    return lambda row: " ".join([str(row["arm"]), *(in_words(name, row[name]) for name in varying)])
+
+
+def in_words(name: str, value: Any) -> str:
+    """A setting as one would say it."""
+    if name == "precision":
+        return "fp32" if value == "no" else str(value)
+    if name == "processes":
+        return f"{value} process{'' if value == 1 else 'es'}"
+    return f"{name}={value}"

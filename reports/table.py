@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -28,14 +29,56 @@ Row = dict[str, Any]
 Cell = Callable[[Row], str]
 
 
+@dataclass(frozen=True)
+class Sheet:
+    """The trials of one experiment on one machine as a table: a head for each cell of a line, a line for each row.
+
+    `marks` has each line's notes, by their place in `notes`; `common` what all rows share.
+    """
+
+    rows: list[Row]
+    heads: list[str]
+    lines: list[list[str]]
+    marks: list[list[int]]
+    notes: list[str]
+    common: list[tuple[str, str]]
+    machine: str
+
+
+def sheets(trials: pd.DataFrame) -> list[Sheet]:
+    """Of all trials; those that must not stand beside each other are in sheets of their own."""
+    groups = (group for _, group in trials.groupby(APART, sort=False, dropna=False))
+    rows = ([summary.known(row) for row in group.to_dict("records")] for group in groups)
+    return [sheet(scaling.with_efficiency(summary.summarised(each))) for each in rows]
+
+
+def sheet(rows: list[Row]) -> Sheet:
+    """Of summarised rows. Columns that no row has anything in are left out."""
+    varying = varying_settings(rows)
+    settings: list[tuple[str, Cell]] = [(name, _setting(name)) for name in ("arm", *varying)]
+    figures = [*TIMES, *scaling.cells(rows), *RESULTS]
+    shown = [*settings, *((head, cell) for head, cell in figures if any(cell(row) for row in rows))]
+    notes: dict[str, int] = {}
+    said = [dict.fromkeys(text for launch in row["each"] for text in remarks({**row, **launch})) for row in rows]
+    common = [(name, _text(rows[0][name])) for name in (*WORK, *SETTINGS) if name not in varying]
+    return Sheet(
+        rows=rows,
+        heads=[head for head, _ in shown],
+        lines=[[cell(row) for _, cell in shown] for row in rows],
+        marks=[[notes.setdefault(text, len(notes)) for text in each] for each in said],
+        notes=list(notes),
+        common=[(name, value) for name, value in common if value],
+        machine=machine_line(rows[0]),
+    )
+
+
 def show(trials: pd.DataFrame) -> None:
     """Print the tables."""
     console = Console(highlight=False)
     if trials.empty:
         console.print("no trial has ended in this folder yet")
-    for _, group in trials.groupby(APART, sort=False, dropna=False):
-        rows = [summary.known(row) for row in group.to_dict("records")]
-        _show_group(console, scaling.with_efficiency(summary.summarised(rows)))
+    for each in sheets(trials):
+        _print(console, each)
 
 
 def varying_settings(rows: Sequence[Row]) -> list[str]:
@@ -46,31 +89,26 @@ def varying_settings(rows: Sequence[Row]) -> list[str]:
     return within + [name for name in SETTINGS if len({row[name] for row in rows}) > 1]
 
 
-def _show_group(console: Console, rows: Sequence[Row]) -> None:
-    first, varying = rows[0], varying_settings(rows)
-    table = Table(box=box.SIMPLE_HEAD, title=escape(_text(first["experiment"])), title_justify="left", pad_edge=False)
-    table.add_column("arm", no_wrap=True)
-    for name in varying:
-        table.add_column(name, justify="right")
-    cells = [*TIMES, *scaling.cells(rows), *RESULTS]
-    shown = [(head, cell) for head, cell in cells if any(cell(row) for row in rows)]
-    for head, _ in shown:
-        table.add_column(head, justify="right")
-    notes: dict[str, str] = {}
-    for row in rows:
-        said = dict.fromkeys(text for launch in row["each"] for text in remarks({**row, **launch}))
-        marks = "".join(notes.setdefault(text, str(len(notes) + 1)).join("[]") for text in said)
-        words = [_text(row[name]) for name in varying] + [cell(row) for _, cell in shown]
-        table.add_row(escape(f"{_text(row['arm'])} {marks}".strip()), *map(escape, words))
+def _print(console: Console, of: Sheet) -> None:
+    title = escape(_text(of.rows[0]["experiment"]))
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
+    for place, head in enumerate(of.heads):
+        table.add_column(head, no_wrap=place == 0, justify="left" if place == 0 else "right")
+    for line, marks in zip(of.lines, of.marks, strict=True):
+        noted = "".join(f"[{mark + 1}]" for mark in marks)
+        table.add_row(escape(f"{line[0]} {noted}".strip()), *map(escape, line[1:]))
     # As wide as it is: in a narrow terminal rich would cut the figures off.
     table.width = console.measure(table, options=console.options.update(width=1000)).maximum
     console.print(table, soft_wrap=True)
-    for text, mark in notes.items():
-        console.print(escape(f"  [{mark}] {text}"), soft_wrap=True)
-    common = [name for name in [*WORK, *SETTINGS] if name not in varying and first[name] is not None]
-    console.print(escape("  " + ", ".join(f"{name} {_text(first[name])}" for name in common)), soft_wrap=True)
-    console.print(escape("  " + machine_line(first)), soft_wrap=True)
+    for place, text in enumerate(of.notes):
+        console.print(escape(f"  [{place + 1}] {text}"), soft_wrap=True)
+    console.print(escape("  " + ", ".join(f"{name} {value}" for name, value in of.common)), soft_wrap=True)
+    console.print(escape("  " + of.machine), soft_wrap=True)
     console.print()
+
+
+def _setting(name: str) -> Cell:
+    return lambda row: _text(row[name])
 
 
 def _text(value: Any) -> str:

@@ -78,7 +78,10 @@ def test_imports_run_one_way(path: Path) -> None:
     assert [name for name in ours if not is_below(name, MAY_IMPORT[folder])] == []
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if path.parent == CHECKOUT / "reports"], ids=lambda p: p.name)
+REPORTS = [path for path in FILES if CHECKOUT / "reports" in path.parents]
+
+
+@pytest.mark.parametrize("path", REPORTS, ids=names(REPORTS))
 def test_reports_never_import_torch(path: Path) -> None:
     assert [name for name in imported(path) if is_below(name, HEAVY)] == []
 
@@ -107,6 +110,8 @@ def test_an_experiment_is_plain_data(name: str) -> None:
         ["reports", "merge", "FOLDER", "-o", "FOLDER/merged"],
         ["reports", "show", "--help"],
         ["reports", "show", "FOLDER"],
+        ["reports", "page", "FOLDER", "-o", "FOLDER/page.html"],
+        ["reports", "plot", "FOLDER"],
         ["reports", "columns", "FOLDER/README.md"],
         *(["launch", "run", name, "--help"] for name in EXPERIMENTS),
         *([f"bench.experiments.{name}", "--help"] for name in EXPERIMENTS),

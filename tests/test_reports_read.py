@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from bench.record import RunFolder, UsageError, columns
 from reports.cli import main
-from reports.read import trials
+from reports.read import epochs, steps, trials
 
 VALUES: dict[str, list[Any]] = {
     "int": [0, 7, 2**40 + 1, -1],
@@ -91,3 +92,116 @@ def test_what_no_run_wrote_is_refused_in_one_line(
     (line,) = printed.err.splitlines()
     assert line.startswith(f"error: {'cannot read ' if content != WRONG['foreign'] else ''}{tmp_path}")
     assert (tmp_path / "trials.csv").read_bytes() == content
+
+
+# Epochs and steps, whatever is in them
+
+
+def lines(folder: Path, file: str, *rows: bytes, head: bytes | None = None) -> None:
+    names = ",".join(column.name for column in columns(file)).encode()
+    (folder / f"{file}.csv").write_bytes(b"".join(row + b"\n" for row in (head or names, *rows)))
+
+
+def step(time: str, measured: str = "true") -> bytes:
+    cells = {"launch_id": "a", "measured": measured, "step_time_s": time}
+    return ",".join(cells.get(column.name, "") for column in columns("steps")).encode()
+
+
+def test_measured_steps_are_read_and_warm_up_is_not(tmp_path: Path) -> None:
+    lines(tmp_path, "steps", step("0.25"), step("9", "false"), step("0.5"))
+    table, skipped = steps(tmp_path)
+    assert (list(table["launch_id"]), list(table["step_time_s"]), skipped) == (["a", "a"], [0.25, 0.5], 0)
+
+
+DAMAGED = {
+    "ragged": b"a,b",
+    "a NUL": step("1") + b"\0",
+    "a quote that never ends": b'"' + step("1"),
+    "no number": step("fast"),
+    "infinite": step("inf"),
+    "beyond infinite": step("1e999"),
+    "not a number": step("nan"),
+    "negative": step("-1"),
+    "a formula": step("=1+1"),
+    "neither true nor false": step("1", "perhaps"),
+    "endless": step("1") + b"x" * (3 * 2**20),
+    "empty": b",,,",
+}
+
+
+@pytest.mark.parametrize("line", DAMAGED.values(), ids=DAMAGED.keys())
+def test_a_damaged_step_is_counted_and_takes_no_other_with_it(line: bytes, tmp_path: Path) -> None:
+    lines(tmp_path, "steps", step("0.25"), line, step("0.5"), line, step("0.75"))
+    table, skipped = steps(tmp_path)
+    assert (list(table["step_time_s"]), skipped) == ([0.25, 0.5, 0.75], 2)
+
+
+def epoch(**cells: str) -> bytes:
+    found = {"launch_id": "a", "epoch": "0", "train_loss": "1.5", **cells}
+    return ",".join(found.get(column.name, "") for column in columns("epochs")).encode()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"a,b", epoch() + b",x", epoch() + b"\0", b'"' + epoch(), b"\xff\xfe" + epoch(), b"x" * (3 * 2**20)],
+    ids=["ragged", "too long", "a NUL", "a quote that never ends", "no UTF-8", "endless"],
+)
+def test_a_damaged_epoch_is_counted_and_takes_no_other_with_it(line: bytes, tmp_path: Path) -> None:
+    lines(tmp_path, "epochs", epoch(train_loss="1"), line, epoch(train_loss="2", epoch="1"))
+    table, skipped = epochs(tmp_path)
+    assert (list(table["train_loss"]), list(table["epoch"]), skipped) == ([1.0, 2.0], [0, 1], 1)
+    assert list(table.columns) == [column.name for column in columns("epochs")]
+
+
+@pytest.mark.parametrize("read", [epochs, steps])
+@pytest.mark.parametrize("content", [None, b"", b"launch_id", b"time,value\n1,2\n", b"\n\n\n"], ids=str)
+def test_where_there_is_no_such_table_there_are_no_rows(content: bytes | None, read: Any, tmp_path: Path) -> None:
+    if content is not None:
+        for file in ("epochs", "steps"):
+            (tmp_path / f"{file}.csv").write_bytes(content)
+    table, _ = read(tmp_path)
+    assert len(table.dropna(how="all")) == 0
+
+
+@pytest.mark.parametrize("read", [epochs, steps])
+def test_a_pipe_in_place_of_a_file_is_not_waited_for(read: Any, tmp_path: Path) -> None:
+    for file in ("epochs", "steps"):
+        os.mkfifo(tmp_path / f"{file}.csv")
+    assert len(read(tmp_path)[0]) == 0
+
+
+def test_rows_of_an_older_version_are_read(tmp_path: Path) -> None:
+    lines(tmp_path, "steps", b"a,true,0.25,7", head=b"launch_id,measured,step_time_s,of_old")
+    assert list(steps(tmp_path)[0]["step_time_s"]) == [0.25]
+    lines(tmp_path, "epochs", b"a,3,0.5", head=b"launch_id,epoch,train_loss")
+    assert list(epochs(tmp_path)[0]["epoch"]) == [3]
+
+
+def test_many_steps_are_all_read(tmp_path: Path) -> None:
+    """More than a block of the file holds."""
+    lines(tmp_path, "steps", *[step(f"{n + 1}") for n in range(60_000)])
+    table, skipped = steps(tmp_path)
+    assert (table["step_time_s"].sum(), len(table), skipped) == (60_000 * 60_001 / 2, 60_000, 0)
+
+
+@pytest.mark.parametrize("read", [epochs, steps])
+def test_an_endless_field_fills_no_memory(read: Any, tmp_path: Path) -> None:
+    """Its bytes are holes in the file, which are read as NULs."""
+    RunFolder(tmp_path).append("epochs", [{"launch_id": "a", "epoch": 0}])
+    RunFolder(tmp_path).append("steps", [{"launch_id": "a", "measured": True, "step_time_s": 0.5}])
+    for file in ("epochs", "steps"):
+        with open(tmp_path / f"{file}.csv", "ab") as damaged:
+            damaged.truncate(2**30)
+    tracemalloc.start()
+    table, skipped = read(tmp_path)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (len(table), skipped) == (1, 1)
+    assert most < 2**25
+
+
+def test_a_file_of_ten_gigabytes_is_no_table_of_trials(tmp_path: Path) -> None:
+    with open(tmp_path / "trials.csv", "ab") as damaged:
+        damaged.truncate(10 * 2**30)
+    with pytest.raises(UsageError, match="too large for one that a run wrote, 10 GiB"):
+        trials(tmp_path)

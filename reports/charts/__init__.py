@@ -1,0 +1,117 @@
+"""The charts of a run, one file each, found by its folder: `draw` makes it, or None where it has no figures for it.
+
+A chart is drawn once, as SVG whose ink is the page's own (currentColor), so that it is readable on light and dark.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import pkgutil
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import altair as alt
+import pandas as pd
+
+from reports.summary import Row, titles
+
+# Okabe and Ito's colours, told apart by colour-blind readers too, without the yellow that is too light for paper.
+COLOURS = ["#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#8c8c8c", "#7a5195"]
+BLUE, ORANGE, GREEN, RED, GREY = COLOURS[0], COLOURS[1], COLOURS[2], COLOURS[3], COLOURS[6]
+WIDTH, ROW_HEIGHT = 560, 24
+INK = "#1a1a1a"
+# A browser's letters may be wider than those that the drawing was measured with.
+PADDING = {"left": 24, "right": 24, "top": 5, "bottom": 5}
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+SVG = "http://www.w3.org/2000/svg"
+SAFE_TAGS = {f"{{{SVG}}}{tag}" for tag in ("svg", "g", "path", "text", "tspan", "rect", "line", "clipPath", "defs")}
+
+
+@dataclass(frozen=True)
+class Run:
+    """What charts are made of: the summarised rows of one table that ended well, and what belongs to their launches.
+
+    `named` calls a row by what tells it from the others.
+    """
+
+    rows: Sequence[Row]
+    epochs: pd.DataFrame
+    steps: pd.DataFrame
+    named: Callable[[Row], str]
+
+    def arms(self) -> list[str]:
+        """Each arm once, so that it has one colour in all charts."""
+        return list(dict.fromkeys(str(row["arm"]) for row in self.rows))
+
+    def launches(self) -> dict[str, Row]:
+        """Launch -> its summarised row."""
+        return {launch["launch_id"]: row for row in self.rows for launch in row["each"]}
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A drawing: `kind` names its file, `title` and `text` say what it shows."""
+
+    kind: str
+    title: str
+    text: str
+    drawing: Any
+
+    def svg(self) -> str:
+        """As markup without scripts, links or styles. ValueError: there are some."""
+        text = io.StringIO()
+        configured(self.drawing, "currentColor").save(text, format="svg")
+        root = ElementTree.fromstring(text.getvalue())
+        for element in root.iter():
+            unsafe = [name for name in element.attrib if name.startswith("on") or name.endswith("href")]
+            if element.tag not in SAFE_TAGS or unsafe:
+                raise ValueError(f"the chart {self.kind} has an element {element.tag} {unsafe}")
+        ElementTree.register_namespace("", SVG)
+        return ElementTree.tostring(root, encoding="unicode")
+
+    def files(self) -> dict[str, bytes]:
+        """Ending of a file's name -> its content, on white."""
+        drawing = configured(self.drawing, INK).properties(background="white")
+        png, svg = io.BytesIO(), io.StringIO()
+        drawing.save(png, format="png", scale_factor=2)
+        drawing.save(svg, format="svg")
+        return {"png": png.getvalue(), "svg": svg.getvalue().encode()}
+
+
+def draw(rows: Sequence[Row], epochs: pd.DataFrame, steps: pd.DataFrame) -> list[Chart]:
+    """All charts that the summarised rows of one table have the figures for."""
+    good = [row for row in rows if row["status"] == "ok"]
+    run = Run(good, epochs, steps, titles(good))
+    found = [importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)]
+    charts = (module.draw(run) for module in sorted(found, key=lambda module: module.PLACE))
+    return [chart for chart in charts if chart is not None]
+
+
+def configured(drawing: Any, ink: str) -> Any:
+    """The drawing in the ink and the letters of the page."""
+    words = {"labelColor": ink, "titleColor": ink, "labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": 500}
+    lines = {"gridColor": ink, "gridOpacity": 0.12, "domainColor": ink, "domainOpacity": 0.4, "tickColor": ink}
+    symbols = {"symbolBaseFillColor": ink, "symbolBaseStrokeColor": ink}
+    return (
+        drawing.configure(background="transparent", font=FONT)
+        .configure_view(stroke=None)
+        .configure_axis(**words, **lines, tickOpacity=0.4, labelLimit=320, labelOverlap=True, labelSeparation=8)
+        .configure_legend(**words, labelLimit=240, orient="bottom", columns=2, **symbols)
+        .configure_rule(color=ink)
+    )
+
+
+def colour(field: str, values: Sequence[str]) -> Any:
+    """A colour for each of these, in their order; they repeat after eight."""
+    domain = list(dict.fromkeys(values))
+    colours = [COLOURS[place % len(COLOURS)] for place in range(len(domain))]
+    return alt.Color(f"{field}:N", title=None, scale=alt.Scale(domain=domain, range=colours))
+
+
+def sized(drawing: Any, height: int) -> Any:
+    """In the size of all charts; not lower than its axes need."""
+    whole = alt.AutoSizeParams(type="fit-x", contains="padding")
+    return drawing.properties(width=WIDTH, height=max(height, 60), autosize=whole, padding=PADDING)

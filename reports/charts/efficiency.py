@@ -1,0 +1,35 @@
+"""Scaling efficiency over the number of processes."""
+
+from __future__ import annotations
+
+import altair as alt
+import pandas as pd
+
+from reports.charts import GREY, Chart, Run, colour, sized
+from reports.summary import titles
+
+PLACE = 4
+
+
+def draw(run: Run) -> Chart | None:
+    """Of trials that there is one process's of, too."""
+    found = [row for row in run.rows if row.get("efficiency") is not None]
+    if not found:
+        return None
+    named = titles(found, without=("processes", "micro_batch"))
+    points = [(named(row), row["processes"], 100 * row["efficiency"]) for row in found]
+    table = pd.DataFrame(points, columns=["trial", "processes", "efficiency"])
+    table["arm"] = [str(row["arm"]) for row in found]
+    table["tip"] = [f"{name}, {count} processes: {share:.0f}%" for name, count, share in points]
+    base = alt.Chart(table).encode(
+        x=alt.X("processes:O", title="processes", axis=alt.Axis(labelAngle=0)),
+        y=alt.Y("efficiency:Q", title="efficiency, %", scale=alt.Scale(zero=True)),
+        color=colour("arm", run.arms()),
+        detail="trial:N",
+    )
+    whole = alt.Chart(pd.DataFrame({"y": [100]})).mark_rule(strokeDash=[2, 3], color=GREY).encode(y="y:Q")
+    said = "Throughput / (processes x that of one process), from trials that are alike otherwise. Dotted: 100%."
+    if any(row["device_name"] == "cpu" for row in found):
+        said += " All processes share one CPU's cores: this is what splitting costs, not what hardware adds."
+    layers = alt.layer(whole, base.mark_line(), base.mark_point(size=90, filled=True).encode(description="tip:N"))
+    return Chart("efficiency", "Scaling efficiency", said, sized(layers, 260))

@@ -1,0 +1,19 @@
+"""Write a run as one page for a browser, which needs no network: tables, charts, and how to repeat it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, metavar="RUN", help="the --out folder of a run")
+    parser.add_argument("-o", "--out", type=Path, metavar="FILE.html", help="where to (RUN/report.html)")
+
+
+def run(options: argparse.Namespace) -> None:
+    from reports import page
+
+    out = options.out or options.run / "report.html"
+    page.write(options.run, out)
+    print(out)

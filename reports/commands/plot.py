@@ -1,0 +1,18 @@
+"""Write the charts of a run as PNG and SVG files."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, metavar="RUN", help="the --out folder of a run")
+    parser.add_argument("-o", "--out", type=Path, metavar="FOLDER", help="where to (RUN/plots)")
+
+
+def run(options: argparse.Namespace) -> None:
+    from reports import plot
+
+    for path in plot.write(options.run, options.out or options.run / "plots"):
+        print(path)

@@ -1,0 +1,29 @@
+"""The charts of a run as files."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from bench.record import UsageError, write_whole
+from reports import read, table
+from reports.charts import draw
+
+
+def write(folder: Path, out: Path) -> list[Path]:
+    """Write each chart as PNG and SVG, and return them. UsageError: `folder` is no run, or `out` cannot be written."""
+    trials = read.trials(folder)
+    epochs, steps = read.epochs(folder)[0], read.steps(folder)[0]
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot write to {out}: {error.strerror}; choose another -o") from error
+    written = []
+    for number, sheet in enumerate(table.sheets(trials), start=1):
+        name = re.sub(r"[^\w-]", "_", str(sheet.rows[0]["experiment"]), flags=re.ASCII)[:64]
+        for chart in draw(sheet.rows, epochs, steps):
+            for ending, content in chart.files().items():
+                path = out / f"{number}_{name}_{chart.kind}.{ending}"
+                write_whole(path, content)
+                written.append(path)
+    return written
