@@ -17,9 +17,8 @@ def draw(run: Run) -> Chart | None:
     if not ours:
         return None
     theirs = published(run)
-    said = f"{len({point['line'] for point in ours})} launches, a curve each, coloured by arm" + (
-        "; dashed: the source's own, of which the table says whether it can be compared." if theirs else "."
-    )
+    said = f"A curve for each trial, coloured by arm. {curves.curves_said(run)}".strip()
+    said += " Dashed: the source's own, of which the table says whether it can be compared." if theirs else ""
     drawing = curves.lines(run, [*ours, *theirs], "evaluation accuracy, %")
     return Chart("accuracy", "Accuracy by epoch", said, drawing)
 
@@ -30,5 +29,5 @@ def published(run: Run) -> list[dict[str, Any]]:
     for experiment, arm in dict.fromkeys((row["experiment"], row["arm"]) for row in run.rows):
         source, title = facts.published(experiment, arm), f"{arm}, published"
         for epoch, share in enumerate(source.eval_accuracies if source else ()):
-            found.append(curves.point(title, title, title, epoch, 100 * share, "%", "published"))
+            found.append(curves.point(title, title, epoch, (100 * share,) * 3, "%", "published"))
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ import pandas as pd
 from reports.charts import Chart, Run, colour, sized
 
 PLACE = 2
+MARKS = 50
 
 
 def draw(run: Run) -> Chart | None:
@@ -18,32 +20,45 @@ def draw(run: Run) -> Chart | None:
     found = points(run, "train_loss", 1, "")
     if not found:
         return None
-    count = len({point["line"] for point in found})
-    said = f"{count} launches, a curve each, coloured by arm: mean cross-entropy while training."
-    return Chart("loss", "Loss by epoch", said, lines(run, found, "training loss"))
+    said = f"A curve for each trial, coloured by arm: mean cross-entropy while training. {curves_said(run)}"
+    return Chart("loss", "Loss by epoch", said.strip(), lines(run, found, "training loss"))
+
+
+def curves_said(run: Run) -> str:
+    """What curves and bands are, where a trial was launched several times."""
+    several = any(len(row["each"]) > 1 for row in run.rows)
+    return "Of several launches the median, with the lowest and the highest as a band." if several else ""
 
 
 def points(run: Run, column: str, factor: float, unit: str) -> list[dict[str, Any]]:
-    """A column of epochs.csv for these launches; none where there is only one epoch."""
+    """A column of epochs.csv for each trial, over its launches; none where there is only one epoch."""
     launches = run.launches()
     found = run.epochs[run.epochs["launch_id"].isin(list(launches)) & run.epochs[column].notna()]
     if found["epoch"].nunique() < 2:
         return []
-    each = zip(found["launch_id"], found["epoch"], found[column], strict=True)
-    rows = ((launches[launch], launch, epoch, factor * value) for launch, epoch, value in each)
-    return [point(row["arm"], run.named(row), launch, epoch, value, unit) for row, launch, epoch, value in rows]
+    place = {id(row): number for number, row in enumerate(run.rows)}
+    trial = found["launch_id"].map({launch: place[id(row)] for launch, row in launches.items()})
+    over = (factor * found[column].astype(float)).groupby([trial, found["epoch"].astype(int)])
+    rows = zip(over.median().items(), over.min(), over.max(), strict=True)
+    return [
+        point(run.rows[number]["arm"], run.named(run.rows[number]), epoch, (value, low, high), unit)
+        for ((number, epoch), value), low, high in rows
+    ]
 
 
 def point(
-    arm: object, trial: str, line: str, epoch: int, value: float, unit: str, source: str = "here"
+    arm: object, trial: str, epoch: int, values: tuple[float, float, float], unit: str, source: str = "here"
 ) -> dict[str, Any]:
-    """Epochs count from 1 here, as sources have it."""
-    tip = f"{trial}, epoch {epoch + 1}: {value:.4g}{unit}"
-    return {"arm": str(arm), "line": line, "epoch": int(epoch) + 1, "value": float(value), "source": source, "tip": tip}
+    """A trial's median, lowest and highest after an epoch, which count from 1 here, as sources have it."""
+    value, low, high = values
+    spread = f" ({low:.4g} .. {high:.4g})" if low < high else ""
+    tip = f"{trial}, epoch {epoch + 1}: {value:.4g}{unit}{spread}"
+    named = {"arm": str(arm), "line": trial, "epoch": epoch + 1, "source": source, "tip": tip}
+    return {**named, "value": value, "low": low, "high": high}
 
 
 def lines(run: Run, found: Sequence[dict[str, Any]], what: str) -> Any:
-    """A curve for each `line`, dashed where it is published."""
+    """A curve for each `line`, dashed where it is published, with its band; marks for MARKS epochs at most."""
     dashes = alt.Scale(domain=["here", "published"], range=[[1, 0], [5, 4]])
     base = alt.Chart(pd.DataFrame(found)).encode(
         x=alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickMinStep=1, format="d"), scale=alt.Scale(nice=False)),
@@ -51,5 +66,8 @@ def lines(run: Run, found: Sequence[dict[str, Any]], what: str) -> Any:
         color=colour("arm", [*run.arms(), *(point["arm"] for point in found)]),
         detail="line:N",
     )
+    band = base.mark_area(opacity=0.15).encode(y=alt.Y("low:Q", title=what, scale=alt.Scale(zero=False)), y2="high:Q")
     drawn = base.mark_line(strokeWidth=2).encode(strokeDash=alt.StrokeDash("source:N", legend=None, scale=dashes))
-    return sized(alt.layer(drawn, base.mark_point(size=25, filled=True).encode(description="tip:N")), 280)
+    every = math.ceil(max(point["epoch"] for point in found) / MARKS)
+    marks = base.transform_filter(f"datum.epoch % {every} == 0").mark_point(size=25, filled=True)
+    return sized(alt.layer(band, drawn, marks.encode(description="tip:N")), 280)
