@@ -42,14 +42,13 @@ def one(each: Sequence[Row]) -> Row:
     values = {name: [row[name] for row in each if row[name] is not None] for name in MEASURED}
     medians = {name: median(found) for name, found in values.items() if found}
     spread = {name: (min(found), max(found)) for name, found in values.items() if len(found) > 1}
-    repeat = None if each[0]["status"] == "ok" else each[0]["repeat"]
-    return {**each[0], **medians, "repeat": repeat, "spread": spread, "each": list(each)}
+    return {**each[0], **medians, "repeat": None, "spread": spread, "each": list(each)}
 
 
 def median(values: Sequence[float]) -> float:
     """Of whole numbers a whole one, where it is."""
     found = statistics.median(values)
-    return int(found) if found == int(found) and isinstance(values[0], int) else found
+    return int(found) if isinstance(values[0], int) and found == int(found) else found
 
 
 def rank(row: Row) -> tuple[bool, bool, float]:

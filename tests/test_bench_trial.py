@@ -208,4 +208,4 @@ def test_departures_are_the_settings_that_a_published_accuracy_depends_on() -> N
 
 
 def test_published_figures_are_unknown_until_given() -> None:
-    assert dataclasses.astuple(Published()) == (None, None, None, "")
+    assert dataclasses.astuple(Published()) == (None, None, None, "", (), ())
