@@ -27,7 +27,7 @@ USAGE = """usage: python -m launch list
        python -m launch plan EXPERIMENT --effective-batch N --memory-limit LIMIT [--measure] [options of one trial]
        python -m launch fit EXPERIMENT --memory-limit LIMIT [options of one trial]
        python -m launch gate BASE_REF HEAD_REF EXPERIMENT... [--pairs N] [--margin SHARE] [--fail-inconclusive]
-                  [options as of run]
+                  [--markdown FILE] [--junit FILE] [--json FILE] [--smaller-is-better FILE] [options as of run]
        python -m launch slurm EXPERIMENT... [--nodes N] [--gpus-per-node N] [--cpus-per-task N] [--partition P]
                   [--time T] [--job-name J] [--submit] [options as of run]
        python -m launch k8s EXPERIMENT... --image IMAGE [--nodes N] [--gpus-per-node N] [--name NAME] [--namespace NS]

@@ -31,6 +31,8 @@ PAIRS = 16
 LEVEL = "0.01"
 # What this decides itself of the options of run.
 OWN = ("--repeats", "--repeat", "--order", "--resume", "--retry-failed", "--dry-run", "--machines")
+# Where reports compare is to write what it says, for other programs.
+FORMS = ("--markdown", "--junit", "--json", "--smaller-is-better")
 PATHS = {"--data-root": "data", "--weights": None}
 REGRESSED, INCONCLUSIVE = 1, 4
 
@@ -38,7 +40,7 @@ REGRESSED, INCONCLUSIVE = 1, 4
 def run(words: Sequence[str]) -> int:
     """0: nothing got worse as far as can be told, 1: something did, 3: not comparable, 4: as reports compare."""
     asked = read(words)
-    judged = ["--margin", asked.margin, "--level", LEVEL, "--fail-inconclusive"]
+    judged = ["--margin", asked.margin, "--level", LEVEL, "--fail-inconclusive", *asked.forms]
     if compare(*judged, "--help", stdout=subprocess.DEVNULL):
         return 2  # which it has told
     commits = [commit(ref) for ref in asked.refs]
@@ -66,6 +68,7 @@ class Asked:
     words: list[str]
     pairs: int
     margin: str
+    forms: list[str]
     strict: bool
     out: Path
 
@@ -91,9 +94,13 @@ def read(words: Sequence[str]) -> Asked:
         value = value or default
         if value is not None:
             rest += [option, str(Path(value).absolute()) if default or Path(value).exists() else value]
+    forms = []
+    for option in FORMS:
+        value, rest = take_option(rest, option)
+        forms += [] if value is None else [option, str(Path(value).absolute())]
     strict = "--fail-inconclusive" in rest
     rest = [word for word in rest if word != "--fail-inconclusive"]
-    return Asked(refs, rest, int(pairs or PAIRS), margin or "2%", strict, Path(out or "runs/gate").absolute())
+    return Asked(refs, rest, int(pairs or PAIRS), margin or "2%", forms, strict, Path(out or "runs/gate").absolute())
 
 
 def git(*words: str) -> str:

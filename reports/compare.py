@@ -5,7 +5,6 @@ Launches are compared where their settings, machine and versions are equal, and 
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
 from collections.abc import Hashable, Mapping, Sequence
@@ -17,8 +16,10 @@ import pandas as pd
 
 from bench.record import UsageError, settings_columns
 from reports import verdict
-from reports.comparison import VERDICTS, Comparison, show
+from reports.comparison import VERDICTS, Comparison
+from reports.judgement import Judgement
 from reports.read import trials
+from reports.table import machine_line
 
 Row = dict[str, Any]
 
@@ -57,9 +58,9 @@ class Side:
         return [float(value) for value in found if value is not None and math.isfinite(value)]
 
 
-def judge(before: Path, after: Path, margin: float, level: float, strict: bool) -> int:
-    """Print what changed from one run folder to the other, and return the exit code: 0 nothing got worse, 1 something
-    did, 3 something is missing or not comparable, 4 nothing could be told of something, if that is to fail (strict).
+def judge(before: Path, after: Path, margin: float, level: float, strict: bool) -> Judgement:
+    """What changed from one run folder to the other; the exit code is 0 where nothing got worse, 1 something did, 3
+    something is missing or not comparable, 4 nothing could be told of something, if that is to fail (strict).
 
     UsageError: there is nothing to compare.
     """
@@ -71,8 +72,14 @@ def judge(before: Path, after: Path, margin: float, level: float, strict: bool) 
     if not base or not head:
         raise UsageError(f"no trial has ended in {folders[0] if not base else folders[1]}; give the folder of a run")
     found = compare(base, head, margin, level)
-    with contextlib.suppress(SystemExit):  # rich's way to end where `| head` has seen enough
-        show(found, margin, level)
+    rows = [[row for side in each.values() for row in side.rows] for each in (base, head)]
+    commits = [" and ".join(sorted({str(row["commit"] or "unknown") for row in each})) for each in rows]
+    title = f"{after} (commit {commits[1]}) against {before} (commit {commits[0]})"
+    return Judgement(title, machine_line(rows[1][0]), found, exit_code(found, strict), margin, level, strict)
+
+
+def exit_code(found: Sequence[Comparison], strict: bool) -> int:
+    """What the verdicts come to."""
     seen = {each.verdict for each in found}
     if "regressed" in seen:
         return 1

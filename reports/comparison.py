@@ -1,4 +1,4 @@
-"""What came of comparing two run folders, and its table."""
+"""What came of one comparison, and its line in a table."""
 
 from __future__ import annotations
 
@@ -7,15 +7,13 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rich import box
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-
 from reports.verdict import Change
 
 # In the order in which a reader needs them.
-VERDICTS = ("regressed", "not comparable", "inconclusive", "improved", "equivalent")
+VERDICTS = ("regressed", "changed", "not comparable", "inconclusive", "improved", "equivalent")
+
+
+HEADS = ("trial", "metric", "base", "head", "change %", "95% interval", "could show", "launches", "verdict")
 
 
 @dataclass(frozen=True)
@@ -30,31 +28,6 @@ class Comparison:
     paired: bool = False
     change: Change | None = None
     why: str = ""
-
-
-def show(found: Sequence[Comparison], margin: float, level: float) -> None:
-    """Print the verdict, the table, and how to read it."""
-    console = Console(highlight=False)
-    counts = {said: sum(each.verdict == said for each in found) for said in VERDICTS}
-    console.print(", ".join(f"{count} {said}" for said, count in counts.items() if count), soft_wrap=True)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for head in ("trial", "metric"):
-        table.add_column(head, no_wrap=True)
-    for head in ("base", "head", "change %", "95% interval", "could show", "launches"):
-        table.add_column(head, justify="right", no_wrap=True)
-    table.add_column("verdict", no_wrap=True)
-    measured = sum(each.change is not None for each in found)
-    each_level = level / max(1, measured)
-    for each in found:
-        table.add_row(*map(escape, cells(each, margin, each_level)))
-    table.width = console.measure(table, options=console.options.update(width=1000)).maximum
-    console.print(table, soft_wrap=True)
-    console.print(
-        f"base and head: medians of the launches. regressed, improved: by more than the margin of {margin:.3g}; "
-        f"equivalent: within it; each beyond chance at {level:.3g} over all {measured} lines together (Holm). "
-        f"could show: the change that so many launches, so far apart, show four times out of five.",
-        soft_wrap=True,
-    )
 
 
 def cells(each: Comparison, margin: float, level: float) -> list[str]:

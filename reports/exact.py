@@ -16,7 +16,11 @@ import pandas as pd
 from rich.console import Console
 
 from bench.record import UsageError, write_whole
+from reports.comparison import Comparison
+from reports.judgement import Judgement
 from reports.read import trials
+from reports.summary import known as known_row
+from reports.table import machine_line
 
 METRICS = ["total_parameters", "trainable_parameters", "flops_per_window", "operations_per_window"]
 METRICS += ["casts_per_window", "waits_per_window", "allreduces_per_window", "allreduce_bytes_per_window"]
@@ -29,40 +33,79 @@ VERSION = ("all", "torch")
 Counts = dict[tuple[str, str], str]
 
 
-def gate(run: Path, path: Path) -> int:
-    """Hold a run's counts against the baseline at `path`, and return the exit code: 0 all counts are its own, 1 some
-    are not, 3 there is nothing to compare with.
+def gate(run: Path, path: Path) -> Judgement:
+    """Hold a run's counts against the baseline at `path`; the exit code is 0 where all counts are its own, 1 some are
+    not, 3 there is nothing to compare with. Without 0 the run's counts are left beside the baseline.
 
     UsageError: the run did not count each trial twice, or its two counts differ.
     """
-    found = counts(trials(run))
-    known = read(path)
-    console = Console(highlight=False, markup=False, soft_wrap=True)
-    if known == found:
-        console.print(f"{len(found) - 1} counts are those of {path}")
-        return 0
-    new = path.with_name(f"{path.name}.new")
-    write_whole(new, as_csv(found))  # before `| head` has seen enough
-    accept = f"if that is meant: mv {new} {path}"
+    table = trials(run)
+    found, known = counts(table), read(path)
+    machine = machine_line(known_row(table.iloc[-1].to_dict()))
+    if known != found:
+        write_whole(beside(path), as_csv(found))
     if known.get(VERSION) != found[VERSION]:
         was = f"is of torch {known[VERSION]}" if VERSION in known else "is not there"
-        console.print(f"not comparable: {path} {was}, the run of torch {found[VERSION]}; {accept}")
-        return 3
-    lines = differences(known, found)
-    console.print(f"{len(lines)} of {len(found.keys() | known.keys()) - 1} counts are not those of {path}; {accept}")
-    for line in lines:
-        console.print(f"  {line}")
-    return 1
+        each = Comparison("all", "not comparable", "torch", why=f"{path} {was}, the run of torch {found[VERSION]}")
+        return Judgement(f"{run} against {path}", machine, [each], 3)
+    changed = differences(known, found)
+    equal = [key for key in sorted(found) if key != VERSION and known.get(key) == found[key]]
+    same = [Comparison(key[0], "equivalent", key[1], count, count) for key in equal if (count := number(found[key]))]
+    return Judgement(f"{run} against {path}", machine, [*changed, *same], 1 if changed else 0)
 
 
-def differences(known: Counts, found: Counts) -> list[str]:
-    """What is new, missing or another, a line each: of a trial first what it comes to in all, then the kinds."""
+def number(text: str | None) -> list[float]:
+    """A count as the values of a side; one that is none has none."""
+    return [float(text)] if text and text.isdecimal() else []
+
+
+def beside(path: Path) -> Path:
+    """Where a run's counts lie until somebody accepts them."""
+    return path.with_name(f"{path.name}.new")
+
+
+def show(judgement: Judgement, path: Path) -> None:
+    """Print what is new, missing or another, and how to accept it."""
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    accept = f"if that is meant: python -m reports baseline accept {path}"
+    changed = [each for each in judgement.found if each.verdict == "changed"]
+    if judgement.code == 0:
+        console.print(f"{len(judgement.found)} counts are those of {path}")
+    elif judgement.code == 3:
+        console.print(f"not comparable: {judgement.found[0].why}; {accept}")
+    else:
+        console.print(f"{len(changed)} of {len(judgement.found)} counts are not those of {path}; {accept}")
+        for each in changed:
+            console.print(f"  {each.trial}: {each.metric} {each.why}")
+
+
+def renew(path: Path, accept: bool) -> None:
+    """Print how the counts beside a baseline differ from it, and put them in its place if they are accepted.
+
+    UsageError: there are none beside it.
+    """
+    new = beside(path)
+    found = read(new)
+    if not found:
+        raise UsageError(f"no {new}: gate exact leaves it where counts differ; run that first")
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    for each in differences(read(path), found):
+        console.print(f"{each.trial}: {each.metric} {each.why}")
+    if accept:
+        write_whole(path, as_csv(found))
+        new.unlink()
+        console.print(f"{path} has these {len(found) - 1} counts now")
+
+
+def differences(known: Counts, found: Counts) -> list[Comparison]:
+    """What is new, missing or another: of a trial first what it comes to in all, then the kinds."""
     said = []
     for key in sorted(known.keys() | found.keys(), key=lambda key: (key[0], key[1].startswith(KINDS), key[1])):
         was, now = known.get(key), found.get(key)
         if was != now:
-            change = f"{was} -> {now}" if was and now else f"new: {now}" if now else f"missing: was {was}"
-            said.append(f"{key[0]}: {key[1]} {change}")
+            why = f"{was} -> {now}" if was and now else f"new: {now}" if now else f"missing: was {was}"
+            before, after = (number(was), number(now)) if was and now else ([], [])
+            said.append(Comparison(key[0], "changed", key[1], before, after, why=why))
     return said
 
 
@@ -88,7 +131,8 @@ def counts(table: pd.DataFrame) -> Counts:
             raise UsageError(f"{trial} was counted once; give --repeats 2, as studies/exact.toml does")
         one, other = each[-2:]  # a folder may hold earlier ones
         if unlike := differences(one, other):
-            raise UsageError(f"two counts of one trial differ, {unlike[0]}; what is not exact cannot be gated")
+            first = f"{trial}: {unlike[0].metric} {unlike[0].why}"
+            raise UsageError(f"two counts of one trial differ, {first}; what is not exact cannot be gated")
         merged |= other
     return merged
 

@@ -27,6 +27,10 @@ class Change:
     error: float
     freedom: float
 
+    def ratio(self) -> float:
+        """head / base."""
+        return _exp(self.mean)
+
     def interval(self, level: float = LEVEL) -> tuple[float, float]:
         """The ratio's confidence interval at 1 - level."""
         half = _quantile(1 - level / 2, self.freedom) * self.error

@@ -15,6 +15,7 @@ from test_reports_table import plant
 from bench.record import RunFolder
 from launch import gate
 from launch.cli import main
+from reports import forms
 
 # Stands in for a checkout's `python -m launch run`: appends a copy of a planted row, whose times are the commit's.
 LAUNCH = """
@@ -157,6 +158,16 @@ def test_a_faster_commit_passes(repository: Path, capfd: pytest.CaptureFixture[s
     code, said = told(repository, capfd, "same", "fast")
     assert code == 0
     assert "1 improved" in said
+
+
+def test_the_last_look_is_written_in_the_forms_that_are_asked_for(
+    repository: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = repository.parent / "gate.md"
+    code, _ = told(repository, capfd, "same", "slow", "--markdown", str(out))
+    assert code == 1
+    assert "| 10 pairs | regressed |" in out.read_text()
+    assert set(gate.FORMS) == {f"--{name.replace('_', '-')}" for name in forms.names()}
 
 
 def test_a_margin_is_handed_on(repository: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import CHECKOUT
 from test_reports_table import plant
 
 from reports.cli import main
@@ -52,7 +54,11 @@ def baseline(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
     said = capsys.readouterr().out
     assert f"{path} is not there" in said
     assert not path.exists()
-    subprocess.run(shlex.split(said.rpartition("if that is meant: ")[2]), check=True)
+    words = shlex.split(said.rpartition("if that is meant: ")[2])
+    assert words[:3] == ["python", "-m", "reports"]
+    main(words[3:])
+    assert capsys.readouterr().out.endswith("counts now\n")
+    assert [left.name for left in tmp_path.glob("exact.csv*")] == ["exact.csv"]
     return path
 
 
@@ -101,7 +107,7 @@ def test_one_count_that_is_another_fails_and_is_named(
     assert gate(run(tmp_path / "head", {}, {"precision": "bf16", **change}), baseline) == 1
     head, *lines = capsys.readouterr().out.splitlines()
     assert head.startswith("1 of ")
-    assert head.endswith(f"if that is meant: mv {baseline}.new {baseline}")
+    assert head.endswith(f"if that is meant: python -m reports baseline accept {baseline}")
     assert lines == [f"  resnet20_accumulation 16x8 {SETTINGS} precision=bf16 processes=1 compile=False: {said}"]
     assert baseline.read_bytes() == before
 
@@ -199,3 +205,46 @@ def test_what_cannot_be_is_one_sentence(words: list[str], said: str, capsys: pyt
     assert (ended.value.code, printed.out) == (2, "")
     assert printed.err.startswith("error: ")
     assert said in printed.err
+
+
+# What differs, until somebody accepts it
+
+
+def test_what_differs_is_shown_and_accepted_and_nothing_else(
+    baseline: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = baseline.read_text()
+    assert gate(run(tmp_path / "head", {"flops_per_window": 7}, {"precision": "bf16"}), baseline) == 1
+    capsys.readouterr()
+    main(["baseline", "show", str(baseline)])
+    (shown,) = capsys.readouterr().out.splitlines()
+    assert shown.endswith("flops_per_window 1000000000000 -> 7")
+    assert baseline.read_text() == before
+    main(["baseline", "accept", str(baseline)])
+    assert capsys.readouterr().out.splitlines()[0] == shown
+    assert baseline.read_text() == before.replace(
+        "precision=no processes=1 compile=False,flops_per_window,1000000000000",
+        "precision=no processes=1 compile=False,flops_per_window,7",
+    )
+    with pytest.raises(SystemExit) as ended:
+        main(["baseline", "accept", str(baseline)])
+    assert ended.value.code == 2
+    assert f"error: no {baseline}.new" in capsys.readouterr().err
+
+
+def test_a_run_that_failed_leaves_nothing_to_accept(
+    baseline: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failed = {"precision": "bf16", "status": "crashed", "error": "killed"}
+    assert gate(run(tmp_path / "head", {"flops_per_window": 7}, failed), baseline) == 2
+    assert not baseline.with_name("exact.csv.new").exists()
+
+
+def test_counts_are_left_for_whoever_reads_the_first_line_alone(baseline: Path, tmp_path: Path) -> None:
+    folder = run(tmp_path / "head", *({"precision": p, "flops_per_window": 7} for p in ("no", "bf16")))
+    command = [sys.executable, "-m", "reports", "gate", "exact", str(folder), str(baseline)]
+    process = subprocess.Popen(command, cwd=CHECKOUT, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.close()
+    process.wait()
+    assert ",flops_per_window,7" in baseline.with_name("exact.csv.new").read_text()

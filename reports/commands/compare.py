@@ -8,8 +8,10 @@ all that it says together is wrong by chance no more often than --level.
 from __future__ import annotations
 
 import argparse
+import contextlib
 from pathlib import Path
 
+from reports import forms
 from reports.arguments import share
 
 
@@ -19,9 +21,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--margin", type=share, default=0.02, metavar="SHARE", help="a change that matters (2%%)")
     parser.add_argument("--level", type=share, default=0.05, metavar="SHARE", help="false alarms to live with (5%%)")
     parser.add_argument("--fail-inconclusive", action="store_true", help="exit code 4 where nothing could be told")
+    forms.arguments(parser)
 
 
 def run(options: argparse.Namespace) -> int:
-    from reports import compare
+    from reports import compare, judgement
 
-    return compare.judge(options.base, options.head, options.margin, options.level, options.fail_inconclusive)
+    found = compare.judge(options.base, options.head, options.margin, options.level, options.fail_inconclusive)
+    forms.write(options, found)
+    with contextlib.suppress(SystemExit):  # rich's way to end where `| head` has seen enough
+        judgement.show(found)
+    return found.code

@@ -8,16 +8,24 @@ counts are written beside the baseline, and the command that accepts them is pri
 from __future__ import annotations
 
 import argparse
+import contextlib
 from pathlib import Path
+
+from reports import forms
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("tier", choices=["exact"], help="exact: counts; timings are for python -m launch gate")
     parser.add_argument("run", type=Path, metavar="RUN", help="the --out folder of a run")
     parser.add_argument("baseline", type=Path, nargs="?", default=Path("studies/exact.csv"), metavar="BASELINE.csv")
+    forms.arguments(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     from reports import exact
 
-    return exact.gate(options.run, options.baseline)
+    found = exact.gate(options.run, options.baseline)
+    forms.write(options, found)
+    with contextlib.suppress(SystemExit):  # rich's way to end where `| head` has seen enough
+        exact.show(found, options.baseline)
+    return found.code

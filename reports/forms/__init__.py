@@ -1,0 +1,45 @@
+"""What was judged, for other programs: each file here is a form, found by its name, which is also the option's.
+
+`HELP` says what it is for; `render(judgement)` gives its text.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import pkgutil
+from pathlib import Path
+from typing import Any
+
+from bench.record import columns, write_whole
+from reports.judgement import Judgement
+
+UNITS = {column.name: {"1": "share"}.get(column.unit, column.unit) for column in columns("trials")}
+
+
+def names() -> list[str]:
+    """The forms there are, sorted."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def load(name: str) -> Any:
+    """The module of this form."""
+    return importlib.import_module(f"{__name__}.{name}")
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """An option for each form."""
+    for name in names():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=Path, metavar="FILE", help=load(name).HELP)
+
+
+def write(options: argparse.Namespace, judgement: Judgement) -> None:
+    """Write the forms that were asked for. UsageError: one cannot be written."""
+    for name in names():
+        if (path := getattr(options, name)) is not None:
+            write_whole(path, load(name).render(judgement))
+
+
+def unit(metric: str) -> str:
+    """The unit of a column, or of a count that an exact baseline holds."""
+    return UNITS.get(metric, "") or "count"

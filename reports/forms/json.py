@@ -1,0 +1,61 @@
+"""Everything, for programs."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from reports import forms
+from reports.comparison import Comparison
+from reports.judgement import Judgement
+
+HELP = "write everything as JSON"
+FORMAT = 1
+
+
+def render(judgement: Judgement) -> str:
+    """A JSON object; what is not known is null."""
+    found = {
+        "format": FORMAT,
+        "title": judgement.title,
+        "machine": judgement.machine,
+        "exit_code": judgement.code,
+        "margin": judgement.margin,
+        "level": judgement.level,
+        "verdicts": judgement.counts(),
+        "comparisons": [comparison(each, judgement) for each in judgement.found],
+    }
+    return json.dumps(found, indent=1, allow_nan=False) + "\n"
+
+
+def comparison(each: Comparison, judgement: Judgement) -> dict[str, Any]:
+    """One of them: `change` is relative, (head - base) / base, with its 95% interval."""
+    shown = None
+    if each.change is not None and judgement.margin is not None:
+        shown = finite(each.change.smallest_shown(judgement.margin, judgement.each_level()))
+    low, high = each.change.interval() if each.change else (None, None)
+    return {
+        "trial": each.trial,
+        "metric": each.metric or None,
+        "unit": forms.unit(each.metric) if each.metric else None,
+        "verdict": each.verdict,
+        "why": each.why or None,
+        "base": side(each.base),
+        "head": side(each.head),
+        "paired": each.paired,
+        "change": finite(each.change.ratio() - 1) if each.change else None,
+        "interval": [finite(low - 1), finite(high - 1)] if low is not None and high is not None else None,
+        "could_show": shown,
+    }
+
+
+def side(values: Sequence[float]) -> dict[str, Any] | None:
+    """A value for each launch, and their median."""
+    return {"median": statistics.median(values), "launches": list(values)} if values else None
+
+
+def finite(value: float) -> float | None:
+    """JSON has no infinity."""
+    return value if abs(value) < 1e300 else None

@@ -1,0 +1,50 @@
+"""A test case for each trial and metric, as CI systems show them."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ElementTree
+
+from reports.comparison import HEADS, Comparison, cells
+from reports.judgement import Judgement
+
+HELP = "write a test case for each trial and metric, as JUnit XML"
+# What XML 1.0 cannot hold.
+FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def render(judgement: Judgement) -> str:
+    """regressed is a failure, not comparable an error, inconclusive skipped, or a failure where it is to fail."""
+    suite = ElementTree.Element("testsuite", name=clean(judgement.title), tests=str(len(judgement.found)))
+    kinds = [kind(each, judgement.strict) for each in judgement.found]
+    for attribute, of in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
+        suite.set(attribute, str(kinds.count(of)))
+    for each, of in zip(judgement.found, kinds, strict=True):
+        case = ElementTree.SubElement(
+            suite, "testcase", classname=clean(each.trial), name=clean(each.metric or "trial")
+        )
+        if of:
+            ElementTree.SubElement(case, of, message=clean(f"{each.verdict}: {each.why}" if each.why else each.verdict))
+        ElementTree.SubElement(case, "system-out").text = clean(figures(each, judgement))
+    root = ElementTree.Element("testsuites")
+    root.append(suite)
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def kind(each: Comparison, strict: bool) -> str:
+    """The element that says how a case ended; "" for well."""
+    inconclusive = "failure" if strict else "skipped"
+    bad = {"regressed": "failure", "changed": "failure", "not comparable": "error", "inconclusive": inconclusive}
+    return bad.get(each.verdict, "")
+
+
+def figures(each: Comparison, judgement: Judgement) -> str:
+    """The comparison's figures in a line."""
+    shown = cells(each, judgement.margin or 0.0, judgement.each_level())[2:-1]
+    return "; ".join(f"{head}: {cell}" for head, cell in zip(HEADS[2:-1], shown, strict=True) if cell) or each.verdict
+
+
+def clean(text: str) -> str:
+    """With a ? for each character that XML cannot hold."""
+    return FORBIDDEN.sub("?", text)

@@ -1,0 +1,61 @@
+"""For the summary of a CI job: the verdict first, what matters in a table, all else folded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from reports.comparison import HEADS, Comparison, cells
+from reports.judgement import Judgement
+
+HELP = "write a summary as Markdown, such as $GITHUB_STEP_SUMMARY"
+MOST_BYTES = 900_000  # GitHub shows summaries of up to 1 MiB
+FOLDED = ("improved", "equivalent")
+OUTCOMES = {0: "Nothing got worse", 1: "Something got worse", 3: "Not comparable", 4: "Inconclusive"}
+PLAIN = set(" ,;=%+-./:()")
+
+
+def render(judgement: Judgement) -> str:
+    """Lines that there is no room for are counted."""
+    text = [f"## {OUTCOMES[judgement.code]}: {judgement.summary()}", "", escaped(judgement.title), ""]
+    left = MOST_BYTES - sum(len(line.encode()) + 1 for line in text) - 1000
+    first = [each for each in judgement.found if each.verdict not in FOLDED]
+    lines, left = table(first, judgement, left)
+    text += lines
+    rest, left = table([each for each in judgement.found if each.verdict in FOLDED], judgement, left)
+    if rest:
+        text += ["<details><summary>What did not get worse</summary>", "", *rest, "</details>", ""]
+    text += [escaped(judgement.machine), ""]
+    if judgement.margin is not None and judgement.level is not None:
+        text += [
+            f"Regressed, improved: by more than {judgement.margin:.3g}; equivalent: within it; wrong by chance, of all "
+            f"together, {judgement.level:.3g} of the time. Could show: what so many launches find 4 times in 5.",
+            "",
+        ]
+    return "\n".join(text)
+
+
+def table(found: Sequence[Comparison], judgement: Judgement, room: int) -> tuple[list[str], int]:
+    """(a table in so many bytes at most, the bytes that are left)."""
+    if not found:
+        return [], room
+    lines = [row(HEADS), row(["---"] * 2 + ["---:"] * 6 + ["---"])]
+    for number, each in enumerate(found):
+        line = row(list(map(escaped, cells(each, judgement.margin or 0.0, judgement.each_level()))))
+        room -= len(line.encode()) + 1
+        if room < 0:
+            return [*lines, "", f"{len(found) - number} lines more are left out for want of room.", ""], 0
+        lines.append(line)
+    return [*lines, ""], room
+
+
+def row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def escaped(text: str) -> str:
+    """Text that Markdown, HTML and GitHub's own marks cannot turn into anything."""
+    words = text.replace("://", ":&#47;&#47;").split("&#47;")
+    return "&#47;".join(
+        "".join(letter if letter.isalnum() or letter in PLAIN else f"&#{ord(letter)};" for letter in word)
+        for word in words
+    ).replace("www.", "www&#46;")

@@ -1,0 +1,28 @@
+"""What github-action-benchmark takes as customSmallerIsBetter: of HEAD, what is better the smaller it is."""
+
+from __future__ import annotations
+
+import json
+import statistics
+
+from reports import forms
+from reports.judgement import Judgement
+
+HELP = "write HEAD's times, memory and counts as github-action-benchmark's customSmallerIsBetter"
+LARGER = ("images_per_s", "eval_accuracy", "images_per_j")
+
+
+def render(judgement: Judgement) -> str:
+    """Medians of the launches, and half of the way from the lowest to the highest as their range."""
+    found = [
+        {
+            "name": f"{each.trial}: {each.metric}",
+            "unit": forms.unit(each.metric),
+            "value": statistics.median(each.head),
+            "range": f"{(max(each.head) - min(each.head)) / 2:.3g}",
+            "extra": f"{len(each.head)} launches; {each.verdict}; {judgement.machine}",
+        }
+        for each in judgement.found
+        if each.head and each.metric not in LARGER
+    ]
+    return json.dumps(found, indent=1, allow_nan=False) + "\n"
