@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from bench.record import UsageError, settings_columns
-from reports import verdict
+from reports import pytest_benchmark, verdict
 from reports.comparison import VERDICTS, Comparison
 from reports.judgement import Judgement
 from reports.read import trials
@@ -65,7 +65,7 @@ def judge(before: Path, after: Path, margin: float, level: float, strict: bool) 
     UsageError: there is nothing to compare.
     """
     folders = (before, after)
-    base, head = (by_settings(trials(folder)) for folder in folders)
+    base, head = (by_settings(launches(folder)) for folder in folders)
     ids = [{row["launch_id"] for each in side.values() for row in each.rows} for side in (base, head)]
     if both := ids[0] & ids[1]:
         raise UsageError(f"launch {min(map(str, both))} is in both folders; give two runs")
@@ -76,6 +76,12 @@ def judge(before: Path, after: Path, margin: float, level: float, strict: bool) 
     commits = [" and ".join(sorted({str(row["commit"] or "unknown") for row in each})) for each in rows]
     title = f"{after} (commit {commits[1]}) against {before} (commit {commits[0]})"
     return Judgement(title, machine_line(rows[1][0]), found, exit_code(found, strict), margin, level, strict)
+
+
+def launches(path: Path) -> pd.DataFrame:
+    """The rows of a run folder, or of pytest-benchmark's JSON, a file or a folder of them."""
+    found = pytest_benchmark.files(path)
+    return pytest_benchmark.trials(found) if found else trials(path)
 
 
 def exit_code(found: Sequence[Comparison], strict: bool) -> int:

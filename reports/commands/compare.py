@@ -16,8 +16,10 @@ from reports.arguments import share
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("base", type=Path, metavar="BASE", help="the run folder to compare with")
-    parser.add_argument("head", type=Path, metavar="HEAD", help="the run folder that is judged")
+    parser.add_argument(
+        "base", type=Path, metavar="BASE", help="the run to compare with: its folder, or pytest-benchmark's JSON"
+    )
+    parser.add_argument("head", type=Path, metavar="HEAD", help="the run that is judged, likewise")
     parser.add_argument("--margin", type=share, default=0.02, metavar="SHARE", help="a change that matters (2%%)")
     parser.add_argument("--level", type=share, default=0.05, metavar="SHARE", help="false alarms to live with (5%%)")
     parser.add_argument("--fail-inconclusive", action="store_true", help="exit code 4 where nothing could be told")
