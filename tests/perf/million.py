@@ -27,26 +27,26 @@ print(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1], file=
 LAUNCHES, EPOCHS, WINDOWS = 100, 100, 100
 
 
-def plant(folder: Path) -> None:
-    """Rows of trials that ended well, in 20 settings of five launches."""
+def plant(folder: Path, launches: int, epochs: int, windows: int) -> None:
+    """Rows of so many launches that ended well, of at most 20 settings."""
     drawn = random.Random(0)
     run = RunFolder(folder)
     experiment = Experiment(question="", base=Trial(), arms={"16x8": {}})
-    for number in range(LAUNCHES):
+    for number in range(launches):
         trial = Trial(experiment="resnet20_accumulation", arm="16x8", lr=0.1 * (1 + number % 20), repeat=number // 20)
         times = {"status": "ok", "images_per_s": drawn.gauss(6400, 100), "peak_rss_bytes": 2**29 + number}
         launch = f"launch{number}"
         run.append("trials", [first_row(trial, experiment, launch) | times | {"device_name": "cpu"}])
-        curve = ({"launch_id": launch, "epoch": e, "train_loss": 2.3 / (e + 1)} for e in range(EPOCHS))
+        curve = ({"launch_id": launch, "epoch": e, "train_loss": 2.3 / (e + 1)} for e in range(epochs))
         run.append("epochs", [{**row, "eval_accuracy": drawn.random()} for row in curve])
-        run.append("steps", (step(drawn, launch, n) for n in range(EPOCHS * WINDOWS)))
+        run.append("steps", (step(drawn, launch, *divmod(n, windows)) for n in range(epochs * windows)))
 
 
-def step(drawn: random.Random, launch: str, number: int) -> dict[str, Any]:
+def step(drawn: random.Random, launch: str, epoch: int, window: int) -> dict[str, Any]:
     """A row of steps.csv, as full as a real one."""
-    place = {"launch_id": launch, "epoch": number // WINDOWS, "window": number % WINDOWS, "images": 128}
+    place = {"launch_id": launch, "epoch": epoch, "window": window, "images": 128}
     loss = {
-        "measured": number > 5,
+        "measured": epoch > 0 or window > 5,
         "learning_rate": 0.1,
         "train_loss": drawn.random(),
         "train_accuracy": drawn.random(),
@@ -58,7 +58,7 @@ def main() -> None:
     """Plant, and run each command in a process of its own."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        plant(folder)
+        plant(folder, LAUNCHES, EPOCHS, WINDOWS)
         size = (folder / "steps.csv").stat().st_size
         print(f"{LAUNCHES * EPOCHS * WINDOWS:,} steps in {size / 1e6:.0f} MB. {machine_line()}")
         for words in (["show", scratch], ["page", scratch], ["plot", scratch]):
