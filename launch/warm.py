@@ -31,6 +31,8 @@ SERVER_NAME, LAUNCHER_NAME = "resbench warm", "launcher"
 
 def load() -> None:
     """Import all that a trial needs. RuntimeError: something started a thread, which no fork would have."""
+    # pandas, which others import, takes pyarrow where it is installed, whose threads no fork would have.
+    sys.modules.setdefault("pyarrow", None)  # type: ignore[arg-type]
     import accelerate  # noqa: F401
     import sklearn.datasets  # noqa: F401
     import torchvision.transforms.v2  # noqa: F401

@@ -1,0 +1,30 @@
+"""Write a run's trials for other programs and papers.
+
+markdown, latex: the tables of `show`; json, parquet: every column of every launch, typed (parquet needs the extra
+`parquet`, and -o).
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, metavar="RUN", help="the --out folder of a run")
+    parser.add_argument("--format", required=True, choices=["json", "latex", "markdown", "parquet"])
+    parser.add_argument("-o", "--out", type=Path, metavar="FILE", help="where to, in place of standard output")
+
+
+def run(options: argparse.Namespace) -> None:
+    from bench.record import UsageError, write_whole
+    from reports import export
+    from reports.read import trials
+
+    if options.format == "parquet" and options.out is None:
+        raise UsageError("export: parquet is no text; give -o FILE")
+    content = export.FORMATS[options.format](trials(options.run))
+    if options.out is not None:
+        write_whole(options.out, content)
+    else:
+        print(content, end="")
