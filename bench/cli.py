@@ -20,7 +20,7 @@ import psutil
 import tyro
 from tyro.conf import FlagConversionOff, OmitArgPrefixes, SuppressFixed
 
-from bench import experiments
+from bench import experiments, trackers
 from bench.trial import Experiment, Trial, UsageError
 from bench.variables import LAUNCH_ID
 
@@ -37,6 +37,8 @@ class Options:
     """Go on from the trial's checkpoint in the run folder, where there is one."""
     checkpoint: bool = True
     """Keep a checkpoint after each epoch."""
+    log_with: tuple[str, ...] = ()
+    """Trackers that get each epoch's numbers too, as Accelerate names them: tensorboard, wandb, ..."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,7 @@ def main(file: str) -> None:
         experiment = experiments.load(name)
         arm, words = take_option(sys.argv[1:], "--arm")
         request = read_request(name, experiment, arm, words)
+        trackers.check(request.options.log_with)
     from bench.worker import run
 
     launch_id = os.environ.get(LAUNCH_ID) or _common_id()

@@ -29,6 +29,7 @@ from bench.probes.memory import forget_peak_rss
 from bench.progress import Teller, beat, beating, say, state_after
 from bench.record import RunFolder, probe_modules, write_whole
 from bench.rows import first_row
+from bench.trackers import Trackers
 from bench.train import Diverged, Training, evaluate, train_epoch
 from bench.trial import Experiment, Trial, UsageError
 from bench.variables import HOW, LAUNCH_ID
@@ -66,6 +67,7 @@ def run(
         worker.work(build, load)
         _ignore_signals()
         worker.finish(Cause("ok", ""))
+        worker.end_trackers()
     except BaseException as error:
         # The launcher stops all ranks as soon as one has ended; rank 0 has its row to write first.
         _ignore_signals()
@@ -106,6 +108,7 @@ class Worker:
         self.rank = int(os.environ.get("RANK", "0"))
         self.began, self.launcher = time.monotonic(), os.getppid()
         self.meter: Meter | None = None
+        self.trackers: Trackers | None = None
         self.training: Training | None = None
         self.counts = Counts()
         self.skipped = 0
@@ -143,6 +146,8 @@ class Worker:
                 f"the ranks resume at unlike epochs: not all machines have the checkpoint in {self.options.out}; "
                 f"put it there on each, or run without --resume"
             )
+        self.trackers = Trackers(self.options.log_with, group.accelerator, self.options.out, self.launch_id)
+        self.trackers.begin(self.trial)
         self.meter = Meter(all_probes(), group.gather, self.trial.warmup_windows, group.device)
         title = f"{self.trial.experiment} {self.trial.arm}"
         said = Teller(title) if self.rank == 0 else contextlib.nullcontext()
@@ -229,7 +234,10 @@ class Worker:
         )
         self.counts.epoch = epoch + 1
         if teller is not None:
-            self.folder.append("epochs", [{**facts, **row, "images": sum(w.images for w in windows), **self.evaluated}])
+            whole = {**facts, **row, "images": sum(w.images for w in windows), **self.evaluated}
+            self.folder.append("epochs", [whole])
+            assert self.trackers is not None
+            self.trackers.tell(whole, epoch)
             if self.options.checkpoint:
                 checkpoint.save(checkpoint.path_for(self.options.out, trial), training, vars(self.counts))
             teller.tell({"epoch": epoch + 1, "epochs": trial.epochs, "window": 0, "windows": per_epoch, **row})
@@ -270,6 +278,11 @@ class Worker:
         if not os.environ.get(LAUNCH_ID):
             folder = self.folder.path
             say(f"{cause.status}: {folder}/trials.csv has its row; python -m reports show {folder}", sys.stdout)
+
+    def end_trackers(self) -> None:
+        """After the row, which must not wait for a service."""
+        if self.trackers is not None:
+            self.trackers.end()
 
     def orphaned(self) -> bool:
         """Whether the launcher is gone, of which torch has the kernel tell a rank by SIGINT, a moment before it is."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from bench import experiments
+from bench import experiments, trackers
 from bench.cli import one_sentence
 from bench.trial import UsageError
 from launch import command, dryrun, env, gate, k8s, limits, planning, request, runner, slurm, study
@@ -117,6 +117,7 @@ def check(asked: request.Request) -> None:
             f"--parallel is {asked.conduct.parallel} but this machine has {what}; trials that share a device "
             f"would measure each other: leave --parallel out"
         )
+    trackers.check(asked.options.log_with)
     check_machines(asked.trials[0].machines, asked.conduct)
     for trial in asked.trials:
         command.check(trial, asked.gpus)

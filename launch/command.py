@@ -117,6 +117,7 @@ def option_words(options: Options) -> list[str]:
     """The options that are no settings of a trial."""
     result = ["--out", str(options.out), "--data-root", str(options.data_root)]
     result += ["--resume"] if options.resume else []
+    result += ["--log-with", *options.log_with] if options.log_with else []
     return result + ([] if options.checkpoint else ["--no-checkpoint"])
 
 
