@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bench import facts as facts
-from bench.csvfile import append, whole_rows, write_whole
+from bench.csvfile import append, cell, whole_rows, write_whole
 from bench.trial import Trial, UsageError
 
 STATUSES = ("ok", "oom", "over_limit", "timeout", "crashed", "diverged", "interrupted")
@@ -193,6 +193,13 @@ def settings_columns() -> list[Column]:
         )
         for f in dataclasses.fields(Trial)
     ]
+
+
+def default_settings() -> dict[str, Any]:
+    """Each setting's default as `reports` reads it; None: it has none, or is empty."""
+    kinds = {column.name: column.type for column in settings_columns()}
+    found = {f.name: f.default for f in dataclasses.fields(Trial) if f.default is not dataclasses.MISSING}
+    return {name: (cell(value) or None) if kinds[name] == "str" else value for name, value in found.items()}
 
 
 def field_texts() -> dict[str, str]:

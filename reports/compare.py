@@ -14,12 +14,12 @@ from typing import Any
 
 import pandas as pd
 
-from bench.record import UsageError, settings_columns
+from bench.record import UsageError, default_settings, settings_columns
 from reports import pytest_benchmark, verdict
 from reports.comparison import VERDICTS, Comparison
 from reports.judgement import Judgement
 from reports.read import trials
-from reports.table import machine_line
+from reports.table import THROTTLED, machine_line
 
 Row = dict[str, Any]
 
@@ -37,6 +37,7 @@ MACHINE = ["host", "device_name", "device_count", "devices", "cpu_model", "cpu_c
 MACHINE += ["driver", "cuda", "torch", "torchvision", "accelerate", "backend", "input_pipeline", "parallel"]
 KNOWN = ("host", "device_name", "torch")  # what is empty there is not taken for equal
 SETTINGS = [column.name for column in settings_columns() if column.name != "repeat"]
+DEFAULTS = default_settings()
 DRAWN = "eval_accuracy"  # equal to the last digit where nothing but the launch is another
 
 
@@ -51,6 +52,10 @@ class Side:
 
     def failed(self) -> list[Row]:
         return [row for row in self.rows if row["status"] != "ok"]
+
+    def calm(self) -> list[Row]:
+        """Of those that ended well, the ones that nothing else slowed down or cut short."""
+        return [row for row in self.good() if not disturbed(row)]
 
     def values(self, metric: str) -> list[float]:
         """Of the launches that ended well, in their order; what is missing is left out, and what is no number."""
@@ -101,6 +106,8 @@ def by_settings(table: pd.DataFrame) -> dict[Hashable, Side]:
         row = {str(name): None if pd.isna(value) else value for name, value in record.items()}
         if row["status"] == "interrupted":
             continue
+        # What an older version has no column for, it did as is the default now.
+        row |= {name: value for name, value in DEFAULTS.items() if row[name] is None}
         found.setdefault(tuple(row[name] for name in SETTINGS), Side()).rows.append(row)
     for side in found.values():
         side.rows.sort(key=lambda row: row["started_at"] or "")
@@ -135,9 +142,15 @@ def of_trial(name: str, base: Side, head: Side) -> list[Comparison]:
         why = f"{len(failed)} of {len(head.rows)} launches in HEAD failed, {len(base.failed())} of {len(base.rows)} in "
         found.append(Comparison(name, said, why=f"{why}BASE; {last}"))
     if head.good():
-        pairs = paired(base.good(), head.good())
+        left = len(base.good()) + len(head.good()) - len(base.calm()) - len(head.calm())
+        base, head = Side(base.calm()), Side(head.calm())
+        note = f"{left} launches that were throttled, resumed or not alone on their device are left out" if left else ""
+        pairs = paired(base.rows, head.rows)
         before, after = map(Side, pairs) if pairs else (base, head)
-        found += [each for metric in METRICS for each in of_metric(name, metric, before, after, pairs is not None)]
+        each_of = [each for metric in METRICS for each in of_metric(name, metric, before, after, pairs is not None)]
+        found += [dataclasses.replace(each, why="; ".join(filter(None, (each.why, note)))) for each in each_of]
+        if left and not each_of:
+            found.append(Comparison(name, "inconclusive", why=note))
     return found or [Comparison(name, "not comparable", why="nothing was measured in BASE and HEAD")]
 
 
@@ -164,6 +177,12 @@ def of_metric(name: str, metric: str, base: Side, head: Side, pairs: bool) -> li
     return [Comparison(name, said, metric, before, after, pairs, change, why)]
 
 
+def disturbed(row: Row) -> bool:
+    """Whether what was measured is not the trial's alone, or not the whole of it."""
+    throttled, others = row["throttled_share"] or 0.0, row["other_processes"] or 0
+    return throttled > THROTTLED or others > 0 or row["resumed_at_epoch"] is not None
+
+
 def elsewhere(base: Sequence[Row], failed: Sequence[Row]) -> str:
     """In what the machine of launches that failed is known to be another; "" in nothing."""
     found = []
@@ -183,6 +202,9 @@ def unlike(base: Sequence[Row], head: Sequence[Row]) -> str:
             found.append(f"{name} {_listed(before)} against {_listed(after)}")
         elif name in KNOWN and before == {None}:
             found.append(f"{name} is not known")
+    for side, rows in (("BASE", base), ("HEAD", head)):
+        if len(commits := {row["commit"] for row in rows}) > 1:
+            found.append(f"{side} has launches of commits {_listed(commits)}")
     return "; ".join(found)
 
 

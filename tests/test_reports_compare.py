@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 from typing import Any
 
@@ -282,3 +283,46 @@ def test_a_run_in_which_nothing_has_ended_is_named(tmp_path: Path, capsys: pytes
 
 def test_every_metric_is_a_column() -> None:
     assert {*compare.METRICS, *compare.MACHINE, *compare.KNOWN} <= {column.name for column in columns("trials")}
+
+
+@pytest.mark.parametrize("change", [{"throttled_share": 0.5}, {"other_processes": 1}, {"resumed_at_epoch": 1}], ids=str)
+def test_launches_that_were_disturbed_are_left_out_and_counted(
+    change: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slow = [{**row, "step_time_p50_s": 0.05, **change} for row in times()[:2]]
+    code, lines = told(tmp_path, capsys, times(), [*times(), *slow])
+    assert code == 0
+    assert line(lines, "step_time_p50_s").endswith(
+        "equivalent: 2 launches that were throttled, resumed or not alone on their device are left out"
+    )
+    assert "5 and 5" in line(lines, "step_time_p50_s")
+
+
+def test_where_all_were_disturbed_nothing_can_be_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, lines = told(
+        tmp_path, capsys, times(), [{**row, "other_processes": 3} for row in times()], "--fail-inconclusive"
+    )
+    assert "equivalent" not in lines[0]
+    assert "regressed" not in lines[0]
+
+
+def test_several_commits_in_one_folder_are_not_comparable(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    head = [{**row, "commit": f"{number % 2:012}"} for number, row in enumerate(times())]
+    code, lines = told(tmp_path, capsys, times(), head)
+    assert code == 3
+    assert "HEAD has launches of commits 000000000000 and 000000000001" in line(lines, NAME)
+
+
+def test_a_base_from_before_a_setting_is_comparable_with_its_default(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for side in ("base", "head"):
+        (tmp_path / side).mkdir()
+        plant(tmp_path / side, *[{"launch_id": f"{side}{n}", **row} for n, row in enumerate(times())])
+    rows = list(csv.reader((tmp_path / "base" / "trials.csv").read_text().splitlines()))
+    gone = [rows[0].index(name) for name in ("bucket_mib", "gradient_compression", "machines")]
+    kept = [[cell for place, cell in enumerate(row) if place not in gone] for row in rows]
+    (tmp_path / "base" / "trials.csv").write_text("\n".join(map(",".join, kept)) + "\n")
+    with pytest.raises(SystemExit) as ended:
+        main(["compare", str(tmp_path / "base"), str(tmp_path / "head")])
+    assert (ended.value.code, capsys.readouterr().out.splitlines()[0]) == (0, "6 equivalent")
