@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -13,7 +14,9 @@ from reports.lines import BLOCK, Lines
 
 CONTROL = r"[\x00-\x1f\x7f-\x9f]"  # would be an order to the terminal
 LARGEST_TRIALS = 2**28  # bytes; a hundred thousand rows
-DTYPES = {"str": "string", "int": "Int64", "float": "Float64", "bool": "boolean"}
+# The same whether pyarrow is installed or not.
+TEXT = pd.StringDtype("python")
+DTYPES: dict[str, Any] = {"str": TEXT, "int": "Int64", "float": "Float64", "bool": "boolean"}
 
 
 def trials(folder: Path) -> pd.DataFrame:
@@ -32,7 +35,7 @@ def trials(folder: Path) -> pd.DataFrame:
         raise UsageError(f"cannot read {path}: {error}; give the --out folder of a run") from error
     if rows and "launch_id" not in rows[0]:
         raise UsageError(f"{path} has no column launch_id, so no run wrote it; give the --out folder of a run")
-    text = pd.DataFrame(rows, dtype="string")
+    text = pd.DataFrame(rows, dtype=TEXT)
     table = {column.name: _typed(text, column.name, column.type) for column in columns("trials")}
     return pd.DataFrame(table)
 
@@ -40,7 +43,7 @@ def trials(folder: Path) -> pd.DataFrame:
 def epochs(folder: Path) -> tuple[pd.DataFrame, int]:
     """epochs.csv as `trials` reads trials.csv, and how many rows could not be read; empty where there is no file."""
     found, skipped = _rows(Lines(folder / "epochs.csv"))
-    text = pd.DataFrame(found, dtype="string")
+    text = pd.DataFrame(found, dtype=TEXT)
     return pd.DataFrame({column.name: _typed(text, column.name, column.type) for column in columns("epochs")}), skipped
 
 
@@ -75,7 +78,7 @@ def steps(folder: Path) -> tuple[pd.DataFrame, int]:
         table = pd.read_csv(
             io.BufferedReader(lines, BLOCK),
             usecols=lambda name: name in names,
-            dtype=dict.fromkeys(names, "string"),
+            dtype=dict.fromkeys(names, TEXT),
             lineterminator="\n",
             quoting=csv.QUOTE_NONE,
             on_bad_lines="skip",

@@ -94,7 +94,7 @@ def configured(drawing: Any, ink: str) -> Any:
     """The drawing in the ink and the letters of the page."""
     words = {"labelColor": ink, "titleColor": ink, "labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": 500}
     lines = {"gridColor": ink, "gridOpacity": 0.12, "domainColor": ink, "domainOpacity": 0.4, "tickColor": ink}
-    symbols = {"symbolBaseFillColor": ink, "symbolBaseStrokeColor": ink}
+    symbols = {"symbolBaseFillColor": ink, "symbolBaseStrokeColor": ink, "symbolOpacity": 1}
     return (
         drawing.configure(background="transparent", font=FONT)
         .configure_view(stroke=None)

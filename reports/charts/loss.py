@@ -62,11 +62,12 @@ def lines(run: Run, found: Sequence[dict[str, Any]], what: str) -> Any:
     dashes = alt.Scale(domain=["here", "published"], range=[[1, 0], [5, 4]])
     base = alt.Chart(pd.DataFrame(found)).encode(
         x=alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickMinStep=1, format="d"), scale=alt.Scale(nice=False)),
-        y=alt.Y("value:Q", title=what, scale=alt.Scale(zero=False)),
+        y=alt.Y("value:Q", title=what, axis=alt.Axis(format=".4~g"), scale=alt.Scale(zero=False)),
         color=colour("arm", [*run.arms(), *(point["arm"] for point in found)]),
         detail="line:N",
     )
-    band = base.mark_area(opacity=0.15).encode(y=alt.Y("low:Q", title=what, scale=alt.Scale(zero=False)), y2="high:Q")
+    low = alt.Y("low:Q", title=what, axis=alt.Axis(format=".4~g"), scale=alt.Scale(zero=False))
+    band = base.mark_area(opacity=0.15).encode(y=low, y2="high:Q")
     drawn = base.mark_line(strokeWidth=2).encode(strokeDash=alt.StrokeDash("source:N", legend=None, scale=dashes))
     every = math.ceil(max(point["epoch"] for point in found) / MARKS)
     marks = base.transform_filter(f"datum.epoch % {every} == 0").mark_point(size=25, filled=True)
