@@ -21,10 +21,16 @@ def test_other(benchmark):
 """
 
 
+def own_environment() -> dict[str, str]:
+    """As a user's: without what the pytest that runs this leaves for its own, by which benchmarks would be off."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+    return {**kept, "PYTHONPATH": str(CHECKOUT)}
+
+
 def ran(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """pytest in a project of its own, with the plugin."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "bench.pytest_baseline", "-p", "no:cacheprovider", *words]
-    env = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
+    env = own_environment()
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 from conftest import CHECKOUT
+from test_bench_pytest_baseline import own_environment
 
 from reports.cli import main
 
@@ -135,8 +135,7 @@ def test_the_readme_s_example_runs_and_is_compared(tmp_path: Path, capsys: pytes
     subprocess.run(make.split(), cwd=tmp_path, check=True)
     for line in lines:
         words = [sys.executable, "-m", *line.split()]
-        env = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
-        done = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+        done = subprocess.run(words, cwd=tmp_path, env=own_environment(), capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads((tmp_path / "after" / "1.json").read_text())
     extra = found["benchmarks"][0]["extra_info"]
