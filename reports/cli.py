@@ -20,10 +20,10 @@ def usage() -> str:
 
 def main(words: Sequence[str]) -> None:
     """Run the command and exit: 0 well, 2 the request cannot be met; those that judge have codes of their own."""
-    if not words or words[0] in ("-h", "--help"):
-        print(usage())
-        sys.exit(0 if words else 2)
     try:
+        if not words or words[0] in ("-h", "--help"):
+            print(usage(), flush=True)
+            sys.exit(0 if words else 2)
         name, rest = words[0], words[1:]
         command = commands.load(name)
         parser = Parser(name, command.__doc__)
@@ -33,5 +33,7 @@ def main(words: Sequence[str]) -> None:
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
     except BrokenPipeError:  # `| head` has seen enough
         sys.stderr.close()

@@ -93,3 +93,23 @@ def test_a_file_without_the_markers_is_left_alone(tmp_path: Path, content: bytes
     assert is_one_error(done), done.stderr
     assert str(path) in done.stderr
     assert path.read_bytes() == content
+
+
+def test_who_interrupts_gets_no_traceback_and_no_half_a_page(tmp_path: Path) -> None:
+    """While it reads what never ends."""
+    (tmp_path / "trials.csv").write_text("launch_id,experiment,status\n" + "a,e,ok\n" * 200_000)
+    command = [sys.executable, "-c", INTERRUPTED, "page", str(tmp_path)]
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+    assert [path.name for path in tmp_path.iterdir()] == ["trials.csv"]
+
+
+# Half a second after the command has its imports, it gets a Ctrl-C.
+INTERRUPTED = """
+import os, signal, sys, threading
+import reports.page
+from reports.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)
+threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+main(sys.argv[1:])
+"""
