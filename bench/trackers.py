@@ -5,24 +5,32 @@ They are told between epochs, when no window is timed. Imports no torch.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.csvfile import cell
+from bench.progress import say
+from bench.rows import one_line
 from bench.trial import Trial, UsageError
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
 PROJECT = "resbench"
+# Those of Accelerate, which cannot be asked without importing torch. Each is its package's name.
+NAMES = ("aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "tensorboard", "trackio", "wandb")
 
 
 def check(names: Sequence[str]) -> None:
-    """UsageError: a tracker is none that Accelerate knows by its package's name, or is not installed."""
+    """UsageError: a tracker is none of Accelerate's, or is not installed."""
     for name in names:
-        if not name.isidentifier() or importlib.util.find_spec(name) is None:
+        if name not in NAMES:
+            raise UsageError(f"--log-with is {name!r}; choose from: {', '.join(NAMES)}")
+        found = importlib.util.find_spec(name)
+        if found is None or found.origin is None:  # a folder of that name, as wandb leaves one
             raise UsageError(f"--log-with is {name!r}, which is not installed here; try: pip install {name}")
 
 
@@ -30,7 +38,7 @@ class Trackers:
     """The trackers of one launch. Only rank 0's say anything; of no names, none does."""
 
     def __init__(self, names: Sequence[str], accelerator: Accelerator, folder: Path, launch: str) -> None:
-        """UsageError: Accelerate does not know one of them, or it cannot begin."""
+        """UsageError: this version of Accelerate does not know or find one of them."""
         self.accelerator = accelerator if names else None
         if self.accelerator is None:
             return
@@ -39,9 +47,12 @@ class Trackers:
         path = folder / "trackers" / launch
         self.accelerator.project_configuration.set_directories(str(path))
         try:
-            self.accelerator.log_with = filter_trackers(list(names), str(path))
-        except ValueError as error:
-            raise UsageError(f"--log-with: {' '.join(str(error).split())}") from error
+            found = filter_trackers(list(names), str(path))
+        except ValueError as error:  # an older version, which has fewer of them
+            raise UsageError(f"--log-with: {one_line(error)}") from error
+        if missing := set(names) - set(map(str, found)):
+            raise UsageError(f"--log-with: Accelerate finds no {', '.join(sorted(missing))} here; leave it out")
+        self.accelerator.log_with = found
 
     def begin(self, trial: Trial) -> None:
         """Tell them the trial's settings. UsageError: one of them cannot begin."""
@@ -51,16 +62,26 @@ class Trackers:
         try:
             self.accelerator.init_trackers(PROJECT, config=known)
         except Exception as error:  # whatever a service's own package raises
-            raise UsageError(f"--log-with: a tracker cannot begin: {type(error).__name__}: {error}") from error
+            raise UsageError(f"--log-with: a tracker cannot begin: {one_line(error)}") from error
 
     def tell(self, row: Mapping[str, Any], epoch: int) -> None:
         """Give them the numbers of an epoch's row."""
-        if self.accelerator is not None:
-            numbers = {name: value for name, value in row.items() if isinstance(value, (int, float))}
-            self.accelerator.log({name: value for name, value in numbers.items() if name != "epoch"}, step=epoch)
+        numbers = {name: value for name, value in row.items() if isinstance(value, (int, float)) and name != "epoch"}
+        with self.or_without():
+            if self.accelerator is not None:
+                self.accelerator.log(numbers, step=epoch)
 
     def end(self) -> None:
         """Let them write what they have yet to write."""
-        if self.accelerator is not None:
-            self.accelerator.end_training()
+        with self.or_without():
+            if self.accelerator is not None:
+                self.accelerator.end_training()
+
+    @contextlib.contextmanager
+    def or_without(self) -> Iterator[None]:
+        """What a tracker fails at costs no trial: it is said, and the trackers are told nothing more."""
+        try:
+            yield
+        except Exception as error:
+            say(f"--log-with: a tracker failed, and the trial goes on without: {one_line(error)}")
             self.accelerator = None

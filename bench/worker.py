@@ -130,6 +130,9 @@ class Worker:
         self.rank = group.rank
         if requested := self.how.get("requested_at"):
             self.row["startup_s"] = round(time.time() - requested, 3)
+        # What they import and keep is none of the trial's memory.
+        self.trackers = Trackers(self.options.log_with, group.accelerator, self.options.out, self.launch_id)
+        self.trackers.begin(self.trial)
         beat()
         self.mallopt_accepted = group.device.type == "cpu" and self.set_malloc()
         self.limit = limit.hold(self.trial, group.device)
@@ -146,8 +149,6 @@ class Worker:
                 f"the ranks resume at unlike epochs: not all machines have the checkpoint in {self.options.out}; "
                 f"put it there on each, or run without --resume"
             )
-        self.trackers = Trackers(self.options.log_with, group.accelerator, self.options.out, self.launch_id)
-        self.trackers.begin(self.trial)
         self.meter = Meter(all_probes(), group.gather, self.trial.warmup_windows, group.device)
         title = f"{self.trial.experiment} {self.trial.arm}"
         said = Teller(title) if self.rank == 0 else contextlib.nullcontext()

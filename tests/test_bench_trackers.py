@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
+from typing import Any
 
 import pytest
+from accelerate.utils import ProjectConfiguration
 from launching import SMALL, is_one_error, python
 from test_reports_export import read_back
 
 from bench.record import RunFolder, columns
+from bench.trackers import NAMES, Trackers, check
+from bench.trial import Trial, UsageError
 
 TIMED = {column.name for column in columns("trials") if column.unit in ("s", "images/s", "bytes")}
 TIMED |= {"launch_id", "started_at", "log", "step_time_cv", "environment"}
@@ -30,18 +35,79 @@ def test_tensorboard_gets_the_numbers_of_every_epoch(tmp_path: Path) -> None:
     assert not (tmp_path / "without" / "trackers").exists()
 
 
-@pytest.mark.parametrize("name", ["no_such_tracker", "../up", "json.tool"])
-def test_what_is_no_tracker_here_is_refused_before_anything_runs(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["no_such_tracker", "../up", "json", "all"])
+def test_what_is_no_tracker_is_refused_before_anything_runs(name: str, tmp_path: Path) -> None:
     out = tmp_path / "run"
     words = ["resnet20_accumulation", "--arm", "16x1", *SMALL, "--out", str(out), "--log-with", name]
     done = python("-m", "launch", "run", *words)
     assert is_one_error(done), done.stderr
-    assert f"--log-with is {name!r}, which is not installed here" in done.stderr
+    assert f"--log-with is {name!r}; choose from: aim, " in done.stderr
     assert not out.exists()
 
 
-def test_what_accelerate_does_not_know_is_one_sentence(tmp_path: Path) -> None:
-    words = ["--arm", "16x1", *SMALL, "--out", str(tmp_path / "run"), "--log-with", "json"]
-    done = python("-m", "bench.experiments.resnet20_accumulation", *words, env={"ACCELERATE_USE_CPU": "true"})
-    assert done.returncode == 2
-    assert "error: --log-with: Unsupported logging capability: json" in done.stderr
+@pytest.mark.parametrize("folder", [False, True])
+def test_what_is_not_installed_is_said_whatever_folders_there_are(
+    folder: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if importlib.util.find_spec("dvclive"):
+        pytest.skip("dvclive is installed here")
+    if folder:
+        (tmp_path / "dvclive").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UsageError, match="'dvclive', which is not installed here; try: pip install dvclive"):
+        check(["dvclive"])
+
+
+def test_every_tracker_of_accelerate_can_be_chosen() -> None:
+    from accelerate.utils import LoggerType
+
+    assert {str(each) for each in LoggerType} - {"all"} <= set(NAMES)
+
+
+class Failing:
+    """An Accelerator with a tracker that loses its service."""
+
+    def __init__(self, fails: str) -> None:
+        self.fails, self.told = fails, 0
+        self.project_configuration = ProjectConfiguration()
+
+    def init_trackers(self, name: str, config: dict[str, Any]) -> None:
+        if self.fails == "begin":
+            raise ConnectionError("no\nnetwork")
+
+    def log(self, numbers: dict[str, float], step: int) -> None:
+        self.told += 1
+        raise ConnectionError("no\nnetwork")
+
+    def end_training(self) -> None:
+        raise ConnectionError("no\nnetwork")
+
+
+def test_a_tracker_that_fails_costs_no_trial_and_is_said_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("tensorboard", reason="the extra `tensorboard` is not installed")
+    for words in (["tell", "tell", "end"], ["end"]):
+        failing: Any = Failing("later")
+        trackers = Trackers(["tensorboard"], failing, tmp_path, "launch")
+        trackers.begin(Trial())
+        for word in words:
+            trackers.tell({"epoch": 0, "train_loss": 1.0}, 0) if word == "tell" else trackers.end()
+        assert failing.told == (words[0] == "tell")
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.endswith("the trial goes on without: ConnectionError: no network")
+
+
+def test_a_tracker_that_cannot_begin_is_one_sentence(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="the extra `tensorboard` is not installed")
+    failing: Any = Failing("begin")
+    with pytest.raises(UsageError, match="a tracker cannot begin: ConnectionError: no network"):
+        Trackers(["tensorboard"], failing, tmp_path, "launch").begin(Trial())
+
+
+def test_what_accelerate_does_not_find_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a package that is only half there, which Accelerate leaves out in silence."""
+    monkeypatch.setattr("accelerate.tracking.filter_trackers", lambda names, folder: [])
+    failing: Any = Failing("never")
+    with pytest.raises(UsageError, match="Accelerate finds no dvclive here"):
+        Trackers(["dvclive"], failing, tmp_path, "launch")
