@@ -1,98 +1,163 @@
-"""Rows of a run folder as typed tables, whoever wrote them and whenever."""
+"""Rows of a run folder as typed tables, whoever wrote them and whenever.
+
+A row that cannot be read (no text, other cells than the head) is left out and counted, and takes no other with it. A
+cell that is no value of its column, NaN or infinite, is missing (NA).
+"""
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
+import itertools
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from bench.record import RunFolder, UsageError, columns, size
+from bench.record import Column, UsageError, columns, size
 from reports.lines import BLOCK, Lines
 
 CONTROL = r"[\x00-\x1f\x7f-\x9f]"  # would be an order to the terminal
 LARGEST_TRIALS = 2**28  # bytes; a hundred thousand rows
+ROOM = 2**30  # bytes of memory that the rows of a table may take
+CELL = 16  # bytes that a cell takes, its text aside
+MOST_STEPS = 2**25
+CHUNK, STEP_CHUNK = 10_000, 200_000  # rows
+NEEDED = ("launch_id", "measured", "step_time_s")
 # The same whether pyarrow is installed or not.
 TEXT = pd.StringDtype("python")
 DTYPES: dict[str, Any] = {"str": TEXT, "int": "Int64", "float": "Float64", "bool": "boolean"}
+OUT_FOLDER = "give the --out folder of a run"
 
 
 def trials(folder: Path) -> pd.DataFrame:
-    """trials.csv, a column for each that this version knows; what an older one did not write is missing (NA).
+    """trials.csv, a column for each that this version knows, for those who judge: each row counts.
 
-    UsageError: there is no such file, or it is none of ours.
+    UsageError: there is no such file, it is none of ours, or a row of it cannot be read.
+    """
+    table, skipped = readable_trials(folder)
+    if skipped:
+        path, rows = folder / "trials.csv", count(skipped, "trials")
+        raise UsageError(f"{path}: {rows} cannot be read; python -m reports show {folder} has the others")
+    return table
+
+
+def readable_trials(folder: Path) -> tuple[pd.DataFrame, int]:
+    """As `trials`, without the rows that cannot be read, and how many those are.
+
+    UsageError: there is no such file, or no row of it can be read.
     """
     path = folder / "trials.csv"
     if not path.is_file():
-        raise UsageError(f"no {path}; give the --out folder of a run")
+        raise UsageError(f"no {path}; {OUT_FOLDER}")
     if (found := path.stat().st_size) > LARGEST_TRIALS:
-        raise UsageError(f"{path} is too large for one that a run wrote, {size(found)}; give the --out folder of a run")
-    try:
-        rows = RunFolder(folder).rows("trials")
-    except (OSError, ValueError, csv.Error) as error:
-        raise UsageError(f"cannot read {path}: {error}; give the --out folder of a run") from error
-    if rows and "launch_id" not in rows[0]:
-        raise UsageError(f"{path} has no column launch_id, so no run wrote it; give the --out folder of a run")
-    text = pd.DataFrame(rows, dtype=TEXT)
-    table = {column.name: _typed(text, column.name, column.type) for column in columns("trials")}
-    return pd.DataFrame(table)
+        raise UsageError(f"{path} is too large for one that a run wrote, {size(found)}; {OUT_FOLDER}")
+    table, skipped = _table(path, "trials")
+    if skipped and table.empty:
+        raise UsageError(f"cannot read {path}: none of its rows is one that a run wrote; {OUT_FOLDER}")
+    return table, skipped
 
 
 def epochs(folder: Path) -> tuple[pd.DataFrame, int]:
-    """epochs.csv as `trials` reads trials.csv, and how many rows could not be read; empty where there is no file."""
-    found, skipped = _rows(Lines(folder / "epochs.csv"))
-    text = pd.DataFrame(found, dtype=TEXT)
-    return pd.DataFrame({column.name: _typed(text, column.name, column.type) for column in columns("epochs")}), skipped
+    """epochs.csv likewise; empty where there is no file. UsageError: it is too large."""
+    return _table(folder / "epochs.csv", "epochs")
 
 
-def _rows(lines: Lines) -> tuple[list[dict[str, str]], int]:
-    """Each line on its own, so that a damaged one takes no other with it."""
-    head: list[str] = []
-    found: list[dict[str, str]] = []
-    skipped = 0
+def count(rows: int, file: str) -> str:
+    """1 row of trials.csv, 2 rows of trials.csv."""
+    return f"{rows} row{'' if rows == 1 else 's'} of {file}.csv"
+
+
+def say_skipped(rows: int, file: str) -> None:
+    """Say on stderr, where there are any, that they could not be read."""
+    if rows:
+        print(f"note: {count(rows, file)} left out, which cannot be read", file=sys.stderr)
+
+
+def _table(path: Path, file: str) -> tuple[pd.DataFrame, int]:
+    """The rows that can be read, typed a chunk at a time, and how many cannot."""
+    lines, wanted = Lines(path), columns(file)
+    rows = _rows(lines, {column.name for column in wanted}, path)
+    tables = [_typed_table(some, wanted) for some in iter(lambda: list(itertools.islice(rows, CHUNK)), [])]
+    return pd.concat(tables or [_typed_table([], wanted)], ignore_index=True), lines.skipped
+
+
+def _typed_table(rows: list[dict[str, str]], wanted: Sequence[Column]) -> pd.DataFrame:
+    text = pd.DataFrame(rows, dtype=TEXT)
+    return pd.DataFrame({column.name: _typed(text, column.name, column.type) for column in wanted})
+
+
+def _rows(lines: Lines, known: set[str], path: Path) -> Iterator[dict[str, str]]:
+    """Each line on its own; its cells in columns that are known. Adds to what `lines` skipped.
+
+    UsageError: the rows take more than ROOM.
+    """
+    head: list[str] | None = None
+    room = ROOM
     for line in lines:
         try:
             (cells,) = csv.reader([line.decode()], strict=True)
-        except (csv.Error, UnicodeDecodeError, ValueError):
-            skipped += 1
-            continue
-        if not head:
+        except (csv.Error, ValueError):
+            cells = []
+        if head is None and "launch_id" in cells:
             head = cells
-        elif len(cells) == len(head):
-            found.append(dict(zip(head, cells, strict=True)))
-        else:
-            skipped += 1
-    return found, skipped + lines.skipped
+            continue
+        if head is None or len(cells) != len(head):
+            lines.skipped += 1
+            continue
+        room -= len(line) + CELL * len(known)
+        if room < 0:
+            raise UsageError(f"{path} is too large for one that a run wrote; {OUT_FOLDER}")
+        yield {name: cell for name, cell in zip(head, cells, strict=True) if name in known}
 
 
-def steps(folder: Path) -> tuple[pd.DataFrame, int]:
-    """Of steps.csv each measured window's `launch_id` and `step_time_s`, and how many rows could not be read.
+def steps(folder: Path, names: Sequence[str] = ("step_time_s",)) -> tuple[pd.DataFrame, int]:
+    """Of steps.csv each measured window's `launch_id` and these numbers, and how many rows cannot be read.
 
-    Made for a million of them.
+    Made for a million of them. UsageError: there are more than MOST_STEPS.
     """
-    lines = Lines(folder / "steps.csv", without=b'"')  # nothing in it needs quotes
-    names = ["launch_id", "measured", "step_time_s"]
-    try:
-        table = pd.read_csv(
+    path = folder / "steps.csv"
+    lines = Lines(path, plain=True)  # nothing in it needs quotes
+    tables = [pd.DataFrame({"launch_id": pd.Series(dtype=TEXT), **{name: pd.Series(dtype=float) for name in names}})]
+    readable = 0
+    for text in _step_chunks(lines, {*NEEDED, *names}):
+        times = _numbers(text, "step_time_s")
+        known = text["measured"].isin(["true", "false"]) & (times > 0)
+        kept = known & (text["measured"] == "true")
+        found = {"launch_id": text["launch_id"], **{name: _numbers(text, name) for name in names}}
+        tables.append(pd.DataFrame(found)[kept])
+        readable += int(known.sum())
+        if readable > MOST_STEPS:
+            raise UsageError(f"{path} has more than {MOST_STEPS} rows; {OUT_FOLDER}")
+    return pd.concat(tables, ignore_index=True), lines.skipped + max(0, lines.count - 1) - readable
+
+
+def _step_chunks(lines: Lines, wanted: set[str]) -> Iterator[pd.DataFrame]:
+    """These columns as text, a part of the rows at a time; none where one of NEEDED is not there."""
+    with contextlib.suppress(pd.errors.EmptyDataError, pd.errors.ParserError):
+        for text in pd.read_csv(
             io.BufferedReader(lines, BLOCK),
-            usecols=lambda name: name in names,
-            dtype=dict.fromkeys(names, TEXT),
+            usecols=lambda name: name in wanted,
+            dtype=dict.fromkeys(wanted, TEXT),
+            index_col=False,
             lineterminator="\n",
             quoting=csv.QUOTE_NONE,
-            on_bad_lines="skip",
             encoding_errors="replace",
-        )
-    except (pd.errors.EmptyDataError, pd.errors.ParserError):
-        table = pd.DataFrame()
-    if any(name not in table for name in names):
-        return pd.DataFrame({name: [] for name in (names[0], names[2])}), lines.count
-    times = pd.to_numeric(table["step_time_s"], errors="coerce")
-    readable = table["measured"].isin(["true", "false"]) & ((times > 0) & (times < float("inf"))).fillna(False)
-    kept = readable & (table["measured"] == "true")
-    whole = pd.DataFrame({"launch_id": table["launch_id"][kept], "step_time_s": times[kept].astype(float)})
-    return whole, lines.skipped + lines.count - 1 - int(readable.sum())
+            chunksize=STEP_CHUNK,
+        ):
+            if all(name in text for name in NEEDED):
+                yield text
+
+
+def _numbers(text: pd.DataFrame, name: str) -> pd.Series:
+    """NaN: there is none, or it is infinite."""
+    if name not in text:
+        return pd.Series(float("nan"), index=text.index)
+    numbers = pd.to_numeric(text[name], errors="coerce").astype(float)
+    return numbers.where(numbers.abs() < float("inf"))
 
 
 def _typed(text: pd.DataFrame, name: str, kind: str) -> pd.Series:
@@ -107,4 +172,6 @@ def _typed(text: pd.DataFrame, name: str, kind: str) -> pd.Series:
     numbers = pd.to_numeric(cells, errors="coerce").astype("Float64")
     if kind == "int":
         numbers = numbers.where((numbers % 1 == 0) & (numbers.abs() < 2**53))
+    else:
+        numbers = numbers.where(numbers.abs() < float("inf"))
     return numbers.astype(DTYPES[kind])

@@ -18,12 +18,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     from bench.record import UsageError, write_whole
-    from reports import export
-    from reports.read import trials
+    from reports import export, read
 
     if options.format == "parquet" and options.out is None:
         raise UsageError("export: parquet is no text; give -o FILE")
-    content = export.FORMATS[options.format](trials(options.run))
+    trials, skipped = read.readable_trials(options.run)
+    content = export.FORMATS[options.format](trials)
+    read.say_skipped(skipped, "trials")
     if options.out is not None:
         write_whole(options.out, content)
     else:

@@ -11,7 +11,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from reports import table
-    from reports.read import trials
+    from reports import read, table
 
-    table.show(trials(options.run))
+    trials, skipped = read.readable_trials(options.run)
+    table.show(trials)
+    read.say_skipped(skipped, "trials")
