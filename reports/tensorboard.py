@@ -4,64 +4,94 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import hashlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from bench.record import UsageError, columns
+from bench.record import UsageError, columns, settings_columns
 from reports import read, summary
+from reports.merge import LAUNCH_ID
+from reports.summary import Row
 
-SCALARS = [column.name for column in columns("epochs") if column.type in ("int", "float") and column.name != "epoch"]
+Add = Callable[[Mapping[str, float], int], None]
+
+PLACE = ("epoch", "window")
+EPOCH_SCALARS = [c.name for c in columns("epochs") if c.type in ("int", "float") and c.name not in PLACE]
+STEP_SCALARS = [c.name for c in columns("steps") if c.type in ("int", "float") and c.name not in PLACE]
+LARGEST = 2**128  # of TensorBoard's numbers, which have 32 bits
+FURTHEST = 2**31  # no training has such an epoch or window
 
 
 def write(folder: Path, out: Path) -> int:
-    """Write the epochs of each launch, and return how many launches that are.
+    """Write the epochs and measured steps of each launch, and return how many launches that are.
 
     UsageError: the folder is no run, `out` cannot be written, or TensorBoard is not installed.
     """
-    trials, (epochs, _) = read.trials(folder), read.epochs(folder)
+    trials, lost_trials = read.readable_trials(folder)
+    epochs, lost_epochs = read.epochs(folder)
+    steps, lost_steps = read.steps(folder, [*PLACE, *STEP_SCALARS])
+    by_epoch, by_step = dict(list(epochs.groupby("launch_id"))), dict(list(steps.groupby("launch_id")))
     rows = [summary.known(row) for row in trials.to_dict("records")]
-    rows = [row for row in rows if (epochs["launch_id"] == row["launch_id"]).any()]
+    varying = [c.name for c in settings_columns() if len({row[c.name] for row in rows}) > 1]
+    trained = [row for row in rows if row["launch_id"] in {*by_epoch, *by_step}]
     try:
-        for row in rows:
-            with writer(out / log_name(row), wall_time(row)) as add:
-                write_launch(add, epochs[epochs["launch_id"] == row["launch_id"]])
+        for row in trained:
+            with writer(out / log_name(row), wall_time(row)) as (add, add_settings):
+                add_settings({name: row[name] for name in varying if row[name] is not None}, row["launch_id"])
+                write_epochs(add, by_epoch.get(row["launch_id"], epochs[:0]))
+                write_steps(add, by_step.get(row["launch_id"], steps[:0]))
     except OSError as error:
         raise UsageError(f"cannot write to {out}: {error.strerror}; choose another -o") from error
-    return len(rows)
+    for file, lost in (("trials", lost_trials), ("epochs", lost_epochs), ("steps", lost_steps)):
+        read.say_skipped(lost, file)
+    return len(trained)
 
 
-def log_name(row: dict[str, Any]) -> str:
+def log_name(row: Row) -> str:
     """A folder's name that says what was launched, and has no two launches in one."""
-    words = "_".join(str(row[name]) for name in ("experiment", "arm", "precision", "processes", "repeat", "launch_id"))
-    return re.sub(r"[^\w.-]", "_", words, flags=re.ASCII)[:200].lstrip(".")
+    words = (str(row[name]) for name in ("experiment", "arm", "precision", "processes", "repeat"))
+    said = re.sub(r"[^\w.-]", "_", "_".join(words), flags=re.ASCII)[:150].lstrip(".")
+    launch = str(row["launch_id"])
+    return f"{said}_{launch if LAUNCH_ID.fullmatch(launch) else hashlib.sha256(launch.encode()).hexdigest()[:12]}"
 
 
-def wall_time(row: dict[str, Any]) -> float:
-    """When the launch began; epochs have no time of their own."""
-    with contextlib.suppress(TypeError, ValueError):
+def wall_time(row: Row) -> float:
+    """When the launch began; its rows have no time of their own."""
+    with contextlib.suppress(TypeError, ValueError, OverflowError):
         return datetime.datetime.fromisoformat(row["started_at"]).timestamp()
     return 0.0
 
 
-def write_launch(add: Callable[[str, float, int], None], epochs: pd.DataFrame) -> None:
-    """All numbers of its epochs."""
+def write_epochs(add: Add, epochs: pd.DataFrame) -> None:
+    """All numbers of a launch's epochs."""
     for record in epochs.to_dict("records"):
         row = summary.known(record)
-        for name in SCALARS:
-            if row[name] is not None and row["epoch"] is not None:
-                add(name, float(row[name]), int(row["epoch"]))
+        if row["epoch"] is not None:
+            add({name: row[name] for name in EPOCH_SCALARS if row[name] is not None}, row["epoch"])
+
+
+def write_steps(add: Add, steps: pd.DataFrame) -> None:
+    """All numbers of a launch's measured steps, by their place in the whole training."""
+    placed = steps[steps["epoch"].between(0, FURTHEST) & steps["window"].between(0, FURTHEST)]
+    place = placed["epoch"] * (placed["window"].max() + 1) + placed["window"]
+    tags = [f"steps/{name}" for name in STEP_SCALARS]
+    for step, values in zip(place, placed[STEP_SCALARS].itertuples(index=False), strict=True):
+        add({tag: value for tag, value in zip(tags, values, strict=True) if value == value}, int(step))
 
 
 @contextlib.contextmanager
-def writer(folder: Path, began: float) -> Iterator[Callable[[str, float, int], None]]:
-    """Adds scalars to the only event file in a folder. UsageError: TensorBoard is not installed."""
+def writer(folder: Path, began: float) -> Iterator[tuple[Add, Callable[[Row, str], None]]]:
+    """Adds scalars, and a launch's settings, to the only event file in a folder.
+
+    UsageError: TensorBoard is not installed.
+    """
     try:
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.plugins.hparams.summary_v2 import hparams_pb
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
     except ImportError as error:
         raise UsageError("tensorboard needs TensorBoard; pip install -e '.[tensorboard]'") from error
@@ -69,11 +99,17 @@ def writer(folder: Path, began: float) -> Iterator[Callable[[str, float, int], N
         old.unlink()
     events = EventFileWriter(str(folder))
 
-    def add(name: str, value: float, step: int) -> None:
-        found = Summary(value=[Summary.Value(tag=name, simple_value=value)])
-        events.add_event(Event(wall_time=began, step=step, summary=found))
+    def add(numbers: Mapping[str, float], step: int) -> None:
+        values = [
+            Summary.Value(tag=name, simple_value=value) for name, value in numbers.items() if abs(value) < LARGEST
+        ]
+        events.add_event(Event(wall_time=began, step=step, summary=Summary(value=values)))
+
+    def add_settings(settings: Row, launch: str) -> None:
+        if settings:
+            events.add_event(Event(wall_time=began, summary=hparams_pb(settings, launch, began)))
 
     try:
-        yield add
+        yield add, add_settings
     finally:
         events.close()

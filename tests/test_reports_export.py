@@ -109,21 +109,69 @@ def read_back(folder: Path) -> dict[str, list[tuple[int, float]]]:
     tags = events.Tags()
     scalars = {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in tags["scalars"]}
     return scalars | {
-        tag: [(e.step, float(e.tensor_proto.float_val[0])) for e in events.Tensors(tag)] for tag in tags["tensors"]
+        tag: [(e.step, float(*e.tensor_proto.float_val)) for e in events.Tensors(tag)] for tag in tags["tensors"]
     }
+
+
+def hyperparameters(folder: Path) -> dict[str, Any]:
+    """As TensorBoard's plugin finds them."""
+    accumulator: Any = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    from tensorboard.plugins.hparams import metadata
+
+    events = accumulator.EventAccumulator(str(folder))
+    events.Reload()
+    content = events.SummaryMetadata(metadata.SESSION_START_INFO_TAG).plugin_data.content
+    found = metadata.parse_session_start_info_plugin_data(content).hparams
+    return {name: getattr(value, value.WhichOneof("kind")) for name, value in found.items()}
 
 
 def test_tensorboard_has_the_epochs_of_each_launch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("tensorboard", reason="the extra `tensorboard` is not installed")
-    plant(tmp_path, {"launch_id": "a", "arm": "../../up"}, {"launch_id": "b"}, {"launch_id": "never_trained"})
-    for launch in "ab":
+    wild = {"launch_id": "a", "arm": "../../up" + "x" * 300, "started_at": "0001-01-01T00:00:00"}
+    plant(tmp_path, wild, wild | {"launch_id": "../b"}, wild | {"launch_id": "//b"}, {"launch_id": "never_trained"})
+    for launch in ("a", "../b", "//b"):
         rows = [{"launch_id": launch, "epoch": e, "train_loss": 2.0 - e, "eval_accuracy": None} for e in range(3)]
         RunFolder(tmp_path).append("epochs", rows)
     for _ in range(2):  # a second time replaces the first
         main(["tensorboard", str(tmp_path)])
-        assert capsys.readouterr().out.startswith("2 launches; ")
+        assert capsys.readouterr().out.startswith("3 launches; ")
     folders = sorted((tmp_path / "tensorboard").iterdir())
-    assert len(folders) == 2
+    assert len(folders) == 3
     for folder in folders:
         assert len(list(folder.iterdir())) == 1
-        assert read_back(folder) == {"train_loss": [(0, 2.0), (1, 1.0), (2, 0.0)]}
+        told = read_back(folder)
+        assert told.pop("_hparams_/session_start_info", None) is not None
+        assert told == {"train_loss": [(0, 2.0), (1, 1.0), (2, 0.0)]}
+
+
+def test_tensorboard_has_the_measured_steps_in_their_places_and_the_settings_that_vary(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("tensorboard", reason="the extra `tensorboard` is not installed")
+    plant(tmp_path, {"launch_id": "a", "lr": 0.5}, {"launch_id": "b", "lr": 0.25, "precision": "bf16"})
+    for launch in "ab":  # epochs of three windows, of which the first is warm-up
+        steps = [{"launch_id": launch, "epoch": n // 3, "window": n % 3, "measured": n > 0} for n in range(6)]
+        RunFolder(tmp_path).append("steps", [row | {"step_time_s": n + 1, "images": 8} for n, row in enumerate(steps)])
+    with open(tmp_path / "steps.csv", "a") as damaged:
+        damaged.write("a,b\n")
+    main(["tensorboard", str(tmp_path), "-o", str(tmp_path / "log")])
+    printed = capsys.readouterr()
+    assert printed.err == "note: 1 row of steps.csv left out, which cannot be read\n"
+    first, second = sorted((tmp_path / "log").iterdir(), key=lambda folder: folder.name[-1])
+    told = read_back(first)
+    assert told["steps/step_time_s"] == [(n, n + 1) for n in range(1, 6)]
+    assert told["steps/images"] == [(n, 8) for n in range(1, 6)]
+    assert "steps/train_loss" not in told
+    assert hyperparameters(first) == {"lr": 0.5, "precision": "no"}
+    assert hyperparameters(second) == {"lr": 0.25, "precision": "bf16"}
+
+
+def test_numbers_that_tensorboard_cannot_hold_do_no_harm(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="the extra `tensorboard` is not installed")
+    plant(tmp_path, {"launch_id": "a"})
+    RunFolder(tmp_path).append("epochs", [{"launch_id": "a", "epoch": 2**52, "train_loss": 1e300, "eval_loss": -1.5}])
+    far = {"launch_id": "a", "epoch": 2**40, "window": 2**40, "measured": True, "step_time_s": 1}
+    RunFolder(tmp_path).append("steps", [far])
+    main(["tensorboard", str(tmp_path)])
+    (folder,) = (tmp_path / "tensorboard").iterdir()
+    assert read_back(folder) == {"eval_loss": [(2**52, -1.5)]}

@@ -1,6 +1,7 @@
 """Write a run as TensorBoard's event files, a folder for each launch.
 
-Losses, accuracies, throughput and memory by epoch; needs the extra `tensorboard`. A second time replaces the first.
+Losses, accuracies, throughput and memory by epoch, and by measured step under `steps/`; settings that vary are its
+hyperparameters. Needs the extra `tensorboard`. A second time replaces the first.
 """
 
 from __future__ import annotations
