@@ -23,11 +23,11 @@ HERE = Path(__file__).parent / "pages"
 
 def write(folder: Path, out: Path) -> None:
     """Write the page of a run folder. UsageError: the folder is none, or `out` cannot be written."""
-    trials = read.trials(folder)
+    trials, lost_trials = read.readable_trials(folder)
     epochs, lost_epochs = read.epochs(folder)
     steps, lost_steps = read.steps(folder)
     sections = [{**section(sheet, epochs, steps), "anchor": n} for n, sheet in enumerate(table.sheets(trials))]
-    lost = [f"{count} rows of {file}.csv" for file, count in (("epochs", lost_epochs), ("steps", lost_steps)) if count]
+    lost = {"trials": lost_trials, "epochs": lost_epochs, "steps": lost_steps}
     style, script = (HERE / "page.css").read_text(), (HERE / "page.js").read_text()
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True
@@ -36,7 +36,7 @@ def write(folder: Path, out: Path) -> None:
         name=folder.absolute().name,
         sections=sections,
         overview=overview([summary.known(row) for row in trials.to_dict("records")]),
-        lost=", ".join(lost),
+        lost=", ".join(read.count(rows, file) for file, rows in lost.items() if rows),
         rule=published.RULE,
         style=Markup(style),
         script=Markup(script),

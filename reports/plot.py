@@ -12,8 +12,7 @@ from reports.charts import draw
 
 def write(folder: Path, out: Path) -> list[Path]:
     """Write each chart as PNG and SVG, and return them. UsageError: `folder` is no run, or `out` cannot be written."""
-    trials = read.trials(folder)
-    epochs, steps = read.epochs(folder)[0], read.steps(folder)[0]
+    trials, epochs, steps = read.all_that_can_be(folder)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

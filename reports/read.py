@@ -26,7 +26,8 @@ ROOM = 2**30  # bytes of memory that the rows of a table may take
 CELL = 16  # bytes that a cell takes, its text aside
 MOST_STEPS = 2**25
 CHUNK, STEP_CHUNK = 10_000, 200_000  # rows
-NEEDED = ("launch_id", "measured", "step_time_s")
+STEP_TIME = ("step_time_s",)
+NEEDED = ("launch_id", "measured", *STEP_TIME)
 # The same whether pyarrow is installed or not.
 TEXT = pd.StringDtype("python")
 DTYPES: dict[str, Any] = {"str": TEXT, "int": "Int64", "float": "Float64", "bool": "boolean"}
@@ -71,10 +72,18 @@ def count(rows: int, file: str) -> str:
     return f"{rows} row{'' if rows == 1 else 's'} of {file}.csv"
 
 
+def all_that_can_be(folder: Path, names: Sequence[str] = STEP_TIME) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """`readable_trials`, `epochs` and `steps`; says on stderr what of them cannot be read. UsageError: as they."""
+    found = {"trials": readable_trials(folder), "epochs": epochs(folder), "steps": steps(folder, names)}
+    for file, (_, skipped) in found.items():
+        say_skipped(skipped, file)
+    return found["trials"][0], found["epochs"][0], found["steps"][0]
+
+
 def say_skipped(rows: int, file: str) -> None:
     """Say on stderr, where there are any, that they could not be read."""
     if rows:
-        print(f"note: {count(rows, file)} left out, which cannot be read", file=sys.stderr)
+        print(f"note: {count(rows, file)} cannot be read; the others are here", file=sys.stderr)
 
 
 def _table(path: Path, file: str) -> tuple[pd.DataFrame, int]:
@@ -114,7 +123,7 @@ def _rows(lines: Lines, known: set[str], path: Path) -> Iterator[dict[str, str]]
         yield {name: cell for name, cell in zip(head, cells, strict=True) if name in known}
 
 
-def steps(folder: Path, names: Sequence[str] = ("step_time_s",)) -> tuple[pd.DataFrame, int]:
+def steps(folder: Path, names: Sequence[str] = STEP_TIME) -> tuple[pd.DataFrame, int]:
     """Of steps.csv each measured window's `launch_id` and these numbers, and how many rows cannot be read.
 
     Made for a million of them. UsageError: there are more than MOST_STEPS.

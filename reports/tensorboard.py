@@ -30,9 +30,7 @@ def write(folder: Path, out: Path) -> int:
 
     UsageError: the folder is no run, `out` cannot be written, or TensorBoard is not installed.
     """
-    trials, lost_trials = read.readable_trials(folder)
-    epochs, lost_epochs = read.epochs(folder)
-    steps, lost_steps = read.steps(folder, [*PLACE, *STEP_SCALARS])
+    trials, epochs, steps = read.all_that_can_be(folder, [*PLACE, *STEP_SCALARS])
     by_epoch, by_step = dict(list(epochs.groupby("launch_id"))), dict(list(steps.groupby("launch_id")))
     rows = [summary.known(row) for row in trials.to_dict("records")]
     varying = [c.name for c in settings_columns() if len({row[c.name] for row in rows}) > 1]
@@ -45,8 +43,6 @@ def write(folder: Path, out: Path) -> int:
                 write_steps(add, by_step.get(row["launch_id"], steps[:0]))
     except OSError as error:
         raise UsageError(f"cannot write to {out}: {error.strerror}; choose another -o") from error
-    for file, lost in (("trials", lost_trials), ("epochs", lost_epochs), ("steps", lost_steps)):
-        read.say_skipped(lost, file)
     return len(trained)
 
 

@@ -156,7 +156,7 @@ def test_tensorboard_has_the_measured_steps_in_their_places_and_the_settings_tha
         damaged.write("a,b\n")
     main(["tensorboard", str(tmp_path), "-o", str(tmp_path / "log")])
     printed = capsys.readouterr()
-    assert printed.err == "note: 1 row of steps.csv left out, which cannot be read\n"
+    assert printed.err == "note: 1 row of steps.csv cannot be read; the others are here\n"
     first, second = sorted((tmp_path / "log").iterdir(), key=lambda folder: folder.name[-1])
     told = read_back(first)
     assert told["steps/step_time_s"] == [(n, n + 1) for n in range(1, 6)]

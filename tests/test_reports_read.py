@@ -91,11 +91,17 @@ def test_a_damaged_trial_takes_no_other_with_it_and_is_told(
     assert (list(table["launch_id"]), list(table["arm"]), skipped) == (["a", "c"], ["1, 2", "3"], 1)
     with pytest.raises(UsageError, match=r"trials.csv: 1 row of trials.csv cannot be read; python -m reports show"):
         trials(tmp_path)
-    for words in (["show"], ["export", "--format", "json"]):
+    for words in (["show"], ["export", "--format", "json"], ["plot"]):
         main([words[0], str(tmp_path), *words[1:]])
         printed = capsys.readouterr()
-        assert "1, 2" in printed.out
-        assert printed.err == "note: 1 row of trials.csv left out, which cannot be read\n"
+        assert words == ["plot"] or "1, 2" in printed.out
+        assert printed.err == "note: 1 row of trials.csv cannot be read; the others are here\n"
+
+
+def test_a_page_says_what_it_leaves_out(tmp_path: Path) -> None:
+    lines(tmp_path, "trials", b"a,ok", b"b", head=b"launch_id,status")
+    main(["page", str(tmp_path)])
+    assert "Not readable, and left out: 1 row of trials.csv." in (tmp_path / "report.html").read_text()
 
 
 def test_half_a_row_is_none(tmp_path: Path) -> None:
