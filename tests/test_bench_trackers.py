@@ -32,6 +32,9 @@ def test_tensorboard_gets_the_numbers_of_every_epoch(tmp_path: Path) -> None:
     epochs = RunFolder(tmp_path / "with").rows("epochs")
     for name in ("train_loss", "eval_accuracy", "images_per_s"):
         assert told[name] == [(n, pytest.approx(float(row[name]), rel=1e-6)) for n, row in enumerate(epochs)]
+    assert "epoch" not in told
+    kept = int(first["base_rss_bytes"]) - int(second["base_rss_bytes"])
+    assert kept > 2**21, "what TensorBoard keeps, some MiB, is there before the trial's memory is counted"
     assert not (tmp_path / "without" / "trackers").exists()
 
 
