@@ -24,6 +24,20 @@ def trials(folder: Path) -> pd.DataFrame:
 
     UsageError: there is no such file, or it is none of ours.
     """
+    text = pd.DataFrame(_trial_rows(folder), dtype=TEXT)
+    table = {column.name: _typed(text, column.name, column.type) for column in columns("trials")}
+    return pd.DataFrame(table)
+
+
+def damaged_trials(folder: Path) -> int:
+    """How many rows of trials.csv have too few cells or too many, which `trials` reads as far as they go.
+
+    UsageError: as `trials`.
+    """
+    return sum(None in row or None in row.values() for row in _trial_rows(folder))
+
+
+def _trial_rows(folder: Path) -> list[dict[str, str]]:
     path = folder / "trials.csv"
     if not path.is_file():
         raise UsageError(f"no {path}; give the --out folder of a run")
@@ -35,9 +49,7 @@ def trials(folder: Path) -> pd.DataFrame:
         raise UsageError(f"cannot read {path}: {error}; give the --out folder of a run") from error
     if rows and "launch_id" not in rows[0]:
         raise UsageError(f"{path} has no column launch_id, so no run wrote it; give the --out folder of a run")
-    text = pd.DataFrame(rows, dtype=TEXT)
-    table = {column.name: _typed(text, column.name, column.type) for column in columns("trials")}
-    return pd.DataFrame(table)
+    return rows
 
 
 def epochs(folder: Path) -> tuple[pd.DataFrame, int]:
