@@ -8,6 +8,7 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from test_reports_table import plant
 
@@ -15,7 +16,7 @@ from bench.record import RunFolder
 from launch import study
 from launch.studyfile import Study
 from reports import published
-from reports.charts import memory
+from reports.charts import memory, step_times
 from reports.cli import main
 from reports.page import REPLACED, study_command
 from reports.summary import ALIKE, MEASURED, known, summarised, titles
@@ -232,6 +233,37 @@ def test_a_limit_is_drawn_where_it_leaves_room(
     text = page(tmp_path, capsys)
     assert (f'aria-label="limit: {gib} GiB"' in text) == ("Red: the memory limit." in text) == near
     assert (f"A limit of {gib} GiB is beyond what is drawn." in text) != near
+
+
+def test_an_epoch_that_no_axis_has_takes_no_other_with_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    launches(tmp_path, {})
+    for damaged in ({"epoch": None}, {"epoch": -5}, {"train_loss": float("inf"), "eval_accuracy": 1e308}):
+        figures = {"launch_id": "l0", "epoch": 3, "train_loss": 9.0, "eval_accuracy": 0.9, "eval_images": 10000}
+        RunFolder(tmp_path).append("epochs", [{**figures, **damaged}])
+    text = page(tmp_path, capsys)
+    assert "<li>16x8, epoch 3: 70%</li>" in text
+    assert "<li>16x8, epoch 3: 1</li>" in text
+
+
+def test_efficiency_is_throughput_over_that_of_as_many_single_processes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    launches(
+        tmp_path,
+        {"images_per_s": 1000.0},
+        {"processes": 2, "images_per_s": 1500.0, "compute_s": 0.015, "exposed_communication_s": 0.002},
+    )
+    text = page(tmp_path, capsys)
+    assert "<li>16x8, 2 processes: 75%</li>" in text
+    # 8 s in 400 windows are steps of 20 ms, of which 5 are waited for data: the rest is compute where one is alone.
+    for figure in ("1 process: compute 15 ms", "1 process: data wait 5 ms", "2 processes: exposed communication 2 ms"):
+        assert f"<li>16x8 {figure}</li>" in text
+
+
+def test_a_box_is_of_quantiles_and_what_is_far_beyond_it_is_an_outlier() -> None:
+    found = step_times.box("a", pd.Series([*range(1, 101), 1000.0]))
+    assert [found[name] for name in ("low", "first", "median", "third", "high")] == [6, 26, 51, 76, 96]
+    assert found["tip"].endswith("1 outlier in 101 steps")
 
 
 # Where it goes

@@ -14,6 +14,7 @@ from reports.summary import Row
 
 PLACE = 3
 MARKS, TICKS = 50, 10  # at most
+LARGEST = 1e300  # no number, and what overflows when it is put in percent, has no place on an axis
 
 
 def draw(run: Run) -> Chart | None:
@@ -34,7 +35,8 @@ def curves_said(run: Run) -> str:
 def points(run: Run, column: str, factor: float, unit: str) -> list[dict[str, Any]]:
     """A column of epochs.csv for each trial, over its launches; none where there is only one epoch."""
     launches = run.launches()
-    found = run.epochs[run.epochs["launch_id"].isin(list(launches)) & run.epochs[column].notna()]
+    drawable = (run.epochs["epoch"] >= 0) & (run.epochs[column].abs() <= LARGEST)
+    found = run.epochs[run.epochs["launch_id"].isin(list(launches)) & drawable.fillna(False)]
     if found["epoch"].nunique() < 2:
         return []
     place = {id(row): number for number, row in enumerate(run.rows)}
