@@ -261,9 +261,10 @@ def test_efficiency_is_throughput_over_that_of_as_many_single_processes(
 
 
 def test_a_box_is_of_quantiles_and_what_is_far_beyond_it_is_an_outlier() -> None:
-    found = step_times.box("a", pd.Series([*range(1, 101), 1000.0]))
+    found = step_times.box("a", pd.Series([*range(1, 101), 152.0]))  # the bar is 50 wide, and ends at 76
     assert [found[name] for name in ("low", "first", "median", "third", "high")] == [6, 26, 51, 76, 96]
     assert found["tip"].endswith("1 outlier in 101 steps")
+    assert step_times.box("a", pd.Series([*range(1, 101), 151.0]))["tip"].endswith("0 outliers in 101 steps")
 
 
 # Where it goes
