@@ -41,8 +41,15 @@ def command(row: Mapping[str, Any]) -> str | None:
     for name in own.settings():
         text = cell(row.get(name))
         if name not in ("experiment", "arm", "repeat") and text != own_text(own, name, row):
-            words += [option(name), *(text.split() if isinstance(getattr(own, name), tuple) else [text or "None"])]
+            words += [option(name), *spelt(text, many=isinstance(getattr(own, name), tuple))]
     return shlex.join(words)
+
+
+def spelt(text: str, many: bool) -> list[str]:
+    """A cell as the words that an option takes."""
+    if many:
+        return text.split()
+    return [text.capitalize() if text in ("true", "false") else text or "None"]
 
 
 def own_text(own: Trial, name: str, row: Mapping[str, Any]) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,11 +16,14 @@ from markupsafe import Markup
 
 from bench.record import facts, write_whole
 from reports import published, read, summary, table
-from reports.charts import draw
+from reports.beside import beside, glance
+from reports.charts import NARROW, draw
 from reports.summary import Row
 from reports.table import Sheet
 
 HERE = Path(__file__).parent / "pages"
+STUDY = "study.toml"  # what a study leaves in its folder
+REPLACED = "# Not as it stands here: run with "  # its first line, where options replaced some of its own
 
 
 def write(folder: Path, out: Path) -> None:
@@ -26,7 +31,7 @@ def write(folder: Path, out: Path) -> None:
     trials, lost_trials = read.readable_trials(folder)
     epochs, lost_epochs = read.epochs(folder)
     steps, lost_steps = read.steps(folder)
-    sections = [{**section(sheet, epochs, steps), "anchor": n} for n, sheet in enumerate(table.sheets(trials))]
+    sections = [{**section(sheet, epochs, steps), "anchor": n} for n, sheet in enumerate(table.sheets(trials), start=1)]
     lost = {"trials": lost_trials, "epochs": lost_epochs, "steps": lost_steps}
     style, script = (HERE / "page.css").read_text(), (HERE / "page.js").read_text()
     environment = jinja2.Environment(
@@ -36,6 +41,7 @@ def write(folder: Path, out: Path) -> None:
         name=folder.absolute().name,
         sections=sections,
         overview=overview([summary.known(row) for row in trials.to_dict("records")]),
+        study=study_command(folder),
         lost=", ".join(read.count(rows, file) for file, rows in lost.items() if rows),
         rule=published.RULE,
         style=Markup(style),
@@ -43,6 +49,16 @@ def write(folder: Path, out: Path) -> None:
         policy=f"default-src 'none'; style-src '{digest(style)}'; script-src '{digest(script)}'",
     )
     write_whole(out, page)
+
+
+def study_command(folder: Path) -> str:
+    """The shell command that runs the folder's study again; "": it is none's."""
+    path = folder / STUDY
+    with contextlib.suppress(OSError, ValueError), open(path, encoding="utf-8") as file:
+        first = file.readline(2**16)
+        words = shlex.split(first.removeprefix(REPLACED)) if first.startswith(REPLACED) else []
+        return shlex.join(["python", "-m", "launch", "run", str(path), *words])
+    return ""
 
 
 def digest(text: str) -> str:
@@ -64,20 +80,28 @@ def overview(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def section(sheet: Sheet, epochs: pd.DataFrame, steps: pd.DataFrame) -> dict[str, Any]:
-    """One experiment on one machine: its question, table, charts and commands."""
+    """One experiment on one machine: its question, tables, charts and commands."""
     counts = eval_counts(epochs)
     verdicts = [published.judge(row, counts.get(row["launch_id"])) for row in sheet.rows]
-    commands = (facts.command(row) for row in sheet.rows)
+    charts = draw(sheet.rows, epochs, steps)
     return {
         "sheet": sheet,
         "experiment": str(sheet.rows[0]["experiment"]),
         "question": facts.question(sheet.rows[0]["experiment"]),
-        "heads": [" ".join(head.split()) for head in sheet.heads],
-        "lines": list(zip(sheet.lines, sheet.marks, verdicts, strict=True)),
-        "judged": any(verdict.said for verdict in verdicts),
-        "charts": [(chart, Markup(chart.svg())) for chart in draw(sheet.rows, epochs, steps)],
-        "commands": list(dict.fromkeys(command for command in commands if command)),
+        "statuses": list(dict.fromkeys(str(row["status"]) for row in sheet.rows)),
+        "lines": list(zip(sheet.rows, sheet.lines, sheet.marks, map(published.worst, verdicts), strict=True)),
+        "beside": beside(sheet.rows, verdicts),
+        "sources": list(dict.fromkeys(row["published_where"] for row in sheet.rows if row["published_where"])),
+        "glance": glance(sheet, verdicts),
+        "charts": [(chart, Markup(chart.svg()), Markup(chart.svg(NARROW))) for chart in charts],
+        "commands": list(dict.fromkeys(filter(None, map(command, sheet.rows)))),
     }
+
+
+def command(row: Row) -> str:
+    """The shell command that runs a trial again, as often as it was; "": this checkout has no such arm."""
+    found = facts.command(row) or ""
+    return f"{found} --repeats {len(row['each'])}" if found and len(row["each"]) > 1 else found
 
 
 def eval_counts(epochs: pd.DataFrame) -> dict[str, int]:

@@ -2,49 +2,76 @@
 
 from __future__ import annotations
 
+import decimal
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 WIDTH = 1.96  # standard errors, 95%
-ROUNDING = 0.0005  # published to a tenth of a percent
 RULE = (
-    "reproduced: each accuracy lies as near to the published one as 95% of two draws from one truth do, over as many "
-    "images, plus the published figure's rounding; times are another machine's and are not judged"
+    "Reproduced: the accuracy lies as near to the published one as 95% of two draws from one truth do, over as many "
+    "images, plus half a unit of the published figure's last digit. Of several launches the median is judged. That "
+    "another seed moves the result is not in it. Times are another machine's and are not judged."
 )
+ORDER = ("differs", "not comparable", "reproduced", "")
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """reproduced, differs, not comparable, or "" where the source has no such figure; and why."""
+    """One published figure: what it is, what the source has, what was measured here, and what is said of the two.
 
+    `said` is reproduced, differs, or not comparable, and then `why` says why. Accuracies are fractions, times seconds;
+    `here` is None where nothing was measured, `allowed`, the largest difference that is no departure, where nothing
+    is judged.
+    """
+
+    figure: str
+    published: float
+    here: float | None
     said: str
     why: str = ""
+    allowed: float | None = None
 
 
-def judge(row: Mapping[str, Any], eval_images: int | None) -> Verdict:
-    """Of a row of trials.csv, whose accuracy is of so many evaluation images."""
-    figures = [
-        (name, row[f"published_{name}_accuracy"], row[f"{name}_accuracy"], images)
-        for name, images in (("train", row["train_images"]), ("eval", eval_images))
-    ]
-    figures = [figure for figure in figures if figure[1] is not None]
-    if not figures:
-        return Verdict("")
+def judge(row: Mapping[str, Any], eval_images: int | None) -> list[Verdict]:
+    """All published figures of a row of trials.csv, whose evaluation accuracy is of so many images."""
+    found = []
+    for part, images in (("train", row["train_images"]), ("eval", eval_images)):
+        if (theirs := row[f"published_{part}_accuracy"]) is not None:
+            found.append(accuracy(f"{part} accuracy", theirs, row[f"{part}_accuracy"], images, unlike(row)))
+    if (theirs := row["published_epoch_time_s"]) is not None:
+        why = unlike(row) or "a time of another machine"
+        found.append(Verdict("epoch time", theirs, row["epoch_time_s"], "not comparable", why))
+    return found
+
+
+def unlike(row: Mapping[str, Any]) -> str:
+    """Why nothing of the row can be held against what was published; "": it can."""
     if row["status"] != "ok":
-        return Verdict("not comparable", f"the trial ended as {row['status']}")
-    if row["published_differs"]:
-        return Verdict("not comparable", f"here {row['published_differs']}")
-    if any(ours is None or not images for _, _, ours, images in figures):
-        return Verdict("not comparable", "the accuracy, or of how many images it is, is not known")
-    off = [text for name, theirs, ours, images in figures if (text := departure(name, theirs, ours, int(images or 0)))]
-    return Verdict("differs", "; ".join(off)) if off else Verdict("reproduced")
+        return f"the trial ended as {row['status']}"
+    return f"here {row['published_differs']}" if row["published_differs"] else ""
 
 
-def departure(name: str, theirs: float, ours: float, images: int) -> str:
-    """By how much an accuracy is farther off than chance takes it; "" where it is not."""
-    allowed = WIDTH * math.sqrt(2 * theirs * (1 - theirs) / images) + ROUNDING
-    if abs(ours - theirs) <= allowed:
-        return ""
-    return f"{name} accuracy {100 * (ours - theirs):+.1f} points, more than {100 * allowed:.1f}"
+def accuracy(figure: str, theirs: float, ours: float | None, images: int | None, why: str) -> Verdict:
+    """What is said of an accuracy over so many images, unless there is a reason why nothing can be."""
+    if not why and (ours is None or not images or not math.isfinite(ours)):
+        why = "the accuracy, or of how many images it is, is not known"
+    if not why and not 0 <= theirs <= 1:
+        why = "what is published is no share"
+    if why or ours is None or not images:
+        return Verdict(figure, theirs, ours, "not comparable", why)
+    allowed = WIDTH * math.sqrt(2 * theirs * (1 - theirs) / images) + rounding(theirs)
+    return Verdict(figure, theirs, ours, "reproduced" if abs(ours - theirs) <= allowed else "differs", "", allowed)
+
+
+def rounding(figure: float) -> float:
+    """Half a unit of the last digit that a source gave, of whole percents at most: 91% may be 90.5%."""
+    exponent = decimal.Decimal(str(figure)).normalize().as_tuple().exponent
+    return 0.5 * 10.0 ** min(int(exponent), -2)
+
+
+def worst(verdicts: list[Verdict]) -> str:
+    """What is said of a trial with these figures, of which its times say nothing."""
+    said = [each.said for each in verdicts if each.figure != "epoch time"]
+    return min(said, key=ORDER.index, default="")

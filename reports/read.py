@@ -69,7 +69,7 @@ def epochs(folder: Path) -> tuple[pd.DataFrame, int]:
 
 def count(rows: int, file: str) -> str:
     """1 row of trials.csv, 2 rows of trials.csv."""
-    return f"{rows} row{'' if rows == 1 else 's'} of {file}.csv"
+    return f"{rows:,} row{'' if rows == 1 else 's'} of {file}.csv"
 
 
 def all_that_can_be(folder: Path, names: Sequence[str] = STEP_TIME) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:

@@ -65,9 +65,20 @@ def titles(rows: Sequence[Row], without: Sequence[str] = ()) -> Callable[[Row], 
         for name in (*SETTINGS, "commit")
         if name not in without and any(len({row[name] for row in rows if row["arm"] == arm}) > 1 for arm in arms)
     ]
-    if all(row["batch_is_shared"] for row in rows) and "processes" in varying:  # which tell the micro-batch
-        varying = [name for name in varying if name != "micro_batch"]
+    mixed = {row["arm"] for row in rows if len({r["micro_batch"] for r in rows if r["arm"] == row["arm"]}) > 1}
+    if "processes" in varying and all(row["batch_is_shared"] for row in rows if row["arm"] in mixed):
+        varying = [name for name in varying if name != "micro_batch"]  # which the processes tell
+    varying += telling(rows, ["arm", *varying, *without])
     return lambda row: " ".join([str(row["arm"]), *(in_words(name, row[name]) for name in varying)])
+
+
+def telling(rows: Sequence[Row], names: Sequence[str]) -> list[str]:
+    """What tells rows of different trials apart that are equal in all of these names, such as a version."""
+    equal: dict[Hashable, list[Row]] = {}
+    for row in rows:
+        equal.setdefault(tuple(row[name] for name in names), []).append(row)
+    others = [name for name in ALIKE if name not in (*names, "status")]
+    return [name for name in others if any(len({row[name] for row in each}) > 1 for each in equal.values())]
 
 
 def in_words(name: str, value: Any) -> str:

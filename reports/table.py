@@ -17,7 +17,8 @@ from reports import scaling, summary
 
 WORK = ["model", "weights", "data", "classes", "image_size", "limit_train", "epochs"]
 # Rows that differ in one of these are not put into one table: other work, or an unlike machine.
-APART = ["experiment", *WORK, "host", "device_name", "cpu_model", "cpu_count", "torch", "driver", "power_mode"]
+APART = ["experiment", *WORK, "host", "device_name", "cpu_model", "cpu_count", "power_mode"]
+APART += ["torch", "torchvision", "accelerate", "cuda", "driver"]
 SETTINGS = ["effective_batch", "lr", "processes", "precision", "memory_format", "compile", "input_pipeline"]
 SETTINGS += ["seed", "repeat", "commit"]
 FEW_WINDOWS = 10
@@ -86,7 +87,8 @@ def varying_settings(rows: Sequence[Row]) -> list[str]:
     fields = [column.name for column in settings_columns() if column.name not in (*APART, *SETTINGS, "arm")]
     arms = {row["arm"] for row in rows}
     within = [name for name in fields if any(len({r[name] for r in rows if r["arm"] == arm}) > 1 for arm in arms)]
-    return within + [name for name in SETTINGS if len({row[name] for row in rows}) > 1]
+    found = within + [name for name in SETTINGS if len({row[name] for row in rows}) > 1]
+    return found + summary.telling(rows, ["arm", *found])
 
 
 def _print(console: Console, of: Sheet) -> None:
@@ -120,8 +122,13 @@ def _number(name: str, form: str, factor: float = 1.0) -> Cell:
 
 
 def _digits(name: str, factor: float = 1.0) -> Cell:
+    """As `digits` shows it."""
+    return lambda row: "" if row[name] is None else digits(float(row[name]) * factor)
+
+
+def digits(value: float) -> str:
     """Four digits, or the whole number where it has more: never 1.235e+04."""
-    return lambda row: _number(name, "{:.0f}" if abs((row[name] or 0) * factor) >= 1000 else "{:.4g}", factor)(row)
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def _status(row: Row) -> str:
@@ -134,13 +141,13 @@ def _published(row: Row) -> str:
 
 
 def _spread(cell: Callable[[str], Cell], name: str) -> Cell:
-    """The cell, and behind it the lowest and highest of several launches."""
+    """The cell, and behind it the lowest and highest of several launches, where they differ as shown."""
 
     def text(row: Row) -> str:
         if name not in row["spread"]:
             return cell(name)(row)
         low, high = (cell(name)({**row, name: end}) for end in row["spread"][name])
-        return f"{cell(name)(row)} ({low}..{high})"
+        return f"{cell(name)(row)} ({low}..{high})" if low != high else cell(name)(row)
 
     return text
 
@@ -164,15 +171,15 @@ TIMES: list[tuple[str, Cell]] = [
     ("images/s", _spread(_digits, "images_per_s")),
     ("step ms\np50", _spread(lambda name: _digits(name, 1000), "step_time_p50_s")),
     ("step\ncv", _number("step_time_cv", "{:.2f}")),
-    ("epoch s", _digits("epoch_time_s")),
+    ("epoch s", _spread(_digits, "epoch_time_s")),
     ("data\nwait %", _waiting),
 ]
 RESULTS: list[tuple[str, Cell]] = [
-    ("GPU GiB\nallocated", _memory("peak_allocated_bytes")),
-    ("GPU GiB\nreserved", _memory("peak_reserved_bytes")),
-    ("host GiB\nper rank", _memory("peak_rss_bytes")),
-    ("J per\nimage", _digits("energy_per_image_j")),
-    ("train\nacc %", _number("train_accuracy", "{:.1f}", 100)),
+    ("GPU GiB\nallocated", _spread(_memory, "peak_allocated_bytes")),
+    ("GPU GiB\nreserved", _spread(_memory, "peak_reserved_bytes")),
+    ("host GiB\nper rank", _spread(_memory, "peak_rss_bytes")),
+    ("J per\nimage", _spread(_digits, "energy_per_image_j")),
+    ("train\nacc %", _spread(lambda name: _number(name, "{:.1f}", 100), "train_accuracy")),
     ("eval\nacc %", _spread(lambda name: _number(name, "{:.1f}", 100), "eval_accuracy")),
     ("published\ntrain / eval %", _published),
 ]
@@ -220,4 +227,5 @@ def machine_line(row: Row) -> str:
     driver = f", driver {row['driver']}" if row["device_count"] and row["driver"] else ""
     mode = f", power mode {row['power_mode']}" if row["power_mode"] else ""
     host, torch = row["host"] or "an unknown host", row["torch"] or "unknown"
-    return f"on {host}: {device or 'no device'}, torch {torch}{driver}{mode}"
+    others = "".join(f", {name} {row[name]}" for name in ("torchvision", "accelerate", "cuda") if row[name])
+    return f"on {host}: {device or 'no device'}, torch {torch}{driver}{mode}{others}"

@@ -48,19 +48,20 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, dict
 
 def arms(page: Any) -> list[str]:
     """Of the rows shown, from above."""
-    cells = page.locator("tbody tr:not([hidden]) th").all_inner_texts()
+    cells = page.locator(".trials tbody tr:not([hidden]) th").all_inner_texts()
     return [cell.split()[0] for cell in cells]
 
 
 def test_it_opens_from_disk_and_draws_its_charts(opened: tuple[Any, dict[str, list[str]]]) -> None:
     page, noted = opened
-    assert page.locator("h2").inner_text() == "resnet20_accumulation"
+    assert page.locator(".experiment h2").inner_text() == "resnet20_accumulation"
     assert page.locator("figure").count() == 5
     for figure in page.locator("figure").all():
-        box = figure.locator("svg").bounding_box()
+        assert figure.locator("svg").count() == 2
+        box = figure.locator("svg:visible").bounding_box()
         assert box["width"] > 300
         assert box["height"] > 60
-        assert figure.locator("svg [aria-roledescription][aria-label]").count() >= 4
+        assert figure.locator("svg:visible [aria-roledescription][aria-label]").count() >= 4
     assert noted == {"request": [page.url], "console": [], "pageerror": []}
 
 
@@ -74,14 +75,14 @@ def test_nothing_that_rows_hold_is_run(opened: tuple[Any, dict[str, list[str]]])
 def test_a_head_sorts_by_click_and_by_keyboard(opened: tuple[Any, dict[str, list[str]]]) -> None:
     page, _ = opened
     assert arms(page)[:3] == ["64x2", "16x8", "128x1"]
-    head = page.locator("thead button", has_text="epoch s")
+    head = page.locator(".trials thead button", has_text="epoch s")
     head.click()
     assert arms(page)[:3] == ["128x1", "64x2", "16x8"]
-    assert page.locator("th[aria-sort=descending]").inner_text().split()[:2] == ["epoch", "s"]
+    assert page.locator(".trials th[aria-sort=descending]").inner_text().split()[:2] == ["epoch", "s"]
     head.press("Enter")
     assert arms(page)[:3] == ["16x8", "64x2", "128x1"]
     assert len(arms(page)) == 5  # those with an empty cell are last
-    page.locator("thead button", has_text="images/s").click()
+    page.locator(".trials thead button", has_text="images/s").click()
     assert arms(page)[:3] == ["64x2", "16x8", "128x1"]
 
 
@@ -96,10 +97,28 @@ def test_the_filter_leaves_what_has_all_words(opened: tuple[Any, dict[str, list[
     assert page.locator("output").inner_text() == "5 trials"
 
 
+def test_the_status_filter_goes_with_the_other(opened: tuple[Any, dict[str, list[str]]]) -> None:
+    page, _ = opened
+    status = page.get_by_label("Status")
+    assert status.locator("option").all_inner_texts() == ["all", "ok", "oom"]
+    status.select_option("ok")
+    assert page.locator("output").inner_text() == "4 of 5 trials"
+    page.get_by_label("Filter").fill("64x2")
+    assert arms(page) == ["64x2"]
+    page.get_by_label("Filter").fill("")
+    status.select_option("")
+    assert len(arms(page)) == 5
+
+
 def test_a_mark_says_its_figures_under_the_pointer(opened: tuple[Any, dict[str, list[str]]]) -> None:
     page, _ = opened
-    page.locator('svg [aria-label^="64x2: 1000 images/s"]').first.hover()
+    page.locator('.wide [aria-label^="64x2: 1000 images/s"]').first.hover()
     assert page.locator("#tip").inner_text() == "64x2: 1000 images/s, 1.5 GiB"
+    page.keyboard.press("Escape")
+    assert not page.locator("#tip").is_visible()
+    page.locator("h1").hover()
+    page.locator(".wide + .narrow + p + details summary").first.press("Enter")
+    assert page.locator("li", has_text="64x2: 1000 images/s, 1.5 GiB").is_visible()
 
 
 def test_it_turns_dark_and_back(opened: tuple[Any, dict[str, list[str]]]) -> None:
@@ -119,10 +138,16 @@ def test_a_phone_need_not_scroll_sideways(opened: tuple[Any, dict[str, list[str]
     page, _ = opened
     page.set_viewport_size({"width": 390, "height": 844})
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    for figure in page.locator("figure").all():
+        box = figure.locator("svg:visible").bounding_box()
+        assert 0 <= box["x"] < box["x"] + box["width"] <= 390
+        # Drawn for a phone, letters are about as large as they were meant.
+        assert box["width"] > 0.85 * float(figure.locator("svg:visible").get_attribute("width"))
 
 
 def test_printed_it_shows_its_tables_and_no_tools(opened: tuple[Any, dict[str, list[str]]]) -> None:
     page, _ = opened
     page.emulate_media(media="print")
-    assert page.locator("table").is_visible()
+    assert page.locator(".trials").is_visible()
+    assert page.locator(".glance").is_visible()
     assert not page.get_by_label("Filter").is_visible()

@@ -16,13 +16,15 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from reports.summary import Row, titles
+from reports.summary import Row, in_words, titles
 
 # Okabe and Ito's colours, told apart by colour-blind readers too, without the yellow that is too light for paper.
 COLOURS = ["#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#8c8c8c", "#7a5195"]
 BLUE, ORANGE, GREEN, RED, GREY = COLOURS[0], COLOURS[1], COLOURS[2], COLOURS[3], COLOURS[6]
-WIDTH, ROW_HEIGHT = 560, 24
+WIDTH, NARROW, ROW_HEIGHT = 560, 330, 24  # NARROW: on a phone, so that letters keep their size
 INK = "#1a1a1a"
+SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left"]
+PUBLISHED = "published"
 # A browser's letters may be wider than those that the drawing was measured with.
 PADDING = {"left": 24, "right": 24, "top": 5, "bottom": 5}
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
@@ -53,17 +55,18 @@ class Run:
 
 @dataclass(frozen=True)
 class Chart:
-    """A drawing: `kind` names its file, `title` and `text` say what it shows."""
+    """A drawing: `kind` names its file, `title` and `text` say what it shows, `figures` what it shows of each trial."""
 
     kind: str
     title: str
     text: str
     drawing: Any
+    figures: Sequence[str] = ()
 
-    def svg(self) -> str:
+    def svg(self, width: int = WIDTH) -> str:
         """As markup without scripts, links or styles. ValueError: there are some."""
         text = io.StringIO()
-        configured(self.drawing, "currentColor").save(text, format="svg")
+        configured(self.drawing.properties(width=width), "currentColor", width).save(text, format="svg")
         root = ElementTree.fromstring(text.getvalue())
         for element in root.iter():
             unsafe = [name for name in element.attrib if name.startswith("on") or name.endswith("href")]
@@ -90,7 +93,7 @@ def draw(rows: Sequence[Row], epochs: pd.DataFrame, steps: pd.DataFrame) -> list
     return [chart for chart in charts if chart is not None]
 
 
-def configured(drawing: Any, ink: str) -> Any:
+def configured(drawing: Any, ink: str, width: int = WIDTH) -> Any:
     """The drawing in the ink and the letters of the page."""
     words = {"labelColor": ink, "titleColor": ink, "labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": 500}
     lines = {"gridColor": ink, "gridOpacity": 0.12, "domainColor": ink, "domainOpacity": 0.4, "tickColor": ink}
@@ -98,10 +101,27 @@ def configured(drawing: Any, ink: str) -> Any:
     return (
         drawing.configure(background="transparent", font=FONT)
         .configure_view(stroke=None)
-        .configure_axis(**words, **lines, tickOpacity=0.4, labelLimit=320, labelOverlap=True, labelSeparation=8)
-        .configure_legend(**words, labelLimit=240, orient="bottom", columns=2, **symbols)
+        .configure_axis(**words, **lines, tickOpacity=0.4, labelLimit=width // 2, labelOverlap=True, labelSeparation=8)
+        .configure_axisY(titlePadding=14)
+        .configure_legend(**words, labelLimit=width // 2, orient="top", columns=2, columnPadding=18, **symbols)
         .configure_rule(color=ink)
     )
+
+
+def kinds(rows: Sequence[Row]) -> Any:
+    """A shape for each way in which arms were run; what is published is dashed instead."""
+    found = sorted({kind(row) for row in rows})
+    shapes = alt.Scale(
+        domain=[*found, PUBLISHED], range=[SHAPES[n % len(SHAPES)] for n in range(len(found))] + ["circle"]
+    )
+    # Below, where letters wider than those it was measured with run into no other legend.
+    legend = alt.Legend(values=found, orient="bottom") if len(found) > 1 else None
+    return alt.Shape("kind:N", title=None, scale=shapes, legend=legend)
+
+
+def kind(row: Row) -> str:
+    """Precision and processes."""
+    return ", ".join(in_words(name, row[name]) for name in ("precision", "processes"))
 
 
 def colour(field: str, values: Sequence[str]) -> Any:

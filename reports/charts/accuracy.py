@@ -13,21 +13,26 @@ PLACE = 1
 
 def draw(run: Run) -> Chart | None:
     """Of trials of two epochs or more."""
-    ours = curves.points(run, "eval_accuracy", 100, "%")
+    return chart(run, "eval", "accuracy", "Accuracy by epoch", "evaluation accuracy, %")
+
+
+def chart(run: Run, part: str, kind: str, title: str, what: str) -> Chart | None:
+    """Of the training or the evaluation accuracy, `part`."""
+    ours = curves.points(run, f"{part}_accuracy", 100, "%")
     if not ours:
         return None
-    theirs = published(run)
+    theirs = published(run, part)
     said = f"A curve for each trial, coloured by arm. {curves.curves_said(run)}".strip()
     said += " Dashed: the source's own, of which the table says whether it can be compared." if theirs else ""
-    drawing = curves.lines(run, [*ours, *theirs], "evaluation accuracy, %")
-    return Chart("accuracy", "Accuracy by epoch", said, drawing)
+    found = [*ours, *theirs]
+    return Chart(kind, title, said, curves.lines(run, found, what), curves.last(found))
 
 
-def published(run: Run) -> list[dict[str, Any]]:
+def published(run: Run, part: str) -> list[dict[str, Any]]:
     """The points of the sources' curves of these arms."""
     found = []
     for experiment, arm in dict.fromkeys((row["experiment"], row["arm"]) for row in run.rows):
         source, title = facts.published(experiment, arm), f"{arm}, published"
-        for epoch, share in enumerate(source.eval_accuracies if source else ()):
-            found.append(curves.point(title, title, epoch, (100 * share,) * 3, "%", "published"))
+        for epoch, share in enumerate(getattr(source, f"{part}_accuracies") if source else ()):
+            found.append(curves.point(title, title, epoch, (100 * share,) * 3, "%"))
     return found

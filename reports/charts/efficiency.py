@@ -8,7 +8,7 @@ import pandas as pd
 from reports.charts import GREY, Chart, Run, colour, sized
 from reports.summary import titles
 
-PLACE = 4
+PLACE = 5
 
 
 def draw(run: Run) -> Chart | None:
@@ -32,4 +32,4 @@ def draw(run: Run) -> Chart | None:
     if any(row["device_name"] == "cpu" for row in found):
         said += " All processes share one CPU's cores: this is what splitting costs, not what hardware adds."
     layers = alt.layer(whole, base.mark_line(), base.mark_point(size=90, filled=True).encode(description="tip:N"))
-    return Chart("efficiency", "Scaling efficiency", said, sized(layers, 260))
+    return Chart("efficiency", "Scaling efficiency", said, sized(layers, 260), list(table["tip"]))

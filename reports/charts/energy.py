@@ -2,25 +2,42 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import altair as alt
 import pandas as pd
 
 from reports.charts import GREEN, ROW_HEIGHT, Chart, Run, sized
+from reports.summary import Row
 
-PLACE = 6
+PLACE = 7
 
 
 def draw(run: Run) -> Chart | None:
     """Of trials on devices that tell it."""
-    found = [(run.named(row), row["energy_per_image_j"]) for row in run.rows if row["energy_per_image_j"] is not None]
+    found = [point(run, row) for row in run.rows if row["energy_per_image_j"] is not None]
     if not found:
         return None
-    table = pd.DataFrame(found, columns=["trial", "j"])
-    table["tip"] = [f"{name}: {joules:.4g} J" for name, joules in found]
-    drawing = alt.Chart(table).mark_bar(height=14, color=GREEN)
-    drawing = drawing.encode(
-        x=alt.X("j:Q", title="energy of a training image, J"),
-        y=alt.Y("trial:N", title=None, sort=[name for name, _ in found]),
-        description="tip:N",
-    )
-    return Chart("energy", "Energy", "Of all that the power reading covers.", sized(drawing, ROW_HEIGHT * len(found)))
+    table = pd.DataFrame(found)
+    y = alt.Y("trial:N", title=None, sort=[each["trial"] for each in found])
+    base = alt.Chart(table).encode(y=y, description="tip:N")
+    x = "energy of a training image, J"
+    bars = base.mark_bar(height=14, color=GREEN).encode(x=alt.X("j:Q", title=x))
+    spread = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title=x), x2="high:Q")
+    said = "Of all that the power reading covers. Line: the lowest and the highest of several launches."
+    drawing = sized(alt.layer(bars, spread), ROW_HEIGHT * len(found))
+    return Chart("energy", "Energy", said, drawing, list(table["tip"]))
+
+
+def point(run: Run, row: Row) -> dict[str, Any]:
+    """What is drawn of a trial."""
+    joules = row["energy_per_image_j"]
+    low, high = row["spread"].get("energy_per_image_j", (joules, joules))
+    spread = f" ({low:.4g} .. {high:.4g})" if low < high else ""
+    return {
+        "trial": run.named(row),
+        "j": joules,
+        "low": low,
+        "high": high,
+        "tip": f"{run.named(row)}: {joules:.4g} J{spread}",
+    }

@@ -9,10 +9,12 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from reports.charts import Chart, Run, colour, sized
+from reports.charts import PUBLISHED, Chart, Run, colour, kind, kinds, sized
+from reports.summary import Row
 
-PLACE = 2
-MARKS = 50
+PLACE = 3
+MARKS, TICKS = 50, 10  # at most
+LARGEST = 1e300  # no number, and what overflows when it is put in percent, has no place on an axis
 
 
 def draw(run: Run) -> Chart | None:
@@ -21,7 +23,7 @@ def draw(run: Run) -> Chart | None:
     if not found:
         return None
     said = f"A curve for each trial, coloured by arm: mean cross-entropy while training. {curves_said(run)}"
-    return Chart("loss", "Loss by epoch", said.strip(), lines(run, found, "training loss"))
+    return Chart("loss", "Loss by epoch", said.strip(), lines(run, found, "training loss"), last(found))
 
 
 def curves_said(run: Run) -> str:
@@ -33,7 +35,8 @@ def curves_said(run: Run) -> str:
 def points(run: Run, column: str, factor: float, unit: str) -> list[dict[str, Any]]:
     """A column of epochs.csv for each trial, over its launches; none where there is only one epoch."""
     launches = run.launches()
-    found = run.epochs[run.epochs["launch_id"].isin(list(launches)) & run.epochs[column].notna()]
+    drawable = (run.epochs["epoch"] >= 0) & (run.epochs[column].abs() <= LARGEST)
+    found = run.epochs[run.epochs["launch_id"].isin(list(launches)) & drawable.fillna(False)]
     if found["epoch"].nunique() < 2:
         return []
     place = {id(row): number for number, row in enumerate(run.rows)}
@@ -41,27 +44,36 @@ def points(run: Run, column: str, factor: float, unit: str) -> list[dict[str, An
     over = (factor * found[column].astype(float)).groupby([trial, found["epoch"].astype(int)])
     rows = zip(over.median().items(), over.min(), over.max(), strict=True)
     return [
-        point(run.rows[number]["arm"], run.named(run.rows[number]), epoch, (value, low, high), unit)
+        point(run.rows[number]["arm"], run.named(run.rows[number]), epoch, (value, low, high), unit, run.rows[number])
         for ((number, epoch), value), low, high in rows
     ]
 
 
 def point(
-    arm: object, trial: str, epoch: int, values: tuple[float, float, float], unit: str, source: str = "here"
+    arm: object, trial: str, epoch: int, values: tuple[float, float, float], unit: str, row: Row | None = None
 ) -> dict[str, Any]:
-    """A trial's median, lowest and highest after an epoch, which count from 1 here, as sources have it."""
+    """A trial's median, lowest and highest after an epoch, which count from 1 here, as sources have it; without a row
+    they are a source's."""
     value, low, high = values
     spread = f" ({low:.4g} .. {high:.4g})" if low < high else ""
     tip = f"{trial}, epoch {epoch + 1}: {value:.4g}{unit}{spread}"
-    named = {"arm": str(arm), "line": trial, "epoch": epoch + 1, "source": source, "tip": tip}
+    named = {"arm": str(arm), "line": trial, "epoch": epoch + 1, "tip": tip}
+    named |= {"kind": kind(row) if row else PUBLISHED, "source": "here" if row else PUBLISHED}
     return {**named, "value": value, "low": low, "high": high}
+
+
+def last(found: Sequence[dict[str, Any]]) -> list[str]:
+    """What each curve ends at."""
+    return [point["tip"] for point in {point["line"]: point for point in found}.values()]
 
 
 def lines(run: Run, found: Sequence[dict[str, Any]], what: str) -> Any:
     """A curve for each `line`, dashed where it is published, with its band; marks for MARKS epochs at most."""
-    dashes = alt.Scale(domain=["here", "published"], range=[[1, 0], [5, 4]])
+    dashes = alt.Scale(domain=["here", PUBLISHED], range=[[1, 0], [5, 4]])
+    end = max(point["epoch"] for point in found)
+    ticks = list(range(1, end + 1, math.ceil(end / TICKS)))
     base = alt.Chart(pd.DataFrame(found)).encode(
-        x=alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickMinStep=1, format="d"), scale=alt.Scale(nice=False)),
+        x=alt.X("epoch:Q", title="epoch", axis=alt.Axis(values=ticks, format="d"), scale=alt.Scale(nice=False)),
         y=alt.Y("value:Q", title=what, axis=alt.Axis(format=".4~g"), scale=alt.Scale(zero=False)),
         color=colour("arm", [*run.arms(), *(point["arm"] for point in found)]),
         detail="line:N",
@@ -69,6 +81,7 @@ def lines(run: Run, found: Sequence[dict[str, Any]], what: str) -> Any:
     low = alt.Y("low:Q", title=what, axis=alt.Axis(format=".4~g"), scale=alt.Scale(zero=False))
     band = base.mark_area(opacity=0.15).encode(y=low, y2="high:Q")
     drawn = base.mark_line(strokeWidth=2).encode(strokeDash=alt.StrokeDash("source:N", legend=None, scale=dashes))
-    every = math.ceil(max(point["epoch"] for point in found) / MARKS)
-    marks = base.transform_filter(f"datum.epoch % {every} == 0").mark_point(size=25, filled=True)
-    return sized(alt.layer(band, drawn, marks.encode(description="tip:N")), 280)
+    every = math.ceil(end / MARKS)
+    marks = base.transform_filter(f"datum.epoch % {every} == 0").mark_point(size=40, filled=True)
+    marks = marks.encode(shape=kinds(run.rows), description="tip:N")
+    return sized(alt.layer(band, drawn, marks), 280)

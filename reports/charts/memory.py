@@ -9,58 +9,64 @@ import altair as alt
 import pandas as pd
 
 from bench.record import size
-from reports.charts import GREY, RED, Chart, Run, colour, sized
-from reports.summary import Row, in_words
+from reports.charts import GREY, RED, Chart, Run, colour, kind, kinds, sized
+from reports.summary import Row
 
 PLACE = 0
 GIB = 2**30
-SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left"]
+ON_GPU = "peak_allocated_bytes"
+NEAR = 4  # times the most memory of a trial: a limit farther off would leave no room for the trials
 
 
 def draw(run: Run) -> Chart | None:
     """Of two trials or more: memory of tensors on GPUs, of processes on a CPU."""
-    on_gpu = any(row["peak_allocated_bytes"] for row in run.rows)
-    column = "peak_allocated_bytes" if on_gpu else "peak_rss_bytes"
-    found = [row for row in run.rows if row[column] and row["images_per_s"]]
+    name = column(run.rows)
+    found = [row for row in run.rows if row[name] and row["images_per_s"]]
     if len(found) < 2:
         return None
-    best = frontier([(row[column], row["images_per_s"]) for row in found])
-    table = pd.DataFrame([point(run, row, column, number in best) for number, row in enumerate(found)])
+    best = frontier([(row[name], row["images_per_s"]) for row in found])
+    table = pd.DataFrame([point(run, row, name, number in best) for number, row in enumerate(found)])
     x = alt.X(
         "memory:Q",
-        title="most memory of a GPU's tensors, GiB" if on_gpu else "most memory of a process, GiB",
+        title="most memory of a GPU's tensors, GiB" if name == ON_GPU else "most memory of a process, GiB",
+        axis=alt.Axis(format=".4~g"),
         scale=alt.Scale(zero=False, padding=20),
     )
-    layers = [*drawn(run, table, x), *limits(found)]
-    named = "; ".join(table[table["best"]].sort_values("memory")["tip"])
+    near, far = limits(found, NEAR * table["memory"].max())
+    drawing = alt.layer(*drawn(run, found, table, x), *near)
+    named = ", ".join(table[table["best"]].sort_values("memory")["name"])
     said = f"Dotted: the frontier, above which no trial has more throughput in as little memory ({named})."
-    if len(layers) > 3:
-        said += " Red: the memory limit."
-    return Chart("memory", "Memory against throughput", said, sized(alt.layer(*layers), 320))
+    said += " Red: the memory limit." if near else ""
+    said += "".join(f" A limit of {each} is beyond what is drawn." for each in far)
+    return Chart("memory", "Memory against throughput", said, sized(drawing, 320), list(table["tip"]))
 
 
-def point(run: Run, row: Row, column: str, best: bool) -> dict[str, Any]:
+def column(rows: Sequence[Row]) -> str:
+    """Which memory is compared."""
+    return ON_GPU if any(row[ON_GPU] for row in rows) else "peak_rss_bytes"
+
+
+def point(run: Run, row: Row, name: str, best: bool) -> dict[str, Any]:
     """What is drawn of a trial."""
     speed = row["images_per_s"]
     low, high = row["spread"].get("images_per_s", (speed, speed))
     spread = f" ({low:.0f} .. {high:.0f})" if low < high else ""
     return {
         "arm": str(row["arm"]),
-        "kind": ", ".join(in_words(name, row[name]) for name in ("precision", "processes")),
-        "memory": row[column] / GIB,
+        "name": run.named(row),
+        "kind": kind(row),
+        "memory": row[name] / GIB,
         "images": speed,
         "low": low,
         "high": high,
         "best": best,
-        "tip": f"{run.named(row)}: {speed:.0f}{spread} images/s, {size(int(row[column]))}",
+        "tip": f"{run.named(row)}: {speed:.0f}{spread} images/s, {size(int(row[name]))}",
     }
 
 
-def drawn(run: Run, table: pd.DataFrame, x: Any) -> list[Any]:
+def drawn(run: Run, rows: Sequence[Row], table: pd.DataFrame, x: Any) -> list[Any]:
     """The frontier, the spreads and the points."""
     scale = alt.Scale(zero=False, padding=20)
-    kinds = sorted(set(table["kind"]))
-    shapes = alt.Scale(domain=kinds, range=[SHAPES[number % len(SHAPES)] for number in range(len(kinds))])
     base = alt.Chart(table)
     line = base.transform_filter("datum.best").mark_line(interpolate="step-after", strokeDash=[2, 3], color=GREY)
     spread = base.mark_rule(strokeWidth=1.5)
@@ -70,17 +76,19 @@ def drawn(run: Run, table: pd.DataFrame, x: Any) -> list[Any]:
     return [
         line.encode(x, y, order="memory:Q"),
         spread.encode(x, alt.Y("low:Q", title="images/s", scale=scale), y2="high:Q", color=arms),
-        points.encode(x, y, color=arms, shape=alt.Shape("kind:N", title=None, scale=shapes), description="tip:N"),
+        points.encode(x, y, color=arms, shape=kinds(rows), description="tip:N"),
     ]
 
 
-def limits(rows: Sequence[Row]) -> list[Any]:
-    """The memory limits that trials were under."""
-    found = sorted({row["memory_limit_bytes"] for row in rows if row["memory_limit_bytes"]})
-    if not found:
-        return []
-    table = pd.DataFrame([{"limit": limit / GIB, "tip": f"limit: {size(int(limit))}"} for limit in found])
-    return [alt.Chart(table).mark_rule(color=RED, strokeWidth=2).encode(x="limit:Q", description="tip:N")]
+def limits(rows: Sequence[Row], end: float) -> tuple[list[Any], list[str]]:
+    """The memory limits that trials were under: what is drawn of those up to `end` GiB, and the others in words."""
+    found = sorted({int(row["memory_limit_bytes"]) for row in rows if row["memory_limit_bytes"]})
+    near = [{"limit": limit / GIB, "tip": f"limit: {size(limit)}"} for limit in found if limit / GIB <= end]
+    far = [size(limit) for limit in found if limit / GIB > end]
+    if not near:
+        return [], far
+    rule = alt.Chart(pd.DataFrame(near)).mark_rule(color=RED, strokeWidth=2)
+    return [rule.encode(x="limit:Q", description="tip:N")], far
 
 
 def frontier(points: Sequence[tuple[float, float]]) -> set[int]:

@@ -8,7 +8,7 @@ import pandas as pd
 from reports.charts import ROW_HEIGHT, Chart, Run, colour, sized
 from reports.summary import Row
 
-PLACE = 5
+PLACE = 6
 PARTS = ("compute", "exposed communication", "data wait")
 
 
@@ -33,7 +33,9 @@ def draw(run: Run) -> Chart | None:
         description="tip:N",
     )
     said = "Each part is that of the process which has most of it: where processes wait for each other, parts overlap."
-    return Chart("step_parts", "Where a step's time goes", said, sized(drawing, ROW_HEIGHT * len(order)))
+    return Chart(
+        "step_parts", "Where a step's time goes", said, sized(drawing, ROW_HEIGHT * len(order)), list(table["tip"])
+    )
 
 
 def parts(row: Row) -> dict[str, float]:

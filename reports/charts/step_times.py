@@ -9,9 +9,9 @@ import pandas as pd
 
 from reports.charts import BLUE, ORANGE, RED, ROW_HEIGHT, Chart, Run, sized
 
-PLACE = 3
+PLACE = 4
 WORST = 5  # outliers that are drawn of each trial
-X = "time of a step, ms"
+WIDE = 3  # from this ratio on, times are drawn on a logarithmic axis, for bars to stay wide enough to be seen
 
 
 def draw(run: Run) -> Chart | None:
@@ -29,10 +29,14 @@ def draw(run: Run) -> Chart | None:
         for name in named
         for ms in beyond(times[name]).nlargest(WORST)
     ]
+    outliers = sum(len(beyond(each)) for each in times.values())
     said = "Bar: the middle half; line: 5 to 95%; orange: the median; circles: the longest of each trial's outliers "
-    said += f"(at most {WORST}), more than 1.5 bars beyond it. Warm-up is left out."
+    said += (
+        f"(at most {WORST}), more than 1.5 bars beyond it: {outliers} of {sum(map(len, times.values()))} steps in all. "
+    )
+    said += "Warm-up is left out."
     drawing = sized(alt.layer(*drawn(boxes, worst, named)), ROW_HEIGHT * len(boxes))
-    return Chart("step_times", "Step times", said, drawing)
+    return Chart("step_times", "Step times", said, drawing, [each["tip"] for each in boxes])
 
 
 def beyond(times: pd.Series) -> pd.Series:
@@ -45,7 +49,7 @@ def box(name: str, times: pd.Series) -> dict[str, Any]:
     """A trial's quantiles, in ms."""
     low, first, middle, third, high = times.quantile([0.05, 0.25, 0.5, 0.75, 0.95])
     tip = f"{name}: median {middle:.4g} ms, middle half {first:.4g} .. {third:.4g}, 5 to 95% {low:.4g} .. {high:.4g}, "
-    tip += f"{len(beyond(times))} outliers in {len(times)} steps"
+    tip += f"{(count := len(beyond(times)))} outlier{'' if count == 1 else 's'} in {len(times)} steps"
     return {"trial": name, "low": low, "first": first, "median": middle, "third": third, "high": high, "tip": tip}
 
 
@@ -53,7 +57,10 @@ def drawn(boxes: list[dict[str, Any]], worst: list[dict[str, Any]], order: list[
     """Lines, bars, medians and outliers."""
     y = alt.Y("trial:N", title=None, sort=order)
     base = alt.Chart(pd.DataFrame(boxes)).encode(y=y, description="tip:N")
-    axis: dict[str, Any] = {"title": X, "scale": alt.Scale(zero=False, padding=10)}
+    values = [each[end] for each in boxes for end in ("low", "high")] + [each["ms"] for each in worst]
+    scale = alt.Scale(type="log" if max(values) > WIDE * min(values) else "linear", zero=False, nice=False, padding=10)
+    title = f"time of a step, ms{' (logarithmic)' if scale.type == 'log' else ''}"
+    axis: dict[str, Any] = {"title": title, "scale": scale, "axis": alt.Axis(format="~g", labelOverlap="greedy")}
     layers = [
         base.mark_rule(strokeWidth=1.5).encode(x=alt.X("low:Q", **axis), x2="high:Q"),
         base.mark_bar(height=12, color=BLUE).encode(x=alt.X("first:Q", **axis), x2="third:Q"),

@@ -22,8 +22,7 @@ const sortBy = (table, place, head) => {
   table.tBodies[0].append(...rows);
 };
 
-for (const section of document.querySelectorAll(".experiment")) {
-  const table = section.querySelector("table");
+for (const table of document.querySelectorAll("table.sortable")) {
   [...table.tHead.rows[0].cells].forEach((head, place) => {
     const button = document.createElement("button");
     button.type = "button";
@@ -31,26 +30,31 @@ for (const section of document.querySelectorAll(".experiment")) {
     button.addEventListener("click", () => sortBy(table, place, head));
     head.replaceChildren(button);
   });
+}
+
+for (const section of document.querySelectorAll(".experiment")) {
+  const rows = [...section.querySelector("table.trials").tBodies[0].rows];
   const tools = section.querySelector(".tools");
-  const [input, output] = [tools.querySelector("input"), tools.querySelector("output")];
+  const [input, select, output] = ["input", "select", "output"].map((name) => tools.querySelector(name));
   const filter = () => {
     const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
     let shown = 0;
-    for (const row of table.tBodies[0].rows) {
+    for (const row of rows) {
       const text = row.textContent.toLowerCase();
-      row.hidden = !words.every((word) => text.includes(word));
+      row.hidden = (select.value && row.dataset.status !== select.value) || !words.every((word) => text.includes(word));
       shown += !row.hidden;
     }
-    const all = table.tBodies[0].rows.length;
-    output.textContent = shown === all ? `${all} trials` : `${shown} of ${all} trials`;
+    const all = `${rows.length} trial${rows.length === 1 ? "" : "s"}`;
+    output.textContent = shown === rows.length ? all : `${shown} of ${all}`;
   };
   input.addEventListener("input", filter);
+  select.addEventListener("change", filter);
   tools.hidden = false;
   filter();
 }
 
 const tip = document.getElementById("tip");
-document.addEventListener("pointermove", (event) => {
+const showTip = (event) => {
   const mark = event.target.closest?.(".drawing [aria-roledescription][aria-label]");
   tip.hidden = !mark;
   if (!mark) return;
@@ -58,7 +62,10 @@ document.addEventListener("pointermove", (event) => {
   const box = tip.getBoundingClientRect();
   tip.style.left = `${Math.max(4, Math.min(event.clientX + 12, innerWidth - box.width - 4))}px`;
   tip.style.top = `${Math.max(4, event.clientY - box.height - 12)}px`;
-});
+};
+document.addEventListener("pointermove", showTip);
+document.addEventListener("pointerdown", showTip); // a finger has no other way
+document.addEventListener("keydown", (event) => { tip.hidden ||= event.key === "Escape"; });
 
 const theme = document.getElementById("theme");
 const dark = () =>
