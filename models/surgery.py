@@ -8,7 +8,7 @@ import difflib
 from collections.abc import Collection, Sequence
 from typing import Literal, get_args
 
-from torch import nn
+from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from models import ModelError
@@ -72,6 +72,28 @@ def replace_head(model: nn.Module, classes: int, hidden: Sequence[int] = (), dro
     layers.append(nn.Linear(width, classes))
     head = nn.Sequential(*layers) if hidden else layers[0]
     model.fc = head.to(old.weight.device, old.weight.dtype).train(model.training)
+
+
+def add_dropout(model: nn.Module, after: Sequence[str], rate: float) -> None:
+    """Let the output of each of these modules ("layer2", "maxpool") go through dropout at this rate, in [0, 1).
+
+    The state dict stays as it is: a Dropout has no parameters. A rate of 0 makes none. ModelError for another rate, an
+    unknown module, and the head's, which has `replace_head`.
+    """
+    if not 0 <= rate < 1:
+        raise ModelError(f"dropout {rate} is not in [0, 1); give the chance to drop a unit")
+    chosen = [_module(model, name) for name in after]
+    for name in after:
+        if name in ("all", "head") or name.split(".")[0] == "fc":
+            raise ModelError(f"dropout after {name!r} is none of the body's; give its rates to the head")
+    for module in chosen if rate else ():
+        module.add_module("dropout_after", nn.Dropout(rate))
+        if not isinstance(module, nn.Sequential):  # where the last child is the end of the chain anyway
+            module.register_forward_hook(_through_dropout)
+
+
+def _through_dropout(module: nn.Module, args: object, output: Tensor) -> Tensor:
+    return module.get_submodule("dropout_after")(output)
 
 
 def freeze(model: nn.Module, trainable: Sequence[str], batch_norm: BatchNormMode) -> None:

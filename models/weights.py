@@ -15,7 +15,8 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     """The tensors by name, on the CPU, of a file that torch.save wrote.
 
     The file holds a state dict, or a dict with one under "model" (our checkpoints). The "module." that DDP
-    puts before every key is taken off. Nothing in the file is executed.
+    puts before every key is taken off, and names that others use for the same parts become torchvision's: linear for
+    fc, shortcut and short_cut for downsample, stages that count from layer0. Nothing in the file is executed.
     ModelError for a file that is missing, damaged or anything else.
     """
     if not Path(path).is_file():
@@ -26,7 +27,15 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     if not _is_state_dict(loaded):
         raise ModelError(f"{path} holds no state dict; save one with torch.save(model.state_dict(), path)")
     wrapped = all(key.startswith("module.") for key in loaded)
-    return {key.removeprefix("module.") if wrapped else key: tensor for key, tensor in loaded.items()}
+    bare = {key.removeprefix("module.") if wrapped else key: tensor for key, tensor in loaded.items()}
+    from_zero = any(key.startswith("layer0.") for key in bare)
+    return {_as_torchvision(key, from_zero): tensor for key, tensor in bare.items()}
+
+
+def _as_torchvision(key: str, from_zero: bool) -> str:
+    key = re.sub(r"^linear\.", "fc.", key)
+    key = re.sub(r"\.(shortcut|short_cut)\.", ".downsample.", key)
+    return re.sub(r"^layer(\d)\.", lambda found: f"layer{int(found[1]) + 1}.", key) if from_zero else key
 
 
 def load(model: nn.Module, state: Mapping[str, Tensor], path: str | Path) -> None:

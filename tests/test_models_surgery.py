@@ -18,6 +18,7 @@ from models import ModelError, cifar
 from models.surgery import (
     BatchNormMode,
     FrozenBatchNorm2d,
+    add_dropout,
     freeze,
     replace_blocks,
     replace_head,
@@ -407,3 +408,54 @@ def test_freeze_nothing_trains(trainable: tuple[str, ...]) -> None:
 def test_freeze_unknown_mode() -> None:
     with pytest.raises(ModelError, match="no batch_norm 'frozen'; choose from: train, eval"):
         freeze(build("B"), ("all",), "frozen")  # type: ignore[arg-type]
+
+
+# Dropout in the body
+
+
+@pytest.mark.parametrize("name", ["layer2", "layer2.0", "conv1"])
+def test_dropout_after_a_module_drops_its_output_while_training_alone(name: str) -> None:
+    model = build("B")
+    before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    add_dropout(model, [name], 0.25)
+    assert list(model.state_dict()) == list(before)
+    seen: list[Tensor] = []
+    following = model.get_submodule({"layer2": "layer3", "layer2.0": "layer2.1", "conv1": "bn1"}[name])
+    following.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach().clone()))
+    images = torch.randn(64, 3, 16, 16)
+    whole = build("B")
+    given: list[Tensor] = []
+    whole.get_submodule(name).register_forward_hook(lambda _, args, output: given.append(output.detach().clone()))
+    with torch.no_grad():
+        model.train()(images)
+        whole.train()(images)
+        kept = seen[0] != 0
+        alive = given[0] != 0
+        assert kept[alive].float().mean().item() == pytest.approx(0.75, abs=0.01)
+        assert torch.allclose(seen[0][kept], given[0][kept] / 0.75, atol=1e-5)
+        model.eval()(images)
+        whole.eval()(images)
+    assert torch.equal(seen[1], given[1])
+
+
+def test_no_rate_makes_no_dropout() -> None:
+    model = build("B")
+    add_dropout(model, ["layer1"], 0.0)
+    assert not [module for module in model.modules() if isinstance(module, nn.Dropout)]
+
+
+@pytest.mark.parametrize(
+    ("after", "rate", "said"),
+    [
+        (["layer1"], 1.5, r"dropout 1.5 is not in \[0, 1\)"),
+        (["layer9"], 0.1, "no module 'layer9'; the nearest are: "),
+        (["fc"], 0.1, "none of the body's"),
+        (["head"], 0.1, "none of the body's"),
+        (["all"], 0.1, "none of the body's"),
+    ],
+)
+def test_dropout_that_cannot_be_put_in(after: list[str], rate: float, said: str) -> None:
+    model = build("B")
+    with pytest.raises(ModelError, match=said):
+        add_dropout(model, ["layer1", *after], rate)
+    assert not [module for module in model.modules() if isinstance(module, nn.Dropout)]

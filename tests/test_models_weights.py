@@ -1,6 +1,7 @@
 """Weights files: what is good goes in bit by bit, and whatever else comes is refused in one sentence."""
 
 import pickle
+import re
 from pathlib import Path
 
 import pytest
@@ -222,3 +223,26 @@ def test_the_rest_of_a_backbone_stays_strict() -> None:
     state = {key: tensor for key, tensor in trained.state_dict().items() if key != "bn1.bias"}
     with pytest.raises(ModelError, match=r"bn1\.bias is missing"):
         load(network(), state, "weights.pt")
+
+
+# Names that others use
+
+
+def test_a_state_dict_with_the_sources_names_is_the_same_network(tmp_path: Path) -> None:
+    """As a ResNet-20 of stages from layer0 on with short_cut, and one from layer1 on with shortcut and linear."""
+    torch.manual_seed(0)
+    model = cifar.resnet(20).eval()
+    ours = model.state_dict()
+    from_zero = {
+        re.sub(r"^layer(\d)", lambda found: f"layer{int(found[1]) - 1}", key).replace("downsample", "short_cut"): tensor
+        for key, tensor in ours.items()
+    }
+    from_one = {key.replace("downsample", "shortcut").replace("fc.", "linear."): tensor for key, tensor in ours.items()}
+    assert "layer0.0.conv1.weight" in from_zero
+    assert "layer1.0.short_cut.0.weight" in from_zero
+    assert "layer2.0.shortcut.1.running_mean" in from_one
+    assert "linear.bias" in from_one
+    for state in (from_zero, from_one):
+        torch.save(state, tmp_path / "w.pt")
+        read = read_state_dict(tmp_path / "w.pt")
+        assert same(read, ours)
