@@ -8,14 +8,15 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from bench.trial import CIFAR_MODEL, Trial, UsageError
+from bench.trial import CIFAR_MODEL, HANDBUILT, Trial, UsageError
 from models import ModelError, cifar, imagenet, surgery, weights
+from models.resnet34 import resnet34
 
 Build = Callable[[Trial, int], nn.Module]
 
 
 def model_for(trial: Trial, classes: int) -> nn.Module:
-    """The trial's model, on the CPU: weights, then replaced blocks, then a fresh head, then what is frozen.
+    """The trial's model, on the CPU: weights, then replaced blocks, a fresh head, dropout, then what is frozen.
 
     Reproducible: all random numbers come from the trial's seed. UsageError: weights or named parts that do not exist.
     """
@@ -24,6 +25,7 @@ def model_for(trial: Trial, classes: int) -> nn.Module:
         model = _backbone(trial, classes)
         surgery.replace_blocks(model, trial.replace_blocks, trial.replaced_skip)
         surgery.replace_head(model, classes, trial.head, trial.dropout)
+        surgery.add_dropout(model, trial.body_dropout_after, trial.body_dropout)
         surgery.freeze(model, trial.trainable, trial.batch_norm)
     except ModelError as error:
         raise UsageError(str(error)) from error
@@ -31,12 +33,14 @@ def model_for(trial: Trial, classes: int) -> nn.Module:
 
 
 def _backbone(trial: Trial, classes: int) -> nn.Module:
-    if not CIFAR_MODEL.fullmatch(trial.model):
+    if not CIFAR_MODEL.fullmatch(trial.model) and trial.model != HANDBUILT:
         return imagenet.resnet(int(trial.model.removeprefix("resnet")), trial.weights)
     state = None if trial.weights == "none" else weights.read_state_dict(trial.weights)
     if state is not None:
         classes = weights.head_classes(state)
-    if trial.model == "resnet18_cifar":
+    if trial.model == HANDBUILT:
+        model = resnet34(trial.shortcut, classes)
+    elif trial.model == "resnet18_cifar":
         model = cifar.resnet18(trial.shortcut, classes)
     else:
         model = cifar.resnet(int(trial.model.removeprefix("resnet")), trial.shortcut, classes)

@@ -106,7 +106,8 @@ def main(file: str) -> None:
     with one_sentence():
         experiment = experiments.load(name)
         arm, words = take_option(sys.argv[1:], "--arm")
-        request = read_request(name, experiment, arm, words)
+        preset, words = take_option(words, "--preset")
+        request = read_request(name, experiment, arm, words, preset or "full")
         trackers.check(request.options.log_with)
     from bench.worker import run
 
@@ -114,17 +115,19 @@ def main(file: str) -> None:
     run(request.trial, request.options, experiment, launch_id)
 
 
-def read_request(name: str, experiment: Experiment, arm: str | None, words: Sequence[str]) -> Request:
+def read_request(
+    name: str, experiment: Experiment, arm: str | None, words: Sequence[str], preset: str = "full"
+) -> Request:
     """The arm's trial with these options over it. What Accelerate's launcher set up is the default."""
     if arm is None and not {"-h", "--help"} & set(words):
         raise UsageError(f"{name} needs --arm; choose from: {', '.join(experiment.arms)}")
-    base = experiment.trial(name, arm or next(iter(experiment.arms)))
+    base = experiment.trial(name, arm or next(iter(experiment.arms)), preset)
     launched: dict[str, Any] = {
         "processes": int(os.environ.get("WORLD_SIZE", "1")),
         "precision": os.environ.get("ACCELERATE_MIXED_PRECISION", base.precision),
     }
     default = Request(dataclasses.replace(base, **launched))
-    description = f"{experiment.question} Arms (--arm): {', '.join(experiment.arms)}."
+    description = f"{experiment.question} Arms (--arm): {', '.join(experiment.arms)}. Presets (--preset): full, mini."
     return parse_request(default, words, f"python -m bench.experiments.{name}", description)
 
 

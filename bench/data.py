@@ -16,12 +16,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from bench import limit
+from bench import augment, limit
 from bench.trial import IMAGENET_MODEL, Trial, UsageError
 
 PAD = 4  # pixels on each side before a random crop (He et al. 2015, section 4.2)
 IMAGENET_STATISTICS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CIFAR10_STATISTICS = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
+CIFAR10_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 # BatchNorm cannot normalise one value a channel, which one image is where the last stage is 1x1.
 FEWEST = 2
 
@@ -49,21 +50,39 @@ class Data:
     classes: int
     mean: Sequence[float]
     std: Sequence[float]
+    names: Sequence[str] = ()
+    """Of the classes, where they have any."""
+    validation: Split | None = None
+    """What of the training images is set aside."""
+    other: Split | None = None
+    """The evaluation images of another data set."""
 
 
 def load(trial: Trial, root: Path) -> Data:
     """The trial's data. UsageError: it is missing or damaged, in one sentence."""
-    read = {"cifar10": _cifar10, "digits": _digits, "synthetic": _synthetic}[trial.data]
-    train, evaluation, (mean, std) = read(root)
+    train, evaluation, (mean, std) = READERS[trial.data](root, trial.image_size)
+    other = None
+    if trial.evaluate_on != "none":
+        _, other, _ = READERS[trial.evaluate_on](root, trial.image_size)
+        other = balanced(choose_classes(other, trial.classes), trial.limit_eval)
     classes = len(trial.classes) or 10
     train, evaluation = (choose_classes(split, trial.classes) for split in (train, evaluation))
+    train, validation = set_aside(train, trial.validation)
     train, evaluation = balanced(train, trial.limit_train), balanced(evaluation, trial.limit_eval)
     if IMAGENET_MODEL.fullmatch(trial.model):
         mean, std = IMAGENET_STATISTICS
-    return Data(train, evaluation, classes, mean, std)
+    names = CIFAR10_NAMES if trial.data in ("cifar10", "voc") else tuple(map(str, range(10)))
+    names = tuple(names[number] for number in trial.classes) or names
+    return Data(train, evaluation, classes, mean, std, names, validation, other)
 
 
-def _cifar10(root: Path) -> tuple[Split, Split, Any]:
+def _voc(root: Path, size: int) -> tuple[Split, Split, Any]:
+    from bench import voc
+
+    return *voc.load(root, size), IMAGENET_STATISTICS
+
+
+def _cifar10(root: Path, size: int) -> tuple[Split, Split, Any]:
     from torchvision.datasets import CIFAR10
 
     def split(train: bool) -> Split:
@@ -89,7 +108,7 @@ def _cifar10_is_whole(root: Path) -> bool:
     return all(check_integrity(str(root / CIFAR10.base_folder / name), md5) for name, md5 in files)
 
 
-def _digits(root: Path) -> tuple[Split, Split, Any]:
+def _digits(root: Path, size: int) -> tuple[Split, Split, Any]:
     """1797 handwritten digits, 8x8 grey, comes with scikit-learn; here 32x32, every fifth of a class for evaluation."""
     from sklearn.datasets import load_digits
 
@@ -106,7 +125,7 @@ def _digits(root: Path) -> tuple[Split, Split, Any]:
     return train, evaluation, ([float(values.mean())] * 3, [float(values.std())] * 3)
 
 
-def _synthetic(root: Path) -> tuple[Split, Split, Any]:
+def _synthetic(root: Path, size: int) -> tuple[Split, Split, Any]:
     """Random images as many as CIFAR-10's. One stored pixel stands for each: the pipeline makes the batch itself."""
 
     def split(images: int) -> Split:
@@ -115,6 +134,9 @@ def _synthetic(root: Path) -> tuple[Split, Split, Any]:
         return Split(torch.zeros(1, dtype=torch.uint8).expand(images, 3, 1, 1), labels)
 
     return split(50_000), split(10_000), IMAGENET_STATISTICS
+
+
+READERS = {"cifar10": _cifar10, "digits": _digits, "voc": _voc, "synthetic": _synthetic}
 
 
 def take(split: Split, index: Tensor) -> Split:
@@ -141,6 +163,16 @@ def interleaved(labels: Tensor) -> Tensor:
         turn.append((seen.setdefault(label, 0), label))
         seen[label] += 1
     return shuffled[torch.tensor(sorted(range(len(turn)), key=turn.__getitem__))]
+
+
+def set_aside(split: Split, share: float) -> tuple[Split, Split | None]:
+    """(the rest, this share of the images, the classes in balance). UsageError: one of the two would be empty."""
+    if not share:
+        return split, None
+    order, count = interleaved(split.labels), round(share * len(split))
+    if not 0 < count < len(split):
+        raise UsageError(f"--validation {share} of {len(split)} images leaves a part empty; give another share")
+    return take(split, order[count:]), take(split, order[:count])
 
 
 def balanced(split: Split, limit: int | None) -> Split:
@@ -202,8 +234,11 @@ class Feed:
         make = {"resident": self._resident, "fixed": self._fixed, "loader": self._loader}[self.pipeline]
         return make(picks, order, generator)
 
-    def evaluate(self, passes: Passes) -> Iterator[Batch]:
-        """The evaluation images in their own order, unaugmented; no pass is empty."""
+    def evaluate(self, passes: Passes, split: Split | None = None) -> Iterator[Batch]:
+        """The evaluation images, or those of another split, in their own order, unaugmented; no pass is empty."""
+        if split is not None:
+            parts = ((split.images[a:b], split.labels[a:b]) for a, b in passes)
+            return ((self._finish(images.to(self.device)), labels.to(self.device)) for images, labels in parts)
         if self.pipeline == "loader":
             batches = self._load(self.data.evaluation, [torch.arange(*p) for p in passes], (False, False))
             return ((self._finish(images), labels) for images, labels in batches)
@@ -224,14 +259,23 @@ class Feed:
         mirrored = torch.rand(count, generator=generator) < 0.5 if flip else torch.zeros(count).bool()
         # Drawn for the whole epoch and looked up by image, so that no draw depends on how ranks share the images.
         shifts, mirrored = shifts.to(self.device), mirrored.to(self.device)
+        draws = self._draws(count, generator)
         for pick in picks:
             index = pick.to(self.device, non_blocking=True)
             images = crops(self.images, index, shifts[:, index], mirrored[index], PAD if crop else 0)
-            yield self._finish(images), self.labels[index]
+            yield self._finish(images, None if draws is None else draws[index]), self.labels[index]
 
     def _loader(self, picks: list[Tensor], order: Tensor, generator: torch.Generator) -> Iterator[Batch]:
-        for images, labels in self._load(self.data.train, picks, self.trial.augmentation()):
-            yield self._finish(images), labels
+        draws = self._draws(len(order), generator)
+        batches = self._load(self.data.train, picks, self.trial.augmentation())
+        for pick, (images, labels) in zip(picks, batches, strict=True):
+            yield self._finish(images, None if draws is None else draws[pick.to(self.device)]), labels
+
+    def _draws(self, images: int, generator: torch.Generator) -> Tensor | None:
+        """What bench/augment.py needs of chance for each image of the epoch; None: it is not asked for."""
+        if self.trial.augment not in augment.NAMES:
+            return None
+        return torch.rand((images, augment.DRAWS), generator=generator).to(self.device)
 
     def _load(self, split: Split, batches: Sequence[Tensor], augment: tuple[bool, bool]) -> Iterator[Batch]:
         pinned = self.device.type == "cuda"
@@ -245,9 +289,11 @@ class Feed:
         for images, labels in loader:
             yield images.to(self.device, non_blocking=pinned), labels.to(self.device, non_blocking=pinned)
 
-    def _finish(self, images: Tensor) -> Tensor:
-        """Resize uint8 (N, 3, H, W) with antialiasing and normalise it: float32, in the trial's memory format."""
+    def _finish(self, images: Tensor, draws: Tensor | None = None) -> Tensor:
+        """uint8 (N, 3, H, W) augmented by the draws, resized with antialiasing and normalised, as float32."""
         values = images.to(torch.float32, memory_format=self.format)
+        if draws is not None:
+            values = augment.apply(self.trial.augment, values, draws)
         size = (self.trial.image_size,) * 2
         if values.shape[-2:] != size:
             values = F.interpolate(values, size=size, mode="bilinear", antialias=True, align_corners=False)

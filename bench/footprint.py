@@ -118,8 +118,10 @@ def most_images(trial: Trial, found: Data) -> int:
 
 def shapes(trial: Trial) -> Data:
     """The trial's data with the right sizes and, where it is not in the package, no content."""
+    if trial.data == "voc":
+        raise UsageError("how many objects voc has is not known before it is read; plan with --data cifar10")
     if trial.data != "cifar10":
-        return data.load(trial, Path())
+        return data.load(dataclasses.replace(trial, evaluate_on="none"), Path())
     classes = len(trial.classes) or 10
 
     def split(images: int, limit: int | None) -> Split:
@@ -182,7 +184,7 @@ def _two_windows(trial: Trial, training: Training, feed: Feed, tracker: Tracker)
     meter = Meter([], lambda numbers: [numbers], 0, CPU)
     train_epoch(training, windows, _input(batches, tracker), meter, lambda window: trial.lr, lambda rows: None)
     evaluated = [(0, min(trial.micro_batch, len(feed.data.evaluation)))]
-    evaluation_sums(training.module, _input(feed.evaluate(evaluated), tracker))
+    evaluation_sums(training.module, _input(feed.evaluate(evaluated), tracker), feed.data.classes)
 
 
 def _feed(trial: Trial, backend: Backend, found: Data, tracker: Tracker) -> Feed:

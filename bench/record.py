@@ -26,7 +26,7 @@ from bench.trial import Trial, UsageError
 
 STATUSES = ("ok", "oom", "over_limit", "timeout", "crashed", "diverged", "interrupted")
 OOM_PHASES = ("setup", "data", "forward", "backward", "optimizer", "evaluation")
-FILES = ("trials", "epochs", "steps")
+FILES = ("trials", "epochs", "steps", "per_class")
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def _column(name: str, type: str, text: str, unit: str = "", ranks: str = "") ->
 
 
 IDENTITY = [
-    _column("launch_id", "str", "Unique to one launch; joins the rows of the three files."),
+    _column("launch_id", "str", "Unique to one launch; joins the rows of the files."),
 ]
 TRIAL_HEAD = [
     *IDENTITY,
@@ -112,6 +112,12 @@ TRIAL_RESULT = [
         "Share of the evaluation set classified correctly after the last epoch.",
         "1",
     ),
+    _column("validation_loss", "float", "Mean cross-entropy over the images set aside, after the last epoch."),
+    _column("validation_accuracy", "float", "Share of the images set aside classified correctly, likewise.", "1"),
+    _column("validation_images", "int", "Images set aside for validation.", "images"),
+    _column("evaluate_on_loss", "float", "Mean cross-entropy over the data set of evaluate_on, likewise."),
+    _column("evaluate_on_accuracy", "float", "Share of that data set classified correctly, likewise.", "1"),
+    _column("evaluate_on_images", "int", "Images of that data set.", "images"),
     _column(
         "published_train_accuracy",
         "float",
@@ -120,6 +126,18 @@ TRIAL_RESULT = [
     ),
     _column(
         "published_eval_accuracy",
+        "float",
+        "What the source reports for this arm; see published_differs.",
+        "1",
+    ),
+    _column(
+        "published_validation_accuracy",
+        "float",
+        "What the source reports for this arm; see published_differs.",
+        "1",
+    ),
+    _column(
+        "published_evaluate_on_accuracy",
         "float",
         "What the source reports for this arm; see published_differs.",
         "1",
@@ -161,6 +179,20 @@ EPOCH_RESULT = [
     _column("eval_loss", "float", "Mean cross-entropy over the evaluation set after the epoch."),
     _column("eval_accuracy", "float", "Share of the evaluation set classified correctly after the epoch.", "1"),
     _column("eval_images", "int", "Evaluation images counted, each once.", "images", "sum"),
+    _column("validation_loss", "float", "Mean cross-entropy over the images set aside, after the epoch."),
+    _column("validation_accuracy", "float", "Share of the images set aside classified correctly, likewise.", "1"),
+]
+PER_CLASS = [
+    *IDENTITY,
+    _column("part", "str", "What was evaluated after the last epoch: evaluation, validation, or evaluate_on."),
+    _column("data", "str", "The data set that it is of."),
+    _column("label", "int", "Number of the class, from 0."),
+    _column("class_name", "str", "Its name."),
+    _column("images", "int", "Its images.", "images", "sum"),
+    _column("accuracy", "float", "Share of them classified correctly; empty where it has no images.", "1"),
+    _column(
+        "predicted", "str", "How many of them were taken for each class, by number: a row of the confusion matrix."
+    ),
 ]
 STEP_HEAD = [
     *IDENTITY,
@@ -239,12 +271,14 @@ def probe_modules() -> list[Any]:
 
 
 def columns(file: str) -> list[Column]:
-    """The columns of trials, epochs or steps, those of the probes included."""
+    """The columns of trials, epochs, steps or per_class, those of the probes included."""
     measured = [column for module in probe_modules() for column in getattr(module, file.upper(), ())]
     if file == "trials":
         return [*TRIAL_HEAD, *settings_columns(), *TRIAL_DERIVED, *measured, *TRIAL_RESULT, *MACHINE]
     if file == "epochs":
         return [*EPOCH_HEAD, *measured, *EPOCH_RESULT]
+    if file == "per_class":
+        return PER_CLASS
     return [*STEP_HEAD, *measured]
 
 
@@ -271,7 +305,7 @@ class RunFolder:
         return self.path / "logs"
 
     def append(self, file: str, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Append rows to trials, epochs or steps. KeyError: a row has a column that does not exist."""
+        """Append rows to one of FILES. KeyError: a row has a column that does not exist."""
         names = [column.name for column in columns(file)]
         rows = list(rows)
         for row in rows:

@@ -22,6 +22,8 @@ def first_row(trial: Trial, experiment: Experiment, launch_id: str) -> dict[str,
         "batch_is_shared": trial.arm in experiment.shared_batch,
         "published_train_accuracy": published.train_accuracy,
         "published_eval_accuracy": published.eval_accuracy,
+        "published_validation_accuracy": published.validation_accuracy,
+        "published_evaluate_on_accuracy": published.evaluate_on_accuracy,
         "published_epoch_time_s": published.epoch_time_s,
         "published_where": published.where or None,
         "published_differs": departures(trial, experiment.trial(trial.experiment, trial.arm))

@@ -61,6 +61,22 @@ class Training:
         self.skipped += optimizer.found_inf.reshape(())
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """Mean loss over a data set, and for each label how many of its images were predicted as each class."""
+
+    loss: float
+    confusion: tuple[tuple[int, ...], ...]
+
+    def images(self) -> int:
+        """How many were evaluated."""
+        return sum(map(sum, self.confusion))
+
+    def accuracy(self) -> float:
+        """Share of them that were predicted as what they are."""
+        return sum(row[label] for label, row in enumerate(self.confusion)) / self.images()
+
+
 def run_window(training: Training, window: Window, batches: Iterator[tuple[Tensor, Tensor]], meter: Meter) -> None:
     """One optimizer step, whose gradient is the mean over the window's images: all of them, of all processes.
 
@@ -144,25 +160,29 @@ def evaluate(
     rank: int,
     processes: int,
     add_up: Callable[[Tensor], Tensor],
-) -> dict[str, Any]:
-    """Loss and accuracy over all `images`, each counted once; `add_up` sums a tensor over the ranks."""
+    classes: int,
+) -> Evaluation:
+    """Over all `images`, each counted once; `add_up` sums a tensor over the ranks."""
     start, stop = share(0, images, processes, rank)
     passes = [(at, min(at + micro_batch, stop)) for at in range(start, stop, micro_batch)]
-    loss_sum, hits_sum, counted = add_up(evaluation_sums(module, feed(passes))).tolist()
-    if counted != images:
-        raise RuntimeError(f"evaluated {counted:g} images of {images}")
-    return {"eval_loss": loss_sum / counted, "eval_accuracy": hits_sum / counted, "eval_images": images}
+    loss_sum, *counts = add_up(evaluation_sums(module, feed(passes), classes)).tolist()
+    if sum(counts) != images:
+        raise RuntimeError(f"evaluated {sum(counts):g} images of {images}")
+    rows = (counts[at : at + classes] for at in range(0, classes * classes, classes))
+    return Evaluation(loss_sum / images, tuple(tuple(map(int, row)) for row in rows))
 
 
 @torch.no_grad()
-def evaluation_sums(module: nn.Module, batches: Iterator[tuple[Tensor, Tensor]]) -> Tensor:
-    """(summed loss, hits, images) of these batches, (3,) float64, with the module in evaluation mode."""
+def evaluation_sums(module: nn.Module, batches: Iterator[tuple[Tensor, Tensor]], classes: int) -> Tensor:
+    """(summed loss, the confusion matrix row by row) of these batches, with the module in evaluation mode.
+
+    (1 + classes * classes,) float64; a row of the matrix is a label, a column what was predicted.
+    """
     module.eval()
-    device = next(module.parameters()).device
-    sums = torch.zeros(3, dtype=torch.float64, device=device)
+    sums = torch.zeros(1 + classes * classes, dtype=torch.float64, device=next(module.parameters()).device)
     for batch, labels in batches:
         logits = module(batch).float()
-        loss = F.cross_entropy(logits, labels, reduction="sum")
-        hits = (logits.argmax(1) == labels).sum()
-        sums += torch.stack((loss.double(), hits.double(), torch.tensor(len(labels), device=device).double()))
+        sums[0] += F.cross_entropy(logits, labels, reduction="sum")
+        cells = 1 + labels * classes + logits.argmax(1)
+        sums.scatter_add_(0, cells, torch.ones_like(cells, dtype=torch.float64))
     return sums

@@ -14,10 +14,11 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 from tyro.conf import Fixed
 
 CIFAR_MODEL = re.compile(r"resnet(8|20|32|44|56|110)|resnet18_cifar")
-IMAGENET_MODEL = re.compile(r"resnet(18|34|50|101|152)")
+IMAGENET_MODEL = re.compile(r"resnet(18|34|50|101|152)|resnet34_handbuilt")
 MODELS = "resnet8, resnet20, resnet32, resnet44, resnet56, resnet110, resnet18_cifar (CIFAR); "
-MODELS += "resnet18, resnet34, resnet50, resnet101, resnet152 (ImageNet)"
-DATA = ("cifar10", "digits", "synthetic")
+MODELS += "resnet34_handbuilt, resnet18, resnet34, resnet50, resnet101, resnet152 (ImageNet)"
+HANDBUILT = "resnet34_handbuilt"
+PRESETS = ("full", "mini")
 
 
 class UsageError(Exception):
@@ -36,9 +37,10 @@ class Trial:
     """Which repetition of the same settings this is."""
 
     model: str = "resnet20"
-    """Architecture: a CIFAR ResNet (resnet20, ..., resnet18_cifar) or torchvision's (resnet18, ..., resnet152)."""
+    """Architecture: a CIFAR ResNet (resnet20, ..., resnet18_cifar), torchvision's (resnet18, ..., resnet152), or
+    resnet34_handbuilt, which has the choice of shortcuts."""
     shortcut: Literal["A", "B", "none"] = "B"
-    """Shortcut of the CIFAR models: zero-padded channels (A), 1x1 projection (B), or a plain network."""
+    """Shortcut of our own models: zero-padded channels (A), 1x1 projection (B), or a plain network."""
     weights: str = "none"
     """Starting weights: none, a torchvision name (IMAGENET1K_V1), or the path of a state dict."""
     replace_blocks: tuple[str, ...] = ()
@@ -53,17 +55,39 @@ class Trial:
     """Widths of the head's hidden layers; empty for a linear head."""
     dropout: tuple[float, ...] = ()
     """Dropout after each hidden layer of the head: one rate for all of them, or one each."""
+    body_dropout: float = 0.0
+    """Dropout after each module of body_dropout_after."""
+    body_dropout_after: tuple[str, ...] = ()
+    """Modules of the body, such as layer2, whose output goes through dropout at the rate of body_dropout."""
     optimizer_holds: Literal["this_model", "another_model"] = "this_model"
     """Whose parameters the optimizer updates; another_model repeats a published mistake."""
 
-    data: Literal["cifar10", "digits", "synthetic"] = "cifar10"
-    """Data set: CIFAR-10, scikit-learn's handwritten digits, or fixed random images on the device."""
+    data: Literal["cifar10", "digits", "voc", "synthetic"] = "cifar10"
+    """Data set: CIFAR-10, scikit-learn's handwritten digits, the objects of five CIFAR-10 classes cut out of PASCAL
+    VOC 2012, or fixed random images on the device."""
+    validation: float = 0.0
+    """Share of the training images that is set aside, the classes kept in balance, and evaluated on as well."""
+    evaluate_on: Literal["none", "cifar10", "digits", "voc"] = "none"
+    """Another data set, of the same classes, to evaluate on too after the last epoch."""
     classes: tuple[int, ...] = ()
     """Use these classes alone, numbered anew in this order; empty for all."""
     image_size: int = 32
     """Height and width, in pixels, that the model sees."""
-    augment: Literal["none", "flip", "crop_flip"] = "crop_flip"
-    """Random 4-pixel-padded crop and horizontal flip, drawn per image. Digits are never mirrored."""
+    augment: Literal[
+        "none",
+        "flip",
+        "crop_flip",
+        "rotation",
+        "color_jitter",
+        "resized_crop",
+        "resize",
+        "center_crop",
+        "cutout",
+        "blur",
+        "salt_pepper",
+    ] = "crop_flip"
+    """What is done to training images, drawn per image: crop_flip is a 4-pixel-padded crop and a horizontal flip,
+    the others are in bench/augment.py. Digits are never mirrored."""
     limit_train: int | None = None
     """Train on this many images only, the classes kept in balance."""
     limit_eval: int | None = None
@@ -144,7 +168,7 @@ class Trial:
 
     def augmentation(self) -> tuple[bool, bool]:
         """(crop, flip). A mirrored digit is another sign, so digits are not flipped."""
-        return self.augment == "crop_flip", self.augment != "none" and self.data != "digits"
+        return self.augment == "crop_flip", self.augment in ("flip", "crop_flip") and self.data != "digits"
 
     def settings(self) -> dict[str, Any]:
         """Field name -> value, in the order of the fields."""
@@ -194,11 +218,24 @@ def check(trial: Trial) -> None:
     for name, fractions in (
         ("milestones", trial.milestones),
         ("dropout", trial.dropout),
+        ("body_dropout", (trial.body_dropout,)),
+        ("validation", (trial.validation,)),
         ("warmup", (trial.warmup,)),
     ):
         for value in fractions:
             if not 0 <= value < 1:
                 raise UsageError(f"{option(name)} has {value}; give fractions from 0 to below 1")
+    if trial.body_dropout and not trial.body_dropout_after:
+        raise UsageError(f"--body-dropout is {trial.body_dropout}; give --body-dropout-after too, such as layer2")
+    if trial.shortcut != "B" and IMAGENET_MODEL.fullmatch(trial.model) and trial.model != HANDBUILT:
+        raise UsageError(f"--shortcut {trial.shortcut} is for our own models, not {trial.model}; try {HANDBUILT}")
+    if trial.evaluate_on != "none" and trial.data != "synthetic" and not share_classes(trial.data, trial.evaluate_on):
+        raise UsageError(
+            f"--evaluate-on {trial.evaluate_on} is no other data set with the classes of {trial.data}; "
+            f"voc and cifar10 share theirs"
+        )
+    if trial.validation and trial.data == "synthetic":
+        raise UsageError(f"--validation is {trial.validation}, but synthetic images are all one; choose other --data")
     if trial.processes % trial.machines:
         raise UsageError(f"--processes is {trial.processes} but --machines is {trial.machines}; give a multiple of it")
     if any(width < 1 for width in trial.head):
@@ -207,6 +244,11 @@ def check(trial: Trial) -> None:
         raise UsageError(f"--classes is {list(trial.classes)}; give different numbers from 0 to 9")
     if len(trial.classes) == 1:
         raise UsageError(f"--classes is {list(trial.classes)}; give two classes or more")
+
+
+def share_classes(one: str, other: str) -> bool:
+    """Whether two data sets have the same classes, by number, and are not one and the same."""
+    return {one, other} == {"cifar10", "voc"}
 
 
 def option(name: str) -> str:
@@ -223,6 +265,8 @@ class Published:
 
     train_accuracy: float | None = None
     eval_accuracy: float | None = None
+    validation_accuracy: float | None = None
+    evaluate_on_accuracy: float | None = None
     epoch_time_s: float | None = None
     where: str = ""
     train_accuracies: tuple[float, ...] = ()
@@ -234,6 +278,9 @@ class Experiment:
     """One question: its arms as changes to a base trial, and what the source reports for them.
 
     `shared_batch`: the arms whose micro-batch is what all processes share, so that more of them get less each.
+    `mini`: what makes the base small, for the preset of minutes on two CPUs that shows that a study runs; what an arm
+    changes still holds, but for `mini_arms`. `source` and `faults`: where the question comes from, and what its
+    figures got wrong.
     """
 
     question: str
@@ -241,12 +288,19 @@ class Experiment:
     arms: dict[str, dict[str, Any]]
     published: dict[str, Published] = field(default_factory=dict)
     shared_batch: tuple[str, ...] = ()
+    mini: dict[str, Any] = field(default_factory=dict)
+    mini_arms: dict[str, dict[str, Any]] = field(default_factory=dict)
+    source: str = ""
+    faults: str = ""
 
-    def trial(self, name: str, arm: str) -> Trial:
-        """The arm's trial with its own settings. UsageError: no such arm."""
+    def trial(self, name: str, arm: str, preset: str = "full") -> Trial:
+        """The arm's trial with its own settings, or those of its miniature. UsageError: no such arm or preset."""
         if arm not in self.arms:
             raise UsageError(f"no arm {arm!r} in {name}; choose from: {', '.join(self.arms)}")
-        return dataclasses.replace(self.base, experiment=name, arm=arm, **self.arms[arm])
+        if preset not in PRESETS:
+            raise UsageError(f"no preset {preset!r}; choose from: {', '.join(PRESETS)}")
+        small, own = (self.mini, self.mini_arms.get(arm, {})) if preset == "mini" else ({}, {})
+        return dataclasses.replace(self.base, **{"experiment": name, "arm": arm, **small, **self.arms[arm], **own})
 
     def shared_out(self, trial: Trial) -> Trial:
         """The trial with its process's part of the micro-batch, where its arm shares one. UsageError: no even part."""

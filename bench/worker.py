@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 import torch
 
-from bench import allocator, checkpoint, data, environment, failure, fault, kernel, limit, outcome, setup
+from bench import allocator, checkpoint, data, environment, evaluation, failure, fault, kernel, limit, outcome, setup
 from bench.build import Build, model_for
 from bench.cli import Options
 from bench.group import Group
@@ -26,11 +26,11 @@ from bench.meter import Meter
 from bench.outcome import Cause, Interrupted
 from bench.probes import Probe
 from bench.probes.memory import forget_peak_rss
-from bench.progress import Teller, beat, beating, say, state_after
+from bench.progress import Teller, beat, say, state_after
 from bench.record import RunFolder, probe_modules, write_whole
 from bench.rows import first_row
 from bench.trackers import Trackers
-from bench.train import Diverged, Training, evaluate, train_epoch
+from bench.train import Diverged, Training, train_epoch
 from bench.trial import Experiment, Trial, UsageError
 from bench.variables import HOW, LAUNCH_ID
 from bench.windows import epoch_windows, some
@@ -224,19 +224,16 @@ class Worker:
             on_rows,
         )
         group.share_buffers(training.module)
-        self.evaluated = evaluate(
-            training.module,
-            lambda passes: beating(feed.evaluate(passes)),
-            self.eval_images,
-            trial.micro_batch,
-            self.rank,
-            trial.processes,
-            group.add_up,
-        )
+        last = epoch + 1 == trial.epochs
+        found = evaluation.after_epoch(trial, training.module, feed, group, self.eval_images, last)
+        self.evaluated = evaluation.cells(found, "trials")
         self.counts.epoch = epoch + 1
         if teller is not None:
-            whole = {**facts, **row, "images": sum(w.images for w in windows), **self.evaluated}
+            whole = {**facts, **row, "images": sum(w.images for w in windows), **evaluation.cells(found, "epochs")}
             self.folder.append("epochs", [whole])
+            if last:
+                rows = evaluation.per_class(found, trial, feed.data.names)
+                self.folder.append("per_class", [{"launch_id": self.launch_id, **row} for row in rows])
             assert self.trackers is not None
             self.trackers.tell(whole, epoch)
             if self.options.checkpoint:
@@ -262,7 +259,7 @@ class Worker:
             **self.row,
             **measured,
             "images_per_s_per_process": rate and rate / self.trial.processes,
-            **{name: value for name, value in self.evaluated.items() if name != "eval_images"},
+            **self.evaluated,
             **cause.columns(),
             "error": error or None,
             "duration_s": round(time.monotonic() - self.began, 3),

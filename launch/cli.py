@@ -13,12 +13,12 @@ from rich.table import Table
 from bench import experiments, trackers
 from bench.cli import one_sentence
 from bench.trial import UsageError
-from launch import command, dryrun, env, gate, k8s, limits, planning, request, runner, slurm, study
+from launch import catalogue, command, dryrun, env, gate, k8s, limits, planning, request, runner, sheet, slurm, study
 from launch.conduct import Conduct
 from launch.machines import endpoint
 
-USAGE = """usage: python -m launch list
-       python -m launch run EXPERIMENT... [--arm A,B] [--FIELD VALUE[,VALUE...]] [--out RUN_FOLDER]
+USAGE = """usage: python -m launch list [--markdown]
+       python -m launch run EXPERIMENT... [--arm A,B] [--preset full|mini] [--FIELD VALUE[,VALUE...]] [--out RUN_FOLDER]
                   [--repeats N [--order interleaved|sequential]] [--dry-run] [--timeout S] [--stall-timeout S]
                   [--resume [--retry-failed]] [--fail-fast] [--parallel N] [--cold]
                   [--machines M --machine-rank R --rendezvous HOST:PORT]
@@ -32,11 +32,14 @@ USAGE = """usage: python -m launch list
                   [--time T] [--job-name J] [--submit] [options as of run]
        python -m launch k8s EXPERIMENT... --image IMAGE [--nodes N] [--gpus-per-node N] [--name NAME] [--namespace NS]
                   [--volume-claim PVC] [-o FILE] [options as of run]
+       python -m launch sheet EXPERIMENT [--arm A,B] [-o FOLDER] [options of one trial]
        python -m launch env
 
 list   the experiments, their questions and arms
 run    run the arms of experiments, or a study (see studies/), each trial in a process group of its own;
        `run EXPERIMENT --help` explains every option
+       --preset mini      the miniature of each arm: digits, small images, minutes on two CPUs, to see that a study
+                          runs; of all experiments where none is named. Other options go over it
        --repeats N        run each trial N times; interleaved, all trials once, then all once more in reverse
        --dry-run          print the trials, their commands and the time they may take; start nothing
        --resume           leave out the trials that have their row, but for interrupted ones; with --retry-failed
@@ -49,6 +52,7 @@ gate   time two commits against each other on this machine, in turn; exit code 1
 slurm  write RUN_FOLDER/slurm.sh, which runs the same on a cluster, goes on after the time limit, and is submitted by
        sbatch or at once with --submit; --processes are nodes x GPUs unless given
 k8s    print a manifest for Kubernetes (a JobSet) that does the same
+sheet  draw what each arm's augmentation does to images, a PNG for each in FOLDER (runs/sheets)
 env    what can be measured on this machine and, of the rest, why not
 
 --memory-limit     a device such as orin-nano-8gb, what tensors of one process may take such as 600MiB, or auto; run
@@ -67,16 +71,19 @@ def main(words: Sequence[str]) -> None:
         name, rest = words[0], list(words[1:])
         if name not in COMMANDS:
             raise UsageError(f"no command {name!r}; choose from: {', '.join(COMMANDS)}")
-        if name in ("plan", "fit", "gate", "slurm", "k8s") and {"-h", "--help"} & set(rest):
+        if name in ("plan", "fit", "gate", "slurm", "k8s", "sheet") and {"-h", "--help"} & set(rest):
             print(USAGE, end="")
             sys.exit(0)
         sys.exit(runner.interruptible(lambda: COMMANDS[name](rest)))
 
 
 def list_experiments(words: Sequence[str]) -> None:
-    """Print the experiments."""
+    """Print the experiments, with --markdown as README has them: beside what their sources report."""
+    if words == ["--markdown"]:
+        print(catalogue.table(), end="")
+        return
     if words:
-        raise UsageError(f"list takes no {words[0]!r}; run: python -m launch list")
+        raise UsageError(f"list takes no {words[0]!r}; run: python -m launch list [--markdown]")
     table = Table("experiment", "question", "arms", show_lines=True)
     for name in experiments.names():
         experiment = experiments.load(name)
@@ -150,5 +157,6 @@ COMMANDS: dict[str, Callable[[list[str]], int | None]] = {
     "gate": gate.run,
     "slurm": slurm.run,
     "k8s": k8s.run,
+    "sheet": sheet.run,
     "env": env.run,
 }

@@ -84,6 +84,8 @@ def split(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """(experiments or a study file, the options behind them with dashes in their names)."""
     end = next((place for place, word in enumerate(words) if word.startswith("-")), len(words))
     names, rest = list(words[:end]), list(words[end:])
+    if not names and "preset" in fields(rest):
+        names = experiments.names()
     if not names:
         choose = ", ".join(experiments.names())
         raise UsageError(f"run needs an experiment or a study file first; choose from: {choose}; or see studies/")

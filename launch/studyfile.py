@@ -24,6 +24,7 @@ EXPERIMENTS = ("experiments", "experiment")
 # Options of `run` that are fields of none of the three.
 OTHERS: dict[str, Any] = {
     "arm": str,
+    "preset": str,
     "device": str,
     "memory_limit": str | int,
     "reserve": str | int,

@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Sequence
 
 from bench import experiments
-from bench.cli import Options, Request, parse_request
+from bench.cli import Options, Request, parse_request, take_option
 from bench.trial import Trial, UsageError
 
 
@@ -15,14 +15,16 @@ def trials(name: str, arms: str | None, words: Sequence[str]) -> tuple[list[Tria
     """All trials of one experiment, the arms outermost, each once; and what they share.
 
     `--precision no,bf16` is an axis of two values. Fields that are lists themselves take their parts apart by spaces
-    (`--classes 0 1 2`) and are no axes. UsageError: something is unknown or cannot be.
+    (`--classes 0 1 2`) and are no axes. `--preset mini` starts from the arms' miniatures. UsageError: something is
+    unknown or cannot be.
     """
     experiment = experiments.load(name)
+    preset, words = take_option(words, "--preset")
     found: dict[Trial, None] = {}
     options = Options()
     description = f"{experiment.question} Arms (--arm A,B; default all): {', '.join(experiment.arms)}."
     for arm in arms.split(",") if arms is not None else experiment.arms:
-        default = Request(experiment.trial(name, arm))
+        default = Request(experiment.trial(name, arm, preset or "full"))
         for combination in combinations(words):
             request = parse_request(default, combination, f"python -m launch run {name}", description)
             found[request.trial] = None

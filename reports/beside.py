@@ -13,7 +13,13 @@ from reports.published import Verdict, worst
 from reports.summary import Row, titles
 from reports.table import Sheet, digits
 
-COLUMNS = {"train accuracy": "train_accuracy", "eval accuracy": "eval_accuracy", "epoch time": "epoch_time_s"}
+COLUMNS = {
+    "train accuracy": "train_accuracy",
+    "eval accuracy": "eval_accuracy",
+    "validation accuracy": "validation_accuracy",
+    "evaluate on accuracy": "evaluate_on_accuracy",
+    "epoch time": "epoch_time_s",
+}
 
 
 def glance(sheet: Sheet, verdicts: Sequence[Sequence[Verdict]]) -> dict[str, Any]:

@@ -37,9 +37,17 @@ class Verdict:
 def judge(row: Mapping[str, Any], eval_images: int | None) -> list[Verdict]:
     """All published figures of a row of trials.csv, whose evaluation accuracy is of so many images."""
     found = []
-    for part, images in (("train", row["train_images"]), ("eval", eval_images)):
+    parts = (
+        ("train", row["train_images"]),
+        ("eval", eval_images),
+        ("validation", row["validation_images"]),
+        ("evaluate_on", row["evaluate_on_images"]),
+    )
+    for part, images in parts:
         if (theirs := row[f"published_{part}_accuracy"]) is not None:
-            found.append(accuracy(f"{part} accuracy", theirs, row[f"{part}_accuracy"], images, unlike(row)))
+            found.append(
+                accuracy(f"{part.replace('_', ' ')} accuracy", theirs, row[f"{part}_accuracy"], images, unlike(row))
+            )
     if (theirs := row["published_epoch_time_s"]) is not None:
         why = unlike(row) or "a time of another machine"
         found.append(Verdict("epoch time", theirs, row["epoch_time_s"], "not comparable", why))

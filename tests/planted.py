@@ -26,7 +26,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from bench import checkpoint, data
+from bench import checkpoint, data, evaluation
 from bench.build import model_for
 from bench.cli import Options, new_id
 from bench.data import Data, Feed, Split
@@ -277,6 +277,12 @@ def numbered(trial: Trial, root: Path, train: int = 20, evaluation: int = 10) ->
         return Split(pixels[:, :, None, None].repeat(1, 1, 4, 4), labels)
 
     return plain_data(split(train), split(evaluation))
+
+
+def evaluated_on(trial: Trial, root: Path, sizes: dict[str, int]) -> Data:
+    """`numbered` with images set aside, and those of another data set: how many of each part."""
+    aside, other = (numbered(trial, root, evaluation=sizes[part]).evaluation for part in ("validation", "evaluate_on"))
+    return dataclasses.replace(numbered(trial, root, evaluation=sizes["evaluation"]), validation=aside, other=other)
 
 
 def thirds(images: int) -> float:
@@ -614,7 +620,8 @@ def evaluations(folder: Path, cases: Sequence[tuple[int, int, str]]) -> None:
     for images, micro_batch, pipeline in cases:
         trial = settings(micro_batch=micro_batch, processes=processes, pipeline=pipeline)
         feed = Feed(trial, numbered(trial, folder, evaluation=images), torch.device("cpu"))
-        results.append(evaluate(Reader(), feed.evaluate, images, micro_batch, rank, processes, add_up))
+        found = evaluate(Reader(), feed.evaluate, images, micro_batch, rank, processes, add_up, 10)
+        results.append(evaluation.cells({"evaluation": found}, "epochs"))
     (folder / f"results{rank}.json").write_text(json.dumps(results))
 
 

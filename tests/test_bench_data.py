@@ -17,7 +17,7 @@ from torch import Tensor
 from torchvision.datasets import CIFAR10
 from torchvision.transforms import v2
 
-from bench import data
+from bench import augment, data
 from bench.data import PAD, Data, Feed, Split
 from bench.trial import Trial, UsageError
 
@@ -76,6 +76,32 @@ def test_the_digits_statistics_are_those_of_the_training_images(digits: Data) ->
 def test_a_pretrained_model_gets_the_statistics_it_was_trained_with(tmp_path: Path) -> None:
     found = data.load(Trial(model="resnet18", data="digits"), tmp_path)
     assert (found.mean, found.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def test_a_share_of_the_training_images_is_set_aside_in_balance(digits: Data, tmp_path: Path) -> None:
+    found = data.load(Trial(data="digits", validation=0.2), tmp_path)
+    assert found.validation is not None
+    assert (len(found.train), len(found.validation)) == (1150, 288)
+    train, aside = images_as_set(found.train), images_as_set(found.validation)
+    assert not train & aside
+    assert train | aside == images_as_set(digits.train)
+    assert images_as_set(found.evaluation) == images_as_set(digits.evaluation)
+    counts = Counter(found.validation.labels.tolist())
+    assert max(counts.values()) - min(counts[label] for label in range(10)) <= 1
+    limited = data.load(Trial(data="digits", validation=0.2, limit_train=30), tmp_path)
+    assert limited.validation is not None
+    assert images_as_set(limited.validation) == aside
+    assert images_as_set(limited.train) < train
+
+
+@pytest.mark.parametrize("share", [0.0001, 0.9999])
+def test_a_share_that_leaves_a_part_empty_is_refused(share: float, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=f"--validation {share} of 1438 images leaves a part empty"):
+        data.load(Trial(data="digits", validation=share), tmp_path)
+
+
+def test_classes_have_their_names(tmp_path: Path) -> None:
+    assert data.load(Trial(data="digits", classes=(7, 2)), tmp_path).names == ("7", "2")
 
 
 @pytest.mark.parametrize("limit", [10, 55, 400])
@@ -304,6 +330,26 @@ def test_the_resident_pipeline_shows_the_same_images_in_any_split() -> None:
         assert torch.equal(parts[1], labels)
     rank_0, rank_1 = (epoch(feed(30), 3, passes)[0] for passes in ([(0, 8), (16, 23)], [(8, 16), (23, 30)]))
     assert torch.equal(torch.cat([rank_0[:8], rank_1[:8], rank_0[8:], rank_1[8:]]), whole)
+
+
+@pytest.mark.parametrize("name", augment.NAMES)
+def test_an_augmentation_is_the_same_in_any_split_and_pipeline(name: Any) -> None:
+    """And it is of bench/augment.py: the planted images are not what is shown."""
+    whole, labels = values(feed(30, augment=name), [(0, 30)])
+    for pipeline, passes in itertools.product(PIPELINES, ([(0, 30)], [(0, 7), (7, 14), (14, 30)])):
+        shown, again = values(feed(30, augment=name, pipeline=pipeline), passes)
+        torch.testing.assert_close(shown, whole, rtol=1e-5, atol=1e-3)
+        assert torch.equal(again, labels)
+    plain, _ = values(feed(30, augment="none"), [(0, 30)])
+    assert (whole - plain).abs().amax((1, 2, 3)).median() > 0.1
+    evaluated = torch.cat([batch for batch, _ in feed(30, augment=name).evaluate([(0, 30)])])
+    assert torch.equal(evaluated.round().long(), coordinates(30).images.long())
+
+
+def values(feed: Feed, passes: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+    """(images, labels) of an epoch."""
+    images, labels = zip(*feed.train(3, passes), strict=True)
+    return torch.cat(images), torch.cat(labels)
 
 
 @pytest.mark.parametrize("pipeline", PIPELINES)

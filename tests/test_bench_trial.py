@@ -23,8 +23,12 @@ OTHER: dict[str, Any] = {
     "batch_norm": "eval",
     "head": (8, 4),
     "dropout": (0.1,),
+    "body_dropout": 0.1,
+    "body_dropout_after": ("layer1",),
     "optimizer_holds": "another_model",
-    "data": "digits",
+    "data": "voc",
+    "validation": 0.1,
+    "evaluate_on": "cifar10",
     "classes": (1, 2),
     "image_size": 16,
     "augment": "none",
@@ -119,12 +123,17 @@ def test_digits_are_cropped_and_never_mirrored() -> None:
     assert Trial(data="cifar10", augment="crop_flip").augmentation() == (True, True)
     assert Trial(data="cifar10", augment="flip").augmentation() == (False, True)
     assert Trial(data="cifar10", augment="none").augmentation() == (False, False)
+    assert Trial(data="cifar10", augment="blur").augmentation() == (False, False)
 
 
 def test_the_key_depends_on_every_setting_but_the_repeat() -> None:
     assert set(OTHER) == set(Trial().settings())
-    base = Trial(processes=4)  # of which two machines can have half each
-    keys = {name: dataclasses.replace(base, **{name: value}).key() for name, value in OTHER.items()}
+    # Of four processes two machines can have half each; a rate of dropout needs a place, another data set its pair.
+    base = Trial(processes=4, body_dropout_after=("layer2",))
+    needs = {"evaluate_on": {"data": "voc"}}
+    keys = {
+        name: dataclasses.replace(base, **{name: value, **needs.get(name, {})}).key() for name, value in OTHER.items()
+    }
     assert keys.pop("repeat") == base.key()
     assert len({*keys.values(), base.key()}) == len(keys) + 1
 
@@ -163,6 +172,14 @@ def test_equal_settings_have_equal_keys() -> None:
         ({"head": (8, 0)}, "--head has 0"),
         ({"classes": (1, 1)}, "--classes is \\[1, 1\\]; give different numbers from 0 to 9"),
         ({"classes": (3, 10)}, "--classes is \\[3, 10\\]"),
+        ({"body_dropout": 1.5}, "--body-dropout has 1.5; give fractions from 0 to below 1"),
+        ({"body_dropout": 0.1}, "--body-dropout is 0.1; give --body-dropout-after too"),
+        ({"validation": 1.0}, "--validation has 1.0"),
+        ({"validation": 0.1, "data": "synthetic"}, "--validation is 0.1, but synthetic images are all one"),
+        ({"evaluate_on": "cifar10"}, "--evaluate-on cifar10 is no other data set with the classes of cifar10"),
+        ({"data": "digits", "evaluate_on": "voc"}, "--evaluate-on voc is no other data set with the classes of digits"),
+        ({"model": "resnet18", "shortcut": "A"}, "--shortcut A is for our own models, not resnet18; try resnet34_hand"),
+        ({"augment": "blurr"}, "--augment is 'blurr'; choose from: none, flip, crop_flip, rotation"),
         ({"classes": (3,)}, "--classes is \\[3\\]; give two classes"),
     ],
 )
@@ -208,4 +225,4 @@ def test_departures_are_the_settings_that_a_published_accuracy_depends_on() -> N
 
 
 def test_published_figures_are_unknown_until_given() -> None:
-    assert dataclasses.astuple(Published()) == (None, None, None, "", (), ())
+    assert dataclasses.astuple(Published()) == (None, None, None, None, None, "", (), ())

@@ -350,3 +350,34 @@ def test_a_compiled_model_trains_as_the_same_model_uncompiled(tmp_path: Path) ->
     for column in ("train_loss", "eval_loss"):
         ours, theirs = float(compiled.row()[column]), float(plain.row()[column])
         assert ours == pytest.approx(theirs, rel=1e-2), column
+
+
+# What else it is evaluated on
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_what_is_set_aside_and_another_data_set_are_evaluated_on_class_by_class(processes: int, tmp_path: Path) -> None:
+    """A Reader is right in every third image, and else answers with the next class."""
+    trial = planted.settings(micro_batch=4, processes=processes, epochs=2, lr=0.0)
+    sizes = {"evaluation": 37, "validation": 11, "evaluate_on": 7}
+    load = functools.partial(planted.evaluated_on, sizes=sizes)
+    ran = planted.well(planted.run(tmp_path, trial, planted.reader, load))
+    prefix = {"evaluation": "eval", "validation": "validation", "evaluate_on": "evaluate_on"}
+    for part, images in sizes.items():
+        assert float(ran.row()[f"{prefix[part]}_accuracy"]) == pytest.approx(planted.thirds(images), abs=1e-12)
+        loss = planted.read_loss(planted.thirds(images))
+        assert float(ran.row()[f"{prefix[part]}_loss"]) == pytest.approx(loss, rel=1e-5)
+    assert [float(row["validation_accuracy"]) for row in ran.rows("epochs")] == [planted.thirds(11)] * 2
+    assert (ran.row()["validation_images"], ran.row()["evaluate_on_images"]) == ("11", "7")
+    rows = ran.rows("per_class")
+    assert [(row["part"], int(row["label"])) for row in rows] == list(itertools.product(sizes, range(10)))
+    assert {row["launch_id"] for row in rows} == {ran.row()["launch_id"]}
+    for row in rows:
+        label = int(row["label"])
+        numbers = range(label, sizes[row["part"]], 10)
+        right = sum(number % 3 == 0 for number in numbers)
+        expected = [0] * 10
+        expected[label], expected[(label + 1) % 10] = right, len(numbers) - right
+        assert row["predicted"] == " ".join(map(str, expected))
+        assert int(row["images"]) == len(numbers)
+        assert row["accuracy"] == "" if not numbers else float(row["accuracy"]) == pytest.approx(right / len(numbers))

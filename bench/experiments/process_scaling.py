@@ -38,6 +38,16 @@ EXPERIMENT = Experiment(
         "resnet152_trainable_weak": TRAINABLE,
     },
     shared_batch=("resnet20_strong", "resnet152_frozen_strong", "resnet152_trainable_strong"),
+    mini={"data": "digits", "epochs": 1, "limit_windows": 6, "limit_eval": 100, "precision": "bf16"},
+    mini_arms={
+        arm: {"image_size": 32}
+        for arm in (
+            "resnet152_frozen_strong",
+            "resnet152_frozen_weak",
+            "resnet152_trainable_strong",
+            "resnet152_trainable_weak",
+        )
+    },
 )
 
 if __name__ == "__main__":

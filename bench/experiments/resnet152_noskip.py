@@ -9,6 +9,7 @@ loss of the pretrained weights. `baseline` is the untouched backbone.
 from bench.trial import Experiment, Published, Trial
 
 BLOCKS = ("layer1.2", "layer2.5", "layer3.10", "layer3.20", "layer3.30")
+MINI_BLOCKS = ("layer1.1", "layer2.1", "layer3.1")
 
 EXPERIMENT = Experiment(
     question="What does a pretrained ResNet-152 lose when five of its blocks lose their skip connection?",
@@ -51,6 +52,19 @@ EXPERIMENT = Experiment(
             eval_accuracies=(0.8004, 0.8348, 0.8364, 0.8324, 0.8434),
         ),
     },
+    mini={
+        "model": "resnet20",
+        "weights": "none",
+        "replace_blocks": MINI_BLOCKS,
+        "trainable": ("head", *MINI_BLOCKS),
+        "data": "digits",
+        "image_size": 32,
+        "epochs": 2,
+        "precision": "bf16",
+    },
+    source="ATML_PA0, Task_1.ipynb",
+    faults="The loop is handed another model's optimizer: the model without skips never trains, and its 10% is chance "
+    "(`as_published`); `corrected` trains it, `control` keeps the skips of the five fresh blocks.",
 )
 
 if __name__ == "__main__":

@@ -167,7 +167,7 @@ def train_profiled(case: Case) -> int:
             batches = feed.train(0, [a_pass for window in windows for a_pass in window.passes])
             meter = Meter([], group.gather, 0, group.device)
             train_epoch(training, windows, batches, meter, lambda window: trial.lr, lambda rows: None)
-            evaluation_sums(training.module, feed.evaluate([(0, trial.micro_batch)]))
+            evaluation_sums(training.module, feed.evaluate([(0, trial.micro_batch)]), found.classes)
     events = profiler.profiler.kineto_results.events()
     return peak(sorted((e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]"))
 

@@ -1,0 +1,56 @@
+"""The experiments: each is short, has a miniature that needs no download, and its arms stay apart in it."""
+
+from pathlib import Path
+
+import pytest
+
+from bench import experiments
+from bench.trial import UsageError
+from launch import catalogue
+
+CHECKOUT = Path(__file__).parents[1]
+NAMES = experiments.names()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_experiment_is_data_on_less_than_a_page(name: str) -> None:
+    assert len((CHECKOUT / "bench/experiments" / f"{name}.py").read_text().splitlines()) < 80
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_miniature_needs_nothing_but_the_package(name: str) -> None:
+    experiment = experiments.load(name)
+    trials = {arm: experiment.trial(name, arm, "mini") for arm in experiment.arms}
+    for trial in trials.values():
+        assert (trial.data, trial.weights, trial.evaluate_on) == ("digits", "none", "none")
+        assert trial.image_size <= 64
+        assert trial.epochs <= 6
+    assert set(experiment.mini_arms) | set(experiment.published) | set(experiment.shared_batch) <= set(trials)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_miniature_keeps_what_its_arms_differ_in(name: str) -> None:
+    """But for weights, which it has none of, and sizes."""
+    experiment = experiments.load(name)
+    for arm, changes in experiment.arms.items():
+        trial = experiment.trial(name, arm, "mini").settings()
+        lost = {key for key, value in changes.items() if trial[key] != value}
+        assert lost <= {"weights", "image_size"}, arm
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_full_preset_is_the_arm(name: str) -> None:
+    experiment = experiments.load(name)
+    for arm, changes in experiment.arms.items():
+        trial = experiment.trial(name, arm).settings()
+        expected = {**experiment.base.settings(), "experiment": name, "arm": arm, **changes}
+        assert trial == expected
+
+
+def test_an_unknown_preset() -> None:
+    with pytest.raises(UsageError, match="no preset 'tiny'; choose from: full, mini"):
+        experiments.load("process_scaling").trial("process_scaling", "resnet20_weak", "tiny")
+
+
+def test_readme_has_the_table_of_all_experiments() -> None:
+    assert catalogue.table() in (CHECKOUT / "README.md").read_text()
