@@ -1,0 +1,36 @@
+"""How far does ResNet-18, in its form for small images and from random weights, get on CIFAR-10?
+
+The stem is a 3x3 convolution without pooling. The source gives the network, 50 epochs and its result; its learning
+rate and augmentation are in code that it does not show, and those here are common ones for this network. Its batch is
+128: the log's "31200/50000 (100%)" is the number of the last batch, 390, times the 80 images left for it.
+"""
+
+from bench.trial import Experiment, Published, Trial
+
+EXPERIMENT = Experiment(
+    question="How far does ResNet-18 with a 3x3 stem get on CIFAR-10 from random weights?",
+    base=Trial(
+        model="resnet18_cifar",
+        data="cifar10",
+        image_size=32,
+        augment="crop_flip",
+        epochs=50,
+        micro_batch=128,
+        lr=0.1,
+        momentum=0.9,
+        weight_decay=5e-4,
+        milestones=(0.5, 0.75),
+    ),
+    arms={"scratch": {}},
+    published={
+        "scratch": Published(train_accuracy=0.8929, eval_accuracy=0.8735, where="ELL 793, assignment 3, part a"),
+    },
+    mini={"data": "digits", "image_size": 16, "epochs": 2, "micro_batch": 64, "milestones": (), "precision": "bf16"},
+    source="ELL 793, assignment 3, part a",
+    faults="Settings are not given; its log counts 31,200 of 50,000 images as 100%.",
+)
+
+if __name__ == "__main__":
+    from bench.cli import main
+
+    main(__file__)
