@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 
 from bench import experiments
+from bench.build import model_for
 from bench.trial import UsageError
 from launch import catalogue
+from models.surgery import total_parameters, trainable_parameters
 
 CHECKOUT = Path(__file__).parents[1]
 NAMES = experiments.names()
@@ -50,6 +52,27 @@ def test_the_full_preset_is_the_arm(name: str) -> None:
 def test_an_unknown_preset() -> None:
     with pytest.raises(UsageError, match="no preset 'tiny'; choose from: full, mini"):
         experiments.load("process_scaling").trial("process_scaling", "resnet20_weak", "tiny")
+
+
+@pytest.mark.parametrize(
+    ("arm", "head"),
+    [
+        ("config1", "512-128 ReLU 0.3 128-10"),
+        ("config2", "512-256 ReLU 0.2 256-128 ReLU 0.2 128-128 ReLU 0.2 128-64 ReLU 0.2 64-32 ReLU 32-10"),
+    ],
+)
+def test_the_frozen_resnet18s_train_layer4_and_the_printed_head(arm: str, head: str) -> None:
+    trial = experiments.load("resnet18_transfer").trial("resnet18_transfer", arm, "mini")
+    model = model_for(trial, 10)
+    said = []
+    fc = model.get_submodule("fc")
+    for layer in fc.children():
+        size = f"{layer.in_features}-{layer.out_features}" if hasattr(layer, "in_features") else getattr(layer, "p", "")
+        said.append(str(size or type(layer).__name__))
+    assert " ".join(said) == head
+    assert {name.split(".")[0] for name, p in model.named_parameters() if p.requires_grad} == {"layer4", "fc"}
+    layer4 = 9 * (256 * 512 + 3 * 512 * 512) + 256 * 512 + 5 * 2 * 512
+    assert trainable_parameters(model) - total_parameters(fc) == layer4
 
 
 def test_readme_has_the_table_of_all_experiments() -> None:
