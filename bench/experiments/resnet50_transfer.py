@@ -1,0 +1,51 @@
+"""How well does a ResNet-50 with ImageNet weights do on CIFAR-10, and then on photographs of the same things?
+
+The source replaces the head, trains on CIFAR-10 and reports 61% "on the validation dataset of PASCAL VOC" for
+aeroplane, car, bird, cat, dog and frog. PASCAL VOC has no frog. Here the network is evaluated on CIFAR-10's test images
+and, after the last epoch, on the objects of the five other classes, each cut out of VOC 2012's val images by its box;
+that they are cut out is our guess, since a photograph there can hold several. Predictions are among all ten classes.
+
+It uses the weights V1 and says that V2 is better: both are arms, all trainable or the head only. Its settings for this
+network are not given; those here are common ones. See bench/voc.py for the classes.
+"""
+
+from bench.trial import Experiment, Published, Trial
+
+HEAD = {"trainable": ("head",), "batch_norm": "eval"}
+V2 = {"weights": "IMAGENET1K_V2"}
+
+EXPERIMENT = Experiment(
+    question="How well does ResNet-50 with ImageNet weights do on CIFAR-10, and on VOC's photographs of the same?",
+    base=Trial(
+        model="resnet50",
+        weights="IMAGENET1K_V1",
+        data="cifar10",
+        evaluate_on="voc",
+        image_size=224,
+        augment="flip",
+        epochs=5,
+        micro_batch=64,
+        lr=0.01,
+        momentum=0.9,
+    ),
+    arms={"v1_all": {}, "v1_head": HEAD, "v2_all": V2, "v2_head": {**V2, **HEAD}},
+    published={"v1_all": Published(evaluate_on_accuracy=0.61, where="RicoJia, ResNet transfer learning")},
+    mini={
+        "data": "digits",
+        "evaluate_on": "none",
+        "image_size": 32,
+        "epochs": 1,
+        "limit_train": 320,
+        "limit_eval": 100,
+        "micro_batch": 32,
+        "precision": "bf16",
+    },
+    mini_arms={arm: {"weights": "none"} for arm in ("v1_all", "v1_head", "v2_all", "v2_head")},
+    source="RicoJia, ResNet transfer learning",
+    faults="PASCAL VOC has no frog, which is among the six classes evaluated; settings are not given.",
+)
+
+if __name__ == "__main__":
+    from bench.cli import main
+
+    main(__file__)
