@@ -1,0 +1,41 @@
+"""Does dropout between the stages help ResNet-18 on CIFAR-10, and at which rate?
+
+Rates from 0 to 0.5 by 0.1, after each of the first three stages; `--body-dropout-after` names other modules. The
+source trains for 80 epochs and says "after different layers", not which; its results are plots.
+"""
+
+from bench.trial import Experiment, Trial
+
+EXPERIMENT = Experiment(
+    question="Does dropout between the stages help ResNet-18 on CIFAR-10, and at which rate?",
+    base=Trial(
+        model="resnet18_cifar",
+        body_dropout_after=("layer1", "layer2", "layer3"),
+        data="cifar10",
+        image_size=32,
+        augment="none",
+        epochs=80,
+        micro_batch=128,
+        lr=0.1,
+        momentum=0.9,
+        weight_decay=5e-4,
+        milestones=(0.5, 0.75),
+    ),
+    arms={f"rate_{rate}": {"body_dropout": rate} for rate in (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)},
+    mini={
+        "model": "resnet20",
+        "body_dropout_after": ("layer1", "layer2"),
+        "data": "digits",
+        "epochs": 4,
+        "micro_batch": 64,
+        "milestones": (),
+        "precision": "bf16",
+    },
+    source="ELL 793, assignment 3, part c",
+    faults="Plots alone; which layers, and the settings, are not given.",
+)
+
+if __name__ == "__main__":
+    from bench.cli import main
+
+    main(__file__)
