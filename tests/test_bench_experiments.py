@@ -75,5 +75,15 @@ def test_the_frozen_resnet18s_train_layer4_and_the_printed_head(arm: str, head: 
     assert trainable_parameters(model) - total_parameters(fc) == layer4
 
 
+def test_plain_and_residual_networks_of_a_depth_have_the_same_parameters() -> None:
+    experiment = experiments.load("resnet_depth")
+    counts = {
+        arm: trainable_parameters(model_for(experiment.trial("resnet_depth", arm), 10)) for arm in experiment.arms
+    }
+    for depth, millions in ((20, 0.27), (32, 0.46), (44, 0.66), (56, 0.85)):
+        assert counts[f"plain_{depth}"] == counts[f"residual_{depth}"]
+        assert round(counts[f"plain_{depth}"] / 1e6, 2) == millions  # He et al. 2015, table 6
+
+
 def test_readme_has_the_table_of_all_experiments() -> None:
     assert catalogue.table() in (CHECKOUT / "README.md").read_text()

@@ -1,0 +1,48 @@
+"""Does a deeper network train worse, and do skips cure it?
+
+He et al. 2015, figure 6: on CIFAR-10 a plain network of 56 layers has the higher training error than one of 20, and
+with skips the deeper one has the lower. Arms are with and without skips at each depth; shortcuts are zero-padded, so
+that both have the same parameters. Settings as in their section 4.2: 64,000 steps of 128 images, the learning rate cut
+at 32,000 and 48,000; 164 epochs are 64,124. They hold 5,000 images back for choosing, and train on all at the end.
+
+Their test errors are of the residual networks (table 6); the plain ones are in the figure alone, without numbers.
+"""
+
+from bench.trial import Experiment, Published, Trial
+
+DEPTHS = (20, 32, 44, 56)
+WHERE = "He et al. 2015, table 6"
+
+EXPERIMENT = Experiment(
+    question="Does a deeper network train worse, and do skips cure it?",
+    base=Trial(
+        shortcut="A",
+        data="cifar10",
+        image_size=32,
+        augment="crop_flip",
+        epochs=164,
+        micro_batch=128,
+        lr=0.1,
+        momentum=0.9,
+        weight_decay=1e-4,
+        milestones=(0.5, 0.75),
+    ),
+    arms={
+        **{f"plain_{depth}": {"model": f"resnet{depth}", "shortcut": "none"} for depth in DEPTHS},
+        **{f"residual_{depth}": {"model": f"resnet{depth}"} for depth in DEPTHS},
+    },
+    published={
+        "residual_20": Published(eval_accuracy=0.9125, where=WHERE),
+        "residual_32": Published(eval_accuracy=0.9249, where=WHERE),
+        "residual_44": Published(eval_accuracy=0.9283, where=WHERE),
+        "residual_56": Published(eval_accuracy=0.9303, where=WHERE),
+    },
+    mini={"data": "digits", "epochs": 8, "micro_batch": 64, "lr": 0.02, "milestones": (), "precision": "bf16"},
+    source="He et al. 2015, figure 6",
+    faults="None known; the plain networks' errors are drawn, not printed.",
+)
+
+if __name__ == "__main__":
+    from bench.cli import main
+
+    main(__file__)
