@@ -181,6 +181,8 @@ RESULTS: list[tuple[str, Cell]] = [
     ("J per\nimage", _spread(_digits, "energy_per_image_j")),
     ("train\nacc %", _spread(lambda name: _number(name, "{:.1f}", 100), "train_accuracy")),
     ("eval\nacc %", _spread(lambda name: _number(name, "{:.1f}", 100), "eval_accuracy")),
+    ("valid.\nacc %", _spread(lambda name: _number(name, "{:.1f}", 100), "validation_accuracy")),
+    ("other data\nacc %", _spread(lambda name: _number(name, "{:.1f}", 100), "evaluate_on_accuracy")),
     ("published\ntrain / eval %", _published),
 ]
 

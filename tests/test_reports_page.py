@@ -104,7 +104,7 @@ def test_plots_are_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     main(["plot", str(tmp_path)])
     told = [Path(line) for line in capsys.readouterr().out.splitlines()]
     assert set(told) == set((tmp_path / "plots").iterdir())
-    kinds = ("memory", "accuracy", "loss", "step_times", "step_parts", "energy")
+    kinds = ("memory", "accuracy", "cost", "loss", "step_times", "step_parts", "energy")
     assert {path.name for path in told} == {f"1_resnet20_accumulation_{k}.{e}" for k in kinds for e in ("png", "svg")}
     for path in told:
         data = path.read_bytes()
