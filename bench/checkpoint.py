@@ -1,17 +1,21 @@
-"""The state of a trial after an epoch, kept so that training goes on as if nothing had happened."""
+"""The state of a trial after an epoch, for training to go on as if nothing had happened, and the model out of it."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
+from bench.build import model_for
 from bench.train import Training
-from bench.trial import Trial, UsageError
+from bench.trial import IMAGENET_MODEL, Trial, UsageError
+from models import ModelError, weights
 
 
 def path_for(out: Path, trial: Trial) -> Path:
@@ -19,9 +23,10 @@ def path_for(out: Path, trial: Trial) -> Path:
     return out / "checkpoints" / f"{trial.key()}-{trial.repeat}.pt"
 
 
-def save(path: Path, training: Training, progress: dict[str, int]) -> None:
-    """Write the model, the optimizer and the counts in one step. UsageError: the disk is full."""
+def save(path: Path, trial: Trial, training: Training, progress: dict[str, int]) -> None:
+    """Write the settings, the model, the optimizer and the counts in one step. UsageError: the disk is full."""
     state = {
+        "settings": trial.settings(),
         "model": training.module.state_dict(),
         "optimizer": training.optimizer.state_dict(),
         "scaler": training.scaler.state_dict() if training.scaler else None,
@@ -54,6 +59,44 @@ def restore(path: Path, training: Training) -> dict[str, int]:
         if training.scaler:
             training.scaler.load_state_dict(state["scaler"])
         return state["progress"]
+
+
+def load_model(path: Path, model_name: str | None = None) -> tuple[Trial, nn.Module]:
+    """(the trial that a checkpoint is of, its model), on the CPU, in evaluation mode.
+
+    A file without settings, a bare state dict or a checkpoint of an earlier version, needs the model's name, and is
+    taken for that model with projected shortcuts, no block replaced, and as many hidden layers as its head has.
+    UsageError: the file cannot be read, does not say its model and no name is given, or is of another one.
+    """
+    try:
+        loaded = weights.read(path)
+        state = weights.state_dict_of(loaded, path)
+        settings = loaded.get("settings")
+        trial = _trial(settings, path) if isinstance(settings, dict) else _bare_trial(state, path, model_name)
+        if model_name not in (None, trial.model):
+            raise UsageError(f"{path} is of {trial.model}, not of {model_name}; leave --model out")
+        model = model_for(dataclasses.replace(trial, weights="none"), weights.head_classes(state))
+        weights.load(model, state, path)
+    except ModelError as error:
+        raise UsageError(str(error)) from error
+    return trial, model.eval()
+
+
+def _trial(settings: dict[str, Any], path: Path) -> Trial:
+    try:
+        return Trial(**settings)
+    except (TypeError, ValueError, UsageError) as error:
+        raise UsageError(
+            f"the settings in {path} are no trial's here ({error}); use the version that wrote it"
+        ) from error
+
+
+def _bare_trial(state: dict[str, torch.Tensor], path: Path, model_name: str | None) -> Trial:
+    if model_name is None:
+        raise UsageError(f"{path} does not say which model it is of; add --model, such as --model resnet20")
+    head, dropout = weights.hidden_layers(state)
+    size = 224 if IMAGENET_MODEL.fullmatch(model_name) else Trial.image_size
+    return Trial(model=model_name, head=head, dropout=dropout, image_size=size)
 
 
 @contextlib.contextmanager

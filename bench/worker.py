@@ -237,7 +237,7 @@ class Worker:
             assert self.trackers is not None
             self.trackers.tell(whole, epoch)
             if self.options.checkpoint:
-                checkpoint.save(checkpoint.path_for(self.options.out, trial), training, vars(self.counts))
+                checkpoint.save(checkpoint.path_for(self.options.out, trial), trial, training, vars(self.counts))
             teller.tell({"epoch": epoch + 1, "epochs": trial.epochs, "window": 0, "windows": per_epoch, **row})
         group.accelerator.wait_for_everyone()
 

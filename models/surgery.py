@@ -38,7 +38,7 @@ def replace_blocks(model: nn.Module, names: Sequence[str], skip: bool) -> None:
     blocks = {name: module for name, module in model.named_modules() if isinstance(module, (BasicBlock, Bottleneck))}
     for name in names:
         if name not in blocks:
-            raise ModelError(f"no block {name!r}; {_nearest(name, blocks)}")
+            raise ModelError(f"no block {name!r}; {nearest(name, blocks)}")
         # In a plain network a change of channels always comes with a stride.
         if skip and blocks[name].downsample is None and blocks[name].stride != 1:
             raise ModelError(
@@ -172,9 +172,10 @@ def _module(model: nn.Module, name: str) -> nn.Module:
     modules = {known: module for known, module in model.named_modules() if known}
     modules |= {"all": model, "head": modules.get("fc", model)}
     if name not in modules:
-        raise ModelError(f"no module {name!r}; {_nearest(name, modules)}")
+        raise ModelError(f"no module {name!r}; {nearest(name, modules)}")
     return modules[name]
 
 
-def _nearest(name: str, known: Collection[str]) -> str:
+def nearest(name: str, known: Collection[str]) -> str:
+    """The known names that are most like this one, as the end of an error's sentence."""
     return f"the nearest are: {', '.join(difflib.get_close_matches(name, known, n=5, cutoff=0))}"

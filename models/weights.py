@@ -1,5 +1,6 @@
 """State dicts: from a file without running what is in it, and into a model without guessing."""
 
+import itertools
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,9 +20,18 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     fc, shortcut and short_cut for downsample, stages that count from layer0. Nothing in the file is executed.
     ModelError for a file that is missing, damaged or anything else.
     """
+    return state_dict_of(read(path), path)
+
+
+def read(path: str | Path) -> Any:
+    """What torch.save wrote, tensors and plain values, on the CPU. ModelError: the file is missing or damaged."""
     if not Path(path).is_file():
         raise ModelError(f"no weights file {path}; check the path")
-    loaded = _unpickle(path)
+    return _unpickle(path)
+
+
+def state_dict_of(loaded: Any, path: str | Path) -> dict[str, Tensor]:
+    """The state dict in what `read` gave of the path. ModelError: there is none."""
     if isinstance(loaded, dict) and isinstance(loaded.get("model"), dict):
         loaded = loaded["model"]
     if not _is_state_dict(loaded):
@@ -73,6 +83,20 @@ def head_classes(state: Mapping[str, Tensor]) -> int:
             "give the state dict of a ResNet"
         )
     return weight.shape[0]
+
+
+def hidden_layers(state: Mapping[str, Tensor]) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """(widths of the head's hidden layers, their dropout), as `surgery.replace_head` takes them.
+
+    A dropout's rate is in no state dict: it is 0 where the next Linear leaves no room for one, and else 0.5, which
+    makes no difference to a model that does not train. ModelError: a weight of the head is no matrix.
+    """
+    layers = _head_layers(state)
+    for layer in layers:
+        if state[f"fc.{layer}.weight"].ndim != 2:
+            raise ModelError(f"fc.{layer}.weight is no matrix; give the state dict of a ResNet")
+    widths = tuple(state[f"fc.{layer}.weight"].shape[0] for layer in layers[:-1])
+    return widths, tuple(0.5 if after - layer > 2 else 0.0 for layer, after in itertools.pairwise(layers))
 
 
 def _unpickle(path: str | Path) -> Any:

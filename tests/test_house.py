@@ -109,6 +109,7 @@ def test_an_experiment_is_plain_data(name: str) -> None:
         ["reports", "--help"],
         ["reports", "merge", "FOLDER", "-o", "FOLDER/merged"],
         ["reports", "show", "--help"],
+        ["reports", "activations", "--help"],
         ["reports", "show", "FOLDER"],
         ["reports", "page", "FOLDER", "-o", "FOLDER/page.html"],
         ["reports", "plot", "FOLDER"],
