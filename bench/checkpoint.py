@@ -61,18 +61,19 @@ def restore(path: Path, training: Training) -> dict[str, int]:
         return state["progress"]
 
 
-def load_model(path: Path, model_name: str | None = None) -> tuple[Trial, nn.Module]:
+def load_model(path: Path, model_name: str | None = None, data: str | None = None) -> tuple[Trial, nn.Module]:
     """(the trial that a checkpoint is of, its model), on the CPU, in evaluation mode.
 
     A file without settings, a bare state dict or a checkpoint of an earlier version, needs the model's name, and is
-    taken for that model with projected shortcuts, no block replaced, and as many hidden layers as its head has.
+    taken for that model with projected shortcuts, no block replaced, as many hidden layers as its head has, and trained
+    on `data`, by default CIFAR-10.
     UsageError: the file cannot be read, does not say its model and no name is given, or is of another one.
     """
     try:
         loaded = weights.read(path)
         state = weights.state_dict_of(loaded, path)
         settings = loaded.get("settings")
-        trial = _trial(settings, path) if isinstance(settings, dict) else _bare_trial(state, path, model_name)
+        trial = _trial(settings, path) if isinstance(settings, dict) else _bare_trial(state, path, model_name, data)
         if model_name not in (None, trial.model):
             raise UsageError(f"{path} is of {trial.model}, not of {model_name}; leave --model out")
         model = model_for(dataclasses.replace(trial, weights="none"), weights.head_classes(state))
@@ -91,12 +92,13 @@ def _trial(settings: dict[str, Any], path: Path) -> Trial:
         ) from error
 
 
-def _bare_trial(state: dict[str, torch.Tensor], path: Path, model_name: str | None) -> Trial:
+def _bare_trial(state: dict[str, torch.Tensor], path: Path, model_name: str | None, data: str | None) -> Trial:
     if model_name is None:
         raise UsageError(f"{path} does not say which model it is of; add --model, such as --model resnet20")
     head, dropout = weights.hidden_layers(state)
     size = 224 if IMAGENET_MODEL.fullmatch(model_name) else Trial.image_size
-    return Trial(model=model_name, head=head, dropout=dropout, image_size=size)
+    known: dict[str, Any] = {"data": data} if data is not None else {}
+    return Trial(model=model_name, head=head, dropout=dropout, image_size=size, **known)
 
 
 @contextlib.contextmanager

@@ -71,7 +71,9 @@ def load(trial: Trial, root: Path) -> Data:
     train, evaluation = balanced(train, trial.limit_train), balanced(evaluation, trial.limit_eval)
     if IMAGENET_MODEL.fullmatch(trial.model):
         mean, std = IMAGENET_STATISTICS
-    names = CIFAR10_NAMES if trial.data in ("cifar10", "voc") else tuple(map(str, range(10)))
+    # Random images have no classes of their own; what else is evaluated on has the same otherwise.
+    real = {trial.data, trial.evaluate_on} & {"cifar10", "voc"}
+    names = CIFAR10_NAMES if real else tuple(map(str, range(10)))
     names = tuple(names[number] for number in trial.classes) or names
     return Data(train, evaluation, classes, mean, std, names, validation, other)
 
@@ -79,7 +81,7 @@ def load(trial: Trial, root: Path) -> Data:
 def _voc(root: Path, size: int) -> tuple[Split, Split, Any]:
     from bench import voc
 
-    return *voc.load(root, size), IMAGENET_STATISTICS
+    return *voc.load(root, size), STATISTICS["voc"]
 
 
 def _cifar10(root: Path, size: int) -> tuple[Split, Split, Any]:
@@ -90,7 +92,7 @@ def _cifar10(root: Path, size: int) -> tuple[Split, Split, Any]:
         return Split(torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(data.targets))
 
     try:
-        return split(True), split(False), CIFAR10_STATISTICS
+        return split(True), split(False), STATISTICS["cifar10"]
     except (OSError, RuntimeError, EOFError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UsageError(
@@ -133,9 +135,11 @@ def _synthetic(root: Path, size: int) -> tuple[Split, Split, Any]:
         labels = torch.randint(0, 10, (images,), generator=generator)
         return Split(torch.zeros(1, dtype=torch.uint8).expand(images, 3, 1, 1), labels)
 
-    return split(50_000), split(10_000), IMAGENET_STATISTICS
+    return split(50_000), split(10_000), STATISTICS["synthetic"]
 
 
+# For what each data set's images are normalised by, where that does not take the images themselves.
+STATISTICS = {"cifar10": CIFAR10_STATISTICS, "voc": IMAGENET_STATISTICS, "synthetic": IMAGENET_STATISTICS}
 READERS = {"cifar10": _cifar10, "digits": _digits, "voc": _voc, "synthetic": _synthetic}
 
 

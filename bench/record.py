@@ -239,7 +239,7 @@ def field_texts() -> dict[str, str]:
     body: list[Any] = ast.parse(textwrap.dedent(inspect.getsource(Trial))).body[0].body  # type: ignore[attr-defined]
     pairs = itertools.pairwise(body)
     documented = ((a, b) for a, b in pairs if isinstance(a, ast.AnnAssign) and isinstance(b, ast.Expr))
-    return {ast.unparse(name.target): ast.literal_eval(text.value) for name, text in documented}
+    return {ast.unparse(name.target): " ".join(ast.literal_eval(text.value).split()) for name, text in documented}
 
 
 def shortage(row: Mapping[str, Any]) -> str:

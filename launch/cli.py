@@ -13,7 +13,22 @@ from rich.table import Table
 from bench import experiments, trackers
 from bench.cli import one_sentence
 from bench.trial import UsageError
-from launch import catalogue, command, dryrun, env, gate, k8s, limits, planning, request, runner, sheet, slurm, study
+from launch import (
+    catalogue,
+    command,
+    dryrun,
+    env,
+    evaluate,
+    gate,
+    k8s,
+    limits,
+    planning,
+    request,
+    runner,
+    sheet,
+    slurm,
+    study,
+)
 from launch.conduct import Conduct
 from launch.machines import endpoint
 
@@ -33,6 +48,7 @@ USAGE = """usage: python -m launch list [--markdown]
        python -m launch k8s EXPERIMENT... --image IMAGE [--nodes N] [--gpus-per-node N] [--name NAME] [--namespace NS]
                   [--volume-claim PVC] [-o FILE] [options as of run]
        python -m launch sheet EXPERIMENT [--arm A,B] [-o FOLDER] [options of one trial]
+       python -m launch evaluate CHECKPOINT [--evaluate-on cifar10|digits|voc] [--model NAME] [--limit-eval N]
        python -m launch env
 
 list   the experiments, their questions and arms
@@ -53,6 +69,7 @@ slurm  write RUN_FOLDER/slurm.sh, which runs the same on a cluster, goes on afte
        sbatch or at once with --submit; --processes are nodes x GPUs unless given
 k8s    print a manifest for Kubernetes (a JobSet) that does the same
 sheet  draw what each arm's augmentation does to images, a PNG for each in FOLDER (runs/sheets)
+evaluate  a trained checkpoint on an evaluation set, its own or another of the same classes, class by class
 env    what can be measured on this machine and, of the rest, why not
 
 --memory-limit     a device such as orin-nano-8gb, what tensors of one process may take such as 600MiB, or auto; run
@@ -157,6 +174,7 @@ COMMANDS: dict[str, Callable[[list[str]], int | None]] = {
     "gate": gate.run,
     "slurm": slurm.run,
     "k8s": k8s.run,
+    "evaluate": evaluate.run,
     "sheet": sheet.run,
     "env": env.run,
 }

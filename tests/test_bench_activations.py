@@ -345,7 +345,7 @@ def spoilt(folder: Path) -> Path:
         (["own.pt", "image.png", "--layers", "relu,"], "no layer ''; "),
         (["own.pt", "image.png", "--limit-eval", "0"], "--limit-eval is 0; give 1 or more"),
         (["own.pt", "image.png", "--limit-eval", "x"], "invalid int value: 'x'; see python -m bench.activations"),
-        (["own.pt", "image.png", "--data", "mnist"], "--data is 'mnist'; choose from: cifar10, digits, synthetic"),
+        (["own.pt", "image.png", "--data", "mnist"], "--data is 'mnist'; choose from: cifar10, digits, voc, synthetic"),
         (["own.pt"], "the following arguments are required: image; see"),
     ],
 )  # fmt: skip

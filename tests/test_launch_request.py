@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from pathlib import Path
 
 import pytest
 from launching import python
@@ -138,3 +139,34 @@ def test_help_lists_every_field_and_how_a_sweep_is_conducted() -> None:
 def test_what_makes_no_other_trials_is_known() -> None:
     assert {"out", "resume", "timeout", "order"} <= request.ASIDE
     assert not {"repeats", "seed", "arm", "memory_limit"} & request.ASIDE
+
+
+# Presets
+
+
+def test_the_miniatures_of_all_experiments_are_asked_for_by_the_preset_alone() -> None:
+    asked = read(["--preset", "mini"])
+    assert asked.trials == [
+        experiments.load(name).trial(name, arm, "mini")
+        for name in experiments.names()
+        for arm in experiments.load(name).arms
+    ]
+
+
+def test_options_go_over_a_preset() -> None:
+    asked = read([NAME, "--preset", "mini", "--arm", "16x8", "--epochs", "3,4", "--micro-batch", "2"])
+    expected = experiments.load(NAME).trial(NAME, "16x8", "mini")
+    assert asked.trials == [dataclasses.replace(expected, epochs=epochs, micro_batch=2) for epochs in (3, 4)]
+    assert read([NAME, "--preset", "full"]).trials == read([NAME]).trials
+
+
+def test_a_study_file_can_ask_for_a_preset(tmp_path: Path) -> None:
+    (tmp_path / "study.toml").write_text('experiments = ["dropout"]\npreset = "mini"\n')
+    asked = read([str(tmp_path / "study.toml")])
+    assert asked.trials == read(["dropout", "--preset", "mini"]).trials
+    assert read([str(tmp_path / "study.toml"), "--preset", "full"]).trials == read(["dropout"]).trials
+
+
+def test_an_unknown_preset_is_named_with_those_there_are() -> None:
+    with pytest.raises(UsageError, match="no preset 'tiny'; choose from: full, mini"):
+        read([NAME, "--preset", "tiny"])

@@ -284,6 +284,10 @@ def test_where_it_cannot_be_written_is_one_sentence(
 # Beside what was published
 
 
+PARTS = ("validation", "evaluate_on")
+NONE_ELSE = {name: None for part in PARTS for name in (f"{part}_images", f"published_{part}_accuracy")}
+
+
 def judged(eval_images: int | None = 10000, **changes: Any) -> list[tuple[str, str, str]]:
     row = {
         "status": "ok",
@@ -295,6 +299,7 @@ def judged(eval_images: int | None = 10000, **changes: Any) -> list[tuple[str, s
         "published_eval_accuracy": 0.8434,
         "published_epoch_time_s": None,
         "published_differs": None,
+        **NONE_ELSE,
     }
     return [(each.figure, each.said, each.why) for each in published.judge({**row, **changes}, eval_images)]
 
@@ -307,6 +312,12 @@ def test_an_accuracy_is_reproduced_as_far_as_chance_goes() -> None:
             assert judged(eval_accuracy=0.8434 + sign * distance) == [("eval accuracy", said, "")]
     assert judged(eval_accuracy=0.80, eval_images=100)[0][1] == "reproduced"
     assert judged(published_train_accuracy=0.70)[0] == ("train accuracy", "differs", "")
+    for part in PARTS:
+        own: dict[str, Any] = {f"published_{part}_accuracy": 0.61, f"{part}_images": 3000}
+        figure = f"{part.replace('_', ' ')} accuracy"
+        for here, said in ((0.62, "reproduced"), (0.64, "differs")):
+            own[f"{part}_accuracy"] = here
+            assert judged(**own)[1] == (figure, said, "")
 
 
 def test_a_figure_of_whole_percents_may_have_been_rounded_to_them() -> None:
@@ -331,7 +342,7 @@ def test_times_are_shown_and_not_judged() -> None:
     found = judged(published_epoch_time_s=540.0)
     assert found[1] == ("epoch time", "not comparable", "a time of another machine")
     row = {"status": "ok", "published_differs": None, "published_epoch_time_s": 540.0, "epoch_time_s": 540.0}
-    row |= {"train_images": 1, "published_train_accuracy": None, "published_eval_accuracy": None}
+    row |= {"train_images": 1, "published_train_accuracy": None, "published_eval_accuracy": None, **NONE_ELSE}
     assert published.worst(published.judge(row, None)) == ""
 
 

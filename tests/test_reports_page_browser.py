@@ -55,7 +55,7 @@ def arms(page: Any) -> list[str]:
 def test_it_opens_from_disk_and_draws_its_charts(opened: tuple[Any, dict[str, list[str]]]) -> None:
     page, noted = opened
     assert page.locator(".experiment h2").inner_text() == "resnet20_accumulation"
-    assert page.locator("figure").count() == 5
+    assert page.locator("figure").count() == 6
     for figure in page.locator("figure").all():
         assert figure.locator("svg").count() == 2
         box = figure.locator("svg:visible").bounding_box()
