@@ -31,6 +31,12 @@ def published(name: object, arm: object) -> Published | None:
     return found.published.get(str(arm)) if found else None
 
 
+def arm_settings(name: object) -> set[str]:
+    """The settings that the experiment's arms differ in by design."""
+    found = experiment(name)
+    return {setting for changes in found.arms.values() for setting in changes} if found else set()
+
+
 def command(row: Mapping[str, Any]) -> str | None:
     """The shell command that runs the row's trial again in this checkout; None: it has no such arm."""
     found = experiment(row["experiment"])

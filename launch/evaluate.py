@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -18,7 +18,7 @@ from bench.record import RunFolder
 from bench.trial import Trial, UsageError
 
 if TYPE_CHECKING:
-    from bench.data import Data
+    from bench.data import Batch, Data, Passes
 
 PROG = "python -m launch evaluate"
 
@@ -64,7 +64,11 @@ def run(words: Sequence[str]) -> int:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     feed = Feed(dataclasses.replace(trial, pipeline="resident"), found, device)
     count = len(found.evaluation)
-    result = evaluate(model.to(device), feed.evaluate, count, trial.micro_batch, 0, 1, lambda sums: sums, found.classes)
+
+    def batches(passes: Passes) -> Iterator[Batch]:
+        return feed.evaluate(passes, found.evaluation)  # where the trial's own are random images too
+
+    result = evaluate(model.to(device), batches, count, trial.micro_batch, 0, 1, lambda sums: sums, found.classes)
     part = "evaluation" if trial.evaluate_on == "none" else "evaluate_on"
     rows = evaluation.per_class({part: result}, trial, found.names)
     launch_id = cli.new_id()

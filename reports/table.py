@@ -12,11 +12,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bench.record import settings_columns, shortage
+from bench.record import facts, settings_columns, shortage
 from reports import scaling, summary
 
 WORK = ["model", "weights", "data", "classes", "image_size", "limit_train", "epochs"]
-# Rows that differ in one of these are not put into one table: other work, or an unlike machine.
+# Rows that differ in one of these are not put into one table: other work, unless it is what the arms are about, or an
+# unlike machine.
 APART = ["experiment", *WORK, "host", "device_name", "cpu_model", "cpu_count", "power_mode"]
 APART += ["torch", "torchvision", "accelerate", "cuda", "driver"]
 SETTINGS = ["effective_batch", "lr", "processes", "precision", "memory_format", "compile", "input_pipeline"]
@@ -48,9 +49,13 @@ class Sheet:
 
 def sheets(trials: pd.DataFrame) -> list[Sheet]:
     """Of all trials; those that must not stand beside each other are in sheets of their own."""
-    groups = (group for _, group in trials.groupby(APART, sort=False, dropna=False))
-    rows = ([summary.known(row) for row in group.to_dict("records")] for group in groups)
-    return [sheet(scaling.with_efficiency(summary.summarised(each))) for each in rows]
+    found = []
+    for name, own in trials.groupby("experiment", sort=False, dropna=False):
+        apart = [column for column in APART if column not in facts.arm_settings(str(name))]
+        for _, group in own.groupby(apart, sort=False, dropna=False):
+            rows = [summary.known(row) for row in group.to_dict("records")]
+            found.append(sheet(scaling.with_efficiency(summary.summarised(rows))))
+    return found
 
 
 def sheet(rows: list[Row]) -> Sheet:
@@ -61,7 +66,8 @@ def sheet(rows: list[Row]) -> Sheet:
     shown = [*settings, *((head, cell) for head, cell in figures if any(cell(row) for row in rows))]
     notes: dict[str, int] = {}
     said = [dict.fromkeys(text for launch in row["each"] for text in remarks({**row, **launch})) for row in rows]
-    common = [(name, _text(rows[0][name])) for name in (*WORK, *SETTINGS) if name not in varying]
+    same = [name for name in (*WORK, *SETTINGS) if len({row[name] for row in rows}) == 1]
+    common = [(name, _text(rows[0][name])) for name in same]
     return Sheet(
         rows=rows,
         heads=[head for head, _ in shown],
@@ -83,11 +89,14 @@ def show(trials: pd.DataFrame) -> None:
 
 
 def varying_settings(rows: Sequence[Row]) -> list[str]:
-    """What differs between rows of one table, which must not look alike: all of SETTINGS, and what is no arm's own."""
-    fields = [column.name for column in settings_columns() if column.name not in (*APART, *SETTINGS, "arm")]
+    """What differs between rows of one table, which must not look alike: all of WORK and SETTINGS, and what is no arm's
+    own."""
+    fields = [column.name for column in settings_columns() if column.name not in (*SETTINGS, "arm")]
     arms = {row["arm"] for row in rows}
     within = [name for name in fields if any(len({r[name] for r in rows if r["arm"] == arm}) > 1 for arm in arms)]
-    found = within + [name for name in SETTINGS if len({row[name] for row in rows}) > 1]
+    found = within + [
+        name for name in (*WORK, *SETTINGS) if name not in within and len({row[name] for row in rows}) > 1
+    ]
     return found + summary.telling(rows, ["arm", *found])
 
 
