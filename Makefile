@@ -1,6 +1,7 @@
 # make setup   a virtual environment with everything in it
 # make demo    all three experiments on real images, two processes, a few minutes
 # make test    lint, types and all tests but those under Slurm
+# make studies  the miniatures of all experiments, ten minutes or so
 # make faults  100 faults into real sweeps, a quarter of an hour; writes tests/FAULTS.md
 # make test-slurm  the tests under a real Slurm, which root gets installed first where it is not (Debian, Ubuntu)
 
@@ -19,7 +20,7 @@ BACKBONE := runs/demo-backbone
 TRANSFER20 = $(SMALL) --model resnet20 --weights $$(ls $(BACKBONE)/checkpoints/*.pt) --classes 5 6 7 8 9 \
 	--augment crop_flip --epochs 10 --micro-batch 16
 
-.PHONY: setup demo test faults test-slurm lint format clean
+.PHONY: setup demo test studies faults test-slurm lint format clean
 
 setup: $(STAMP)
 
@@ -51,6 +52,11 @@ demo: setup
 test: lint
 	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile --ignore tests/perf
 	$(BIN)/python -m pytest -q tests/perf
+
+# The miniature of every experiment, all arms.
+studies: setup
+	rm -rf runs/studies
+	$(RUN) --preset mini --out runs/studies
 
 faults: setup
 	$(BIN)/python -m tests.campaign --faults 100 --seed 0 --out tests/FAULTS.md
