@@ -50,10 +50,10 @@ def _cut_out(found: VOCDetection, index: int, size: int) -> list[tuple[Tensor, i
         pixels = pil_to_tensor(picture)
         return [(_cut(pixels, box, size), label) for label, box in _boxes(annotation)]
     except (OSError, SyntaxError, KeyError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200] or "nothing is said of why"
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = f"there is no {reason}" if isinstance(error, KeyError) else reason
         raise UsageError(
-            f"voc: cannot read {found.annotations[index]} or its image ({type(error).__name__}: {reason}); "
-            f"unpack the archive again"
+            f"voc: cannot read {found.annotations[index]} or its image ({reason}); unpack the archive again"
         ) from error
 
 
