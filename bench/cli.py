@@ -134,14 +134,16 @@ def read_request(
 def parse_request(default: Request, words: Sequence[str], prog: str, description: str) -> Request:
     """As `parse`, and what follows from an option unless another says otherwise.
 
-    Random images need no trained weights: with `--data synthetic` they are none. An arm's shared batch is shared out
-    to `--processes`; a `--micro-batch` is each process's own.
+    Random images need no trained weights: with `--data synthetic` they are none, and nothing else is evaluated on. An
+    arm's shared batch is shared out to `--processes`; a `--micro-batch` is each process's own.
     """
     request: Request = parse(default, words, prog, description)
     given = {word.split("=")[0].replace("_", "-") for word in words}
     name = request.trial.experiment
     if name in experiments.names() and "--micro-batch" not in given:
         request = dataclasses.replace(request, trial=experiments.load(name).shared_out(request.trial))
+    if request.trial.data == "synthetic" and "--evaluate-on" not in given:
+        request = dataclasses.replace(request, trial=dataclasses.replace(request.trial, evaluate_on="none"))
     if request.trial.data == "synthetic" and request.trial.weights == default.trial.weights != "none":
         if "--weights" in given:
             return request

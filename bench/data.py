@@ -240,14 +240,15 @@ class Feed:
 
     def evaluate(self, passes: Passes, split: Split | None = None) -> Iterator[Batch]:
         """The evaluation images, or those of another split, in their own order, unaugmented; no pass is empty."""
+        if self.pipeline == "fixed" and (split is None or split is self.data.validation):
+            labels = self.eval_labels if split is None else split.labels.to(self.device)
+            return ((self.images[: b - a], labels[a:b]) for a, b in passes)
         if split is not None:
             parts = ((split.images[a:b], split.labels[a:b]) for a, b in passes)
             return ((self._finish(images.to(self.device)), labels.to(self.device)) for images, labels in parts)
         if self.pipeline == "loader":
             batches = self._load(self.data.evaluation, [torch.arange(*p) for p in passes], (False, False))
             return ((self._finish(images), labels) for images, labels in batches)
-        if self.pipeline == "fixed":
-            return ((self.images[: b - a], self.eval_labels[a:b]) for a, b in passes)
         return ((self._finish(self.eval_images[a:b]), self.eval_labels[a:b]) for a, b in passes)
 
     def _fixed(self, picks: list[Tensor], order: Tensor, generator: torch.Generator) -> Iterator[Batch]:

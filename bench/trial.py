@@ -234,8 +234,7 @@ def check(trial: Trial) -> None:
             f"--evaluate-on {trial.evaluate_on} is no other data set with the classes of {trial.data}; "
             f"voc and cifar10 share theirs"
         )
-    if trial.validation and trial.data == "synthetic":
-        raise UsageError(f"--validation is {trial.validation}, but synthetic images are all one; choose other --data")
+
     if trial.processes % trial.machines:
         raise UsageError(f"--processes is {trial.processes} but --machines is {trial.machines}; give a multiple of it")
     if any(width < 1 for width in trial.head):

@@ -18,7 +18,7 @@ from bench.trial import Trial, UsageError, option
 # A configuration of the suite's own: what a user once answered to `accelerate config` must not shape a measurement.
 CONFIG = Path(__file__).with_name("accelerate.json")
 # Have defaults of their own in the process that reads them.
-ASKED = ("processes", "precision", "weights", "micro_batch")
+ASKED = ("processes", "precision", "weights", "micro_batch", "evaluate_on")
 # Nor may the group that this process belongs to itself, under torchrun, mpirun or a cluster, nor Accelerate's variables
 # (one of them divides the loss): a trial's processes would take these for their own.
 FOREIGN = re.compile(

@@ -34,7 +34,8 @@ def spelled(value: Any) -> list[str]:
 
 @pytest.mark.parametrize("name", sorted(set(OTHER) - FIXED))
 def test_every_field_of_a_trial_is_an_option(name: str) -> None:
-    needed = ["--processes", "2"] if name == "machines" else []
+    needs = {"machines": ["--processes", "2"], "body_dropout": ["--body-dropout-after", "layer2"]}
+    needed = needs.get(name, ["--data", "voc"] if name == "evaluate_on" else [])
     changed = dataclasses.replace(read(*needed).trial, **{name: OTHER[name]})
     assert read(*needed, option(name), *spelled(OTHER[name])).trial == changed
 
@@ -134,7 +135,7 @@ def test_unknown_and_missing_arms_are_named_with_those_there_are() -> None:
 
 
 def test_an_unknown_experiment_is_named_with_those_there_are() -> None:
-    with pytest.raises(UsageError, match="no experiment 'resnt20'; choose from: orin_batch_limit, "):
+    with pytest.raises(UsageError, match=r"no experiment 'resnt20'; choose from: augmentation, .*, resnet_depth$"):
         experiments.load("resnt20")
 
 
@@ -173,3 +174,14 @@ def test_help_needs_no_arm_and_lists_the_arms_and_every_field() -> None:
     assert done.returncode == 0
     assert "16x16_scaled" in done.stdout
     assert all(option(name) in done.stdout for name in set(Trial().settings()) - FIXED)
+
+
+def test_random_images_are_evaluated_on_alone_unless_asked_otherwise() -> None:
+    experiment = experiments.load("resnet50_transfer")
+
+    def other(*words: str) -> str:
+        return read_request("resnet50_transfer", experiment, "v1_all", words).trial.evaluate_on
+
+    assert other() == "voc"
+    assert other("--data", "synthetic") == "none"
+    assert other("--data", "synthetic", "--evaluate-on", "voc") == "voc"

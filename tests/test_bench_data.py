@@ -394,3 +394,13 @@ def test_seeds_mixed_from_near_numbers_differ() -> None:
     assert all(0 <= seed < 2**63 for seed in seeds)
     assert data.mix(0, 1) != data.mix(1, 0)
     assert data.mix(3) != data.mix(3, 0)
+
+
+def test_random_images_are_those_of_what_is_set_aside_too(tmp_path: Path) -> None:
+    trial = planted.settings(data="synthetic", validation=0.1, micro_batch=4)
+    found = data.load(trial, tmp_path)
+    assert found.validation is not None
+    made = Feed(trial, found, CPU)
+    (images, labels), *_ = made.evaluate([(0, 4)], found.validation)
+    assert torch.equal(images, next(made.evaluate([(0, 4)]))[0])
+    assert torch.equal(labels, found.validation.labels[:4])

@@ -175,7 +175,6 @@ def test_equal_settings_have_equal_keys() -> None:
         ({"body_dropout": 1.5}, "--body-dropout has 1.5; give fractions from 0 to below 1"),
         ({"body_dropout": 0.1}, "--body-dropout is 0.1; give --body-dropout-after too"),
         ({"validation": 1.0}, "--validation has 1.0"),
-        ({"validation": 0.1, "data": "synthetic"}, "--validation is 0.1, but synthetic images are all one"),
         ({"evaluate_on": "cifar10"}, "--evaluate-on cifar10 is no other data set with the classes of cifar10"),
         ({"data": "digits", "evaluate_on": "voc"}, "--evaluate-on voc is no other data set with the classes of digits"),
         ({"model": "resnet18", "shortcut": "A"}, "--shortcut A is for our own models, not resnet18; try resnet34_hand"),
