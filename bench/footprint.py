@@ -128,7 +128,8 @@ def shapes(trial: Trial) -> Data:
         count = min(images * classes // 10, limit or images)
         return Split(torch.zeros(1, dtype=torch.uint8).expand(count, 3, 32, 32), torch.zeros(1).long().expand(count))
 
-    return Data(split(50_000, trial.limit_train), split(10_000, trial.limit_eval), classes, (0, 0, 0), (1, 1, 1))
+    train = 50_000 - round(trial.validation * 50_000)
+    return Data(split(train, trial.limit_train), split(10_000, trial.limit_eval), classes, (0, 0, 0), (1, 1, 1))
 
 
 class FakeFeed(Feed):

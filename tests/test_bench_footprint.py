@@ -225,3 +225,16 @@ def test_so_it_is_for_a_rank_of_two(changes: dict[str, Any]) -> None:
 def test_published_peaks_of_gpus_are_met_within_one_and_a_half_percent(published: Any) -> None:
     predicted = predict(published.trial, "cuda", model_for, 1000).allocated_bytes
     assert abs(error_of(predicted, published.gib * 2**30)) <= 0.015
+
+
+def test_what_is_set_aside_is_no_training_image() -> None:
+    found = footprint.shapes(Trial(data="cifar10", validation=0.2))
+    assert (len(found.train), len(found.evaluation)) == (40_000, 10_000)
+    assert len(footprint.shapes(Trial(data="digits", validation=0.2)).train) == 1150
+
+
+@pytest.mark.parametrize("name", ["rotation", "salt_pepper"])
+def test_an_augmentation_can_be_traced(name: Any) -> None:
+    """And takes its draws, six numbers for each training image, besides."""
+    plain, drawn = (footprint.predict(Trial(model="resnet8", data="digits", augment=a)) for a in ("none", name))
+    assert drawn.allocated_bytes - plain.allocated_bytes == pytest.approx(6 * 4 * 1438, rel=0.02)
