@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -33,9 +34,10 @@ def after_epoch(
         return evaluate(module, batches, images, trial.micro_batch, *ranks, group.add_up, feed.data.classes)
 
     found = {"evaluation": on(images, None)}
+    most = math.inf if trial.limit_windows is None else trial.limit_windows * trial.micro_batch * trial.processes
     for part, split in (("validation", feed.data.validation), ("evaluate_on", feed.data.other if last else None)):
         if split is not None:
-            found[part] = on(len(split), split)
+            found[part] = on(int(min(len(split), most)), split)
     return found
 
 

@@ -362,6 +362,9 @@ def test_what_is_set_aside_and_another_data_set_are_evaluated_on_class_by_class(
     sizes = {"evaluation": 37, "validation": 11, "evaluate_on": 7}
     load = functools.partial(planted.evaluated_on, sizes=sizes)
     ran = planted.well(planted.run(tmp_path, trial, planted.reader, load))
+    cut = planted.settings(micro_batch=2, processes=processes, limit_windows=2, lr=0.0)
+    row = planted.well(planted.run(tmp_path / "cut", cut, planted.reader, load)).row()
+    assert (row["validation_images"], row["evaluate_on_images"]) == (str(4 * processes), str(min(7, 4 * processes)))
     prefix = {"evaluation": "eval", "validation": "validation", "evaluate_on": "evaluate_on"}
     for part, images in sizes.items():
         assert float(ran.row()[f"{prefix[part]}_accuracy"]) == pytest.approx(planted.thirds(images), abs=1e-12)
