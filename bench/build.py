@@ -13,6 +13,7 @@ from models import ModelError, cifar, imagenet, surgery, weights
 from models.resnet34 import resnet34
 
 Build = Callable[[Trial, int], nn.Module]
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}  # of mixed precision
 
 
 def model_for(trial: Trial, classes: int) -> nn.Module:

@@ -179,8 +179,9 @@ def evaluation_trial(trial: Trial, data_set: str | None, limit: int | None) -> T
     if limit is None:
         limit = min(LIMIT_EVAL, trial.limit_eval or LIMIT_EVAL)
     changes: dict[str, Any] = {"data": data_set} if data_set is not None else {}
-    # No training image is looked at.
-    return dataclasses.replace(trial, pipeline="resident", limit_train=1, limit_eval=limit, **changes)
+    # No other image is looked at.
+    changes |= {"limit_train": 1, "validation": 0.0, "evaluate_on": "none"}
+    return dataclasses.replace(trial, pipeline="resident", limit_eval=limit, **changes)
 
 
 def picture(name: str, output: Output, dead: Tensor | None, images: int, source: str) -> bytes:

@@ -71,13 +71,13 @@ def load_model(path: Path, model_name: str | None = None, data: str | None = Non
     """
     try:
         loaded = weights.read(path)
-        state = weights.state_dict_of(loaded, path)
+        state = weights.plain_head(weights.state_dict_of(loaded, path))
         settings = loaded.get("settings")
         trial = _trial(settings, path) if isinstance(settings, dict) else _bare_trial(state, path, model_name, data)
         if model_name not in (None, trial.model):
             raise UsageError(f"{path} is of {trial.model}, not of {model_name}; leave --model out")
         model = model_for(dataclasses.replace(trial, weights="none"), weights.head_classes(state))
-        weights.load(model, state, path)
+        weights.load_whole(model, state, path)
     except ModelError as error:
         raise UsageError(str(error)) from error
     return trial, model.eval()

@@ -61,12 +61,9 @@ class Data:
 def load(trial: Trial, root: Path) -> Data:
     """The trial's data. UsageError: it is missing or damaged, in one sentence."""
     train, evaluation, (mean, std) = READERS[trial.data](root, trial.image_size)
-    other = None
-    if trial.evaluate_on != "none":
-        _, other, _ = READERS[trial.evaluate_on](root, trial.image_size)
-        other = balanced(choose_classes(other, trial.classes), trial.limit_eval)
     classes = len(trial.classes) or 10
-    train, evaluation = (choose_classes(split, trial.classes) for split in (train, evaluation))
+    train, evaluation = (chosen(trial.data, split, trial.classes) for split in (train, evaluation))
+    other = None if trial.evaluate_on == "none" else load_evaluation(trial, root)
     train, validation = set_aside(train, trial.validation)
     train, evaluation = balanced(train, trial.limit_train), balanced(evaluation, trial.limit_eval)
     if IMAGENET_MODEL.fullmatch(trial.model):
@@ -76,6 +73,26 @@ def load(trial: Trial, root: Path) -> Data:
     names = CIFAR10_NAMES if real else tuple(map(str, range(10)))
     names = tuple(names[number] for number in trial.classes) or names
     return Data(train, evaluation, classes, mean, std, names, validation, other)
+
+
+def load_evaluation(trial: Trial, root: Path) -> Split:
+    """The evaluation images of the data set of `evaluate_on`. UsageError: as `load`."""
+    name = trial.evaluate_on
+    if name == "voc":
+        from bench import voc
+
+        split = voc.objects(root, "val", trial.image_size)  # cutting out those of the train images too takes long
+    else:
+        _, split, _ = READERS[name](root, trial.image_size)
+    return balanced(chosen(name, split, trial.classes), trial.limit_eval)
+
+
+def chosen(name: str, split: Split, classes: Sequence[int]) -> Split:
+    """As `choose_classes`. UsageError: the data set has no image of them."""
+    found = choose_classes(split, classes)
+    if not len(found):
+        raise UsageError(f"{name} has no image of --classes {' '.join(map(str, classes))}; choose others")
+    return found
 
 
 def _voc(root: Path, size: int) -> tuple[Split, Split, Any]:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch._subclasses import fake_tensor
 
 from bench import data
-from bench.build import Build, model_for, optimizer_for, place, updated_model
+from bench.build import DTYPES, Build, model_for, optimizer_for, place, updated_model
 from bench.data import Batch, Data, Feed, Split
 from bench.meter import Meter
 from bench.onednn import Convolutions
@@ -34,7 +34,6 @@ from bench.trial import Trial, UsageError
 from bench.windows import Window
 
 CPU = torch.device("cpu")
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 # cuBLAS's default workspace, CUBLAS_WORKSPACE_CONFIG=:4096:2:16:8, taken from the caching allocator at its first
 # product and kept; on compute capability 9.0 it is 32 MiB (torch's aten/src/ATen/cuda/CublasHandlePool.cpp).
 CUBLAS_WORKSPACE = 2 * 4096 * 1024 + 8 * 16 * 1024
@@ -56,6 +55,8 @@ def predict(trial: Trial, backend: Backend = "cuda", build: Build = model_for, c
     """
     if trial.compile:
         raise UsageError("--compile changes what is kept for the backward pass, which cannot be traced; plan without")
+    if backend == "cpu" and trial.evaluate_on != "none":
+        raise UsageError(f"the images of --evaluate-on {trial.evaluate_on} are not in a prediction; plan with none")
     # Trained weights have the sizes of fresh ones, and need no file here.
     trial = dataclasses.replace(trial, weights="none", accumulate=min(trial.accumulate, 2))
     found = shapes(trial)

@@ -147,7 +147,7 @@ TRIAL_RESULT = [
     _column(
         "published_differs",
         "str",
-        "Settings that differ from the arm's own; empty: comparable with the source.",
+        "Settings that differ from the arm's own, or why even those are no measure; empty: comparable with the source.",
     ),
 ]
 MACHINE = [

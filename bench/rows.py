@@ -12,7 +12,6 @@ from bench.trial import Experiment, Published, Trial, departures
 def first_row(trial: Trial, experiment: Experiment, launch_id: str) -> dict[str, Any]:
     """What is known of a trial before it starts, whether or not it ever does."""
     published = experiment.published.get(trial.arm, Published())
-    has_published = trial.arm in experiment.published
     return {
         "launch_id": launch_id,
         "trial_key": trial.key(),
@@ -26,12 +25,16 @@ def first_row(trial: Trial, experiment: Experiment, launch_id: str) -> dict[str,
         "published_evaluate_on_accuracy": published.evaluate_on_accuracy,
         "published_epoch_time_s": published.epoch_time_s,
         "published_where": published.where or None,
-        "published_differs": departures(trial, experiment.trial(trial.experiment, trial.arm))
-        if has_published
-        else None,
+        "published_differs": differs(trial, experiment) if trial.arm in experiment.published else None,
         **environment.machine(),
         "log": f"logs/{launch_id}.log",
     }
+
+
+def differs(trial: Trial, experiment: Experiment) -> str:
+    """Why what is published for the trial's arm is no measure of it; empty: it is."""
+    changed = departures(trial, experiment.trial(trial.experiment, trial.arm))
+    return ", ".join(filter(None, (changed, experiment.published[trial.arm].unlike)))
 
 
 def one_line(error: BaseException, limit: int = 300) -> str:

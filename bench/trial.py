@@ -225,6 +225,8 @@ def check(trial: Trial) -> None:
         for value in fractions:
             if not 0 <= value < 1:
                 raise UsageError(f"{option(name)} has {value}; give fractions from 0 to below 1")
+    if len(set(trial.body_dropout_after)) != len(trial.body_dropout_after):
+        raise UsageError(f"--body-dropout-after is {list(trial.body_dropout_after)}; give each module once")
     if trial.body_dropout and not trial.body_dropout_after:
         raise UsageError(f"--body-dropout is {trial.body_dropout}; give --body-dropout-after too, such as layer2")
     if trial.shortcut != "B" and IMAGENET_MODEL.fullmatch(trial.model) and trial.model != HANDBUILT:
@@ -259,7 +261,8 @@ def option(name: str) -> str:
 class Published:
     """What a source reports for an arm, after its last epoch and by epoch from the first.
 
-    Accuracies are fractions; None or empty: not reported.
+    Accuracies are fractions; None or empty: not reported. `unlike`: what makes them no measure of ours even at the
+    arm's own settings, to follow "here".
     """
 
     train_accuracy: float | None = None
@@ -268,6 +271,7 @@ class Published:
     evaluate_on_accuracy: float | None = None
     epoch_time_s: float | None = None
     where: str = ""
+    unlike: str = ""
     train_accuracies: tuple[float, ...] = ()
     eval_accuracies: tuple[float, ...] = ()
 

@@ -25,11 +25,11 @@ def load(root: Path, size: int) -> tuple[Split, Split]:
 
     Objects marked as difficult are left out, as in VOC's own evaluation. UsageError: it is missing or damaged.
     """
-    train, val = (_objects(root, image_set, size) for image_set in ("train", "val"))
-    return train, val
+    return objects(root, "train", size), objects(root, "val", size)
 
 
-def _objects(root: Path, image_set: str, size: int) -> Split:
+def objects(root: Path, image_set: str, size: int) -> Split:
+    """Of one of the two, as `load`."""
     try:
         found = VOCDetection(str(root), year=YEAR, image_set=image_set)
     except (OSError, RuntimeError) as error:

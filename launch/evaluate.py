@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +14,15 @@ from rich.console import Console
 from rich.table import Table
 from tyro.conf import Positional
 
-from bench import cli
-from bench.record import RunFolder
+from bench import cli, environment
+from bench.record import RunFolder, write_whole
 from bench.trial import Trial, UsageError
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from bench.data import Batch, Data, Passes
+    from bench.train import Evaluation
 
 PROG = "python -m launch evaluate"
 
@@ -46,14 +50,12 @@ def run(words: Sequence[str]) -> int:
     asked: Asked = cli.parse(Asked(Path()), words, PROG, "Evaluate a trained checkpoint, class by class.")
     if asked.checkpoint == Path():
         raise UsageError(f"evaluate needs a checkpoint first, such as RUN/checkpoints/KEY-0.pt; see {PROG} --help")
-    import torch
-
     from bench import checkpoint, evaluation
-    from bench.data import Feed
-    from bench.train import evaluate
     from models import weights
 
-    trained, model = checkpoint.load_model(asked.checkpoint, asked.model, asked.evaluate_on)
+    # Of the images that a bare state dict was trained on, only digits can be told by what it is evaluated on.
+    digits = "digits" if asked.evaluate_on == "digits" else None
+    trained, model = checkpoint.load_model(asked.checkpoint, asked.model, digits)
     trial = evaluated(trained, asked)
     folder = RunFolder(asked.out)
     folder.prepare()
@@ -61,23 +63,46 @@ def run(words: Sequence[str]) -> int:
     told = weights.head_classes(model.state_dict())
     if told != found.classes:
         raise UsageError(f"{asked.checkpoint} tells {told} classes apart, but there are {found.classes} in the data")
+    result, how = measured(trial, model, found)
+    part = "evaluation" if trial.evaluate_on == "none" else "evaluate_on"
+    rows = evaluation.per_class({part: result}, trial, found.names)
+    launch_id = cli.new_id()
+    facts = {"checkpoint": str(asked.checkpoint), "model": trial.model, "data": rows[0]["data"], **how}
+    facts |= {"images": result.images(), "accuracy": result.accuracy(), "loss": result.loss, **environment.machine()}
+    folder.append("per_class", [{"launch_id": launch_id, **row} for row in rows])
+    write_whole(folder.logs() / f"{launch_id}.json", json.dumps(facts, indent=1) + "\n")
+    show(rows)
+    print("{model} on {data} at {image_size} pixels in {precision} on {device}: ".format(**facts), end="")
+    print(f"{100 * result.accuracy():.2f}% of {result.images()} images; loss {result.loss:.4f}")
+    print(f"{folder.path / 'per_class.csv'} has it as launch {launch_id}, of which logs/{launch_id}.json says more")
+    return 0
+
+
+def measured(trial: Trial, model: nn.Module, found: Data) -> tuple[Evaluation, dict[str, Any]]:
+    """(how the model does on the evaluation images, how that was computed).
+
+    In the trial's precision, as training evaluates; on a CPU fp16's is float32.
+    """
+    import torch
+
+    from bench.build import DTYPES, place
+    from bench.data import Feed
+    from bench.train import evaluate
+
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = None if trial.precision == "fp16" and device.type == "cpu" else DTYPES.get(trial.precision)
+    model = place(model, trial, device)
+    if dtype is not None:
+        model.forward = torch.autocast(device.type, dtype)(model.forward)
     feed = Feed(dataclasses.replace(trial, pipeline="resident"), found, device)
-    count = len(found.evaluation)
 
     def batches(passes: Passes) -> Iterator[Batch]:
         return feed.evaluate(passes, found.evaluation)  # where the trial's own are random images too
 
-    result = evaluate(model.to(device), batches, count, trial.micro_batch, 0, 1, lambda sums: sums, found.classes)
-    part = "evaluation" if trial.evaluate_on == "none" else "evaluate_on"
-    rows = evaluation.per_class({part: result}, trial, found.names)
-    launch_id = cli.new_id()
-    folder.append("per_class", [{"launch_id": launch_id, **row} for row in rows])
-    show(rows)
-    name = rows[0]["data"]
-    print(f"{trial.model} on {name}: {100 * result.accuracy():.2f}% of {count} images; loss {result.loss:.4f}")
-    print(f"launch {launch_id} in {folder.path / 'per_class.csv'}")
-    return 0
+    count = len(found.evaluation)
+    result = evaluate(model, batches, count, trial.micro_batch, 0, 1, lambda sums: sums, found.classes)
+    precision = "fp32" if dtype is None else trial.precision
+    return result, {"image_size": trial.image_size, "precision": precision, "device": device.type}
 
 
 def evaluated(trained: Trial, asked: Asked) -> Trial:

@@ -31,6 +31,8 @@ def run(words: Sequence[str]) -> int:
     name, rest = words[0], list(words[1:])
     folder, rest = take_option(rest, "-o")
     arms, rest = take_option(rest, "--arm")
+    if axes := sweep.axes(rest):
+        raise UsageError(f"sheet draws a picture for each arm: give --{axes[0].replace('_', '-')} one value")
     trials, options = sweep.trials(name, arms, rest)
     from bench import data  # imports torch
 

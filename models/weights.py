@@ -49,19 +49,28 @@ def _as_torchvision(key: str, from_zero: bool) -> str:
 
 
 def load(model: nn.Module, state: Mapping[str, Tensor], path: str | Path) -> None:
-    """Copy `state`, read from `path`, into `model`: every key, with its very shape, and no other key.
+    """As `load_whole`, into a model whose head will be replaced.
 
     One exception makes any checkpoint of ours a backbone: where the model's fc is a single Linear and the
     state's head is a Sequential (fc.0.weight, fc.3.weight, ...), the state's fc.* are left out and the model
     keeps its own, fresh fc, because whoever gives weights replaces the head anyway (`surgery.replace_head`).
+    """
+    wanted = model.state_dict()
+    given = dict(state)
+    if "fc.weight" in wanted and _head_layers(given):
+        given = {key: tensor for key, tensor in given.items() if not key.startswith("fc.")}
+        given |= {key: tensor for key, tensor in wanted.items() if key.startswith("fc.")}
+    load_whole(model, given, path)
+
+
+def load_whole(model: nn.Module, state: Mapping[str, Tensor], path: str | Path) -> None:
+    """Copy `state`, read from `path`, into `model`: every key, with its very shape, and no other key.
+
     ModelError names the first key that does not match; the model is then unchanged.
     """
     wanted = model.state_dict()
     # A plain dict: without the metadata of a state dict, torch fills in counters that old files lack.
     given = dict(state)
-    if "fc.weight" in wanted and _head_layers(given):
-        given = {key: tensor for key, tensor in given.items() if not key.startswith("fc.")}
-        given |= {key: tensor for key, tensor in wanted.items() if key.startswith("fc.")}
     mismatch = _first_mismatch(wanted, given)
     if mismatch:
         raise ModelError(
@@ -83,6 +92,14 @@ def head_classes(state: Mapping[str, Tensor]) -> int:
             "give the state dict of a ResNet"
         )
     return weight.shape[0]
+
+
+def plain_head(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same, with a head of one Linear called fc, also where it stood in a Sequential, as behind a Dropout."""
+    layers = _head_layers(state)
+    if len(layers) != 1:
+        return dict(state)
+    return {re.sub(rf"^fc\.{layers[0]}\.", "fc.", key): tensor for key, tensor in state.items()}
 
 
 def hidden_layers(state: Mapping[str, Tensor]) -> tuple[tuple[int, ...], tuple[float, ...]]:

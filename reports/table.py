@@ -210,6 +210,8 @@ def remarks(row: Row) -> list[str]:
     found += scaling.remarks(row)
     if row["weights"] == "none" and "all" not in _text(row["trainable"]).split():
         found.append("the frozen part has random weights: speed and memory are real, accuracy says nothing")
+    if row["data"] == "digits" and row["augment"] == "flip":
+        found.append("digits are never mirrored: there is no augmentation here")
     if row["published_where"]:
         differs = _text(row["published_differs"])
         text = f"not comparable with the published figure ({row['published_where']})"

@@ -431,3 +431,11 @@ def test_a_wrong_word_is_named_without_starting_anything(words: list[str], said:
     assert is_one_error(done), done.stderr
     assert said in done.stderr
     assert not (CHECKOUT / "c").exists()
+
+
+def test_nothing_but_the_evaluation_images_is_looked_at() -> None:
+    """A checkpoint of what was evaluated on VOC, or set images aside, needs neither here."""
+    trial = Trial(data="cifar10", evaluate_on="voc", validation=0.2)
+    for name in (None, "digits", "voc", "synthetic"):
+        shown = channels.evaluation_trial(trial, name, None)
+        assert (shown.data, shown.evaluate_on, shown.validation) == (name or "cifar10", "none", 0.0)

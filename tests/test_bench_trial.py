@@ -174,6 +174,7 @@ def test_equal_settings_have_equal_keys() -> None:
         ({"classes": (3, 10)}, "--classes is \\[3, 10\\]"),
         ({"body_dropout": 1.5}, "--body-dropout has 1.5; give fractions from 0 to below 1"),
         ({"body_dropout": 0.1}, "--body-dropout is 0.1; give --body-dropout-after too"),
+        ({"body_dropout_after": ("layer1", "layer1")}, "give each module once"),
         ({"validation": 1.0}, "--validation has 1.0"),
         ({"evaluate_on": "cifar10"}, "--evaluate-on cifar10 is no other data set with the classes of cifar10"),
         ({"data": "digits", "evaluate_on": "voc"}, "--evaluate-on voc is no other data set with the classes of digits"),
@@ -224,4 +225,4 @@ def test_departures_are_the_settings_that_a_published_accuracy_depends_on() -> N
 
 
 def test_published_figures_are_unknown_until_given() -> None:
-    assert dataclasses.astuple(Published()) == (None, None, None, None, None, "", (), ())
+    assert dataclasses.astuple(Published()) == (None, None, None, None, None, "", "", (), ())

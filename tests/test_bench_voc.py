@@ -69,9 +69,20 @@ def test_difficult_objects_are_left_out(tmp_path: Path) -> None:
 
 def test_it_is_a_data_set_like_the_others(tmp_path: Path) -> None:
     plant(tmp_path)
-    found = data.load(Trial(data="voc", image_size=8, classes=(5, 1)), tmp_path)
-    assert found.names == ("dog", "automobile")
+    found = data.load(Trial(data="voc", image_size=8, classes=(5, 1, 3)), tmp_path)
+    assert found.names == ("dog", "automobile", "cat")
+    assert found.train.labels.tolist() == [2]
     assert found.evaluation.labels.tolist() == [0, 1]
+
+
+def test_classes_that_it_has_no_image_of_are_refused(tmp_path: Path) -> None:
+    plant(tmp_path)
+    for trial in (
+        Trial(data="voc", image_size=8, classes=(6, 7)),
+        Trial(data="synthetic", evaluate_on="voc", image_size=8, classes=(6, 7)),
+    ):
+        with pytest.raises(UsageError, match="voc has no image of --classes 6 7; choose others"):
+            data.load(trial, tmp_path)
 
 
 def below(folder: Path, trial: Trial, root: Path) -> data.Data:

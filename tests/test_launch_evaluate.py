@@ -1,6 +1,8 @@
 """Evaluating a checkpoint: it gives what the trial that wrote it gave, wherever and however it is read again."""
 
+import dataclasses
 import functools
+import json
 from pathlib import Path
 
 import planted
@@ -11,6 +13,8 @@ from test_bench_voc import below, plant
 from bench import checkpoint, data
 from bench.record import RunFolder
 from launch.cli import main
+from launch.evaluate import measured
+from models import cifar
 
 ITSELF = ("part", "data", "label", "class_name", "images", "accuracy", "predicted")
 
@@ -42,7 +46,44 @@ def test_a_checkpoint_of_two_processes_does_as_well_in_one(
     assert len(rows(tmp_path, "evaluation")) == 3
     assert rows(tmp_path, "evaluation") == rows(trained.folder, "evaluation")
     share = 100 * float(trained.row()["eval_accuracy"])
-    assert f"resnet8 on digits: {share:.2f}% of 100 images" in capsys.readouterr().out
+    assert f"resnet8 on digits at 8 pixels in fp32 on cpu: {share:.2f}% of 100 images" in capsys.readouterr().out
+    (row, *_) = RunFolder(tmp_path).rows("per_class")
+    facts = json.loads((tmp_path / "logs" / f"{row['launch_id']}.json").read_text())
+    assert (facts["checkpoint"], facts["data"], facts["images"]) == (str(path), "digits", 100)
+    assert facts["accuracy"] == float(trained.row()["eval_accuracy"])
+    assert facts["loss"] == pytest.approx(float(trained.row()["eval_loss"]), rel=1e-5)
+
+
+def test_it_is_evaluated_in_the_precision_that_it_was_trained_in(tmp_path: Path) -> None:
+    trial = planted.small(precision="bf16", limit_eval=None)
+    ran = planted.well(planted.run(tmp_path / "run", trial, ACCELERATE_MIXED_PRECISION="bf16"))
+    path = checkpoint.path_for(ran.folder, ran.trial)
+    assert evaluated(path, tmp_path) == 0
+    (facts,) = (json.loads(file.read_text()) for file in (tmp_path / "logs").glob("*.json"))
+    assert facts["precision"] == "bf16"
+    assert facts["loss"] == pytest.approx(float(ran.row()["eval_loss"]), rel=1e-6)
+    _, model = checkpoint.load_model(path)
+    plain, _ = measured(dataclasses.replace(ran.trial, precision="no"), model, data.load(ran.trial, tmp_path))
+    assert plain.loss != pytest.approx(facts["loss"], rel=1e-6)  # so that it would be seen
+
+
+def test_a_head_behind_a_dropout_is_the_files_own(tmp_path: Path) -> None:
+    """Random in its place, it would be evaluated in silence."""
+    torch.manual_seed(1)
+    model = cifar.resnet(8)
+    state = {key.replace("fc.", "fc.1."): tensor for key, tensor in model.state_dict().items()}
+    torch.save(state, tmp_path / "bare.pt")
+    _, loaded = checkpoint.load_model(tmp_path / "bare.pt", "resnet8")
+    assert torch.equal(loaded.state_dict()["fc.weight"], model.state_dict()["fc.weight"])
+
+
+def test_a_bare_file_is_taken_for_cifar10s_unless_digits_are_named(tmp_path: Path) -> None:
+    plant(tmp_path)
+    torch.save(cifar.resnet(8).state_dict(), tmp_path / "bare.pt")
+    words = ["--model", "resnet8", "--evaluate-on", "voc", "--data-root", str(tmp_path)]
+    assert evaluated(tmp_path / "bare.pt", tmp_path, *words) == 0
+    assert len(rows(tmp_path, "evaluate_on")) == 10
+    assert rows(tmp_path, "evaluation") == []
 
 
 def test_a_bare_state_dict_needs_its_model_and_data_named(trained: planted.Ran, tmp_path: Path) -> None:

@@ -54,6 +54,7 @@ def test_every_arm_gets_its_picture(tmp_path: Path, capsys: pytest.CaptureFixtur
         ([], "sheet needs an experiment first; choose from: augmentation"),
         (["augmentation", "--data", "synthetic"], "--data synthetic has no pictures"),
         (["augmentation", "--preset", "tiny"], "no preset 'tiny'; choose from: full, mini"),
+        (["augmentation", "--image-size", "16,32"], "sheet draws a picture for each arm: give --image-size one value"),
         (["augmentation", "--preset", "mini", "--arm", "none", "-o", "/proc/none"], "cannot write /proc/none"),
     ],
 )

@@ -6,8 +6,8 @@ Arms: random weights; ImageNet's, all trainable; and two that freeze the first s
 
 The source reports training, validation and test accuracy. How it splits, its learning rate, batch and image size it
 does not say: here a fifth of the training images is set aside, images stay at 32 pixels, and the settings are common
-ones. Its training accuracy may be of the finished network; ours is of the last epoch, while training. It says nothing
-of BatchNorm in the frozen part, which is therefore in training mode.
+ones. Its training accuracies (98.6, 99.5, 99.0, 99.5%) are of the finished network; ours are of the last epoch, while
+training, and not held against them. It says nothing of BatchNorm in the frozen part, which is in training mode here.
 """
 
 from bench.trial import Experiment, Published, Trial
@@ -16,8 +16,8 @@ WHERE = "ELL 793, assignment 3, part b"
 FROZEN = {"trainable": ("layer4", "head")}
 
 
-def _published(train: float, validation: float, test: float) -> Published:
-    return Published(train_accuracy=train, validation_accuracy=validation, eval_accuracy=test, where=WHERE)
+def _published(validation: float, test: float) -> Published:
+    return Published(validation_accuracy=validation, eval_accuracy=test, where=WHERE)
 
 
 EXPERIMENT = Experiment(
@@ -41,10 +41,10 @@ EXPERIMENT = Experiment(
         "config2": {**FROZEN, "head": (256, 128, 128, 64, 32), "dropout": (0.2, 0.2, 0.2, 0.2, 0.0)},
     },
     published={
-        "random": _published(0.986, 0.739, 0.738),
-        "pretrained_all": _published(0.995, 0.811, 0.804),
-        "config1": _published(0.990, 0.792, 0.790),
-        "config2": _published(0.995, 0.791, 0.792),
+        "random": _published(0.739, 0.738),
+        "pretrained_all": _published(0.811, 0.804),
+        "config1": _published(0.792, 0.790),
+        "config2": _published(0.791, 0.792),
     },
     mini={"weights": "none", "data": "digits", "epochs": 2, "precision": "bf16"},
     source=WHERE,

@@ -2,8 +2,9 @@
 
 The source sets out to build ResNet-34 by hand with the paper's options A and B and stops at an AttributeError; no
 figure comes of it. Its data are CIFAR-10 at 224 pixels in batches of 5, mirrored at random, the last short batch left
-out (of 50,000 there is none), transforms on the device, TensorBoard: `--log-with tensorboard`. Here the network is
-models/resnet34.py, which with option B is torchvision's. The learning rate and the number of epochs are ours.
+out (of 50,000 there is none), transforms meant for the device that ran on the CPU, and TensorBoard, which is
+`--log-with tensorboard`. Here the transforms are on the device, and the network is models/resnet34.py, which with
+option B is torchvision's. The learning rate and the number of epochs are ours.
 """
 
 from bench.trial import Experiment, Trial
