@@ -14,11 +14,12 @@ from typing import Any
 
 import pandas as pd
 
-from bench.record import UsageError, default_settings, settings_columns
+from bench.record import UsageError, settings_columns
 from reports import pytest_benchmark, verdict
 from reports.comparison import VERDICTS, Comparison
 from reports.judgement import Judgement
 from reports.read import trials
+from reports.summary import known
 from reports.table import THROTTLED, machine_line
 
 Row = dict[str, Any]
@@ -37,7 +38,6 @@ MACHINE = ["host", "device_name", "device_count", "devices", "cpu_model", "cpu_c
 MACHINE += ["driver", "cuda", "torch", "torchvision", "accelerate", "backend", "input_pipeline", "parallel"]
 KNOWN = ("host", "device_name", "torch")  # what is empty there is not taken for equal
 SETTINGS = [column.name for column in settings_columns() if column.name != "repeat"]
-DEFAULTS = default_settings()
 DRAWN = "eval_accuracy"  # equal to the last digit where nothing but the launch is another
 
 
@@ -103,11 +103,9 @@ def by_settings(table: pd.DataFrame) -> dict[Hashable, Side]:
     """Settings -> the launches that had them, each once, as they began; what was interrupted is none."""
     found: dict[Hashable, Side] = {}
     for record in table.drop_duplicates("launch_id").to_dict("records"):
-        row = {str(name): None if pd.isna(value) else value for name, value in record.items()}
+        row = known(record)
         if row["status"] == "interrupted":
             continue
-        # What an older version has no column for, it did as is the default now.
-        row |= {name: value for name, value in DEFAULTS.items() if row[name] is None}
         found.setdefault(tuple(row[name] for name in SETTINGS), Side()).rows.append(row)
     for side in found.values():
         side.rows.sort(key=lambda row: row["started_at"] or "")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.record import columns, settings_columns
+from bench.record import columns, default_settings, settings_columns
 
 Row = dict[str, Any]
 
@@ -16,12 +16,19 @@ SETTINGS = [column.name for column in settings_columns() if column.name != "repe
 # Launches that differ in one of these are not of one trial, or not on one machine.
 ALIKE = [*SETTINGS, "status", "commit", "host", "device_name", "device_count", "cpu_model", "cpu_count", "threads"]
 ALIKE += ["power_mode", "driver", "cuda", "torch", "torchvision", "accelerate", "backend", "input_pipeline", "parallel"]
+DEFAULTS = default_settings()
 MEASURED = [c.name for c in columns("trials") if c.type in ("int", "float") and c.name not in (*ALIKE, "repeat")]
 
 
 def known(row: Mapping[Any, Any]) -> Row:
-    """The row with None for what is missing, which is not equal to anything else and does not raise."""
-    return {name: None if pd.isna(value) else value for name, value in row.items()}
+    """The row with None for what is missing, which does not raise as NA does.
+
+    A setting that an older version had no column for it did as is the default now: it tells no trials apart.
+    """
+    found = {name: None if pd.isna(value) else value for name, value in row.items()}
+    if found.get("trial_key") is not None:
+        found |= {name: value for name, value in DEFAULTS.items() if name in found and found[name] is None}
+    return found
 
 
 def summarised(rows: Sequence[Row]) -> list[Row]:

@@ -353,3 +353,19 @@ def test_a_trial_out_of_memory_says_at_what_and_of_how_much(tmp_path: Path, caps
 def test_a_trial_over_its_limit_says_what_was_predicted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plant(tmp_path, {"status": "over_limit", "error": "predicted 3.00 GiB, of a limit of 2.00 GiB"})
     assert "over_limit: predicted 3.00 GiB, of a limit of 2.00 GiB" in shown(tmp_path, capsys)
+
+
+def test_rows_from_before_a_setting_are_of_the_trial_with_its_default(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As after `reports merge` of an older folder and a newer one."""
+    write(
+        tmp_path,
+        "launch_id,trial_key,status,experiment,arm,validation,evaluate_on,images_per_s",
+        "a,k1,ok,e,16x8,,,100",
+        "b,k2,ok,e,16x8,0.0,none,300",
+        "c,k3,ok,e,16x8,0.2,none,500",
+    )
+    text = shown(tmp_path, capsys)
+    assert [row[:4] for row in rows_of(text)] == [["16x8", "0.2", "ok", "500"], ["16x8", "0.0", "ok", "2"]]
+    assert "200 (100..300)" in text
