@@ -279,9 +279,15 @@ def numbered(trial: Trial, root: Path, train: int = 20, evaluation: int = 10) ->
     return plain_data(split(train), split(evaluation))
 
 
+FIRST = {"evaluation": 0, "validation": 101, "evaluate_on": 202}
+
+
 def evaluated_on(trial: Trial, root: Path, sizes: dict[str, int]) -> Data:
-    """`numbered` with images set aside, and those of another data set: how many of each part."""
-    aside, other = (numbered(trial, root, evaluation=sizes[part]).evaluation for part in ("validation", "evaluate_on"))
+    """`numbered` with images set aside, and those of another data set: how many of each part, from FIRST on."""
+    whole = numbered(trial, root, evaluation=300).evaluation
+    aside, other = (
+        data.take(whole, torch.arange(first, first + sizes[part])) for part, first in FIRST.items() if first
+    )
     return dataclasses.replace(numbered(trial, root, evaluation=sizes["evaluation"]), validation=aside, other=other)
 
 

@@ -1,9 +1,11 @@
 """VOC: objects are cut out of planted photographs to the pixel, and a damaged folder is refused in one sentence."""
 
 import functools
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import planted
 import pytest
 import torch
@@ -59,6 +61,19 @@ def test_objects_are_cut_out_to_the_pixel_and_labelled_as_in_cifar10(tmp_path: P
         for image, colour in zip(split.images, colours, strict=True):
             # A box one pixel too large would hold black.
             assert (image.int() - torch.tensor(colour)[:, None, None]).abs().max() < 12
+
+
+def test_no_pixel_of_an_object_is_lost(tmp_path: Path) -> None:
+    """On a ramp of 4 a pixel, cut out in its own size of 20 x 20: from (31, 11) to (50, 30), both within."""
+    folder = plant(tmp_path)
+    columns = np.arange(SIZE[0], dtype=np.uint8) * 4
+    ramp = np.broadcast_to(columns[None, :, None], (SIZE[1], SIZE[0], 3))
+    Image.fromarray(np.ascontiguousarray(ramp)).save(folder / "JPEGImages/2008_000004.jpg", quality=100, subsampling=0)
+    path = folder / "Annotations/2008_000004.xml"
+    box = "<xmin>31</xmin><ymin>11</ymin><xmax>50</xmax><ymax>30</ymax>"
+    path.write_text(re.sub("<xmin>.*</ymax>", box, path.read_text()))
+    cut = voc.load(tmp_path, 20)[1].images[-1].int()
+    assert (cut - torch.arange(30, 50).int() * 4).abs().max() <= 2
 
 
 def test_difficult_objects_are_left_out(tmp_path: Path) -> None:

@@ -369,3 +369,19 @@ def test_rows_from_before_a_setting_are_of_the_trial_with_its_default(
     text = shown(tmp_path, capsys)
     assert [row[:4] for row in rows_of(text)] == [["16x8", "0.2", "ok", "500"], ["16x8", "0.0", "ok", "2"]]
     assert "200 (100..300)" in text
+
+
+def test_what_the_arms_are_about_stands_in_one_table_and_other_work_apart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    head = "launch_id,trial_key,status,experiment,arm,model,image_size,images_per_s"
+    depth = ["a,k,ok,resnet_depth,plain_20,resnet20,32,300", "b,k,ok,resnet_depth,plain_56,resnet56,32,100"]
+    write(tmp_path, head, *depth)
+    text = shown(tmp_path, capsys)
+    assert tables(text) == 1
+    assert rows_of(text, "plain_20") == [["plain_20", "resnet20", "ok", "300"]]
+    assert rows_of(text, "plain_56") == [["plain_56", "resnet56", "ok", "100"]]
+    write(tmp_path, head, *(line.replace("resnet_depth", "resnet20_accumulation") for line in depth))
+    assert tables(shown(tmp_path, capsys)) == 2
+    write(tmp_path, head, depth[0], depth[1].replace(",32,", ",64,"))
+    assert tables(shown(tmp_path, capsys)) == 2
