@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from bench import checkpoint, data, grid
 from bench.csvfile import cell, write_whole
+from bench.feed import Feed
 from bench.trial import Trial, UsageError
 from models import surgery
 
@@ -160,7 +161,7 @@ def prepared(image: Tensor, trial: Trial, found: data.Data) -> Tensor:
     """uint8 (3, H, W) as the trial's model is shown an evaluation image: (1, 3, S, S), resized and normalised."""
     alone = dataclasses.replace(found, evaluation=data.Split(image[None], torch.zeros(1, dtype=torch.long)))
     # Random images are made in their final size; this one is not.
-    feed = data.Feed(dataclasses.replace(trial, data="cifar10", pipeline="resident"), alone, CPU)
+    feed = Feed(dataclasses.replace(trial, data="cifar10", pipeline="resident"), alone, CPU)
     return next(feed.evaluate([(0, 1)]))[0]
 
 
@@ -169,7 +170,7 @@ def evaluation_images(trial: Trial, found: data.Data) -> tuple[int, Iterator[Ten
     count = len(found.evaluation)
     if trial.data == "synthetic":
         count = min(count, trial.micro_batch, PASS)
-    feed = data.Feed(trial, found, CPU)
+    feed = Feed(trial, found, CPU)
     passes = [(at, min(at + PASS, count)) for at in range(0, count, PASS)]
     return count, (images for images, _ in feed.evaluate(passes))
 

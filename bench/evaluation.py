@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import nn
 
-from bench.data import Batch, Feed, Passes, Split
+from bench.data import Split
+from bench.feed import Batch, Feed, Passes
 from bench.group import Group
 from bench.progress import beating
 from bench.record import columns

@@ -23,7 +23,8 @@ from torch._subclasses import fake_tensor
 
 from bench import data
 from bench.build import DTYPES, Build, model_for, optimizer_for, place, updated_model
-from bench.data import Batch, Data, Feed, Split
+from bench.data import Data, Split
+from bench.feed import FEWEST, Batch, Feed
 from bench.meter import Meter
 from bench.onednn import Convolutions
 from bench.replica import Replica
@@ -92,14 +93,14 @@ def largest_micro_batch(trial: Trial, limit_bytes: int, backend: Backend = "cuda
         return predict(dataclasses.replace(trial, micro_batch=micro_batch), backend)
 
     most = most_images(trial, shapes(trial))
-    known = {batch: traced(batch) for batch in (data.FEWEST, 2 * data.FEWEST)}
-    if not known[data.FEWEST].fits(limit_bytes):
-        parts = known[data.FEWEST].parts
+    known = {batch: traced(batch) for batch in (FEWEST, 2 * FEWEST)}
+    if not known[FEWEST].fits(limit_bytes):
+        parts = known[FEWEST].parts
         raise UsageError(
-            f"a limit of {limit_bytes} bytes is too small for {trial.model} at any micro-batch: {data.FEWEST} images "
-            f"take {known[data.FEWEST].allocated_bytes}, the weights alone {parts.get('weights', 0)}"
+            f"a limit of {limit_bytes} bytes is too small for {trial.model} at any micro-batch: {FEWEST} images "
+            f"take {known[FEWEST].allocated_bytes}, the weights alone {parts.get('weights', 0)}"
         )
-    low, high = data.FEWEST, most + 1  # low fits; high does not, or has no images
+    low, high = FEWEST, most + 1  # low fits; high does not, or has no images
     while high - low > 1:
         middle = (low + high) // 2
         if at_batch(middle, known).fits(limit_bytes):
@@ -114,7 +115,7 @@ def largest_micro_batch(trial: Trial, limit_bytes: int, backend: Backend = "cuda
 
 def most_images(trial: Trial, found: Data) -> int:
     """The most that a micro-batch can be: the images that a process has in an epoch."""
-    return max(data.FEWEST, len(found.train) // trial.processes)
+    return max(FEWEST, len(found.train) // trial.processes)
 
 
 def shapes(trial: Trial) -> Data:

@@ -21,6 +21,7 @@ import torch
 from bench import allocator, checkpoint, data, environment, evaluation, failure, fault, kernel, limit, outcome, setup
 from bench.build import Build, model_for
 from bench.cli import Options
+from bench.feed import Feed, mix
 from bench.group import Group
 from bench.meter import Meter
 from bench.outcome import Cause, Interrupted
@@ -161,12 +162,12 @@ class Worker:
         limited = self.trial.memory_limit_bytes is not None
         return allocator.return_freed_memory() if limited else allocator.keep_freed_memory()
 
-    def feed(self, group: Group, load: Load) -> tuple[data.Data, data.Feed]:
+    def feed(self, group: Group, load: Load) -> tuple[data.Data, Feed]:
         """The data set, and the pipeline that makes micro-batches of it."""
         found = group.first_fetches(lambda: load(self.trial, self.options.data_root))
-        return found, data.Feed(self.trial, found, group.device)
+        return found, Feed(self.trial, found, group.device)
 
-    def describe(self, group: Group, training: Training, feed: data.Feed, found: data.Data) -> None:
+    def describe(self, group: Group, training: Training, feed: Feed, found: data.Data) -> None:
         """Fill in what is known of the machine and the trial before it trains."""
         facts, described = setup.describe(self.trial, group, self.mallopt_accepted)
         self.row |= {**facts, "environment": environment.key(described)}
@@ -197,12 +198,12 @@ class Worker:
             raise UsageError(f"all {self.trial.epochs} epochs are in {path}; nothing is left to resume")
         return self.counts.epoch
 
-    def epoch(self, epoch: int, training: Training, feed: data.Feed, teller: Teller | None) -> None:
+    def epoch(self, epoch: int, training: Training, feed: Feed, teller: Teller | None) -> None:
         """Train an epoch, evaluate, record, keep a checkpoint."""
         trial, meter, group = self.trial, self.meter, self.group
         assert meter is not None
         assert group is not None
-        torch.manual_seed(data.mix(trial.seed, epoch, self.rank))  # dropout and loader workers
+        torch.manual_seed(mix(trial.seed, epoch, self.rank))  # dropout and loader workers
         per_epoch = trial.windows_per_epoch(self.train_images)
         every = epoch_windows(self.train_images, trial.micro_batch, trial.accumulate, trial.processes, self.rank)
         windows = some(list(every), trial.limit_windows)

@@ -21,7 +21,8 @@ from bench.trial import Trial, UsageError
 if TYPE_CHECKING:
     from torch import nn
 
-    from bench.data import Batch, Data, Passes
+    from bench.data import Data
+    from bench.feed import Batch, Passes
     from bench.train import Evaluation
 
 PROG = "python -m launch evaluate"
@@ -86,7 +87,7 @@ def measured(trial: Trial, model: nn.Module, found: Data) -> tuple[Evaluation, d
     import torch
 
     from bench.build import DTYPES, place
-    from bench.data import Feed
+    from bench.feed import Feed
     from bench.train import evaluate
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -85,7 +85,8 @@ def shown(trial: Trial, found: Data) -> list[list[Tensor]]:
     """
     import torch
 
-    from bench.data import Feed, Split
+    from bench.data import Split
+    from bench.feed import Feed
 
     # Numbered in place of labelled, so that each is known again in whatever order an epoch has.
     numbered = Split(found.train.images, torch.arange(len(found.train)))

@@ -29,7 +29,8 @@ from torch.utils._pytree import tree_leaves
 from bench import checkpoint, data, evaluation
 from bench.build import model_for
 from bench.cli import Options, new_id
-from bench.data import Data, Feed, Split
+from bench.data import Data, Split
+from bench.feed import Feed
 from bench.meter import Meter
 from bench.record import RunFolder
 from bench.train import Training, evaluate, train_epoch

@@ -302,7 +302,7 @@ def test_the_first_window_s_loss_is_that_of_the_untrained_network(learnt: plante
     import torch
     import torch.nn.functional as F
 
-    from bench.data import Feed
+    from bench.feed import Feed
 
     data = planted.noise(learnt.trial, learnt.folder, train=27)
     images, labels = next(Feed(learnt.trial, data, torch.device("cpu")).train(0, [(0, 12)]))

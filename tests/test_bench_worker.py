@@ -22,7 +22,8 @@ import torch.nn.functional as F
 
 from bench.build import model_for
 from bench.cli import Options
-from bench.data import Feed, load
+from bench.data import load
+from bench.feed import Feed
 
 CPU = torch.device("cpu")
 SPLITS = [(6, 2, 1), (3, 2, 2)]  # micro_batch, accumulate, processes: windows of 12

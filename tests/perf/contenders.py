@@ -25,7 +25,8 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from bench import allocator, data, environment, setup
 from bench.build import model_for
-from bench.data import Feed, Split
+from bench.data import Split
+from bench.feed import PAD, Feed
 from bench.group import Group
 from bench.meter import Meter
 from bench.train import train_epoch
@@ -85,7 +86,7 @@ def loader_for(trial: Trial, images: int) -> DataLoader:
 
     crop, flip = trial.augmentation()
     steps: list[Any] = [transforms.Resize(trial.image_size)] if trial.image_size != SIZE else []
-    steps += [transforms.RandomCrop(SIZE, padding=data.PAD)] if crop else []
+    steps += [transforms.RandomCrop(SIZE, padding=PAD)] if crop else []
     steps += [transforms.RandomHorizontalFlip()] if flip else []
     steps += [transforms.ToTensor(), transforms.Normalize(*statistics(trial))]
     pictures = Pictures(random_split(images), transforms.Compose(steps))

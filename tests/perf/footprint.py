@@ -29,6 +29,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from bench import data, environment, experiments, setup
 from bench.build import Build, model_for
+from bench.feed import Feed
 from bench.footprint import predict
 from bench.group import Group
 from bench.meter import Meter
@@ -157,7 +158,7 @@ def train_profiled(case: Case) -> int:
         gc.collect()  # what an earlier case left would be seen to be freed in this one
         with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
             found = data.load(trial, Path())
-            feed = data.Feed(trial, found, group.device)
+            feed = Feed(trial, found, group.device)
             training = setup.training(trial, group, case.build(), found.classes)
             windows = list(
                 epoch_windows(

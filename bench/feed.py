@@ -1,0 +1,209 @@
+"""The pipelines that turn a data set into micro-batches on the device: augmented, resized and normalised there."""
+
+from __future__ import annotations
+
+import functools
+import math
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import psutil
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from bench import augment, limit
+from bench.data import Data, Split
+from bench.trial import Trial
+
+PAD = 4  # pixels on each side before a random crop (He et al. 2015, section 4.2)
+# BatchNorm cannot normalise one value a channel, which one image is where the last stage is 1x1.
+FEWEST = 2
+
+Batch = tuple[Tensor, Tensor]
+Passes = Sequence[tuple[int, int]]
+
+
+def free_bytes(device: torch.device) -> float:
+    """Memory that is free on the device now, of a CPU on the machine."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+
+
+def pipeline_for(trial: Trial, data: Data, free: float) -> str:
+    """resident, loader or fixed. auto: resident where the images take at most a quarter of the free memory or limit."""
+    if trial.data == "synthetic":
+        return "fixed"
+    if trial.pipeline != "auto":
+        return trial.pipeline
+    size = sum(split.images.numel() for split in (data.train, data.evaluation))
+    room = min(free / trial.processes, trial.memory_limit_bytes or math.inf)
+    return "resident" if size <= room / 4 else "loader"
+
+
+class Feed:
+    """Micro-batches of a data set on one device, augmented, resized and normalised there.
+
+    `train(epoch, passes)` and `evaluate(passes)` yield (images (N, 3, S, S) float32, labels (N,)) for each pass, a
+    pair of positions in the epoch's order of images. A training pass of fewer than two images is filled up by
+    repeating one; the loop leaves those out of the loss.
+    """
+
+    def __init__(self, trial: Trial, data: Data, device: torch.device, free: float | None = None) -> None:
+        """`free`: bytes free for `pipeline=auto`, by default what is on the device now."""
+        self.trial, self.data, self.device = trial, data, device
+        self.pipeline = pipeline_for(trial, data, free_bytes(device) if free is None else free)
+        self.format = torch.channels_last if trial.memory_format == "channels_last" else torch.contiguous_format
+        self.mean, self.std = (torch.tensor(v, device=device).view(1, 3, 1, 1) * 255 for v in (data.mean, data.std))
+        if self.pipeline == "resident":
+            self.images = F.pad(data.train.images, [PAD] * 4 if trial.augmentation()[0] else [0] * 4)
+            self.images = self.images.permute(0, 2, 3, 1).contiguous().to(device)
+            self.labels = data.train.labels.to(device)
+            self.eval_images, self.eval_labels = (
+                data.evaluation.images.to(device),
+                data.evaluation.labels.to(device),
+            )
+        elif self.pipeline == "fixed":
+            generator = torch.Generator().manual_seed(trial.seed)
+            shape = (max(FEWEST, trial.micro_batch), 3, trial.image_size, trial.image_size)
+            self.images = torch.randn(shape, generator=generator).to(device, memory_format=self.format)
+            self.labels, self.eval_labels = (s.labels.to(device) for s in (data.train, data.evaluation))
+
+    def train(self, epoch: int, passes: Passes) -> Iterator[Batch]:
+        """The epoch's micro-batches for this rank. The order and the draws are the same on any number of ranks."""
+        generator = torch.Generator().manual_seed(mix(self.trial.seed, epoch))
+        order = torch.randperm(len(self.data.train), generator=generator)
+        picks = [_fill(order, start, stop) for start, stop in passes]
+        make = {"resident": self._resident, "fixed": self._fixed, "loader": self._loader}[self.pipeline]
+        return make(picks, order, generator)
+
+    def evaluate(self, passes: Passes, split: Split | None = None) -> Iterator[Batch]:
+        """The evaluation images, or those of another split, in their own order, unaugmented; no pass is empty."""
+        if self.pipeline == "fixed" and (split is None or split is self.data.validation):
+            labels = self.eval_labels if split is None else split.labels.to(self.device)
+            return ((self.images[: b - a], labels[a:b]) for a, b in passes)
+        if split is not None:
+            parts = ((split.images[a:b], split.labels[a:b]) for a, b in passes)
+            return ((self._finish(images.to(self.device)), labels.to(self.device)) for images, labels in parts)
+        if self.pipeline == "loader":
+            batches = self._load(self.data.evaluation, [torch.arange(*p) for p in passes], (False, False))
+            return ((self._finish(images), labels) for images, labels in batches)
+        return ((self._finish(self.eval_images[a:b]), self.eval_labels[a:b]) for a, b in passes)
+
+    def _fixed(self, picks: list[Tensor], order: Tensor, generator: torch.Generator) -> Iterator[Batch]:
+        for pick in picks:
+            yield self.images[: len(pick)], self.labels[pick.to(self.device)]
+
+    def _resident(self, picks: list[Tensor], order: Tensor, generator: torch.Generator) -> Iterator[Batch]:
+        crop, flip = self.trial.augmentation()
+        count = len(order)
+        shifts = (
+            torch.randint(0, 2 * PAD + 1, (2, count), generator=generator) if crop else torch.zeros(2, count).long()
+        )
+        mirrored = torch.rand(count, generator=generator) < 0.5 if flip else torch.zeros(count).bool()
+        # Drawn for the whole epoch and looked up by image, so that no draw depends on how ranks share the images.
+        shifts, mirrored = shifts.to(self.device), mirrored.to(self.device)
+        draws = self._draws(count, generator)
+        for pick in picks:
+            index = pick.to(self.device, non_blocking=True)
+            images = crops(self.images, index, shifts[:, index], mirrored[index], PAD if crop else 0)
+            yield self._finish(images, None if draws is None else draws[index]), self.labels[index]
+
+    def _loader(self, picks: list[Tensor], order: Tensor, generator: torch.Generator) -> Iterator[Batch]:
+        draws = self._draws(len(order), generator)
+        batches = self._load(self.data.train, picks, self.trial.augmentation())
+        for pick, (images, labels) in zip(picks, batches, strict=True):
+            yield self._finish(images, None if draws is None else draws[pick.to(self.device)]), labels
+
+    def _draws(self, images: int, generator: torch.Generator) -> Tensor | None:
+        """What bench/augment.py needs of chance for each image of the epoch; None: it is not asked for."""
+        if self.trial.augment not in augment.NAMES:
+            return None
+        return torch.rand((images, augment.DRAWS), generator=generator).to(self.device)
+
+    def _load(self, split: Split, batches: Sequence[Tensor], augment: tuple[bool, bool]) -> Iterator[Batch]:
+        pinned = self.device.type == "cuda"
+        loader = DataLoader(
+            Images(split, augmenter(*augment, size=split.images.shape[-2:])),
+            batch_sampler=[batch.tolist() for batch in batches],
+            num_workers=self.trial.workers,
+            pin_memory=pinned,
+            worker_init_fn=functools.partial(_begin_worker, limited=self.trial.memory_limit_bytes is not None),
+        )
+        for images, labels in loader:
+            yield images.to(self.device, non_blocking=pinned), labels.to(self.device, non_blocking=pinned)
+
+    def _finish(self, images: Tensor, draws: Tensor | None = None) -> Tensor:
+        """uint8 (N, 3, H, W) augmented by the draws, resized with antialiasing and normalised, as float32."""
+        values = images.to(torch.float32, memory_format=self.format)
+        if draws is not None:
+            values = augment.apply(self.trial.augment, values, draws)
+        size = (self.trial.image_size,) * 2
+        if values.shape[-2:] != size:
+            values = F.interpolate(values, size=size, mode="bilinear", antialias=True, align_corners=False)
+        return values.sub_(self.mean).div_(self.std).contiguous(memory_format=self.format)
+
+
+class Images(Dataset):
+    """A split as a data set of single images, as DataLoader's workers take them."""
+
+    def __init__(self, split: Split, transform: Callable[[Any], Any] | None) -> None:
+        self.split, self.transform = split, transform
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitem__(self, index: int) -> Batch:
+        image = self.split.images[index]
+        return (self.transform(image) if self.transform else image), self.split.labels[index]
+
+
+def augmenter(crop: bool, flip: bool, size: Sequence[int]) -> Callable[[Any], Any] | None:
+    """torchvision's transforms for one uint8 image (3, H, W) of this size, or None."""
+    from torchvision.transforms import v2
+
+    steps: list[Any] = [v2.RandomCrop(list(size), padding=PAD)] if crop else []
+    steps += [v2.RandomHorizontalFlip()] if flip else []
+    return v2.Compose([v2.ToImage(), *steps, v2.ToPureTensor()]) if steps else None
+
+
+def crops(images: Tensor, index: Tensor, shift: Tensor, mirrored: Tensor, pad: int) -> Tensor:
+    """Cut a window out of each chosen image: uint8 (N, C, H, W) in channels_last memory.
+
+    images (M, H + 2 pad, W + 2 pad, C); index, mirrored (N,); shift (2, N), each 0..2 pad, from the top left.
+    """
+    height, width = images.shape[1] - 2 * pad, images.shape[2] - 2 * pad
+    rows = shift[0, :, None] + torch.arange(height, device=images.device)
+    columns = torch.arange(width, device=images.device).expand(len(index), -1)
+    columns = torch.where(mirrored[:, None], width - 1 - columns, columns) + shift[1, :, None]
+    return images[index[:, None, None], rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def mix(*numbers: int) -> int:
+    """One seed out of several numbers; near ones give unlike seeds."""
+    seed = 0
+    for number in numbers:
+        seed = ((seed ^ (number + 0x9E3779B9)) * 0xBF58476D1CE4E5B9 + 0x94D049BB133111EB) % 2**63
+        seed ^= seed >> 31
+    return seed
+
+
+def _fill(order: Tensor, start: int, stop: int) -> Tensor:
+    """The images of a pass, filled up to FEWEST by repeating one."""
+    pick = order[start:stop]
+    if len(pick) >= FEWEST:
+        return pick
+    spare = pick[:1] if len(pick) else order[:1]
+    return torch.cat([pick, spare.expand(FEWEST - len(pick))])
+
+
+def _begin_worker(worker: int, limited: bool) -> None:
+    """A loader worker augments single images: more threads would take cores from training.
+
+    The limit that it inherits is on the tensors of the process that trains, from what that one had in use.
+    """
+    torch.set_num_threads(1)
+    if limited:
+        limit.lift()
+        signal.signal(signal.SIGABRT, signal.SIG_DFL)  # nobody looks whether a loader worker stays (see bench/fault.py)
