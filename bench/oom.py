@@ -27,7 +27,7 @@ PHASES = {
     ("worker.py", "work"): "setup",
     ("worker.py", "feed"): "data",
     ("worker.py", "epoch"): None,
-    ("data.py", "train"): "data",
+    ("feed.py", "train"): "data",
     ("meter.py", "timed"): "data",
     ("train.py", "forward"): "forward",
     ("train.py", "backward"): "backward",
