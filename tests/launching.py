@@ -7,6 +7,7 @@ import csv
 import fcntl
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
@@ -170,6 +171,12 @@ def until(found: Callable[[], Found], what: str, timeout: float = 120) -> Found:
             raise TimeoutError(f"waited {timeout:g} s for {what}")
         time.sleep(0.05)
     return result
+
+
+def delete(folder: Path) -> None:
+    """Delete a folder in which processes still write: a file may come between two steps of rmtree."""
+    while folder.exists():
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def rows(folder: Path, file: str) -> list[dict[str, str]]:

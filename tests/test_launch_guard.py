@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import os
-import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 import psutil
 import pytest
-from launching import SMALL, Command, alive, named, python, rows, until
+from launching import SMALL, Command, alive, delete, named, python, rows, until
 
 from bench.record import RunFolder
 from bench.trial import UsageError
@@ -207,7 +206,7 @@ def test_a_folder_that_is_deleted_underneath_ends_the_sweep_in_a_sentence(tmp_pa
     out = tmp_path / "runs"
     with Command([*RUN, "--epochs", "100000,2", "--no-checkpoint", "--out", str(out)], tmp_path) as command:
         until(lambda: is_training(out), "training to begin")
-        shutil.rmtree(out)
+        delete(out)
         assert command.wait() == 2
         assert command.left() == []
         said = command.stderr.read_text().splitlines()

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
-from launching import SMALL, Command, alive, named, rows, until
+from launching import SMALL, Command, alive, delete, named, rows, until
 from test_launch_command import two_gpus
 
 RUN = ["-m", "launch", "run", "resnet20_accumulation", "--arm", "16x1", *SMALL, "--no-checkpoint"]
@@ -101,8 +100,7 @@ def test_a_folder_that_is_deleted_under_two_leaves_none_of_them(standin_nvml: Pa
     words = [*SIDE_BY_SIDE, "--epochs", "100000,100001,2", "--out", str(out)]
     with Command(words, tmp_path, two_gpus(standin_nvml), prefix=PREFIX) as command:
         ranks = [rank_of(command, launch_of(out, epochs)) for epochs in ("100000", "100001")]
-        while out.exists():  # a rank may write a file between two steps of rmtree
-            shutil.rmtree(out, ignore_errors=True)
+        delete(out)
         assert command.wait() == 2
         assert alive(ranks) == command.left() == []
         said = command.stderr.read_text()

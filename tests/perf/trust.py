@@ -1,12 +1,14 @@
-"""How far the gates can be trusted, by trial: `python -m tests.perf.trust --out tests/perf/TRUST.md`, about an hour.
+"""Real faults, one by one planted in a clone of this checkout: which of the gates finds which.
 
-Two parts. Equal launches of one trial, again and again, from which `python -m reports selftest` tells false alarms and
-power. Then real faults, one by one planted in a clone of this checkout: which of the gates finds which.
+    python -m tests.perf.trust --out tests/perf/TRUST.md
+
+What the file says before that, on false alarms and power, is `python -m reports selftest` of equal launches.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 import tempfile
@@ -19,8 +21,7 @@ from bench.record import write_whole
 
 from .speed import Bystanders, machine_line
 
-EQUAL = ["resnet20_accumulation", "--arm", "16x1", "--precision", "no", "--processes", "1", "--data", "synthetic"]
-EQUAL += ["--limit-train", "320", "--limit-eval", "16", "--epochs", "1", "--no-checkpoint"]
+HEADING = "## Real faults\n"
 TRIAL = ["resnet20_accumulation", "--arm", "16x4", "--precision", "bf16", "--processes", "2", "--data", "digits"]
 TRIAL += ["--limit-eval", "16", "--no-checkpoint"]
 # Loader workers hand over their images by chance in one order or another, which is not the same count each time.
@@ -48,7 +49,7 @@ FAULTS = [
     ),
     Fault("autocast lost", "bench/group.py", "mixed_precision=trial.precision", 'mixed_precision="no"'),
     Fault("a `.item()` for each micro-batch", "bench/train.py", PASSED, PASSED + "        loss_sum.item()\n"),
-    Fault("`num_workers=0`", "bench/data.py", "num_workers=self.trial.workers", "num_workers=0"),
+    Fault("`num_workers=0`", "bench/feed.py", "num_workers=self.trial.workers", "num_workers=0"),
     Fault("buckets of 0.1 MiB", "bench/group.py", "bucket_cap_mb=trial.bucket_mib", "bucket_cap_mb=0.1"),
     Fault(
         "a micro-batch of images leaked each time",
@@ -60,26 +61,20 @@ FAULTS = [
 
 
 def main() -> None:
-    """Measure, and write the report."""
+    """Measure, and write the report's last section anew."""
     parser = argparse.ArgumentParser(prog="python -m tests.perf.trust", description=__doc__.partition("\n")[0])
-    parser.add_argument("--launches", type=int, default=1200, help="equal launches (default: 1200)")
-    parser.add_argument("--equal", type=Path, help="run folder of equal launches, in place of making them")
     parser.add_argument("--pairs", type=int, default=6, help="pairs before each of the gate's looks (default: 6)")
-    parser.add_argument("--out", type=Path, required=True, help="the Markdown file to write")
+    parser.add_argument("--out", type=Path, required=True, help="the Markdown file")
     asked: Any = parser.parse_args()
+    before = asked.out.read_text().partition(HEADING)[0]
     bystanders = Bystanders()
     with tempfile.TemporaryDirectory() as scratch:
-        equal = asked.equal or Path(scratch) / "equal"
-        if not asked.equal:
-            python(CHECKOUT, "launch", "run", *EQUAL, "--repeats", str(asked.launches), "--out", str(equal))
-        trusted = python(CHECKOUT, "reports", "selftest", str(equal.absolute())).stdout
         lines = faults(Path(scratch), asked.pairs)
-    text = ["# How far the gates can be trusted", "", "## Equal launches, and slow-downs in them", "", trusted]
-    text += ["## Real faults", "", f"`{' '.join(TRIAL)}`; counted with `{' '.join(COUNTED)}`,"]
+    text = [HEADING, f"`{' '.join(TRIAL)}`; counted with `{' '.join(COUNTED)}`,"]
     text += [f"timed with `{' '.join(TIMED)}` in {asked.pairs} + {asked.pairs} pairs.", ""]
     text += ["| fault | `reports gate exact` | `launch gate` |", "| --- | --- | --- |", *lines, ""]
     text += [f"{machine_line()}. Other processes took {bystanders.share():.0%} of the CPUs meanwhile.", ""]
-    write_whole(asked.out, "\n".join(text))
+    write_whole(asked.out, before + "\n".join(text))
 
 
 def python(tree: Path, *words: str, codes: tuple[int, ...] = (0,)) -> subprocess.CompletedProcess[str]:
@@ -145,13 +140,18 @@ def finding(lines: list[str]) -> str:
 
 def timed(tree: Path, ref: str, out: Path, pairs: int) -> str:
     """What the paired gate says of a commit of the clone."""
-    words = [*TRIAL, *TIMED, "--pairs", str(pairs), "--fail-inconclusive", "--out", str(out)]
-    words += ["--data-root", str(CHECKOUT / "data")]
-    done = python(tree, "launch", "gate", "sound", ref, *words, codes=(0, 1, 4))
-    last = done.stdout[done.stdout.rindex("trial ") :].splitlines()
-    worse = [line.split() for line in last if line.rstrip().endswith("regressed")]
-    metrics = [f"`{words[2]}` {words[5]}%" for words in worse]
-    return {0: "passes", 1: "found: " + ", ".join(metrics), 4: "inconclusive"}[done.returncode]
+    found = out.with_suffix(".json")
+    words = [*TRIAL, *TIMED, "--pairs", str(pairs), "--out", str(out), "--json", str(found)]
+    python(tree, "launch", "gate", "sound", ref, *words, "--data-root", str(CHECKOUT / "data"), codes=(0, 1))
+    told = [each for each in json.loads(found.read_text())["comparisons"] if each["verdict"] != "equivalent"]
+    return "; ".join(map(verdict, told)) or "passes"
+
+
+def verdict(comparison: dict[str, Any]) -> str:
+    """A metric's verdict, with its change and that one's 95% interval."""
+    low, high = comparison["interval"]
+    change = f"{comparison['change']:+.1%} ({low:+.1%} .. {high:+.1%})"
+    return f"{comparison['verdict']}: `{comparison['metric']}` {change}"
 
 
 if __name__ == "__main__":
