@@ -8,11 +8,11 @@ from typing import Any
 
 from torch import nn
 
+from bench.columns import columns
 from bench.data import Split
 from bench.feed import Batch, Feed, Passes
 from bench.group import Group
 from bench.progress import beating
-from bench.record import columns
 from bench.train import Evaluation, evaluate
 from bench.trial import Trial
 

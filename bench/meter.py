@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
+from bench.columns import Column, columns, probe_modules
 from bench.probes import Cell, Probe, Span, Value, combine, difference
-from bench.record import Column, columns, probe_modules
 from bench.windows import Window
 
 Gather = Callable[[list[float]], list[list[float]]]

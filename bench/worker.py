@@ -21,6 +21,7 @@ import torch
 from bench import allocator, checkpoint, data, environment, evaluation, failure, fault, kernel, limit, outcome, setup
 from bench.build import Build, model_for
 from bench.cli import Options
+from bench.columns import probe_modules
 from bench.feed import Feed, mix
 from bench.group import Group
 from bench.meter import Meter
@@ -28,7 +29,7 @@ from bench.outcome import Cause, Interrupted
 from bench.probes import Probe
 from bench.probes.memory import forget_peak_rss
 from bench.progress import Teller, beat, say, state_after
-from bench.record import RunFolder, probe_modules, write_whole
+from bench.record import RunFolder, write_whole
 from bench.rows import first_row
 from bench.trackers import Trackers
 from bench.train import Diverged, Training, train_epoch

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench import environment, nvml, tegra
-from bench.record import probe_modules
+from bench.columns import probe_modules
 from bench.trial import UsageError
 from launch.tables import wide
 

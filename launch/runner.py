@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.cli import Options, new_id
+from bench.columns import FILES
 from bench.outcome import Cause, Interrupted
-from bench.record import FILES, RunFolder
+from bench.record import RunFolder
 from bench.trial import Trial, UsageError
 from launch import command, crew, estimate, launching, lock, study
 from launch.conduct import Conduct

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.columns import columns
 from bench.csvfile import write_whole
-from bench.record import RunFolder, columns
+from bench.record import RunFolder
 from bench.trial import UsageError
 from launch import cluster, command, limits
 

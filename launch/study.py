@@ -7,8 +7,9 @@ import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
+from bench.columns import STATUSES
 from bench.csvfile import write_whole
-from bench.record import STATUSES, RunFolder
+from bench.record import RunFolder
 from bench.trial import Trial, UsageError
 from launch import request
 from launch.request import Request

@@ -8,7 +8,7 @@ import errno
 import pytest
 
 from bench import oom
-from bench.record import OOM_PHASES
+from bench.columns import OOM_PHASES
 from bench.trial import UsageError
 
 CUDA = (

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.record import FILES, RunFolder, columns
+from bench.columns import FILES, columns
+from bench.record import RunFolder
 from bench.trial import Trial, UsageError
 
 UNITS = {"_s": "s", "_bytes": "bytes", "_j": "J", "_w": "W", "_hz": "Hz", "_c": "°C"}

@@ -11,7 +11,8 @@ from accelerate.utils import ProjectConfiguration
 from launching import SMALL, is_one_error, python
 from test_reports_export import read_back
 
-from bench.record import RunFolder, columns
+from bench.columns import columns
+from bench.record import RunFolder
 from bench.trackers import NAMES, Trackers, check
 from bench.trial import Trial, UsageError
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bench.record import field_texts
+from bench.columns import field_texts
 from bench.trial import Experiment, Published, Trial, UsageError, departures
 
 OTHER: dict[str, Any] = {

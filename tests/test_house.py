@@ -15,8 +15,8 @@ from conftest import CHECKOUT
 from launching import is_one_error, python
 
 from bench import experiments
-from bench.record import FILES as CSV_FILES
-from bench.record import probe_modules
+from bench.columns import FILES as CSV_FILES
+from bench.columns import probe_modules
 from bench.trial import Experiment, Trial, option
 from reports import dictionary
 

@@ -10,8 +10,8 @@ import pytest
 from launching import python
 
 from bench import environment
+from bench.columns import FILES, Column, probe_modules
 from bench.probes import memory, timing
-from bench.record import FILES, Column, probe_modules
 from launch import env
 
 COLUMNS = {(m.__name__, c.name) for m in probe_modules() for file in FILES for c in getattr(m, file.upper(), ())}

@@ -10,7 +10,7 @@ import pytest
 from launching import python
 
 from bench import experiments
-from bench.record import field_texts
+from bench.columns import field_texts
 from bench.trial import Trial, UsageError, option
 from launch import conduct, request
 from launch.request import Request, read

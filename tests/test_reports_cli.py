@@ -10,7 +10,7 @@ import pytest
 from conftest import CHECKOUT
 from launching import is_one_error, python
 
-from bench.record import FILES, columns
+from bench.columns import FILES, columns
 from reports import dictionary
 
 

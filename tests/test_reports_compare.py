@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from test_reports_table import ARM, NAME, plant
 
-from bench.record import RunFolder, columns
+from bench.columns import columns
+from bench.record import RunFolder
 from reports import compare
 from reports.cli import main
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from test_reports_table import plant
 
-from bench.record import RunFolder, columns
+from bench.columns import columns
+from bench.record import RunFolder
 from reports.cli import main
 
 HOSTILE = "=1+1 | <b>x</b> \\input{x} & 50% $y$ #z `q`"

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from launching import python, rows
 
-from bench.record import FILES, RunFolder, UsageError, columns
+from bench.columns import FILES, columns
+from bench.record import RunFolder, UsageError
 from reports import merge
 
 TRIAL: dict[str, Any] = {

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from bench.record import RunFolder, UsageError, columns
+from bench.columns import columns
+from bench.record import RunFolder, UsageError
 from reports import read as reading
 from reports.cli import main
 from reports.read import epochs, readable_trials, steps, trials

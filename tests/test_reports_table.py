@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from bench.record import RunFolder, columns
+from bench.columns import columns
+from bench.record import RunFolder
 from bench.rows import first_row
 from bench.trial import Experiment, Published, Trial
 from reports.cli import main

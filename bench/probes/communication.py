@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from bench.columns import Column
 from bench.probes import Over, Span, Value, ratio
 from bench.probes import Probe as Base
-from bench.record import Column
 
 if TYPE_CHECKING:
     import torch

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, ClassVar
 import psutil
 
 from bench import environment, nvml, tegra
+from bench.columns import Column
 from bench.probes import Cell, Over, Span, Value, ratio
 from bench.probes import Probe as Base
-from bench.record import Column
 from bench.sampler import Sampler
 
 if TYPE_CHECKING:

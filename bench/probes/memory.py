@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from bench import environment
+from bench.columns import Column
 from bench.kernel import peak_rss_bytes
 from bench.probes import Over, Span, Value
 from bench.probes import Probe as Base
-from bench.record import Column
 
 if TYPE_CHECKING:
     import torch

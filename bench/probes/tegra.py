@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from bench import environment, tegra
+from bench.columns import Column
 from bench.probes import Cell, Over, Span, Value
 from bench.probes import Probe as Base
-from bench.record import Column
 
 if TYPE_CHECKING:
     import torch
