@@ -9,7 +9,7 @@ from torch.distributed import FileStore
 from torch.distributed.elastic.rendezvous import RendezvousHandler, RendezvousInfo, RendezvousParameters
 from torch.distributed.elastic.rendezvous.api import RendezvousStoreInfo, rendezvous_handler_registry
 
-from launch.starters import RENDEZVOUS
+from launch.forking import RENDEZVOUS
 
 
 class Alone(RendezvousHandler):

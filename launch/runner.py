@@ -20,9 +20,10 @@ from bench.trial import Trial, UsageError
 from launch import command, crew, estimate, launching, lock, study
 from launch.conduct import Conduct
 from launch.display import Display
+from launch.forking import Warm
 from launch.guard import Guard
 from launch.launching import Launch, Means
-from launch.starters import Cold, Starter, Warm
+from launch.starters import Cold, Starter
 
 POLL_S = 0.1
 

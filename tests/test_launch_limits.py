@@ -14,7 +14,8 @@ from bench.outcome import Cause
 from bench.trial import Trial, UsageError
 from launch import autopsy, limits, runner, sweep
 from launch.conduct import Conduct
-from launch.starters import Order, Warm
+from launch.forking import Warm
+from launch.starters import Order
 
 RUN = ["run", "resnet20_accumulation", "--arm", "16x1", *SMALL]
 MIB = 2**20

@@ -88,7 +88,7 @@ def test_a_process_with_another_thread_is_not_forked() -> None:
 
 
 def test_what_starts_the_warm_process_imports_no_torch() -> None:
-    code = "import sys; from launch import cli, crew, guard, lock, runner, starters\nprint('torch' in sys.modules)"
+    code = "import sys; from launch import cli, crew, forking, guard, lock, runner\nprint('torch' in sys.modules)"
     assert python("-c", code).stdout == "False\n"
 
 
