@@ -101,6 +101,7 @@ def faults(scratch: Path, pairs: int) -> list[str]:
     lines = [
         f"| none | {counted(tree, scratch / 'sound', baseline)} | {timed(tree, 'sound', scratch / 'none', pairs)} |"
     ]
+    print(lines[-1], file=sys.stderr)
     for number, fault in enumerate(FAULTS):
         plant(tree, fault)
         exact = counted(tree, scratch / f"counted{number}", baseline)
@@ -148,9 +149,11 @@ def timed(tree: Path, ref: str, out: Path, pairs: int) -> str:
 
 
 def verdict(comparison: dict[str, Any]) -> str:
-    """A metric's verdict, with its change and that one's 95% interval."""
-    low, high = comparison["interval"]
-    change = f"{comparison['change']:+.1%} ({low:+.1%} .. {high:+.1%})"
+    """A metric's verdict, with its change and that one's 95% interval; or why it has none."""
+    change = f"({comparison['why']})"
+    if comparison["interval"]:
+        low, high = comparison["interval"]
+        change = f"{comparison['change']:+.1%} ({low:+.1%} .. {high:+.1%})"
     return f"{comparison['verdict']}: `{comparison['metric']}` {change}"
 
 
