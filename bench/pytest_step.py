@@ -46,6 +46,7 @@ def benchmark_step(benchmark: Any) -> Run:
         benchmark.extra_info["casts_per_window"] = counted.casts
         benchmark.extra_info["waits_per_window"] = counted.waits
         benchmark.extra_info["peak_bytes_per_window"] = counted.peak_bytes
+        benchmark.extra_info["operation_kinds"] = counted.by_kind()
 
     return run
 

@@ -15,10 +15,10 @@ from typing import Any
 import pandas as pd
 
 from bench.record import UsageError, settings_columns
-from reports import pytest_benchmark, verdict
+from reports import verdict
 from reports.comparison import VERDICTS, Comparison
 from reports.judgement import Judgement
-from reports.read import trials
+from reports.pytest_benchmark import launches
 from reports.summary import known
 from reports.table import THROTTLED, machine_line
 
@@ -81,12 +81,6 @@ def judge(before: Path, after: Path, margin: float, level: float, strict: bool) 
     commits = [" and ".join(sorted({str(row["commit"] or "unknown") for row in each})) for each in rows]
     title = f"{after} (commit {commits[1]}) against {before} (commit {commits[0]})"
     return Judgement(title, machine_line(rows[1][0]), found, exit_code(found, strict), margin, level, strict)
-
-
-def launches(path: Path) -> pd.DataFrame:
-    """The rows of a run folder, or of pytest-benchmark's JSON, a file or a folder of them."""
-    found = pytest_benchmark.files(path)
-    return pytest_benchmark.trials(found) if found else trials(path)
 
 
 def exit_code(found: Sequence[Comparison], strict: bool) -> int:

@@ -14,12 +14,22 @@ from typing import Any
 import pandas as pd
 
 from bench.record import UsageError, columns
+from reports import read
 from reports.read import CONTROL
 
 LARGEST = 2**28  # bytes
 NAMES = [column.name for column in columns("trials")]
 EXPERIMENT = "pytest-benchmark"
+# Of what bench.pytest_step leaves in extra_info, under the same names.
+COUNTS = ("flops_per_window", "operations_per_window", "casts_per_window", "waits_per_window", "peak_bytes_per_window")
+KINDS = "operation_kinds"
 INCONVENIENT = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
+
+
+def launches(path: Path) -> pd.DataFrame:
+    """The rows of a run folder, or of pytest-benchmark's JSON, a file or a folder of them."""
+    found = files(path)
+    return trials(found) if found else read.trials(path)
 
 
 def files(path: Path) -> list[Path]:
@@ -66,13 +76,23 @@ def launch(path: Path, number: int) -> list[dict[str, Any]]:
 
 
 def one(benchmark: dict[str, Any]) -> dict[str, Any]:
-    """What a benchmark adds to its launch's row. ValueError: its median is no time."""
+    """What a benchmark adds to its launch's row. ValueError: its median is no time, or a count is none."""
     median = number_or_none(benchmark["stats"]["median"])
     if median is None or median <= 0:
         raise ValueError(f"{benchmark['fullname']} has a median of {benchmark['stats']['median']!r}")
     extra = benchmark.get("extra_info") or {}
     peak = number_or_none(extra.get("peak_allocated_bytes"))
-    return {"arm": plain(benchmark["fullname"]), "step_time_p50_s": median, "peak_allocated_bytes": peak}
+    counts = {name: whole(extra[name]) for name in COUNTS if name in extra}
+    kinds = {KINDS: plain(extra[KINDS])} if KINDS in extra else {}
+    arm = plain(benchmark["fullname"])
+    return {"arm": arm, "step_time_p50_s": median, "peak_allocated_bytes": peak, **counts, **kinds}
+
+
+def whole(count: object) -> int:
+    """ValueError: it is no count."""
+    if type(count) is not int or count < 0:
+        raise ValueError(f"{count!r} is no count")
+    return count
 
 
 def number_or_none(value: object) -> float | None:

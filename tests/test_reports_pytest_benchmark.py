@@ -76,6 +76,65 @@ def test_memory_is_compared_where_it_was_measured(tmp_path: Path, capsys: pytest
     assert any("peak_allocated_bytes" in line and "regressed" in line for line in out.splitlines())
 
 
+# The exact gate
+
+COUNTED = {"flops_per_window": 10**12, "operations_per_window": 3, "operation_kinds": "add 1, convolution 2"}
+
+
+def gate(run: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    """Its exit code and what it says, against the baseline beside the run."""
+    with pytest.raises(SystemExit) as ended:
+        main(["gate", "exact", str(run), str(run.parent / "steps.csv")])
+    assert isinstance(ended.value.code, int)
+    printed = capsys.readouterr()
+    return ended.value.code, printed.out + printed.err
+
+
+def on_a_cpu(**extra: Any) -> dict[str, Any]:
+    """A launch of a step that is counted and of a benchmark that is none."""
+    found = launch(**{**COUNTED, **extra})
+    machine = {**MACHINE, "resbench": {**MACHINE["resbench"], "device_name": "cpu"}}  # type: ignore[dict-item]
+    return {
+        **found,
+        "machine_info": machine,
+        "benchmarks": [*found["benchmarks"], *launch("test_a.py::b")["benchmarks"]],
+    }
+
+
+def test_counts_are_held_against_a_baseline(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sound = save(tmp_path / "sound", on_a_cpu(), on_a_cpu())
+    assert gate(sound, capsys)[0] == 3
+    main(["baseline", "accept", str(tmp_path / "steps.csv")])
+    assert gate(sound, capsys) == (0, f"4 counts are those of {tmp_path / 'steps.csv'}\n")
+    kinds = "add 2, convolution 2"
+    code, said = gate(save(tmp_path / "more", *[on_a_cpu(operation_kinds=kinds) for _ in range(2)]), capsys)
+    assert code == 1
+    assert "  pytest-benchmark test_a.py::test_step: operation_kinds add 1 -> 2\n" in said
+
+
+@pytest.mark.parametrize(
+    ("launches", "said"),
+    [
+        ([on_a_cpu()], "pytest-benchmark test_a.py::test_step was counted once; give two of pytest's files"),
+        ([on_a_cpu(), on_a_cpu(flops_per_window=1)], "two counts of one trial differ"),
+        ([launch(**COUNTED)] * 2, "ran on NVIDIA H100; exact counts are those of a CPU"),
+        ([launch()] * 2, "no trial was counted in this run"),
+        ([on_a_cpu(flops_per_window=1.5)] * 2, "1.5 is no count"),
+        ([on_a_cpu(operations_per_window="3")] * 2, "'3' is no count"),
+    ],
+)
+def test_what_was_not_counted_is_no_answer(
+    launches: list[dict[str, Any]], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, told = gate(save(tmp_path / "run", *launches), capsys)
+    assert (code, told.count("\n")) == (2, 1)
+    assert said in told
+    assert list(tmp_path.glob("steps.csv*")) == []
+
+
+# Comparing
+
+
 def test_a_benchmark_that_is_gone_and_another_machine_are_not_comparable(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -148,3 +207,8 @@ def test_the_readme_s_example_runs_and_is_compared(tmp_path: Path, capsys: pytes
     code_of, out, _ = told(tmp_path / "before", tmp_path / "after", capsys)
     assert code_of == 0
     assert "1 inconclusive" in out
+    (both := tmp_path / "both").mkdir()
+    for folder in ("before", "after"):
+        (tmp_path / folder).rename(both / folder)
+    code_of, said = gate(both, capsys)
+    assert code_of == 3, said  # counted twice, alike, and no baseline yet
