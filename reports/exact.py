@@ -18,14 +18,13 @@ from rich.console import Console
 from bench.record import UsageError, write_whole
 from reports.comparison import Comparison
 from reports.judgement import Judgement
-from reports.pytest_benchmark import EXPERIMENT, launches
+from reports.pytest_benchmark import EXPERIMENT, KINDS, launches
 from reports.summary import known as known_row
 from reports.table import machine_line
 
 METRICS = ["total_parameters", "trainable_parameters", "flops_per_window", "operations_per_window"]
 METRICS += ["casts_per_window", "waits_per_window", "allreduces_per_window", "allreduce_bytes_per_window"]
 METRICS += ["peak_bytes_per_window", "compiled_graphs", "graph_breaks"]
-KINDS = "operation_kinds"
 NAMED = ["model", "image_size", "micro_batch", "precision", "processes", "compile"]
 HEAD = ["trial", "metric", "value"]
 VERSION = ("all", "torch")
