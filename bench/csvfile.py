@@ -79,7 +79,9 @@ def _write_or_undo(file: io.FileIO, end: int, data: bytes) -> None:
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Replace a file's content in one step: a reader sees the old text or the new one."""
+    """Replace a file's content in one step: a reader sees the old text or the new one. UsageError: it cannot be."""
+    if not path.name:
+        raise UsageError(f"cannot write {path}: it is a folder; give the name of a file")
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         scratch.write_bytes(content.encode() if isinstance(content, str) else content)

@@ -38,7 +38,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def load(path: Path) -> list[dict[str, Any]]:
     """The runs in a JSON file of pytest-benchmark, or in a folder's. UsageError: there are none, or they are none."""
-    files = sorted(path.rglob("*.json")) if path.is_dir() else [path]
+    files = sorted(each for each in path.rglob("*.json") if each.is_file()) if path.is_dir() else [path]
     if not files:
         raise pytest.UsageError(f"{path} has no JSON file in it; save one with --benchmark-json")
     return [load_one(file) for file in files]
@@ -48,7 +48,7 @@ def load_one(path: Path) -> dict[str, Any]:
     """One run. UsageError: it is none of pytest-benchmark's."""
     try:
         found = json.loads(path.read_text())
-        names = [each["fullname"] for each in found["benchmarks"]]
+        names = [each["fullname"].casefold() for each in found["benchmarks"]]
         found["machine_info"].get("node")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise pytest.UsageError(f"{path} is no JSON of pytest-benchmark: {type(error).__name__}") from error
@@ -83,4 +83,5 @@ class Baseline:
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         for text in self.complaints:
-            terminalreporter.write_line(f"benchmark baseline {self.path}: {text}", red=True)
+            plain = "".join(letter if letter.isprintable() else "?" for letter in text)
+            terminalreporter.write_line(f"benchmark baseline {self.path}: {plain}", red=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -155,6 +156,9 @@ def measure(
             code = in_tree(trees[side], [sys.executable, "-m", "launch", "run", *words, *more], sides[side])
             rows = RunFolder(sides[side]).rows("trials")
             if code == 2 or not rows:
+                if not any(RunFolder(folder).rows("trials") for folder in sides):
+                    for folder in sides:  # it would be in the way of the next gate
+                        shutil.rmtree(folder, ignore_errors=True)
                 raise UsageError(f"{sides[side].name} cannot run this; see above")
             if not commits[side].startswith(ran := rows[-1]["commit"]):
                 raise UsageError(f"{sides[side].name} is {commits[side][:12]}, but what ran is {ran}")
@@ -164,7 +168,14 @@ def in_tree(tree: Path, command: Sequence[str], folder: Path) -> int:
     """The exit code of a command run in a checkout, which is ended in good order if this one is."""
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "tables.txt", "a") as tables:
-        process = subprocess.Popen(command, cwd=tree, env=without_git(), stdin=subprocess.DEVNULL, stdout=tables)
+        process = subprocess.Popen(
+            command,
+            cwd=tree,
+            env=without_git(),
+            stdin=subprocess.DEVNULL,
+            stdout=tables,
+            start_new_session=True,  # of a Ctrl-C this one tells it
+        )
         try:
             code = process.wait()
         except Interrupted:

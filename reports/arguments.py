@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
 
 from bench.record import UsageError
@@ -35,6 +37,16 @@ class Once(argparse.Action):
         if self.option_strings and getattr(namespace, self.dest) is not self.default:
             raise argparse.ArgumentError(self, "it is given twice; give it once")
         setattr(namespace, self.dest, values)
+
+
+def new_file(text: str) -> Path:
+    """A file that is to be written. UsageError: it cannot be; better known before the work than after."""
+    path = Path(text)
+    if not path.name or path.is_dir():
+        raise UsageError(f"cannot write {text!r}: it is a folder; give the name of a file")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise UsageError(f"cannot write {text!r}: {path.parent} is no folder that you may write to; give another")
+    return path
 
 
 def share(text: str) -> float:

@@ -24,9 +24,10 @@ from reports.table import THROTTLED, machine_line
 
 Row = dict[str, Any]
 
+STEP_TIME = "step_time_p50_s"
 # Column -> whether more of it is worse.
 METRICS = {
-    "step_time_p50_s": True,
+    STEP_TIME: True,
     "images_per_s": False,
     "peak_allocated_bytes": True,
     "peak_reserved_bytes": True,
@@ -141,8 +142,9 @@ def of_trial(name: str, base: Side, head: Side) -> list[Comparison]:
         before, after = map(Side, pairs) if pairs else (base, head)
         each_of = [each for metric in METRICS for each in of_metric(name, metric, before, after, pairs is not None)]
         found += [dataclasses.replace(each, why="; ".join(filter(None, (each.why, note)))) for each in each_of]
-        if left and not each_of:
-            found.append(Comparison(name, "inconclusive", why=note))
+        if STEP_TIME not in {each.metric for each in each_of}:
+            why = note or "no window was timed; train more images, or with fewer --warmup-windows"
+            found.append(Comparison(name, "inconclusive", STEP_TIME, why=why))
     return found or [Comparison(name, "not comparable", why="nothing was measured in BASE and HEAD")]
 
 

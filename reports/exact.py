@@ -41,7 +41,9 @@ def gate(run: Path, path: Path) -> Judgement:
     table = launches(run)
     found, known = counts(table), read(path)
     machine = machine_line(known_row(table.iloc[-1].to_dict()))
-    if known != found:
+    if known == found:
+        beside(path).unlink(missing_ok=True)  # another run's, which has been put right
+    else:
         write_whole(beside(path), as_csv(found))
     if known.get(VERSION) != found[VERSION]:
         was = f"is of torch {known[VERSION]}" if VERSION in known else "is not there"
@@ -110,8 +112,11 @@ def differences(known: Counts, found: Counts) -> list[Comparison]:
 
 def counts(table: pd.DataFrame) -> Counts:
     """(trial, metric) -> its count, as text. UsageError: they were not counted twice alike."""
+    table = table.drop_duplicates("launch_id")  # a copy is no second count
     rows = [{str(n): None if pd.isna(v) else v for n, v in row.items()} for row in table.to_dict("records")]
-    # Not all benchmarks of pytest-benchmark are steps that are counted; one that no longer is, is missing then.
+    # Of pytest-benchmark's files each has to say the same; of a run folder's launches of a trial, the last two.
+    files = len({row["repeat"] for row in rows if row["experiment"] == EXPERIMENT})
+    # Not all benchmarks are steps that are counted; one that no longer is, is missing then.
     rows = [row for row in rows if row["status"] != "interrupted" and (row["experiment"] != EXPERIMENT or row[KINDS])]
     if not rows:
         raise UsageError("no trial was counted in this run; give one of python -m launch run studies/exact.toml")
@@ -128,13 +133,15 @@ def counts(table: pd.DataFrame) -> Counts:
     merged: Counts = {VERSION: versions.pop()}
     for trial, each in found.items():
         if len(each) < 2:
-            how = "two of pytest's files" if trial.startswith(EXPERIMENT) else "--repeats 2, as studies/exact.toml does"
+            how = "two of pytest's files" if files else "--repeats 2, as studies/exact.toml does"
             raise UsageError(f"{trial} was counted once; give {how}")
-        one, other = each[-2:]  # a folder may hold earlier ones
-        if unlike := differences(one, other):
-            first = f"{trial}: {unlike[0].metric} {unlike[0].why}"
-            raise UsageError(f"two counts of one trial differ, {first}; what is not exact cannot be gated")
-        merged |= other
+        if len(each) < files:
+            raise UsageError(f"{trial} is in {len(each)} of {files} files; give a folder with those of one commit")
+        for one in each[-max(2, files) : -1]:  # a run folder may hold earlier ones
+            if unlike := differences(one, each[-1]):
+                first = f"{trial}: {unlike[0].metric} {unlike[0].why}"
+                raise UsageError(f"two counts of one trial differ, {first}; what is not exact cannot be gated")
+        merged |= each[-1]
     return merged
 
 
@@ -151,7 +158,10 @@ def of_row(trial: str, row: Mapping[str, object]) -> Counts:
     found = {(trial, name): str(row[name]) for name in METRICS if row[name] is not None}
     for part in str(row[KINDS]).split(", "):
         kind, _, count = part.rpartition(" ")
-        found[trial, f"{KINDS} {kind}"] = count
+        key = (trial, f"{KINDS} {kind}")
+        if not kind or not count.isdecimal() or key in found:
+            raise UsageError(f"{trial} has no counts of {KINDS}: {part[:40]!r} is none; count it anew")
+        found[key] = count
     return found
 
 

@@ -7,7 +7,7 @@ import hashlib
 import re
 from pathlib import Path
 
-from bench.record import UsageError, write_whole
+from bench.record import UsageError, whole_rows, write_whole
 from reports import compare, judgement
 from reports.compare import MACHINE
 from reports.read import trials
@@ -31,7 +31,10 @@ def renew(run: Path, root: Path, margin: float, accept: bool) -> None:
     if accept:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            write_whole(folder / "trials.csv", (run / "trials.csv").read_bytes())
+            with open(run / "trials.csv", "rb", buffering=0) as raw:
+                end = whole_rows(raw)
+                raw.seek(0)
+                write_whole(folder / "trials.csv", raw.read(end))
         except OSError as error:
             raise UsageError(f"cannot write to {folder}: {error.strerror}; choose another --to") from error
         print(f"{folder} is the baseline now; compare with: python -m reports compare {folder} RUN")

@@ -23,7 +23,8 @@ EXPERIMENT = "pytest-benchmark"
 # Of what bench.pytest_step leaves in extra_info, under the same names.
 COUNTS = ("flops_per_window", "operations_per_window", "casts_per_window", "waits_per_window", "peak_bytes_per_window")
 KINDS = "operation_kinds"
-INCONVENIENT = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
+INCONVENIENT = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError)
+MOST = 2**63 - 1
 
 
 def launches(path: Path) -> pd.DataFrame:
@@ -35,7 +36,7 @@ def launches(path: Path) -> pd.DataFrame:
 def files(path: Path) -> list[Path]:
     """The JSON files at this path, a file or a folder; none where it is a run folder."""
     if path.is_dir() and not (path / "trials.csv").exists():
-        return sorted(path.rglob("*.json"))
+        return sorted(each for each in path.rglob("*.json") if each.is_file())
     return [path] if path.suffix == ".json" and path.is_file() else []
 
 
@@ -66,6 +67,8 @@ def launch(path: Path, number: int) -> list[dict[str, Any]]:
             **{name: number_or_none(machine.get(name)) for name in ("device_count", "cpu_count", "threads")},
             **{name: plain(machine[name]) for name in ("driver", "cuda") if machine.get(name)},
         }
+        if not found["benchmarks"]:
+            raise ValueError("it has no benchmark")
         digest = hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
         return [
             {**common, **one(each), "launch_id": f"{digest}-{place}"} for place, each in enumerate(found["benchmarks"])
@@ -90,8 +93,8 @@ def one(benchmark: dict[str, Any]) -> dict[str, Any]:
 
 def whole(count: object) -> int:
     """ValueError: it is no count."""
-    if type(count) is not int or count < 0:
-        raise ValueError(f"{count!r} is no count")
+    if type(count) is not int or not 0 <= count <= MOST:
+        raise ValueError(f"{count!r:.40} is no count")
     return count
 
 

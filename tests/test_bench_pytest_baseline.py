@@ -65,8 +65,13 @@ def test_what_can_be_compared_passes(project: Path) -> None:
 
 def test_a_benchmark_that_is_gone_and_one_that_is_new_fail(project: Path) -> None:
     (project / "test_it.py").write_text(TESTS.replace("test_other", "test_new"))
+    found = json.loads((project / "base.json").read_text())
+    found["benchmarks"].append({"fullname": "test_it.py::test[\x1b[31m]"})
+    (project / "base.json").write_text(json.dumps(found))
     done = ran(project, "--benchmark-baseline", "base.json")
     assert done.returncode == 1
+    assert "\x1b[31m]" not in done.stdout
+    assert "test_it.py::test[?[31m] is in the baseline and did not run" in done.stdout
     assert "benchmark baseline base.json: test_it.py::test_other is in the baseline and did not run" in done.stdout
     assert "benchmark baseline base.json: test_it.py::test_new is not in the baseline" in done.stdout
     assert ran(project, "--benchmark-compare", "base.json").returncode == 0  # pytest-benchmark's own word
@@ -99,9 +104,10 @@ def test_workers_that_switch_them_off_fail(project: Path) -> None:
         ("", "base.json is no JSON of pytest-benchmark: JSONDecodeError"),
         ("[]", "base.json is no JSON of pytest-benchmark: TypeError"),
         ('{"benchmarks": [], "machine_info": {}}', "base.json has no benchmark in it"),
+        ('{"benchmarks": [{"fullname": ["a"]}], "machine_info": {}}', "is no JSON of pytest-benchmark: AttributeError"),
         ("[" * 100_000, "base.json is no JSON of pytest-benchmark: RecursionError"),
     ],
-    ids=["missing", "empty", "foreign", "without benchmarks", "nested"],
+    ids=["missing", "empty", "foreign", "without benchmarks", "without a name", "nested"],
 )
 def test_a_baseline_that_is_none_fails(content: str | None, said: str, project: Path) -> None:
     (project / "base.json").unlink()

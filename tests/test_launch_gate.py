@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import signal
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -223,6 +222,10 @@ def test_what_one_of_them_cannot_run_is_said(repository: Path, capfd: pytest.Cap
     code, said = told(repository, capfd, "same", "broken")
     assert code == 2
     assert "error: head cannot run this; see above" in said
+    git(repository, "tag", "wrong", "broken")
+    (repository.parent / "gate").rename(repository.parent / "former")
+    assert told(repository, capfd, "wrong", "broken")[0] == 2
+    assert list((repository.parent / "gate").iterdir()) == [], "in the way of the next gate"
 
 
 def test_a_real_launch_that_is_stopped_leaves_its_row_and_no_worktree(tmp_path: Path) -> None:
@@ -236,9 +239,10 @@ def test_a_real_launch_that_is_stopped_leaves_its_row_and_no_worktree(tmp_path: 
     before = git(gate.CHECKOUT, "worktree", "list")
     with Command(["-m", "launch", "gate", "HEAD", "HEAD", "resnet20_accumulation", *words], tmp_path) as command:
         until(lambda: list((tmp_path / "gate").glob("*/epochs.csv")), "training to begin")
-        command.process.send_signal(signal.SIGTERM)
+        command.interrupt()
         assert command.wait() == 130
         assert command.left() == []
+        assert "Traceback" not in command.stderr.read_text()
     (trials,) = (tmp_path / "gate").glob("*/trials.csv")
     assert ",interrupted," in trials.read_text()
     assert git(gate.CHECKOUT, "worktree", "list") == before

@@ -100,6 +100,13 @@ def test_what_nobody_can_tell_is_no_pass(
     assert line(lines, "step_time_p50_s").endswith("inconclusive")
 
 
+def test_where_no_time_was_measured_it_is_no_pass(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    none = times(step_time_p50_s=None, images_per_s=None)
+    code, lines = told(tmp_path, capsys, none, none, "--fail-inconclusive")
+    assert (code, lines[0]) == (4, "1 inconclusive, 4 equivalent")
+    assert "no window was timed; train more images" in line(lines, "step_time_p50_s")
+
+
 def test_one_launch_each_tells_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, lines = told(tmp_path, capsys, times()[:1], times(0.0246)[:1])
     assert (code, lines[0]) == (0, "6 inconclusive")

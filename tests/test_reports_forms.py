@@ -137,6 +137,18 @@ def test_counts_have_the_same_forms(tmp_path: Path) -> None:
     assert found["comparisons"][0]["why"] == "1000000000000 -> 7"
 
 
+@pytest.mark.parametrize("path", ["", ".", "/nowhere/form"])
+def test_what_is_no_file_is_refused_before_any_work(
+    path: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["gate", "exact", str(counted(tmp_path / "run")), str(tmp_path / "exact.csv"), "--markdown", path])
+    printed = capsys.readouterr()
+    assert (ended.value.code, printed.out, printed.err.count("\n")) == (2, "", 1)
+    assert printed.err.startswith(f"error: cannot write {path!r}: ")
+    assert [left.name for left in tmp_path.iterdir()] == ["run"]
+
+
 def test_a_form_that_cannot_be_written_is_one_sentence_before_any_verdict(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -40,6 +40,15 @@ def test_a_run_is_kept_for_its_machine_and_the_next_is_held_against_it(
     assert list(kept.iterdir()) == [folder]
 
 
+def test_a_row_that_is_half_written_is_not_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = run(tmp_path / "first", times())
+    whole = (first / "trials.csv").read_bytes()
+    (first / "trials.csv").write_bytes(whole + whole.splitlines()[-1][:40])
+    said(capsys, "accept", first, "--to", tmp_path / "kept")
+    (kept,) = (tmp_path / "kept").glob("*/trials.csv")
+    assert kept.read_bytes() == whole
+
+
 @pytest.mark.parametrize("change", [{"device_name": "NVIDIA A100"}, {"torch": "2.10.0"}, {"host": "../../up"}], ids=str)
 def test_another_machine_or_version_has_a_baseline_of_its_own(
     change: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]

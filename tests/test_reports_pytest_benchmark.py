@@ -94,6 +94,30 @@ def gate(run: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
     return ended.value.code, printed.out + printed.err
 
 
+def test_a_step_that_is_gone_from_some_files_and_a_copy_are_no_counts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = {**on_a_cpu(), "benchmarks": launch("test_a.py::test_other", **COUNTED)["benchmarks"]}
+    code, said = gate(save(tmp_path / "gone", on_a_cpu(), on_a_cpu(), gone, {**gone}), capsys)
+    assert code == 2
+    assert "test_a.py::test_step is in 2 of 4 files; give a folder with those of one commit" in said
+    copied = save(tmp_path / "copied", on_a_cpu())
+    (copied / "copy.json").write_bytes((copied / "0.json").read_bytes())
+    code, said = gate(copied, capsys)
+    assert code == 2
+    assert "was counted once" in said
+
+
+def test_counts_that_were_put_right_leave_none_to_accept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sound = save(tmp_path / "sound", on_a_cpu(), on_a_cpu())
+    gate(sound, capsys)
+    main(["baseline", "accept", str(tmp_path / "steps.csv")])
+    assert gate(save(tmp_path / "other", on_a_cpu(flops_per_window=1), on_a_cpu(flops_per_window=1)), capsys)[0] == 1
+    assert (tmp_path / "steps.csv.new").exists()
+    assert gate(sound, capsys)[0] == 0
+    assert not (tmp_path / "steps.csv.new").exists()
+
+
 def on_a_cpu(**extra: Any) -> dict[str, Any]:
     """A launch of a step that is counted and of a benchmark that is none."""
     found = launch(**{**COUNTED, **extra})
@@ -126,6 +150,14 @@ def test_counts_are_held_against_a_baseline(tmp_path: Path, capsys: pytest.Captu
         ([launch()] * 2, "no trial was counted in this run"),
         ([on_a_cpu(flops_per_window=1.5)] * 2, "1.5 is no count"),
         ([on_a_cpu(operations_per_window="3")] * 2, "'3' is no count"),
+        ([on_a_cpu(operations_per_window=-1)] * 2, "-1 is no count"),
+        ([on_a_cpu(operations_per_window=10**400)] * 2, "00 is no count"),
+        ([on_a_cpu(operation_kinds="add -1")] * 2, "'add -1' is none"),
+        ([on_a_cpu(operation_kinds="add 1, add 2")] * 2, "'add 2' is none"),
+        ([on_a_cpu(operation_kinds={"add": 1})] * 2, "is none; count it anew"),
+        ([{**on_a_cpu(), "benchmarks": launch(median=10**400)["benchmarks"]}] * 2, "OverflowError"),
+        ([on_a_cpu(), on_a_cpu(flops_per_window=1), on_a_cpu(flops_per_window=1)], "two counts of one trial differ"),
+        ([on_a_cpu(), on_a_cpu(), launch("test_a.py::test_new")], "test_a.py::test_step is in 2 of 3 files"),
     ],
 )
 def test_what_was_not_counted_is_no_answer(
@@ -164,9 +196,22 @@ def test_a_benchmark_that_is_gone_and_another_machine_are_not_comparable(
         json.dumps(launch(median="fast")),  # type: ignore[arg-type]
         json.dumps({**launch(), "machine_info": None}),
         json.dumps({**launch(), "benchmarks": {"a": 1}}),
+        json.dumps({**launch(), "benchmarks": []}),
         "\0\xff",
     ],
-    ids=["empty", "list", "object", "nested", "NaN", "negative", "text", "no machine", "no list", "binary"],
+    ids=[
+        "empty",
+        "list",
+        "object",
+        "nested",
+        "NaN",
+        "negative",
+        "text",
+        "no machine",
+        "no list",
+        "no benchmark",
+        "binary",
+    ],
 )
 def test_what_is_none_of_its_files_is_one_sentence(
     content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from reports.arguments import new_file
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="the --out folder of a run")
-    parser.add_argument("-o", "--out", type=Path, metavar="FILE.html", help="where to (RUN/report.html)")
+    parser.add_argument("-o", "--out", type=new_file, metavar="FILE.html", help="where to (RUN/report.html)")
 
 
 def run(options: argparse.Namespace) -> None:

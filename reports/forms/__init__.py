@@ -8,10 +8,10 @@ from __future__ import annotations
 import argparse
 import importlib
 import pkgutil
-from pathlib import Path
 from typing import Any
 
 from bench.record import columns, write_whole
+from reports.arguments import new_file
 from reports.judgement import Judgement
 
 UNITS = {column.name: {"1": "share"}.get(column.unit, column.unit) for column in columns("trials")}
@@ -30,7 +30,7 @@ def load(name: str) -> Any:
 def arguments(parser: argparse.ArgumentParser) -> None:
     """An option for each form."""
     for name in names():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=Path, metavar="FILE", help=load(name).HELP)
+        parser.add_argument(f"--{name.replace('_', '-')}", type=new_file, metavar="FILE", help=load(name).HELP)
 
 
 def write(options: argparse.Namespace, judgement: Judgement) -> None:

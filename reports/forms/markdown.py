@@ -16,7 +16,8 @@ PLAIN = set(" ,;=%+-./:()")
 
 def render(judgement: Judgement) -> str:
     """Lines that there is no room for are counted."""
-    text = [f"## {OUTCOMES[judgement.code]}: {judgement.summary()}", "", escaped(judgement.title), ""]
+    outcome = "Counts changed" if "changed" in judgement.counts() else OUTCOMES[judgement.code]
+    text = [f"## {outcome}: {judgement.summary()}", "", escaped(judgement.title), ""]
     left = MOST_BYTES - sum(len(line.encode()) + 1 for line in text) - 1000
     first = [each for each in judgement.found if each.verdict not in FOLDED]
     lines, left = table(first, judgement, left)
