@@ -48,7 +48,9 @@ def load_one(path: Path) -> dict[str, Any]:
     """One run. UsageError: it is none of pytest-benchmark's."""
     try:
         found = json.loads(path.read_text())
-        names = [each["fullname"].casefold() for each in found["benchmarks"]]
+        names = [each["fullname"] for each in found["benchmarks"]]
+        if not all(isinstance(name, str) for name in names):
+            raise TypeError("a name is no text")
         found["machine_info"].get("node")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise pytest.UsageError(f"{path} is no JSON of pytest-benchmark: {type(error).__name__}") from error

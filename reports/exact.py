@@ -41,10 +41,10 @@ def gate(run: Path, path: Path) -> Judgement:
     table = launches(run)
     found, known = counts(table), read(path)
     machine = machine_line(known_row(table.iloc[-1].to_dict()))
-    if known == found:
-        beside(path).unlink(missing_ok=True)  # another run's, which has been put right
-    else:
+    if known != found:
         write_whole(beside(path), as_csv(found))
+    elif beside(path).exists():  # another run's, which has been put right
+        beside(path).unlink()
     if known.get(VERSION) != found[VERSION]:
         was = f"is of torch {known[VERSION]}" if VERSION in known else "is not there"
         each = Comparison("all", "not comparable", "torch", why=f"{path} {was}, the run of torch {found[VERSION]}")

@@ -104,7 +104,7 @@ def test_workers_that_switch_them_off_fail(project: Path) -> None:
         ("", "base.json is no JSON of pytest-benchmark: JSONDecodeError"),
         ("[]", "base.json is no JSON of pytest-benchmark: TypeError"),
         ('{"benchmarks": [], "machine_info": {}}', "base.json has no benchmark in it"),
-        ('{"benchmarks": [{"fullname": ["a"]}], "machine_info": {}}', "is no JSON of pytest-benchmark: AttributeError"),
+        ('{"benchmarks": [{"fullname": ["a"]}], "machine_info": {}}', "is no JSON of pytest-benchmark: TypeError"),
         ("[" * 100_000, "base.json is no JSON of pytest-benchmark: RecursionError"),
     ],
     ids=["missing", "empty", "foreign", "without benchmarks", "without a name", "nested"],
