@@ -42,7 +42,7 @@ class Once(argparse.Action):
 def new_file(text: str) -> Path:
     """A file that is to be written. UsageError: it cannot be; better known before the work than after."""
     path = Path(text)
-    if not path.name or path.is_dir():
+    if path.is_dir():
         raise UsageError(f"cannot write {text!r}: it is a folder; give the name of a file")
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise UsageError(f"cannot write {text!r}: {path.parent} is no folder that you may write to; give another")

@@ -130,11 +130,13 @@ def test_counts_have_the_same_forms(tmp_path: Path) -> None:
         main(["gate", "exact", str(tmp_path / "run"), str(tmp_path / "exact.csv")])
     main(["baseline", "accept", str(tmp_path / "exact.csv")])
     counted(tmp_path / "head", {"flops_per_window": 7})
+    forms_of = ["--json", str(tmp_path / "json"), "--markdown", str(tmp_path / "markdown")]
     with pytest.raises(SystemExit) as ended:
-        main(["gate", "exact", str(tmp_path / "head"), str(tmp_path / "exact.csv"), "--json", str(tmp_path / "json")])
+        main(["gate", "exact", str(tmp_path / "head"), str(tmp_path / "exact.csv"), *forms_of])
     found = json.loads((tmp_path / "json").read_text())
     assert (ended.value.code, found["exit_code"], found["verdicts"]["changed"]) == (1, 1, 1)
     assert found["comparisons"][0]["why"] == "1000000000000 -> 7"
+    assert (tmp_path / "markdown").read_text().startswith("## Counts changed: 1 changed")
 
 
 @pytest.mark.parametrize("path", ["", ".", "/nowhere/form"])
