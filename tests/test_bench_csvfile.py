@@ -182,3 +182,8 @@ def test_a_foreign_file_without_a_whole_line_is_not_taken_for_a_half_written_row
     with pytest.raises(UsageError, match="other columns"):
         csvfile.append(path, ["a", "b"], [{"a": 1}])
     assert path.read_text() == "my notes"
+
+
+def test_a_folder_is_no_file_to_write() -> None:
+    with pytest.raises(UsageError, match=r"cannot write \.: it is a folder; give the name of a file"):
+        csvfile.write_whole(Path(), "text")

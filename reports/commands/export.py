@@ -9,11 +9,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from reports.arguments import new_file
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="the --out folder of a run")
     parser.add_argument("--format", required=True, choices=["json", "latex", "markdown", "parquet"])
-    parser.add_argument("-o", "--out", type=Path, metavar="FILE", help="where to, in place of standard output")
+    parser.add_argument("-o", "--out", type=new_file, metavar="FILE", help="where to, in place of standard output")
 
 
 def run(options: argparse.Namespace) -> None:
