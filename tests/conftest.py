@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
+from standin_cuda import build
+from standin_cuda.standin import Standin
 
 # Two test processes on two cores: more threads only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -28,6 +29,27 @@ def standin_nvml(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not shutil.which("cc"):
         pytest.skip("no C compiler (cc) to build the stand-in for NVIDIA's library with")
     folder = tmp_path_factory.mktemp("nvml")
-    source, library = CHECKOUT / "tests" / "standin_nvml.c", folder / "libnvidia-ml.so.1"
-    subprocess.run(["cc", "-shared", "-fPIC", "-Wall", "-o", str(library), str(source)], check=True)
+    build.build_nvml(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def standin_cuda(tmp_path_factory: pytest.TempPathFactory) -> Standin:
+    """GPUs that are not there, for commands that are started with its `variables`."""
+    if reason := build.why_not():
+        pytest.skip(reason)
+    folder = tmp_path_factory.mktemp("cuda")
+    build.build(folder)
+    return Standin(folder)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "standin_cuda" in getattr(item, "fixturenames", ()):
+            item.add_marker("standin")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many tests had the stand-in GPU: where it cannot be built they skip, and a green run says nothing."""
+    ran = sum("standin" in report.keywords for report in terminalreporter.getreports("passed"))
+    terminalreporter.write_line(f"{ran} tests passed on the stand-in GPU (tests/standin_cuda)")
