@@ -68,9 +68,16 @@ def updated_model(trial: Trial, model: nn.Module, build: Build, classes: int) ->
 
 
 def optimizer_for(trial: Trial, model: nn.Module) -> torch.optim.Optimizer:
-    """SGD over the parameters of this model that train."""
+    """SGD over the parameters of this model that train, its momentum zero.
+
+    A fused first step would take memory for it as it comes, and leaves it so where fp16's loss scaling skips that step.
+    """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     fused = parameters[0].device.type in ("cpu", "cuda")
-    return torch.optim.SGD(
+    optimizer = torch.optim.SGD(
         parameters, lr=trial.lr, momentum=trial.momentum, weight_decay=trial.weight_decay, fused=fused
     )
+    if trial.momentum:
+        for parameter in parameters:
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer

@@ -160,7 +160,9 @@ def _train(trial: Trial, backend: Backend, models: list[nn.Module], found: Data,
             cast = torch.autocast("cpu", dtype=DTYPES[trial.precision])
             module.forward = convert_outputs_to_fp32(cast(module.forward))
         model = Replica(module, trial, tracker)
+        tracker.part = "optimizer"
         optimizer = optimizer_for(trial, models.pop())
+        tracker.part = "activations"
         optimizer.register_step_pre_hook(lambda *_: setattr(tracker, "part", "optimizer"))
         optimizer.register_step_post_hook(lambda *_: setattr(tracker, "part", "activations"))
         scaler = (

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from bench.build import model_for, optimizer_for, updated_model
+from bench.build import model_for, optimizer_for, place, updated_model
 from bench.trial import Trial, UsageError
 
 MADE = planted.small(head=(16,), dropout=(0.2,), replace_blocks=("layer2.0",), trainable=("head", "layer2.0"))
@@ -45,6 +45,20 @@ def test_the_optimizer_has_the_trial_s_settings() -> None:
     trial = planted.small(lr=0.3, momentum=0.7, weight_decay=0.01)
     (group,) = optimizer_for(trial, model_for(trial, 10)).param_groups
     assert (group["lr"], group["momentum"], group["weight_decay"], group["nesterov"]) == (0.3, 0.7, 0.01, False)
+
+
+@pytest.mark.parametrize(("momentum", "zeros"), [(0.9, True), (0.0, False)])
+def test_momentum_is_zero_from_the_start_where_there_is_any(momentum: float, zeros: bool) -> None:
+    """In the layout of the parameters, which the gradients have."""
+    trial = planted.small(momentum=momentum)
+    model = place(model_for(trial, 10), trial, torch.device("cpu"))
+    optimizer = optimizer_for(trial, model)
+    for parameter in model.parameters():
+        state = optimizer.state[parameter]
+        assert set(state) == ({"momentum_buffer"} if zeros else set())
+        if zeros:
+            assert not state["momentum_buffer"].any()
+            assert state["momentum_buffer"].stride() == parameter.stride()
 
 
 @pytest.mark.parametrize("classes", [2, 10])

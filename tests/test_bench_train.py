@@ -4,7 +4,7 @@ import functools
 import itertools
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bench.build import optimizer_for
 from bench.meter import Meter
 from bench.train import Diverged, Training, run_window, train_epoch
+from bench.trial import Trial
 from bench.windows import Window, epoch_windows
 
 CPU = torch.device("cpu")
@@ -148,18 +150,33 @@ def batches_of(count: int, size: int = 2) -> Iterator[tuple[Tensor, Tensor]]:
         yield torch.randn(size, 4, generator=generator), torch.randint(0, 3, (size,), generator=generator)
 
 
-def step_by_step(overflow: set[int], scaled: bool) -> tuple[list[Tensor], Training]:
-    """Parameters before and after each of three windows of two passes."""
+DECAYED = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01}
+
+
+def ours(model: nn.Module) -> torch.optim.Optimizer:
+    """The optimizer that a trial gets."""
+    return optimizer_for(Trial(**DECAYED), model)  # type: ignore[arg-type]
+
+
+def plain(model: nn.Module, fused: bool = False) -> torch.optim.Optimizer:
+    """torch's own, as it comes."""
+    return torch.optim.SGD(model.parameters(), **DECAYED, fused=fused)  # type: ignore[arg-type]
+
+
+def step_by_step(
+    overflow: set[int], scaled: bool, optimizer_of: Callable[..., torch.optim.Optimizer] = ours, first: int = 0
+) -> tuple[list[Tensor], Training]:
+    """Parameters before and after each of three windows of two passes, from the window `first` on."""
     model = Overflowing(overflow)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, fused=True)
+    optimizer = optimizer_of(model)
     scaler = torch.amp.GradScaler("cpu", init_scale=1024.0) if scaled else None
     training = Training(model, model, optimizer, scaler=scaler)
     if scaler is not None:
         training.backward = lambda loss: scaler.scale(loss).backward()  # as Accelerate does
     meter = Meter([], lambda numbers: [numbers], 0, CPU)
-    batches = batches_of(6)
+    batches = itertools.islice(batches_of(6), 2 * first, None)
     states = [model.linear.weight.detach().clone()]
-    for window in epoch_windows(12, micro_batch=2, accumulate=2, processes=1, rank=0):
+    for window in list(epoch_windows(12, micro_batch=2, accumulate=2, processes=1, rank=0))[first:]:
         run_window(training, window, batches, meter)
         states.append(model.linear.weight.detach().clone())
     return states, training
@@ -190,6 +207,30 @@ def test_every_overflowing_window_is_counted() -> None:
     assert training.skipped_steps() == 2
     assert torch.equal(states[0], states[1])
     assert not torch.equal(states[1], states[2])
+
+
+@pytest.fixture
+def garbage() -> Iterator[None]:
+    """What torch takes without a value holds NaN, as memory that was in use before may."""
+    torch.use_deterministic_algorithms(True)
+    assert torch.empty_like(torch.ones(1)).isnan()
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.usefixtures("garbage")
+def test_after_a_skipped_first_step_the_others_are_those_of_plain_sgd_from_zero_momentum() -> None:
+    states, training = step_by_step({0}, scaled=True)
+    expected, _ = step_by_step(set(), scaled=False, optimizer_of=plain, first=1)
+    assert training.skipped_steps() == 1
+    for found, each in zip(states[1:], expected, strict=True):
+        torch.testing.assert_close(found, each)
+
+
+def test_zero_momentum_from_the_start_changes_no_bit_of_a_step() -> None:
+    found, _ = step_by_step(set(), scaled=False)
+    expected, _ = step_by_step(set(), scaled=False, optimizer_of=functools.partial(plain, fused=True))
+    assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
 
 
 # The end of an epoch
