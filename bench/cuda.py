@@ -33,7 +33,8 @@ def cap(limit_bytes: int, device: torch.device) -> None:
         raise UsageError(
             f"--memory-limit-bytes is {limit_bytes} but {name(device)} has {total} bytes; give at most that many"
         )
-    torch.cuda.set_per_process_memory_fraction(limit_bytes / total, device)
+    # torch multiplies, and rounds down or, newer, to the nearest: from a quarter of a byte above, to this limit.
+    torch.cuda.set_per_process_memory_fraction(min(1.0, (limit_bytes + 0.25) / total), device)
 
 
 def allocated_bytes(device: torch.device) -> int:

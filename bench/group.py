@@ -27,7 +27,7 @@ class Group:
         """Join the group. UsageError: it is not the one asked for."""
         self.processes = trial.processes
         self.accelerator = join(trial)
-        self.rank, self.device = self.accelerator.process_index, self.accelerator.device
+        self.rank, self.device = self.accelerator.process_index, numbered(self.accelerator.device)
         first = self.rank - self.accelerator.local_process_index
         pids = self.gather([os.getpid()])[first : first + local_processes()]
         self.peers = {first + number: int(pid) for number, (pid,) in enumerate(pids)}
@@ -99,6 +99,12 @@ def join(trial: Trial) -> Accelerator:
     # Also on GPUs: torchrun leaves each rank one thread, a fork of a process that has its imports all of them.
     torch.set_num_threads(max(1, environment.cpu_count() // local_processes()))
     return accelerator
+
+
+def numbered(device: torch.device) -> torch.device:
+    """The device with its number, which Accelerate leaves out for one process alone and a limit on memory wants."""
+    alone = device.type == "cuda" and device.index is None
+    return torch.device("cuda", torch.cuda.current_device()) if alone else device
 
 
 def meet() -> None:

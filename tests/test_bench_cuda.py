@@ -74,7 +74,7 @@ def test_tensors_get_their_limit_on_the_gpu_and_no_more():
     from bench import limit
     from bench.trial import Trial, UsageError
 
-    device = torch.device("cuda")
+    device = torch.device("cuda", 0)
     torch.cuda.empty_cache()
     try:
         held = limit.hold(Trial(memory_limit_bytes=512 * 2**20), device)
