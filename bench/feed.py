@@ -26,20 +26,27 @@ Batch = tuple[Tensor, Tensor]
 Passes = Sequence[tuple[int, int]]
 
 
-def free_bytes(device: torch.device) -> float:
-    """Memory that is free on the device now, of a CPU on the machine."""
-    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+def free_bytes(trial: Trial, device: torch.device) -> float:
+    """What one process may have of the memory that is free now: its GPU's, or its part of the machine's.
+
+    A GPU inside the CPU's chip (a Jetson's) has the machine's memory, of which CUDA takes the page cache to be in use.
+    """
+    if device.type == "cuda" and not torch.cuda.get_device_properties(device).is_integrated:
+        return torch.cuda.mem_get_info(device)[0]
+    return psutil.virtual_memory().available * trial.machines / trial.processes
 
 
 def pipeline_for(trial: Trial, data: Data, free: float) -> str:
-    """resident, loader or fixed. auto: resident where the images take at most a quarter of the free memory or limit."""
+    """resident, loader or fixed. auto: resident where the images take at most a quarter of the free memory or limit.
+
+    `free`: bytes for one process, the same on every rank.
+    """
     if trial.data == "synthetic":
         return "fixed"
     if trial.pipeline != "auto":
         return trial.pipeline
     size = sum(split.images.numel() for split in (data.train, data.evaluation))
-    room = min(free / trial.processes, trial.memory_limit_bytes or math.inf)
-    return "resident" if size <= room / 4 else "loader"
+    return "resident" if size <= min(free, trial.memory_limit_bytes or math.inf) / 4 else "loader"
 
 
 class Feed:
@@ -51,9 +58,9 @@ class Feed:
     """
 
     def __init__(self, trial: Trial, data: Data, device: torch.device, free: float | None = None) -> None:
-        """`free`: bytes free for `pipeline=auto`, by default what is on the device now."""
+        """`free`: bytes for one process for `pipeline=auto`, by default what is free now; ranks have to agree on it."""
         self.trial, self.data, self.device = trial, data, device
-        self.pipeline = pipeline_for(trial, data, free_bytes(device) if free is None else free)
+        self.pipeline = pipeline_for(trial, data, free_bytes(trial, device) if free is None else free)
         self.format = torch.channels_last if trial.memory_format == "channels_last" else torch.contiguous_format
         self.mean, self.std = (torch.tensor(v, device=device).view(1, 3, 1, 1) * 255 for v in (data.mean, data.std))
         if self.pipeline == "resident":

@@ -22,7 +22,7 @@ from bench import allocator, checkpoint, data, environment, evaluation, failure,
 from bench.build import Build, model_for
 from bench.cli import Options
 from bench.columns import probe_modules
-from bench.feed import Feed, mix
+from bench.feed import Feed, free_bytes, mix
 from bench.group import Group
 from bench.meter import Meter
 from bench.outcome import Cause, Interrupted
@@ -164,9 +164,10 @@ class Worker:
         return allocator.return_freed_memory() if limited else allocator.keep_freed_memory()
 
     def feed(self, group: Group, load: Load) -> tuple[data.Data, Feed]:
-        """The data set, and the pipeline that makes micro-batches of it."""
+        """The data set, and the pipeline that makes micro-batches of it, which on all ranks is what fits on each."""
         found = group.first_fetches(lambda: load(self.trial, self.options.data_root))
-        return found, Feed(self.trial, found, group.device)
+        free = min(bytes for (bytes,) in group.gather([free_bytes(self.trial, group.device)]))
+        return found, Feed(self.trial, found, group.device, free)
 
     def describe(self, group: Group, training: Training, feed: Feed, found: data.Data) -> None:
         """Fill in what is known of the machine and the trial before it trains."""

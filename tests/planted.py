@@ -242,6 +242,21 @@ def without_bf16(trial: Trial, folder: Path, build: Any, load: Any) -> None:
     _work(trial, Options(out=folder), build, load)
 
 
+def pipeline_by_rank(trial: Trial, available: Sequence[int], folder: Path) -> None:
+    """Print what makes micro-batches on this rank, whose kernel says that so many KiB are available."""
+    import psutil
+
+    from bench.group import Group
+    from bench.worker import Worker
+
+    proc = folder / f"proc{this_rank()}"
+    proc.mkdir()
+    (proc / "meminfo").write_text(f"MemTotal: {2**30} kB\nMemFree: 1 kB\nMemAvailable: {available[this_rank()]} kB\n")
+    psutil.PROCFS_PATH = str(proc)
+    _, feed = Worker(trial, Options(out=folder), EXPERIMENT, "id").feed(Group(trial), data.load)
+    print(feed.pipeline)
+
+
 # Data
 
 

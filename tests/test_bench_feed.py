@@ -50,7 +50,25 @@ def test_the_pipeline_is_what_was_asked_for_and_resident_by_default_where_it_fit
         (Trial(data="digits", memory_limit_bytes=4 * 1797 * 3 * 32 * 32 - 1), "loader"),
         (Trial(data="digits", processes=2, memory_limit_bytes=4 * 1797 * 3 * 32 * 32), "resident"),
     ):
-        assert pipeline_for(trial, digits, free_bytes(CPU)) == pipeline
+        assert pipeline_for(trial, digits, free_bytes(trial, CPU)) == pipeline
+
+
+@pytest.mark.parametrize(
+    ("available", "machines", "pipeline"),
+    [
+        # Four times 128 images of 3 x 32 x 32 bytes are 1536 KiB, for each of the processes that share the memory.
+        ((2 * 1536, 10**6), 1, "resident"),
+        ((10**6, 2 * 1536 - 1), 1, "loader"),
+        ((1536, 1536), 2, "resident"),
+    ],
+)
+def test_all_ranks_take_the_pipeline_that_fits_on_each(
+    available: tuple[int, int], machines: int, pipeline: str, tmp_path: Path
+) -> None:
+    trial = planted.small(processes=2, machines=machines, pipeline="auto", limit_train=78, limit_eval=50)
+    codes = planted.group(2, planted.pipeline_by_rank, trial, available, tmp_path, said=tmp_path)
+    assert codes == [0, 0], (tmp_path / "rank1.txt").read_text()
+    assert [(tmp_path / f"rank{rank}.txt").read_text().split()[-1] for rank in range(2)] == [pipeline] * 2
 
 
 def coordinates(count: int) -> Split:

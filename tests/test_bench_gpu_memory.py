@@ -73,3 +73,32 @@ def test_a_trial_over_its_limit_is_out_of_memory_and_the_next_one_is_well(
     assert int(large["oom_requested_bytes"]) > 0
     assert 0 < int(large["oom_held_bytes"]) <= 128 * MIB
     assert {row["device_name"] for row in (before, large, after)} == {"Stand-in GPU (no hardware)"}
+
+
+FREE = """
+import os, sys
+import psutil, torch
+from bench.feed import free_bytes
+from bench.trial import Trial
+
+psutil.PROCFS_PATH = sys.argv[1]
+for integrated in "01":
+    if os.fork() == 0:
+        os.environ["STANDIN_CUDA_INTEGRATED"] = integrated
+        device = torch.device("cuda", 0)
+        shares = [int(free_bytes(Trial(processes=2, machines=machines), device)) for machines in (1, 2)]
+        print(*shares, torch.cuda.mem_get_info(device)[0], flush=True)
+        os._exit(0)
+    os.wait()
+"""
+
+
+def test_a_gpu_s_own_memory_is_its_process_s_alone_and_that_of_a_jetson_the_machine_s(
+    standin_cuda: Standin, tmp_path: Path
+) -> None:
+    (tmp_path / "meminfo").write_text("MemTotal: 9000000 kB\nMemFree: 1 kB\nMemAvailable: 3000000 kB\n")
+    done = python("-W", "ignore", "-c", FREE, str(tmp_path), env=standin_cuda.variables(arithmetic=False))
+    assert done.returncode == 0, done.stderr
+    own, machine = ([int(word) for word in line.split()] for line in done.stdout.splitlines())
+    assert own[0] == own[1] == own[2] > 2**32
+    assert machine[:2] == [1_500_000 * 1024, 3_000_000 * 1024]

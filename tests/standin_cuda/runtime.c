@@ -1,6 +1,7 @@
 /* Stands in for the CUDA runtime: torch's CUDA build initialises, allocates, copies, records events and launches
    kernels, of which none runs. STANDIN_CUDA says how many devices there are, STANDIN_CUDA_BYTES how large each is,
    STANDIN_CUDA_CAPABILITY ("9.0") what it can, STANDIN_CUDA_DRIVER (13000) which CUDA its driver knows.
+   STANDIN_CUDA_INTEGRATED=1 puts them inside the processor, whose memory they share, as a Jetson's.
    STANDIN_CUDA_SHARED names a file over which processes share the devices' memory. */
 #define _GNU_SOURCE
 #include <cuda_runtime_api.h>
@@ -86,7 +87,7 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *found, int device) {
     for (int i = 0; i < 3; i++) found->maxGridSize[i] = i ? 65535 : 2147483647, found->maxThreadsDim[i] = i < 2 ? 1024 : 64;
     found->sharedMemPerBlock = 48 << 10, found->sharedMemPerMultiprocessor = 228 << 10;
     found->sharedMemPerBlockOptin = 227 << 10, found->regsPerBlock = found->regsPerMultiprocessor = 65536;
-    found->l2CacheSize = 50 << 20;
+    found->l2CacheSize = 50 << 20, found->integrated = number("STANDIN_CUDA_INTEGRATED", 0);
     return 0;
 }
 cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, int device) {
