@@ -13,6 +13,8 @@ import torch
 from torch import nn
 
 from bench.build import model_for
+from bench.columns import OLDER
+from bench.csvfile import cell
 from bench.train import Training
 from bench.trial import IMAGENET_MODEL, Trial, UsageError
 from models import ModelError, weights
@@ -84,8 +86,9 @@ def load_model(path: Path, model_name: str | None = None, data: str | None = Non
 
 
 def _trial(settings: dict[str, Any], path: Path) -> Trial:
+    older = {name: values[cell(settings[name])] for name, values in OLDER.items() if cell(settings.get(name)) in values}
     try:
-        return Trial(**settings)
+        return Trial(**{**settings, **older})
     except (TypeError, ValueError, UsageError) as error:
         raise UsageError(
             f"the settings in {path} are no trial's here ({error}); use the version that wrote it"

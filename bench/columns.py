@@ -190,9 +190,12 @@ STEP_HEAD = [
     _column("epoch", "int", "Number of the epoch, from 0."),
     _column("window", "int", "Number of the window in its epoch, from 0."),
     _column("images", "int", "Images of all processes in the window.", "images"),
-    _column("measured", "bool", "Whether the window counts: it is no warm-up window."),
+    _column("measured", "bool", "Whether the window counts: it is none of unmeasured_windows."),
     _column("learning_rate", "float", "Learning rate of the window."),
 ]
+
+# What earlier versions wrote for a setting's value.
+OLDER = {"compile": {"true": "default", "false": "none"}}
 
 TYPES: dict[str, Literal["str", "int", "float", "bool"]] = {
     "str": "str",

@@ -54,7 +54,7 @@ def predict(trial: Trial, backend: Backend = "cuda", build: Build = model_for, c
     `accumulate` is followed up to 2: further micro-batches repeat the second. `classes`: by default those of the data.
     UsageError: an operation of the model needs data to run, or the model is compiled.
     """
-    if trial.compile:
+    if trial.compile != "none":
         raise UsageError("--compile changes what is kept for the backward pass, which cannot be traced; plan without")
     if backend == "cpu" and trial.evaluate_on != "none":
         raise UsageError(f"the images of --evaluate-on {trial.evaluate_on} are not in a prediction; plan with none")

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from bench import kernel
+from bench import compiler, kernel
 from bench.trial import Trial, UsageError
 
 # What a trial imports when it first needs it: a library takes memory that no tensor asked for.
@@ -89,8 +89,7 @@ def warm_up(trial: Trial) -> None:
     # Large enough to be shared out among the threads.
     model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.Flatten(), nn.Linear(16 * 30 * 30, 10))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, fused=True)
-    if trial.compile:
-        model.compile()
+    compiler.compile_model(model, trial)
     for _ in range(2):
         with torch.autocast("cpu", torch.bfloat16, enabled=trial.precision == "bf16"):
             logits = model(torch.zeros(16, 3, 32, 32))

@@ -15,6 +15,7 @@ from typing import Any
 
 from bench import facts as facts
 from bench.columns import FILES as FILES
+from bench.columns import OLDER as OLDER
 from bench.columns import Column as Column
 from bench.columns import columns as columns
 from bench.columns import default_settings as default_settings

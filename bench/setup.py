@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bench import environment
+from bench import compiler, environment
 from bench.build import Build, optimizer_for, place, updated_model
 from bench.group import Group
 from bench.train import Training
@@ -18,8 +18,8 @@ from bench.trial import Trial, UsageError
 def training(trial: Trial, group: Group, build: Build, classes: int) -> Training:
     """The model on its device, wrapped for the group, and its optimizer."""
     module = place(group.first_fetches(lambda: build(trial, classes)), trial, group.device)
-    if trial.compile:
-        module.compile()
+    compiler.check_mode(trial, group.device)
+    compiler.compile_model(module, trial)
     accelerator = group.accelerator
     model = accelerator.prepare_model(module)
     if trial.processes > 1 and not isinstance(model, nn.parallel.DistributedDataParallel):
@@ -34,6 +34,7 @@ def training(trial: Trial, group: Group, build: Build, classes: int) -> Training
         no_sync=lambda: accelerator.no_sync(model),
         # Another model's parameters get no gradients, of which a scaler wants at least one.
         scaler=accelerator.scaler if trial.optimizer_holds == "this_model" else None,
+        keeps_gradients=compiler.keeps_gradients(trial, group.device),
     )
 
 

@@ -26,7 +26,8 @@ class Training:
     """What one process trains with.
 
     `model` is what forward and backward go through (under DDP, the wrapped one); `module` is the network itself.
-    `no_sync` is entered around the passes whose gradients are not yet to be shared.
+    `no_sync` is entered around the passes whose gradients are not yet to be shared. With `keeps_gradients` they have
+    memory of their own from the start, and are set to zero in it.
     """
 
     model: nn.Module
@@ -36,12 +37,16 @@ class Training:
     backward: Callable[[Tensor], None] = torch.Tensor.backward
     no_sync: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext
     scaler: torch.amp.GradScaler | None = None
+    keeps_gradients: bool = False
     skipped: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.scaler is not None:
             self.skipped = torch.zeros((), device=next(self.module.parameters()).device)
             self.optimizer.register_step_post_hook(self._count_skipped)
+        if self.keeps_gradients:
+            for parameter in filter(lambda each: each.requires_grad, self.module.parameters()):
+                parameter.grad = torch.zeros_like(parameter)
 
     def step(self) -> None:
         """Update the parameters with the window's gradient, and drop it."""
@@ -50,7 +55,7 @@ class Training:
         else:
             self.scaler.step(self.optimizer)
             self.scaler.update()
-        self.optimizer.zero_grad()
+        self.optimizer.zero_grad(set_to_none=not self.keeps_gradients)
 
     def skipped_steps(self) -> int:
         """Windows whose step fp16's loss scaling left out. Waits for the device."""

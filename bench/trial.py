@@ -134,12 +134,14 @@ class Trial:
     """Accelerate's mixed precision; no is float32."""
     memory_format: Literal["channels_last", "contiguous"] = "channels_last"
     """Memory layout of images and convolution weights."""
-    compile: bool = False
-    """Compile the model with torch.compile."""
+    compile: Literal["none", "default", "reduce-overhead", "max-autotune"] = "none"
+    """Compile the model with torch.compile in this mode, for each size of micro-batch; reduce-overhead records CUDA
+    graphs, max-autotune tries out kernels too."""
     memory_limit_bytes: int | None = None
     """Bytes that the tensors of one process may take; None: no limit but the machine's."""
     warmup_windows: int = 3
-    """Optimizer steps at the start that are run and not measured."""
+    """Optimizer steps at the start that are run and not measured; 0: nor is the first of each size of micro-batch left
+    out, nor a GPU's first second."""
 
     def __post_init__(self) -> None:
         check(self)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import json
+import math
 import os
 import signal
 import sys
@@ -151,7 +152,9 @@ class Worker:
                 f"the ranks resume at unlike epochs: not all machines have the checkpoint in {self.options.out}; "
                 f"put it there on each, or run without --resume"
             )
-        self.meter = Meter(all_probes(), group.gather, self.trial.warmup_windows, group.device)
+        windows = min(self.trial.windows_per_epoch(len(found.train)), self.trial.limit_windows or math.inf)
+        windows *= self.trial.epochs - resumed
+        self.meter = Meter(all_probes(), group.gather, self.trial.warmup_windows, group.device, windows)
         title = f"{self.trial.experiment} {self.trial.arm}"
         said = Teller(title) if self.rank == 0 else contextlib.nullcontext()
         with contextlib.closing(self.meter), said as teller:

@@ -145,8 +145,8 @@ def check(asked: request.Request) -> None:
     check_machines(asked.trials[0].machines, asked.conduct)
     for trial in asked.trials:
         command.check(trial, asked.gpus)
-        if asked.skip_over_limit and trial.compile:
-            raise UsageError(f"{limits.SKIP} cannot predict --compile True; leave one of them out")
+        if asked.skip_over_limit and trial.compile != "none":
+            raise UsageError(f"{limits.SKIP} cannot predict --compile {trial.compile}; leave one of them out")
         if asked.skip_over_limit and trial.memory_limit_bytes is None:
             raise UsageError(f"{limits.SKIP} needs a limit; give --memory-limit too")
 

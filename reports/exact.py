@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
-from bench.record import UsageError, write_whole
+from bench.record import OLDER, UsageError, write_whole
 from reports.comparison import Comparison
 from reports.judgement import Judgement
 from reports.pytest_benchmark import EXPERIMENT, KINDS, launches
@@ -179,10 +179,18 @@ def read(path: Path) -> Counts:
         rows = []
     if not rows or rows[0] != HEAD or any(len(row) != len(HEAD) for row in rows):
         raise UsageError(f"{path} is no baseline: its lines have to be {','.join(HEAD)}")
-    found = {(trial, metric): value for trial, metric, value in rows[1:]}
+    found = {(of_today(trial), metric): value for trial, metric, value in rows[1:]}
     if len(found) < len(rows) - 1:
         raise UsageError(f"{path} has a trial's metric twice; accept a run's counts anew")
     return found
+
+
+def of_today(trial: str) -> str:
+    """A trial's name, where an earlier version called a setting's value otherwise."""
+    for name, values in OLDER.items():
+        for old, new in values.items():
+            trial = trial.replace(f" {name}={old.capitalize()}", f" {name}={new}")
+    return trial
 
 
 def as_csv(found: Counts) -> str:

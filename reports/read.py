@@ -17,7 +17,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.record import Column, UsageError, columns, size
+from bench.record import OLDER, Column, UsageError, columns, size
 from reports.lines import BLOCK, Lines
 
 CONTROL = r"[\x00-\x1f\x7f-\x9f]"  # would be an order to the terminal
@@ -170,12 +170,12 @@ def _numbers(text: pd.DataFrame, name: str) -> pd.Series:
 
 
 def _typed(text: pd.DataFrame, name: str, kind: str) -> pd.Series:
-    """A column of text in its type; an empty cell, or one of another type, is missing."""
+    """A column of text in its type, in today's words; an empty cell, or one of another type, is missing."""
     if name not in text:
         return pd.Series(pd.NA, index=text.index, dtype=DTYPES[kind])
     cells = text[name].replace("", pd.NA)
     if kind == "str":
-        return cells.str.replace(CONTROL, "?", regex=True)
+        return cells.replace(OLDER.get(name, {})).str.replace(CONTROL, "?", regex=True)
     if kind == "bool":
         return cells.map({"true": True, "false": False}).astype("boolean")
     numbers = pd.to_numeric(cells, errors="coerce").astype("Float64")

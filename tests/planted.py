@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import math
 import multiprocessing
@@ -22,7 +23,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.optimizer import register_optimizer_step_pre_hook
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -388,6 +389,30 @@ def smooth(trial: Trial, classes: int, batch_norm: bool = False) -> nn.Module:
     torch.manual_seed(trial.seed)
     norm = nn.BatchNorm2d(6) if batch_norm else nn.Identity()
     return nn.Sequential(nn.Conv2d(3, 6, 3), norm, nn.GELU(), nn.Flatten(), nn.Linear(24, classes))
+
+
+class Switched(nn.Module):
+    """A small network with a switch that torch.compile takes for fixed."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.network, self.switch = nn.Sequential(nn.Flatten(), nn.Linear(48, classes)), False
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits = self.network(images)
+        return logits * 1.0 if self.switch else logits
+
+
+def switched(trial: Trial, classes: int, after: int) -> nn.Module:
+    """A network whose code changes after so many steps."""
+    model = Switched(classes)
+    steps = itertools.count(1)
+
+    def stepped(*_: Any) -> None:
+        model.switch = model.switch or next(steps) == after
+
+    register_optimizer_step_post_hook(stepped)
+    return model
 
 
 class Sleeper(nn.Module):

@@ -281,6 +281,17 @@ def test_a_file_without_settings_is_read_by_the_name_of_its_model(
         assert torch.equal(again(images), model.eval()(images))
 
 
+@pytest.mark.parametrize(("before", "now"), [(True, "default"), (False, "none")])
+def test_a_checkpoint_from_before_compile_was_a_mode_still_loads(
+    before: bool, now: str, folder: Path, tmp_path: Path
+) -> None:
+    state = torch.load(folder / "own.pt", weights_only=True)
+    state["settings"]["compile"] = before
+    torch.save(state, tmp_path / "old.pt")
+    trial, _ = checkpoint.load_model(tmp_path / "old.pt")
+    assert (trial.compile, trial.model) == (now, DIGITS.model)
+
+
 def test_a_checkpoint_without_settings_still_resumes(folder: Path, tmp_path: Path) -> None:
     state = torch.load(folder / "own.pt", weights_only=True)
     del state["settings"]

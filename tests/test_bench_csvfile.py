@@ -37,7 +37,7 @@ def test_values_come_back_as_they_went_in(folder: RunFolder) -> None:
     row: dict[str, Any] = {
         "images_per_s": rate,
         "train_loss": loss,
-        "compile": True,
+        "batch_is_shared": True,
         "replaced_skip": False,
         "micro_batch": 2**40,
     }
@@ -47,7 +47,7 @@ def test_values_come_back_as_they_went_in(folder: RunFolder) -> None:
     assert float(read["images_per_s"]) == rate
     assert float(read["train_loss"]) == loss
     assert (read["eval_loss"], read["step_time_cv"]) == ("nan", "inf")
-    assert (read["compile"], read["replaced_skip"]) == ("true", "false")
+    assert (read["batch_is_shared"], read["replaced_skip"]) == ("true", "false")
     assert int(read["micro_batch"]) == 2**40
     assert (read["driver"], read["dropout"], read["peak_rss_bytes"]) == ("", "", "0")
     assert (read["head"], read["milestones"]) == ("512 128", "0.4 0.8")

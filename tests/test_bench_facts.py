@@ -16,7 +16,7 @@ from launch import request
 CHANGED: dict[str, Any] = {
     "trainable": ("head", "layer4"),
     "replaced_skip": True,
-    "compile": True,
+    "compile": "max-autotune",
     "limit_train": 100,
     "milestones": (0.1, 0.9),
     "warmup": 0.2,

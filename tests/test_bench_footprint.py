@@ -191,7 +191,7 @@ def test_a_model_that_cannot_be_traced_is_told_with_its_operation() -> None:
 
 def test_a_compiled_model_is_refused() -> None:
     with pytest.raises(UsageError, match="--compile"):
-        predict(of(compile=True))
+        predict(of(compile="default"))
 
 
 CASES = [

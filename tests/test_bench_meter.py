@@ -1,5 +1,6 @@
 """The meter: what it makes of what probes say, with probes and ranks planted."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -60,10 +61,10 @@ def alone(numbers: list[float]) -> list[list[float]]:
 
 
 def beside(*others: float) -> Any:
-    """A gather for a probe whose every number is another on the other ranks."""
+    """A gather for a probe whose every time is another on the other ranks, and whose windows are all alike."""
 
     def gather(numbers: list[float]) -> list[list[float]]:
-        return [numbers, *([other] * len(numbers) for other in others)]
+        return [numbers, *([other if number else 0.0 for number in numbers] for other in others)]
 
     return gather
 
@@ -96,7 +97,8 @@ def test_each_rank_s_own_difference_is_taken_before_the_ranks_are_combined() -> 
         ranks = []
         for seconds in clock:
             probe.count["measured_time_s"] = seconds
-            ranks.append([*numbers[: len(numbers) - 3], seconds, 0.0, 0.0])
+            totals = [seconds, 0.0, 0.0]
+            ranks.append(totals if len(numbers) == len(totals) else numbers)
         return ranks
 
     meter = Meter([probe], gather, 0, CPU)
@@ -143,6 +145,53 @@ def test_the_first_windows_of_the_trial_are_run_and_not_measured(warmup: int, me
     run_epoch(meter, 3)
     run_epoch(meter, 2)
     assert len(meter.measured) == measured
+
+
+def flagged(meter: Meter) -> list[bool]:
+    """Run two epochs of three windows of micro-batches 4, 4 and 2; whether each is measured."""
+    kept: list[dict[str, Any]] = []
+    for _ in range(2):
+        for _ in meter.timed(iter(range(1))):
+            pass
+        for number, size in enumerate((4, 4, 2)):
+            window = Window(number, size, [(0, size)])
+            meter.window_begin(window)
+            kept += meter.window_end(window, {})
+        kept += meter.epoch_end({})[0]
+    return [row["measured"] for row in kept]
+
+
+@pytest.mark.parametrize(
+    ("warmup", "expected"),
+    [(0, [True] * 6), (1, [False, True, False, True, True, True]), (4, [False] * 4 + [True] * 2)],
+)
+def test_with_a_warm_up_the_first_window_of_each_size_is_not_measured(warmup: int, expected: list[bool]) -> None:
+    assert flagged(Meter([Planted()], alone, warmup, CPU)) == expected
+
+
+def test_what_is_not_measured_on_one_rank_is_on_none() -> None:
+    """Another rank's second and sixth windows are none like the others."""
+    windows = itertools.count()
+
+    def gather(numbers: list[float]) -> list[list[float]]:
+        if len(numbers) != 2:  # its totals, or nothing at all
+            return [numbers, numbers]
+        return [numbers, [5.0, float(next(windows) in (1, 5))]]
+
+    meter = Meter([Planted(step_time_s=5.0)], gather, 1, CPU)
+    assert flagged(meter) == [False, False, False, True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("device", "windows", "measured"),
+    [("cpu", 6, [1, 3, 4, 5]), ("cuda", 100, [4, 5]), ("cuda", 6, [3, 4, 5]), ("cuda", 2, [1, 3, 4, 5])],
+)
+def test_on_a_gpu_warm_up_lasts_a_second_too_but_for_half_of_the_windows_at_most(
+    device: str, windows: int, measured: list[int]
+) -> None:
+    """Of a quarter of a second each; the third is the first of its size."""
+    meter = Meter([Planted(step_time_s=0.25)], alone, 1, torch.device(device), windows)
+    assert [number for number, counts in enumerate(flagged(meter)) if counts] == measured
 
 
 def test_without_probes_there_is_nothing_and_no_error() -> None:

@@ -54,7 +54,7 @@ OTHER: dict[str, Any] = {
     "gradient_compression": "bf16",
     "precision": "bf16",
     "memory_format": "contiguous",
-    "compile": True,
+    "compile": "default",
     "memory_limit_bytes": 2**30,
     "warmup_windows": 9,
 }

@@ -10,6 +10,7 @@ import math
 import os
 import platform
 import shutil
+import statistics
 import threading
 import time
 from pathlib import Path
@@ -337,10 +338,15 @@ def test_a_wrong_name_in_the_model_is_refused_on_all_ranks(tmp_path: Path) -> No
 # The compiler
 
 
-@pytest.mark.skipif(not shutil.which(os.environ.get("CXX", "g++")), reason="torch.compile needs a C++ compiler")
+needs_compiler = pytest.mark.skipif(
+    not shutil.which(os.environ.get("CXX", "g++")), reason="torch.compile needs a C++ compiler"
+)
+
+
+@needs_compiler
 def test_a_compiled_model_trains_as_the_same_model_uncompiled(tmp_path: Path) -> None:
-    trials = [planted.small(compile=on, limit_train=8, limit_eval=8) for on in (False, True)]
-    ran = (planted.run(tmp_path / str(trial.compile), trial, planted.watched) for trial in trials)
+    trials = [planted.small(compile=mode, limit_train=8, limit_eval=8) for mode in ("none", "default")]
+    ran = (planted.run(tmp_path / trial.compile, trial, planted.watched) for trial in trials)
     plain, compiled = map(planted.well, ran)
     assert plain.seen() == [{"compiled": False}] * 2
     assert compiled.seen() == []
@@ -351,6 +357,30 @@ def test_a_compiled_model_trains_as_the_same_model_uncompiled(tmp_path: Path) ->
     for column in ("train_loss", "eval_loss"):
         ours, theirs = float(compiled.row()[column]), float(plain.row()[column])
         assert ours == pytest.approx(theirs, rel=1e-2), column
+
+
+@needs_compiler
+def test_a_window_in_which_torch_compiled_is_not_measured_and_no_code_is_for_any_size(tmp_path: Path) -> None:
+    """Each epoch has windows of 4, 4, 4 and 2 images; after the first window of the third, what is compiled is void."""
+    trial = planted.settings(micro_batch=4, epochs=3, warmup_windows=1, compile="default")
+    build = functools.partial(planted.switched, after=9)
+    ran = planted.well(planted.run(tmp_path, trial, build, functools.partial(planted.noise, train=14, evaluation=6)))
+    steps, row = ran.rows("steps"), ran.row()
+    by_epoch = [[step["measured"] == "true" for step in steps if step["epoch"] == str(epoch)] for epoch in range(3)]
+    assert by_epoch == [[False, True, True, False], [True] * 4, [True, False, True, False]]
+    measured = [float(step["step_time_s"]) for step in steps if step["measured"] == "true"]
+    full = [float(step["step_time_s"]) for step in steps if step["measured"] == "true" and step["images"] == "4"]
+    assert (row["measured_windows"], row["unmeasured_windows"], row["measured_images"]) == ("8", "4", "30")
+    assert float(row["measured_time_s"]) == pytest.approx(sum(measured))
+    assert float(row["step_time_p50_s"]) == pytest.approx(statistics.median(full))
+    assert float(row["step_time_p99_s"]) <= max(full)
+    # Training on 4 and 2 images, evaluation on 4 and 2, and training on 4 and 2 anew; code for any size is made once.
+    assert row["compiled_graphs"] == "6"
+
+
+def test_compiling_into_cuda_graphs_is_refused_where_there_is_no_cuda(tmp_path: Path) -> None:
+    ran = planted.run(tmp_path, planted.settings(compile="reduce-overhead"), planted.smooth, planted.noise)
+    assert "--compile reduce-overhead records CUDA graphs" in planted.refused(ran)
 
 
 # What else it is evaluated on

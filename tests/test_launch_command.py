@@ -18,7 +18,7 @@ ARMS = [(name, arm) for name in experiments.names() for arm in experiments.load(
 UNLIKE: list[dict[str, Any]] = [
     {},
     {"replace_blocks": (), "milestones": (), "trainable": ("all",), "classes": (3, 1)},
-    {"limit_train": 100, "limit_eval": None, "lr_batch": 512, "compile": True, "replaced_skip": True},
+    {"limit_train": 100, "limit_eval": None, "lr_batch": 512, "compile": "max-autotune", "replaced_skip": True},
     {"weights": "/a folder/of weights.pt", "lr": 1e-05, "warmup": 0.1, "seed": 2**40},
     {"data": "synthetic"},
     {"head": (512, 128), "dropout": (0.3,), "batch_norm": "eval", "optimizer_holds": "another_model"},

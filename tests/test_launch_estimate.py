@@ -62,7 +62,7 @@ def test_other_rows_count_in_proportion_to_the_epochs() -> None:
         {"limit_windows": 3},
         {"trainable": ("head",)},
         {"memory_limit_bytes": 10**9},
-        {"compile": True},
+        {"compile": "default"},
     ],
     ids=str,
 )
@@ -98,7 +98,7 @@ def test_only_whole_launches_that_ended_well_count(tmp_path: Path, more: dict[st
 
 
 def test_rows_as_text_say_the_same(tmp_path: Path) -> None:
-    trial = changed(trainable=("head", "layer3"), compile=True, limit_train=None, weight_decay=1e-4)
+    trial = changed(trainable=("head", "layer3"), compile="default", limit_train=None, weight_decay=1e-4)
     found, count = estimate.of_rows(as_text(tmp_path, row(trial, 30)), 0)
     assert (found.seconds(trial), found.seconds(dataclasses.replace(trial, seed=3)), count) == (30, 30, 1)
 

@@ -21,7 +21,8 @@ micro-batch = 8
 classes = [0, 1, 2]
 milestones = []
 lr = 1
-compile = false
+replaced_skip = false
+compile = "default"
 limit_train = ["None", 64]
 resume = true
 checkpoint = false
@@ -33,8 +34,8 @@ out = "runs/a,b"
 """
 SAME = (
     "resnet20_accumulation resnet152_frozen --arm 16x8,bn_eval --repeats 2 --precision no,bf16 --micro-batch 8 "
-    "--classes 0 1 2 --milestones --lr 1 --compile False --limit-train None,64 --resume --no-checkpoint --timeout 600 "
-    "--stall-timeout None --fail-fast --device cpu --out runs/a,b"
+    "--classes 0 1 2 --milestones --lr 1 --replaced-skip False --compile default --limit-train None,64 --resume "
+    "--no-checkpoint --timeout 600 --stall-timeout None --fail-fast --device cpu --out runs/a,b"
 )
 
 
@@ -96,7 +97,8 @@ ONE = 'experiment = "resnet20_accumulation"\n'
         (ONE + "epochs = true", "line 2: epochs has True; give a whole number"),
         (ONE + "epochs = 2024-01-01", "line 2: epochs has datetime.date(2024, 1, 1)"),
         (ONE + 'lr = ["None"]', "line 2: lr has 'None'; give a number"),
-        (ONE + "compile = 1", "line 2: compile has 1; give true or false"),
+        (ONE + "replaced_skip = 1", "line 2: replaced_skip has 1; give true or false"),
+        (ONE + "compile = true", "line 2: compile has True; give a string: none, default, reduce-overhead"),
         (ONE + "precision = false", "line 2: precision has False; give a string: no, bf16, fp16"),
         (ONE + 'limit_train = "all"', "line 2: limit_train has 'all'; give a whole number or \"None\""),
         (ONE + "resume = [true]", "line 2: resume is [True]; give one value, not a list"),

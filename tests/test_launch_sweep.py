@@ -63,9 +63,9 @@ def test_a_list_can_be_emptied() -> None:
 
 
 def test_switches_and_nothing_are_values_like_others() -> None:
-    found = swept("--compile", "True,False", "--limit-train", "None,128")
+    found = swept("--replaced-skip", "True,False", "--limit-train", "None,128")
     expected = [(True, None), (True, 128), (False, None), (False, 128)]
-    assert [(trial.compile, trial.limit_train) for trial in found] == expected
+    assert [(trial.replaced_skip, trial.limit_train) for trial in found] == expected
 
 
 def test_options_of_the_command_reach_it_and_are_no_axes() -> None:

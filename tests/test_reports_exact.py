@@ -68,11 +68,11 @@ def test_a_baseline_is_a_line_for_each_count_in_order(baseline: Path) -> None:
     assert lines == sorted(lines)
     assert "all,torch,2.9.0" in lines
     assert (
-        f"resnet20_accumulation 16x8 {SETTINGS} precision=bf16 processes=1 compile=False,flops_per_window,1000000000000"
+        f"resnet20_accumulation 16x8 {SETTINGS} precision=bf16 processes=1 compile=none,flops_per_window,1000000000000"
         in lines
     )
     assert (
-        f"resnet20_accumulation 16x8 {SETTINGS} precision=no processes=1 compile=False,operation_kinds convolution,2"
+        f"resnet20_accumulation 16x8 {SETTINGS} precision=no processes=1 compile=none,operation_kinds convolution,2"
         in lines
     )
     assert len(lines) == 1 + 2 * 8
@@ -108,7 +108,7 @@ def test_one_count_that_is_another_fails_and_is_named(
     head, *lines = capsys.readouterr().out.splitlines()
     assert head.startswith("1 of ")
     assert head.endswith(f"if that is meant: python -m reports baseline accept {baseline}")
-    assert lines == [f"  resnet20_accumulation 16x8 {SETTINGS} precision=bf16 processes=1 compile=False: {said}"]
+    assert lines == [f"  resnet20_accumulation 16x8 {SETTINGS} precision=bf16 processes=1 compile=none: {said}"]
     assert baseline.read_bytes() == before
 
 
@@ -116,14 +116,22 @@ def test_a_trial_that_is_gone_or_new_fails(baseline: Path, tmp_path: Path, capsy
     changes = [{}, {"precision": "bf16"}, {"arm": "64x2"}]
     assert gate(run(tmp_path / "more", *changes), baseline) == 1
     assert (
-        f"resnet20_accumulation 64x2 {SETTINGS} precision=no processes=1 compile=False: flops_per_window new"
+        f"resnet20_accumulation 64x2 {SETTINGS} precision=no processes=1 compile=none: flops_per_window new"
         in capsys.readouterr().out
     )
     assert gate(run(tmp_path / "less", {"precision": "bf16"}), baseline) == 1
     assert (
-        f"resnet20_accumulation 16x8 {SETTINGS} precision=no processes=1 compile=False: flops_per_window missing"
+        f"resnet20_accumulation 16x8 {SETTINGS} precision=no processes=1 compile=none: flops_per_window missing"
         in capsys.readouterr().out
     )
+
+
+def test_a_baseline_from_before_compile_was_a_mode_still_holds(
+    baseline: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    baseline.write_text(baseline.read_text().replace("compile=none", "compile=False"))
+    assert gate(run(tmp_path / "head", {}, {"precision": "bf16"}), baseline) == 0
+    assert gate(run(tmp_path / "other", {}, {"precision": "bf16", "compile": "default"}), baseline) == 1
 
 
 def test_another_torch_is_not_comparable(baseline: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -223,8 +231,8 @@ def test_what_differs_is_shown_and_accepted_and_nothing_else(
     main(["baseline", "accept", str(baseline)])
     assert capsys.readouterr().out.splitlines()[0] == shown
     assert baseline.read_text() == before.replace(
-        "precision=no processes=1 compile=False,flops_per_window,1000000000000",
-        "precision=no processes=1 compile=False,flops_per_window,7",
+        "precision=no processes=1 compile=none,flops_per_window,1000000000000",
+        "precision=no processes=1 compile=none,flops_per_window,7",
     )
     with pytest.raises(SystemExit) as ended:
         main(["baseline", "accept", str(baseline)])

@@ -30,7 +30,7 @@ def test_json_has_every_column_of_every_launch_and_its_unit(tmp_path: Path, caps
     assert list(found["columns"]) == list(found["rows"][0]) == [column.name for column in columns("trials")]
     assert found["columns"]["epoch_time_s"]["unit"] == "s"
     first, second = found["rows"]
-    assert (first["images_per_s"], first["micro_batch"], first["compile"]) == (12345.678, 64, False)
+    assert (first["images_per_s"], first["micro_batch"], first["compile"]) == (12345.678, 64, "none")
     assert (second["arm"], second["status"], second["images_per_s"]) == (HOSTILE, "oom", None)
 
 

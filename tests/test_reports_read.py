@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bench.columns import columns
+from bench.columns import OLDER, columns
 from bench.record import RunFolder, UsageError
 from reports import read as reading
 from reports.cli import main
@@ -30,7 +30,8 @@ def test_every_column_reads_as_it_was_written(tmp_path: Path, column: Any) -> No
     key = "status" if column.name == "launch_id" else "launch_id"
     RunFolder(tmp_path).append("trials", [{key: "x", column.name: value} for value in values])
     read = trials(tmp_path)[column.name]
-    assert list(read) == values
+    older = OLDER.get(column.name, {})  # words of today in place of earlier versions'
+    assert list(read) == ([older.get(value, value) for value in values] if older else values)
     assert not read.isna().any()
 
 

@@ -372,6 +372,25 @@ def test_rows_from_before_a_setting_are_of_the_trial_with_its_default(
     assert "200 (100..300)" in text
 
 
+def test_rows_from_before_compile_was_a_mode_are_of_the_trial_with_that_mode(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(
+        tmp_path,
+        "launch_id,trial_key,status,experiment,arm,compile,images_per_s",
+        "a,k1,ok,e,16x8,false,100",
+        "b,k2,ok,e,16x8,none,300",
+        "c,k3,ok,e,16x8,true,500",
+        "d,k4,ok,e,16x8,default,700",
+        "e,k5,ok,e,16x8,max-autotune,900",
+    )
+    text = shown(tmp_path, capsys)
+    found = [row[:4] for row in rows_of(text)]
+    assert found == [["16x8", "max-autotune", "ok", "900"], ["16x8", "default", "ok", "2"], ["16x8", "none", "ok", "2"]]
+    assert "600 (500..700)" in text
+    assert "200 (100..300)" in text
+
+
 def test_what_the_arms_are_about_stands_in_one_table_and_other_work_apart(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

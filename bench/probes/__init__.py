@@ -3,6 +3,7 @@
 A probe module has a class `Probe` and lists of columns (STEPS, EPOCHS, TRIALS), and its class answers
 
 - `windows()`: for each window since the last call, what this rank measured. Combined over ranks as its column says.
+- `counted(measured)`: which of those windows count, after which `totals()` is asked for.
 - `totals()`: what this rank has counted since the start; each rank's share of an epoch is a difference of two such
   answers. Combined over ranks by TOTALS: name -> (how over time, how over ranks).
 - `derive(span)`: from the combined totals and measured windows of an epoch or of the trial, the values of its columns;
@@ -68,7 +69,10 @@ class Probe:
         """A micro-batch went forward and backward: summed loss (), logits (N, classes) and labels (N,)."""
 
     def window_end(self, images: int, measured: bool) -> None:
-        """The optimizer has stepped on a window of `images` images of all ranks."""
+        """The optimizer has stepped on a window of `images` images of all ranks.
+
+        `measured`: it is none of `warmup_windows`; whether it counts in the end, `counted` says.
+        """
 
     def epoch_end(self) -> None:
         """The epoch's last window has ended, and the device is idle."""
@@ -76,6 +80,9 @@ class Probe:
     def windows(self) -> dict[str, list[Value]]:
         """Column -> a value for each window since the last call. May wait for the device."""
         return {}
+
+    def counted(self, measured: Sequence[bool]) -> None:
+        """Whether each of those windows is measured, the same on all ranks."""
 
     def totals(self) -> dict[str, Value]:
         """Each name in TOTALS -> this rank's count since the start, or its peak so far."""

@@ -8,6 +8,7 @@ had as many; otherwise there is no count.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from bench.columns import Column
@@ -84,7 +85,8 @@ class Probe(Base):
         self.clock = clock_for(device)
         self.several = several_processes()
         self.exposed_s = self.compute_s = 0.0
-        self.pending: list[tuple[bool, float]] = []  # of each window: whether it is measured, its wait for data
+        self.waits: list[float] = []  # each window's, for data
+        self.read: list[tuple[float, float]] = []  # of the windows read last: exposed communication, compute
         self.wait_s = 0.0
         self.collectives: Collectives | None = None
         self.counting = False
@@ -124,7 +126,7 @@ class Probe(Base):
 
     def window_end(self, images: int, measured: bool) -> None:
         self.clock.mark()
-        self.pending.append((measured, self.wait_s))
+        self.waits.append(self.wait_s)
         self.wait_s = 0.0
         if self.several:
             self._compare(images, measured)
@@ -147,15 +149,17 @@ class Probe(Base):
 
     def windows(self) -> dict[str, list[Value]]:
         marks = 3 if self.several else 1
-        spans, pending, self.pending = self.clock.read(), self.pending, []
-        exposed: list[Value] = []
-        for index, (measured, wait_s) in enumerate(pending):
+        spans, waits, self.waits, self.read = self.clock.read(), self.waits, [], []
+        for index, wait_s in enumerate(waits):
             window = spans[index * marks : (index + 1) * marks]
-            waited = window[1] if self.several else 0.0
-            exposed.append(waited if self.several else None)
-            self.exposed_s += waited * measured
-            self.compute_s += (sum(window) - waited - wait_s) * measured
-        return {"exposed_communication_s": exposed}
+            exposed_s = window[1] if self.several else 0.0
+            self.read.append((exposed_s, sum(window) - exposed_s - wait_s))
+        return {"exposed_communication_s": [exposed_s if self.several else None for exposed_s, _ in self.read]}
+
+    def counted(self, measured: Sequence[bool]) -> None:
+        for (exposed_s, compute_s), counts in zip(self.read, measured, strict=True):
+            self.exposed_s += exposed_s * counts
+            self.compute_s += compute_s * counts
 
     def totals(self) -> dict[str, Value]:
         found = self._counted()

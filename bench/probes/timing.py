@@ -31,7 +31,15 @@ EPOCHS = [
     Column("data_wait_s", "float", "s", "max", WAIT),
 ]
 TRIALS = [
-    Column("measured_windows", "int", "", "max", "Windows that the times are of: all but the warm-up."),
+    Column("measured_windows", "int", "", "max", "Windows that the times are of: all but the unmeasured ones."),
+    Column(
+        "unmeasured_windows",
+        "int",
+        "",
+        "max",
+        "Windows that were run and are in no time: warmup_windows, on a GPU those of its first second too, the first "
+        "of each size of micro-batch, and those in which torch compiled.",
+    ),
     Column("measured_images", "int", "images", "max", "Images of all processes in them."),
     Column("measured_time_s", "float", "s", "max", "The slowest process's time for them."),
     Column("images_per_s", "float", "images/s", "", RATE),
@@ -63,6 +71,7 @@ class Probe(Base):
 
     TOTALS: ClassVar[dict[str, Over]] = {
         "measured_windows": ("counter", "max"),
+        "unmeasured_windows": ("counter", "max"),
         "measured_images": ("counter", "max"),
         "measured_time_s": ("counter", "max"),
         "measured_wait_s": ("counter", "max"),
@@ -76,7 +85,8 @@ class Probe(Base):
         self.clock = clock_for(device)
         self.count = dict.fromkeys(self.TOTALS, 0.0)
         self.waits: list[float] = []
-        self.measured: list[bool] = []
+        self.images: list[int] = []
+        self.read: list[tuple[int, float, float]] = []  # images, time and wait of the windows read last
         self.wait = 0.0
         self.read_at: float | None = None
 
@@ -94,8 +104,7 @@ class Probe(Base):
     def window_end(self, images: int, measured: bool) -> None:
         self.clock.mark()
         self.waits.append(self.wait)
-        self.measured.append(measured)
-        self.count["measured_images"] += images * measured
+        self.images.append(images)
         self.wait = 0.0
 
     def epoch_end(self) -> None:
@@ -109,12 +118,17 @@ class Probe(Base):
 
     def windows(self) -> dict[str, list[Value]]:
         self.read_at = time.perf_counter()
-        steps, waits, measured = self.clock.read(), self.waits, self.measured
-        self.count["measured_windows"] += sum(measured)
-        self.count["measured_time_s"] += sum(step for step, counts in zip(steps, measured, strict=True) if counts)
-        self.count["measured_wait_s"] += sum(wait for wait, counts in zip(waits, measured, strict=True) if counts)
-        self.waits, self.measured = [], []
+        steps, waits = self.clock.read(), self.waits
+        self.read = list(zip(self.images, steps, waits, strict=True))
+        self.waits, self.images = [], []
         return {"step_time_s": list(steps), "data_wait_s": list(waits)}
+
+    def counted(self, measured: Sequence[bool]) -> None:
+        for (images, step, wait), counts in zip(self.read, measured, strict=True):
+            self.count["measured_windows" if counts else "unmeasured_windows"] += 1
+            self.count["measured_images"] += images * counts
+            self.count["measured_time_s"] += step * counts
+            self.count["measured_wait_s"] += wait * counts
 
     def totals(self) -> dict[str, Value]:
         return dict(self.count)
