@@ -29,8 +29,8 @@ NONE = -math.inf  # "no measurement" on its way through a collective; a loss can
 class Meter:
     """The probes of one rank. `gather` takes this rank's numbers and returns every rank's, rank 0 first.
 
-    `windows`: how many there will be. Not measured are the warm-up; with any warm-up, the first window of each size of
-    micro-batch; and whatever `warmup_windows` is, a window in which torch compiled.
+    `windows`: how many there will be. Not measured are the warm-up's; with any warm-up, a GPU's first second's and the
+    first of each size of micro-batch; and with none too, those in which torch compiled.
     """
 
     def __init__(

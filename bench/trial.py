@@ -140,8 +140,8 @@ class Trial:
     memory_limit_bytes: int | None = None
     """Bytes that the tensors of one process may take; None: no limit but the machine's."""
     warmup_windows: int = 3
-    """Optimizer steps at the start that are run and not measured; 0: nor is the first of each size of micro-batch left
-    out, nor a GPU's first second."""
+    """Optimizer steps at the start that are run and not measured; with any, neither is the first of each size of
+    micro-batch, nor a GPU's first second."""
 
     def __post_init__(self) -> None:
         check(self)

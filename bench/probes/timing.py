@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
 
 WAIT = "Mean wait for data per measured window, of the rank that waited longest."
-RATE = "Images of all processes / the slowest process's time for them, warm-up windows left out."
+RATE = "Images of all processes / the slowest process's time for them, unmeasured windows left out."
 
 STEPS = [
     Column("step_time_s", "float", "s", "max", "Time of the window, data included, on the slowest rank."),
@@ -37,8 +37,8 @@ TRIALS = [
         "int",
         "",
         "max",
-        "Windows that were run and are in no time: warmup_windows, on a GPU those of its first second too, the first "
-        "of each size of micro-batch, and those in which torch compiled.",
+        "Windows that were run and are in no time: warmup_windows, on a GPU those of the first second too but for half "
+        "of all at most, the first of each size of micro-batch, and those in which torch compiled.",
     ),
     Column("measured_images", "int", "images", "max", "Images of all processes in them."),
     Column("measured_time_s", "float", "s", "max", "The slowest process's time for them."),
