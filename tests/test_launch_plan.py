@@ -172,7 +172,7 @@ NOT_PARTS = ("limit", "predicted", "peak", "base")
         (["--effective-batch", "256"], "give --memory-limit"),
         (["--effective-batch", "256", "--memory-limit", "orin-nan-8gb"], "orin-nano-8gb"),
         (["--effective-batch", "256", "--memory-limit", "1GiB", "--micro-batch", "8"], "leave --micro-batch out"),
-        (["--effective-batch", "256", "--memory-limit", "1GiB", "--compile", "True"], "--compile"),
+        (["--effective-batch", "256", "--memory-limit", "1GiB", "--compile", "default"], "--compile"),
         (["--effective-batch", "256", "--memory-limit", "1GiB", "--arm", "8x8"], "no arm '8x8'"),
         (["--effective-batch", "8", "--memory-limit", "1GiB", "--processes", "1,2"], "not of --processes"),
         (["--effective-batch", "8", "--memory-limit", "1GiB", "--memory-limit-bytes", "5"], "give one of them"),
