@@ -12,6 +12,8 @@ import planted
 import pytest
 import torch
 import torch.nn.functional as F
+from launching import python
+from standin_cuda.standin import Standin
 from torch import Tensor, nn
 
 from bench.build import optimizer_for
@@ -242,6 +244,32 @@ def test_after_a_skipped_first_step_the_others_are_those_of_plain_sgd_from_zero_
     assert training.skipped_steps() == 1
     for found, each in zip(states[1:], expected, strict=True):
         torch.testing.assert_close(found, each)
+
+
+SKIPPED_ON_CUDA = """
+import torch
+from bench.build import optimizer_for
+from bench.train import Training
+from bench.trial import Trial
+
+torch.use_deterministic_algorithms(True)
+module = torch.nn.ParameterList([torch.ones(4, device="cuda")])
+optimizer = optimizer_for(Trial(lr=0.125, momentum=0.5), module)
+scaler = torch.amp.GradScaler("cuda", init_scale=4.0)
+training = Training(module, module, optimizer, scaler=scaler, backward=lambda loss: scaler.scale(loss).backward())
+for factor in (float("inf"), 1.0, 1.0):
+    training.backward((module[0] * factor).sum())
+    training.step()
+    print(*module[0].tolist())
+print(training.skipped_steps())
+"""
+
+
+def test_so_it_is_on_cuda(standin_cuda: Standin) -> None:
+    """Steps of an eighth of 1 and of 1.5."""
+    done = python("-W", "ignore", "-c", SKIPPED_ON_CUDA, env=standin_cuda.variables())
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [*(" ".join([text] * 4) for text in ("1.0", "0.875", "0.6875")), "1"]
 
 
 def test_zero_momentum_from_the_start_changes_no_bit_of_a_step() -> None:
