@@ -12,7 +12,8 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import DDPCommunicationHookType, GradientAccumulationPlugin
 from torch import Tensor, nn
 
-from bench import environment, nvml
+from bench import environment, gpus
+from bench.collectives import in_group
 from bench.trial import Trial, UsageError
 from bench.variables import STORE
 
@@ -44,7 +45,7 @@ class Group:
 
         DDP would do so before every window, to the same end: training does not read them.
         """
-        if torch.distributed.is_initialized():
+        if in_group():
             for buffer in module.buffers():
                 torch.distributed.broadcast(buffer, 0)
 
@@ -85,7 +86,7 @@ def join(trial: Trial) -> Accelerator:
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
         kwargs_handlers=[ddp],
     )
-    formed = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+    formed = torch.distributed.get_world_size() if in_group() else 1
     if formed != trial.processes:
         raise UsageError(
             f"--processes is {trial.processes} but {formed} formed a group; launch with python -m launch run, "
@@ -109,7 +110,7 @@ def numbered(device: torch.device) -> torch.device:
 
 def meet() -> None:
     """Form the group over a file where the launcher gave one; else Accelerate does, over TCP."""
-    if not (path := os.environ.get(STORE)) or torch.distributed.is_initialized():
+    if not (path := os.environ.get(STORE)) or in_group():
         return
     rank, processes = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     cuda = torch.cuda.is_available() and not environment.flag("ACCELERATE_USE_CPU")
@@ -133,12 +134,17 @@ def adds_up_bf16(device: torch.device) -> bool:
 
 def check_devices(trial: Trial) -> None:
     """UsageError: this machine cannot run the trial's processes or its precision."""
-    cuda = torch.cuda.is_available() and not environment.flag("ACCELERATE_USE_CPU")
-    hidden = None if torch.version.cuda or environment.flag("ACCELERATE_USE_CPU") else nvml.device_count()
-    if hidden:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what it warns of is said here
+        cuda = torch.cuda.is_available() and not environment.flag("ACCELERATE_USE_CPU")
+    if not cuda and (unused := gpus.visible()):
         raise UsageError(
-            f"this machine has {hidden} GPU(s) but torch {torch.__version__} is built without CUDA; install one that "
-            f"has it, or set ACCELERATE_USE_CPU=true to use the CPU"
+            f"this machine has {len(unused)} GPU(s) but torch {torch.__version__} {why_unused()}; mend that, or set "
+            f"ACCELERATE_USE_CPU=true to use the CPU"
+        )
+    if trial.processes > 1 and not torch.distributed.is_available():
+        raise UsageError(
+            f"--processes is {trial.processes} but torch {torch.__version__} is built without distributed; give 1"
         )
     if trial.precision == "fp16" and not cuda:
         raise UsageError("--precision fp16 needs a CUDA device, and Accelerate ignores it on a CPU; use bf16 or no")
@@ -149,6 +155,18 @@ def check_devices(trial: Trial) -> None:
         )
     if cuda and trial.precision == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
         raise UsageError(f"--precision bf16 is not supported by {torch.cuda.get_device_name()}; use fp16 or no")
+
+
+def why_unused() -> str:
+    """What keeps torch from the GPUs, in its own words as far as it has any."""
+    if not (torch.version.cuda or torch.version.hip):
+        return "is built without CUDA"
+    try:
+        torch.cuda.init()
+    except RuntimeError as error:
+        built = f"CUDA {torch.version.cuda}" if torch.version.cuda else f"ROCm {torch.version.hip}"
+        return f"({built}) cannot use them: {' '.join(str(error).split()).partition('. ')[0]}"
+    return "finds none of them"
 
 
 def local_processes() -> int:

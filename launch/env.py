@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bench import environment, nvml, tegra
+from bench import environment, gpus, nvml, tegra
 from bench.columns import probe_modules
 from bench.trial import UsageError
 from launch.tables import wide
@@ -31,7 +31,7 @@ def run(words: Sequence[str]) -> None:
 
 def machine() -> list[str]:
     """What this machine is, in lines."""
-    why = environment.why_no_cuda()
+    why = gpus.why_none()
     lines = [
         f"CPU: {environment.cpu_count()} of {environment.cpu_model() or 'unknown'}",
         f"GPU: {nvml.device_count() or 'none that NVML sees'}, driver {nvml.driver_version() or 'unknown'}",
