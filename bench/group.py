@@ -86,6 +86,11 @@ def join(trial: Trial) -> Accelerator:
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
         kwargs_handlers=[ddp],
     )
+    if accelerator.device.type not in ("cuda", "cpu"):  # where it finds a GPU of Intel's or Apple's, it takes that
+        raise UsageError(
+            f"Accelerate chose the device {accelerator.device}, but the suite measures CUDA devices and the CPU alone; "
+            f"set ACCELERATE_USE_CPU=true to use the CPU"
+        )
     formed = torch.distributed.get_world_size() if in_group() else 1
     if formed != trial.processes:
         raise UsageError(

@@ -22,7 +22,7 @@ def training(trial: Trial, group: Group, build: Build, classes: int) -> Training
     compiler.check_mode(trial, group.device)
     compiler.compile_model(module, trial)
     accelerator = group.accelerator
-    # It is on its device; Accelerate would look for sharded tensors first, of which a torch without distributed has none.
+    # It is on its device; Accelerate would look for sharded tensors, which a torch without distributed does not know.
     model = accelerator.prepare_model(module, device_placement=False)
     if trial.processes > 1 and not isinstance(model, nn.parallel.DistributedDataParallel):
         raise UsageError(f"{trial.processes} processes formed no DDP group on {group.device}; see accelerate env")

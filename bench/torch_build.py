@@ -27,10 +27,12 @@ def has_distributed() -> bool:
 
     Some builds for Jetsons cannot (dusty-nv/jetson-containers#315).
     """
-    folder = _folder()
-    with contextlib.suppress(OSError, ValueError), open(f"{folder}/lib/libtorch_python.so", "rb") as file:
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as library:
-            return library.find(b"_c10d_init") >= 0
+    with (
+        contextlib.suppress(OSError, ValueError),
+        open(f"{_folder()}/lib/libtorch_python.so", "rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as library,
+    ):
+        return library.find(b"_c10d_init") >= 0
     return True  # no such file: torch will tell
 
 

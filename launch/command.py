@@ -81,7 +81,7 @@ def accelerate_command(
 ) -> tuple[dict[str, str], list[str]]:
     """(environment variables to add, the command) for the trial's group, on GPUs or as a gloo group on the CPU.
 
-    On GPUs an index means the same device to CUDA as to NVML, which counts in PCI order, unless the user says otherwise.
+    On GPUs an index means the same device to CUDA as to NVML, which counts in PCI order, unless the user wants another.
     `--cpu --num_processes 2` would start one process, and `--multi_gpu` alone two unconnected ones; the variable makes
     a group of them.
     """

@@ -10,6 +10,8 @@ import planted
 import pytest
 import torch
 from conftest import CHECKOUT
+from launching import SMALL, is_one_error, python, rows
+from standin_cuda.standin import Standin
 
 from bench.cli import Options
 from bench.environment import cpu_count
@@ -28,6 +30,31 @@ def test_two_processes_that_formed_no_group_do_not_both_train(tmp_path: Path) ->
     trial = planted.settings(processes=2)
     ran = planted.run(tmp_path, trial, planted.smooth, planted.noise, ACCELERATE_USE_CPU="false")
     assert "processes" in planted.refused(ran)
+    assert not (tmp_path / "trials.csv").exists()
+
+
+def test_gpus_that_torch_cannot_use_are_no_reason_to_train_on_the_cpu(standin_cuda: Standin, tmp_path: Path) -> None:
+    """A driver older than the CUDA that torch was built for: NVML sees the GPUs, torch has none."""
+    out = str(tmp_path / "runs")
+    env = standin_cuda.variables(gpus=2, STANDIN_CUDA_DRIVER="11040")
+    trial = ["resnet20_accumulation", "--arm", "16x1", *SMALL, "--epochs", "1", "--no-checkpoint", "--out", out]
+    by_hand = python("-m", f"bench.experiments.{trial[0]}", *trial[1:], env=env)
+    assert is_one_error(by_hand), by_hand.stderr
+    said = by_hand.stderr.removeprefix("error: ").strip()
+    assert f"has 2 GPU(s) but torch {torch.__version__} (CUDA {torch.version.cuda}) cannot use them: " in said
+    assert "driver on your system is too old (found version 11040)" in said
+    assert said.endswith("; mend that, or set ACCELERATE_USE_CPU=true to use the CPU")
+    launched = python("-m", "launch", "run", *trial, env=env)
+    assert launched.returncode == 2, launched.stderr
+    row = rows(tmp_path / "runs", "trials")[-1]
+    assert (row["status"], row["images_seen"]) == ("crashed", "")
+    assert row["error"].startswith(said)
+
+
+def test_a_device_that_is_neither_cuda_nor_the_cpu_is_refused(tmp_path: Path) -> None:
+    """Which Accelerate chooses by itself where it finds a GPU of Intel's, or of Apple's."""
+    ran = planted.run(tmp_path, planted.settings(), planted.smooth, planted.noise, ACCELERATE_TORCH_DEVICE="meta")
+    assert "Accelerate chose the device meta, but the suite measures CUDA devices" in planted.refused(ran)
     assert not (tmp_path / "trials.csv").exists()
 
 
