@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import warnings
 from collections.abc import Callable
-from typing import TypeVar
+from contextlib import AbstractContextManager
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
-from accelerate.utils import DDPCommunicationHookType, GradientAccumulationPlugin
+from accelerate.utils import DDPCommunicationHookType, GradientAccumulationPlugin, patch_environment
 from torch import Tensor, nn
 
 from bench import environment, gpus
 from bench.collectives import in_group
 from bench.trial import Trial, UsageError
-from bench.variables import STORE
+from bench.variables import LAUNCH_ID, STORE
 
 Found = TypeVar("Found")
 TEXT_BYTES = 200
@@ -80,12 +82,13 @@ def join(trial: Trial) -> Accelerator:
         comm_hook=DDPCommunicationHookType.BF16 if compressed else DDPCommunicationHookType.NO,
     )
     # All said here: Accelerate takes the rest from the environment, where a factor of the loss or a compiler may lie.
-    accelerator = Accelerator(
-        mixed_precision=trial.precision,
-        dynamo_backend="no",
-        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
-        kwargs_handlers=[ddp],
-    )
+    with without_nvidia_smi():
+        accelerator = Accelerator(
+            mixed_precision=trial.precision,
+            dynamo_backend="no",
+            gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+            kwargs_handlers=[ddp],
+        )
     if accelerator.device.type not in ("cuda", "cpu"):  # where it finds a GPU of Intel's or Apple's, it takes that
         raise UsageError(
             f"Accelerate chose the device {accelerator.device}, but the suite measures CUDA devices and the CPU alone; "
@@ -111,6 +114,15 @@ def numbered(device: torch.device) -> torch.device:
     """The device with its number, which Accelerate leaves out for one process alone and a limit on memory wants."""
     alone = device.type == "cuda" and device.index is None
     return torch.device("cuda", torch.cuda.current_device()) if alone else device
+
+
+def without_nvidia_smi() -> AbstractContextManager[Any]:
+    """Where nothing is found on the PATH, if a launcher of Accelerate's has looked before.
+
+    Accelerate asks nvidia-smi whether NCCL can do peer-to-peer on these GPUs, in its launcher, which switches that off
+    where it cannot, and once more in every rank, where it is an error if nobody did, also of a rank that has no peer.
+    """
+    return patch_environment(PATH=os.devnull) if os.environ.get(LAUNCH_ID) else contextlib.nullcontext()
 
 
 def meet() -> None:

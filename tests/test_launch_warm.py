@@ -107,8 +107,9 @@ def test_trials_side_by_side_have_gpus_of_their_own(standin_cuda: Standin, tmp_p
     assert max(began) < min(began[0] + float(first["duration_s"]), began[1] + float(second["duration_s"]))
     assert (first["parallel"], second["parallel"]) == ("2", "2")
     environments = json.loads((out / "environment.json").read_text())
-    devices = [environments[row["environment"]]["variables"]["CUDA_VISIBLE_DEVICES"] for row in (first, second)]
-    assert sorted(devices) == ["0", "1"]
+    variables = [environments[row["environment"]]["variables"] for row in (first, second)]
+    assert sorted(each["CUDA_VISIBLE_DEVICES"] for each in variables) == ["0", "1"]
+    assert {each["CUDA_DEVICE_ORDER"] for each in variables} == {"PCI_BUS_ID"}  # as NVML counts, which found them
 
 
 def test_devices_are_given_out_once_and_what_needs_more_waits(standin_nvml: Path) -> None:
