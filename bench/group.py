@@ -130,9 +130,8 @@ def meet() -> None:
     if not (path := os.environ.get(STORE)) or in_group():
         return
     rank, processes = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    cuda = torch.cuda.is_available() and not environment.flag("ACCELERATE_USE_CPU")
     torch.distributed.init_process_group(
-        "nccl" if cuda else "gloo",
+        "nccl" if uses_cuda() else "gloo",
         store=torch.distributed.FileStore(path, processes),
         rank=rank,
         world_size=processes,
@@ -151,14 +150,7 @@ def adds_up_bf16(device: torch.device) -> bool:
 
 def check_devices(trial: Trial) -> None:
     """UsageError: this machine cannot run the trial's processes or its precision."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what it warns of is said here
-        cuda = torch.cuda.is_available() and not environment.flag("ACCELERATE_USE_CPU")
-    if not cuda and (unused := gpus.visible()):
-        raise UsageError(
-            f"this machine has {len(unused)} GPU(s) but torch {torch.__version__} {why_unused()}; mend that, or set "
-            f"ACCELERATE_USE_CPU=true to use the CPU"
-        )
+    cuda = uses_cuda()
     if trial.processes > 1 and not torch.distributed.is_available():
         raise UsageError(
             f"--processes is {trial.processes} but torch {torch.__version__} is built without distributed; give 1"
@@ -172,6 +164,20 @@ def check_devices(trial: Trial) -> None:
         )
     if cuda and trial.precision == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
         raise UsageError(f"--precision bf16 is not supported by {torch.cuda.get_device_name()}; use fp16 or no")
+
+
+def uses_cuda() -> bool:
+    """Whether CUDA devices are to be used, not the CPU. UsageError: there are GPUs that torch cannot use."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what it warns of is said here
+        if torch.cuda.is_available() and not environment.flag("ACCELERATE_USE_CPU"):
+            return True
+    if unused := gpus.visible():
+        raise UsageError(
+            f"this machine has {len(unused)} GPU(s) but torch {torch.__version__} {why_unused()}; mend that, or set "
+            f"ACCELERATE_USE_CPU=true to use the CPU"
+        )
+    return False
 
 
 def why_unused() -> str:
