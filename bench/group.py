@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import warnings
 from collections.abc import Callable
-from contextlib import AbstractContextManager
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
-from accelerate.utils import DDPCommunicationHookType, GradientAccumulationPlugin, patch_environment
+from accelerate.utils import DDPCommunicationHookType, GradientAccumulationPlugin
 from torch import Tensor, nn
 
-from bench import environment, gpus
+from bench import environment
 from bench.collectives import in_group
+from bench.devices import check_devices, local_processes, uses_cuda, without_nvidia_smi
 from bench.trial import Trial, UsageError
-from bench.variables import LAUNCH_ID, STORE
+from bench.variables import STORE
 
 Found = TypeVar("Found")
 TEXT_BYTES = 200
@@ -68,6 +67,7 @@ class Group:
         return self.accelerator.reduce(values, reduction="sum")
 
 
+@without_nvidia_smi()
 def join(trial: Trial) -> Accelerator:
     """Join the group that Accelerate's launcher set up. UsageError: it is not the one asked for."""
     check_devices(trial)
@@ -82,13 +82,12 @@ def join(trial: Trial) -> Accelerator:
         comm_hook=DDPCommunicationHookType.BF16 if compressed else DDPCommunicationHookType.NO,
     )
     # All said here: Accelerate takes the rest from the environment, where a factor of the loss or a compiler may lie.
-    with without_nvidia_smi():
-        accelerator = Accelerator(
-            mixed_precision=trial.precision,
-            dynamo_backend="no",
-            gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
-            kwargs_handlers=[ddp],
-        )
+    accelerator = Accelerator(
+        mixed_precision=trial.precision,
+        dynamo_backend="no",
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+        kwargs_handlers=[ddp],
+    )
     if accelerator.device.type not in ("cuda", "cpu"):  # where it finds a GPU of Intel's or Apple's, it takes that
         raise UsageError(
             f"Accelerate chose the device {accelerator.device}, but the suite measures CUDA devices and the CPU alone; "
@@ -116,15 +115,6 @@ def numbered(device: torch.device) -> torch.device:
     return torch.device("cuda", torch.cuda.current_device()) if alone else device
 
 
-def without_nvidia_smi() -> AbstractContextManager[Any]:
-    """Where nothing is found on the PATH, if a launcher of Accelerate's has looked before.
-
-    Accelerate asks nvidia-smi whether NCCL can do peer-to-peer on these GPUs, in its launcher, which switches that off
-    where it cannot, and once more in every rank, where it is an error if nobody did, also of a rank that has no peer.
-    """
-    return patch_environment(PATH=os.devnull) if os.environ.get(LAUNCH_ID) else contextlib.nullcontext()
-
-
 def meet() -> None:
     """Form the group over a file where the launcher gave one; else Accelerate does, over TCP."""
     if not (path := os.environ.get(STORE)) or in_group():
@@ -146,52 +136,3 @@ def adds_up_bf16(device: torch.device) -> bool:
     except (RuntimeError, ValueError, TypeError):  # as the backends say that they do not know the format
         return False
     return True
-
-
-def check_devices(trial: Trial) -> None:
-    """UsageError: this machine cannot run the trial's processes or its precision."""
-    cuda = uses_cuda()
-    if trial.processes > 1 and not torch.distributed.is_available():
-        raise UsageError(
-            f"--processes is {trial.processes} but torch {torch.__version__} is built without distributed; give 1"
-        )
-    if trial.precision == "fp16" and not cuda:
-        raise UsageError("--precision fp16 needs a CUDA device, and Accelerate ignores it on a CPU; use bf16 or no")
-    if cuda and local_processes() > torch.cuda.device_count():
-        raise UsageError(
-            f"--processes is {trial.processes} but this machine has {torch.cuda.device_count()} CUDA device(s); "
-            f"give at most that many"
-        )
-    if cuda and trial.precision == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
-        raise UsageError(f"--precision bf16 is not supported by {torch.cuda.get_device_name()}; use fp16 or no")
-
-
-def uses_cuda() -> bool:
-    """Whether CUDA devices are to be used, not the CPU. UsageError: there are GPUs that torch cannot use."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what it warns of is said here
-        if torch.cuda.is_available() and not environment.flag("ACCELERATE_USE_CPU"):
-            return True
-    if unused := gpus.visible():
-        raise UsageError(
-            f"this machine has {len(unused)} GPU(s) but torch {torch.__version__} {why_unused()}; mend that, or set "
-            f"ACCELERATE_USE_CPU=true to use the CPU"
-        )
-    return False
-
-
-def why_unused() -> str:
-    """What keeps torch from the GPUs, in its own words as far as it has any."""
-    if not (torch.version.cuda or torch.version.hip):
-        return "is built without CUDA"
-    try:
-        torch.cuda.init()
-    except RuntimeError as error:
-        built = f"CUDA {torch.version.cuda}" if torch.version.cuda else f"ROCm {torch.version.hip}"
-        return f"({built}) cannot use them: {' '.join(str(error).split()).partition('. ')[0]}"
-    return "finds none of them"
-
-
-def local_processes() -> int:
-    """Processes of the group on this machine."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

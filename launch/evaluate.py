@@ -87,8 +87,8 @@ def measured(trial: Trial, model: nn.Module, found: Data) -> tuple[Evaluation, d
     import torch
 
     from bench.build import DTYPES, place
+    from bench.devices import uses_cuda
     from bench.feed import Feed
-    from bench.group import uses_cuda
     from bench.train import evaluate
 
     device = torch.device("cuda" if uses_cuda() else "cpu")
