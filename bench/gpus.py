@@ -19,8 +19,12 @@ def visible(root: Path = Path("/")) -> list[str]:
         return []
     if "hip" in built_for():
         return amd(root)
-    # Before JetPack 6, a Jetson's GPU is not seen by NVML.
-    return let_through(nvml.device_count() or int(environment.is_jetson(root)), os.environ.get("CUDA_VISIBLE_DEVICES"))
+    return let_through(present(root), os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+def present(root: Path = Path("/")) -> int:
+    """NVIDIA GPUs in this machine. A Jetson's is not seen by NVML before JetPack 6."""
+    return nvml.device_count() or int(environment.is_jetson(root))
 
 
 def amd(root: Path = Path("/")) -> list[str]:
@@ -53,15 +57,15 @@ def only(names: Sequence[str]) -> dict[str, str]:
     return {variable: ",".join(names)}
 
 
-def why_none() -> str | None:
+def why_none(root: Path = Path("/")) -> str | None:
     """Why a trial that is started now finds no GPU, or None where it should find one."""
     if environment.flag("ACCELERATE_USE_CPU"):
         return "ACCELERATE_USE_CPU is set"
     built = built_for()
     if not built.keys() & {"cuda", "hip"}:
         return f"torch {environment.version('torch')} is built without CUDA"
-    if os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"):
-        return "CUDA_VISIBLE_DEVICES hides every GPU"
-    if visible():
+    if visible(root):
         return None
-    return "the kernel shows no AMD GPU" if "hip" in built else nvml.trouble() or "NVML sees none"
+    if "hip" in built:
+        return "the kernel shows no AMD GPU, or a variable hides it"
+    return "CUDA_VISIBLE_DEVICES hides every GPU" if present(root) else nvml.trouble() or "NVML sees none"

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from bench import environment, gpus, nvml, tegra
 from bench.columns import probe_modules
+from bench.torch_build import built_for
 from bench.trial import UsageError
 from launch.tables import wide
 
@@ -37,6 +38,8 @@ def machine() -> list[str]:
         f"GPU: {nvml.device_count() or 'none that NVML sees'}, driver {nvml.driver_version() or 'unknown'}",
         f"trials run on: {f'the CPU ({why})' if why else 'CUDA'}",
     ]
+    if rocm := built_for().get("hip"):
+        lines.append(f"AMD GPUs: {len(gpus.amd()) or 'none'}, for ROCm {rocm}, which torch calls CUDA")
     if environment.is_jetson():
         lines.append(f"Jetson: {tegra.board() or 'unknown'}, power mode {tegra.power_mode() or 'unknown'}")
     return lines

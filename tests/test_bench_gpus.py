@@ -53,10 +53,11 @@ def test_amds_gpus_are_nothing_to_a_torch_for_others(tmp_path: Path) -> None:
 
 
 def test_what_has_no_gpu_says_why(tmp_path: Path) -> None:
-    for built_for, why in ((HIP, r"the kernel shows no AMD GPU"), ("", r"torch \S+ is built without CUDA")):
+    for built_for, why in ((HIP, "the kernel shows no AMD GPU.*"), ("", r"torch \S+ is built without CUDA")):
         env = plant_torch(tmp_path / (built_for[:3] or "cpu"), built_for)
         done = python("-m", "launch", "env", env=env)
         assert re.search(rf"trials run on: the CPU \({why}\)", done.stdout), done.stderr
+        assert ("AMD GPUs: none, for ROCm 6.4.43482-0f2d60242" in done.stdout) is (built_for == HIP)
 
 
 def test_a_torch_for_intels_gpus_is_refused_and_trains_on_the_cpu_by_request(tmp_path: Path) -> None:

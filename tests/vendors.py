@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+CUDA = "cuda: Optional[str] = '12.8'"
 HIP, XPU = "hip: Optional[str] = '6.4.43482-0f2d60242'", "xpu: Optional[str] = '20250302'"
 
 
