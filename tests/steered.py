@@ -154,7 +154,11 @@ def nothing() -> Any:
 
 def why() -> dict[str, str]:
     """What cannot be read, where trials run on CUDA."""
-    gpus.why_none = lambda: None
+
+    def one_is_there(root: Path = Path("/")) -> str | None:
+        return None
+
+    gpus.why_none = one_is_there
     return device.unreadable(Path(tempfile.mkdtemp()))
 
 
