@@ -1,5 +1,5 @@
 # make setup   a virtual environment with everything in it
-# make demo    all three experiments on real images, two processes, a few minutes
+# make demo    all three experiments on real images, two processes (one on a machine with one GPU), a few minutes
 # make test    lint, types and all tests but those under Slurm
 # make studies  the miniatures of all experiments, ten minutes or so
 # make faults  100 faults into real sweeps, a quarter of an hour; writes tests/FAULTS.md
@@ -13,7 +13,9 @@ DEMO := runs/demo
 RUN := $(BIN)/python -m launch run
 # No download: a ResNet-152 with random weights shows times and memory; a ResNet-20 trained here on the digits 0-4 and
 # carried over to 5-9 shows what freezing and missing skips do to accuracy.
-SMALL := --data digits --image-size 32 --processes 2 --precision bf16
+# Two processes, but where there is one GPU.
+PROCESSES := $$($(BIN)/python -c 'from launch import command; print(min(2, command.gpu_count() or 2))')
+SMALL := --data digits --image-size 32 --processes $(PROCESSES) --precision bf16
 COST152 := $(SMALL) --weights none --limit-train 512 --limit-eval 128 --epochs 1 --micro-batch 16 --no-checkpoint
 BLOCKS20 := layer1.1 layer2.1 layer3.1
 BACKBONE := runs/demo-backbone

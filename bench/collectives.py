@@ -37,9 +37,14 @@ class Collectives(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+def in_group() -> bool:
+    """Whether this process is in a group; a torch that was built without distributed knows none, nor most names."""
+    return dist.is_available() and dist.is_initialized()
+
+
 def several_processes() -> bool:
     """Whether this process is in a group with others."""
-    return dist.is_initialized() and dist.get_world_size() > 1
+    return in_group() and dist.get_world_size() > 1
 
 
 def sequence_number() -> int:

@@ -142,20 +142,6 @@ def key(environment: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(environment, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def why_no_cuda() -> str | None:
-    """Why a trial that is started now finds no CUDA device, or None where it should find one. Asks no torch."""
-    torch = version("torch") or ""
-    if flag("ACCELERATE_USE_CPU"):
-        return "ACCELERATE_USE_CPU is set"
-    if torch.endswith("+cpu"):
-        return f"torch {torch} is built without CUDA"
-    if os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"):
-        return "CUDA_VISIBLE_DEVICES hides every GPU"
-    if not nvml.device_count() and not is_jetson():  # one on JetPack 5 has no NVML
-        return nvml.trouble() or "NVML sees none"
-    return None
-
-
 def flag(name: str) -> bool:
     """Whether an environment variable says yes, as Accelerate reads it."""
     return os.environ.get(name, "").lower() in ("1", "true", "yes", "y", "t", "on")

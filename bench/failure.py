@@ -11,6 +11,7 @@ import psutil
 import torch
 
 from bench import oom, outcome
+from bench.collectives import in_group
 from bench.outcome import Cause, Interrupted
 from bench.rows import one_line
 from bench.train import Diverged
@@ -51,8 +52,8 @@ def explain(
         return Cause("crashed", str(error), usage=True)
     if isinstance(error, Diverged):
         return Cause("diverged", str(error))
-    if stopped or ((len(peers) > 1 or torch.distributed.is_initialized()) and LOST.search(text)):
-        others = torch.distributed.is_initialized() and torch.distributed.get_world_size() > len(peers)
+    if stopped or ((len(peers) > 1 or in_group()) and LOST.search(text)):
+        others = in_group() and torch.distributed.get_world_size() > len(peers)
         gone = _gone(peers, logs, launch_id, 0.0 if stopped else REMOTE_PATIENCE_S if others else PATIENCE_S)
         if gone:
             return outcome.killed(gone[0])

@@ -12,7 +12,9 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import DDPCommunicationHookType, GradientAccumulationPlugin
 from torch import Tensor, nn
 
-from bench import environment, nvml
+from bench import environment
+from bench.collectives import in_group
+from bench.devices import check_devices, local_processes, uses_cuda, without_nvidia_smi
 from bench.trial import Trial, UsageError
 from bench.variables import STORE
 
@@ -44,7 +46,7 @@ class Group:
 
         DDP would do so before every window, to the same end: training does not read them.
         """
-        if torch.distributed.is_initialized():
+        if in_group():
             for buffer in module.buffers():
                 torch.distributed.broadcast(buffer, 0)
 
@@ -65,6 +67,7 @@ class Group:
         return self.accelerator.reduce(values, reduction="sum")
 
 
+@without_nvidia_smi()
 def join(trial: Trial) -> Accelerator:
     """Join the group that Accelerate's launcher set up. UsageError: it is not the one asked for."""
     check_devices(trial)
@@ -85,7 +88,12 @@ def join(trial: Trial) -> Accelerator:
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
         kwargs_handlers=[ddp],
     )
-    formed = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+    if accelerator.device.type not in ("cuda", "cpu"):  # where it finds a GPU of Intel's or Apple's, it takes that
+        raise UsageError(
+            f"Accelerate chose the device {accelerator.device}, but the suite measures CUDA devices and the CPU alone; "
+            f"set ACCELERATE_USE_CPU=true to use the CPU"
+        )
+    formed = torch.distributed.get_world_size() if in_group() else 1
     if formed != trial.processes:
         raise UsageError(
             f"--processes is {trial.processes} but {formed} formed a group; launch with python -m launch run, "
@@ -109,12 +117,11 @@ def numbered(device: torch.device) -> torch.device:
 
 def meet() -> None:
     """Form the group over a file where the launcher gave one; else Accelerate does, over TCP."""
-    if not (path := os.environ.get(STORE)) or torch.distributed.is_initialized():
+    if not (path := os.environ.get(STORE)) or in_group():
         return
     rank, processes = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    cuda = torch.cuda.is_available() and not environment.flag("ACCELERATE_USE_CPU")
     torch.distributed.init_process_group(
-        "nccl" if cuda else "gloo",
+        "nccl" if uses_cuda() else "gloo",
         store=torch.distributed.FileStore(path, processes),
         rank=rank,
         world_size=processes,
@@ -129,28 +136,3 @@ def adds_up_bf16(device: torch.device) -> bool:
     except (RuntimeError, ValueError, TypeError):  # as the backends say that they do not know the format
         return False
     return True
-
-
-def check_devices(trial: Trial) -> None:
-    """UsageError: this machine cannot run the trial's processes or its precision."""
-    cuda = torch.cuda.is_available() and not environment.flag("ACCELERATE_USE_CPU")
-    hidden = None if torch.version.cuda or environment.flag("ACCELERATE_USE_CPU") else nvml.device_count()
-    if hidden:
-        raise UsageError(
-            f"this machine has {hidden} GPU(s) but torch {torch.__version__} is built without CUDA; install one that "
-            f"has it, or set ACCELERATE_USE_CPU=true to use the CPU"
-        )
-    if trial.precision == "fp16" and not cuda:
-        raise UsageError("--precision fp16 needs a CUDA device, and Accelerate ignores it on a CPU; use bf16 or no")
-    if cuda and local_processes() > torch.cuda.device_count():
-        raise UsageError(
-            f"--processes is {trial.processes} but this machine has {torch.cuda.device_count()} CUDA device(s); "
-            f"give at most that many"
-        )
-    if cuda and trial.precision == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
-        raise UsageError(f"--precision bf16 is not supported by {torch.cuda.get_device_name()}; use fp16 or no")
-
-
-def local_processes() -> int:
-    """Processes of the group on this machine."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

@@ -115,7 +115,7 @@ def gauges(uuid: str) -> Callable[[], dict[str, float | None]] | None:
     if nvml is None:
         return None
     try:
-        gpu = nvml.nvmlDeviceGetHandleByUUID(uuid)
+        gpu = _by_uuid(nvml, uuid)
     except nvml.NVMLError:
         nvml.nvmlShutdown()
         return None
@@ -126,6 +126,14 @@ def gauges(uuid: str) -> Callable[[], dict[str, float | None]] | None:
         return values | reasons(values.pop("throttle"))
 
     return read
+
+
+def _by_uuid(nvml: Any, uuid: str) -> Any:
+    """The GPU with this UUID, "GPU-...". NVMLError: there is none. CUDA does not tell a part of one, a MIG device's."""
+    try:
+        return nvml.nvmlDeviceGetHandleByUUID(uuid)
+    except nvml.NVMLError:
+        return nvml.nvmlDeviceGetHandleByUUID(uuid.replace("GPU-", "MIG-", 1))
 
 
 def _ask(nvml: Any, gpu: Any, name: str) -> float | str:
@@ -166,7 +174,7 @@ def other_processes(uuid: str, own: Collection[int]) -> int | None:
         if nvml is None:
             return None
         with contextlib.suppress(nvml.NVMLError):
-            gpu = nvml.nvmlDeviceGetHandleByUUID(uuid)
+            gpu = _by_uuid(nvml, uuid)
             found = {process.pid for process in nvml.nvmlDeviceGetComputeRunningProcesses(gpu)}
             return len(found - set(own)) if found & set(own) else None
     return None

@@ -10,6 +10,7 @@ from torch import nn
 
 from bench import compiler, environment
 from bench.build import Build, optimizer_for, place, updated_model
+from bench.collectives import in_group
 from bench.group import Group
 from bench.train import Training
 from bench.trial import Trial, UsageError
@@ -21,7 +22,8 @@ def training(trial: Trial, group: Group, build: Build, classes: int) -> Training
     compiler.check_mode(trial, group.device)
     compiler.compile_model(module, trial)
     accelerator = group.accelerator
-    model = accelerator.prepare_model(module)
+    # It is on its device; Accelerate would look for sharded tensors, which a torch without distributed does not know.
+    model = accelerator.prepare_model(module, device_placement=False)
     if trial.processes > 1 and not isinstance(model, nn.parallel.DistributedDataParallel):
         raise UsageError(f"{trial.processes} processes formed no DDP group on {group.device}; see accelerate env")
     held = updated_model(trial, module, build, classes)
@@ -56,7 +58,7 @@ def describe(trial: Trial, group: Group, mallopt_accepted: bool) -> tuple[dict[s
         "device_count": trial.processes if cuda else 0,
         "devices": devices(trial, group, cuda_device.name(group.device) if cuda else None),
         "threads": torch.get_num_threads(),
-        "backend": torch.distributed.get_backend() if torch.distributed.is_initialized() else None,
+        "backend": torch.distributed.get_backend() if in_group() else None,
         "cuda": torch.version.cuda if cuda else None,
     }
     described = environment.describe(

@@ -22,6 +22,7 @@ import torch
 from bench import allocator, checkpoint, data, environment, evaluation, failure, fault, kernel, limit, outcome, setup
 from bench.build import Build, model_for
 from bench.cli import Options
+from bench.collectives import in_group
 from bench.columns import probe_modules
 from bench.feed import Feed, free_bytes, mix
 from bench.group import Group
@@ -79,7 +80,7 @@ def run(
             child.kill()
         # Not sys.exit: with another rank gone, the group's destructors would wait for it.
         os._exit(code)
-    if torch.distributed.is_initialized():
+    if in_group():
         torch.distributed.destroy_process_group()
 
 

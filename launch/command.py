@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import itertools
 import os
 import re
 import sys
@@ -11,8 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import environment, experiments, nvml
+from bench import experiments
 from bench.cli import Options
+from bench.environment import version
+from bench.gpus import visible as visible_gpus
+from bench.torch_build import built_for, has_distributed
 from bench.trial import Trial, UsageError, option
 
 # A configuration of the suite's own: what a user once answered to `accelerate config` must not shape a measurement.
@@ -28,30 +30,28 @@ FOREIGN = re.compile(
 
 
 def gpu_count() -> int:
-    """CUDA devices that a trial can use."""
+    """GPUs that a trial can use."""
     return len(visible_gpus())
 
 
-def visible_gpus() -> list[str]:
-    """The names by which CUDA_VISIBLE_DEVICES lets devices of this machine through, or would."""
-    if environment.flag("ACCELERATE_USE_CPU"):
-        return []
-    found = nvml.device_count()
-    if not found:  # before JetPack 6, a Jetson's GPU is not seen by NVML
-        found = int(environment.is_jetson())
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is None:
-        return [str(number) for number in range(found)]
-    names = [name.strip() for name in visible.split(",")]
-    # CUDA stops at the first name that it does not know; an UUID stands for one device.
-    known = itertools.takewhile(lambda n: n.startswith(("GPU-", "MIG-")) or (n.isdigit() and int(n) < found), names)
-    return list(known)[:found]
+def starts_cold(gpus: int) -> bool:
+    """Whether a trial on GPUs has to be started without a fork, in which a GPU cannot be used once its runtime is up.
+
+    Before 1.14, Accelerate brings up CUDA's before it forks the ranks (huggingface/accelerate#3925); AMD's is always.
+    """
+    old = re.match(r"0\.|1\.([0-9]|1[0-3])\.", version("accelerate") or "")
+    return gpus > 0 and ("hip" in built_for() or old is not None)
 
 
 def check(trial: Trial, gpus: int) -> None:
     """UsageError: this machine cannot start the trial; said before any process is."""
     if importlib.util.find_spec("accelerate") is None:
         raise UsageError(f"accelerate is not installed for {sys.executable}; run make setup, or pip install -e .")
+    if trial.processes > 1 and not has_distributed():
+        raise UsageError(
+            f"--processes is {trial.processes} but torch {version('torch')} is built without distributed; give 1, "
+            f"or install one that has it"
+        )
     here = trial.processes // trial.machines
     if gpus and here > gpus:
         asked = f"--processes is {trial.processes}" + (f", {here} on each machine," if trial.machines > 1 else "")
@@ -81,6 +81,7 @@ def accelerate_command(
 ) -> tuple[dict[str, str], list[str]]:
     """(environment variables to add, the command) for the trial's group, on GPUs or as a gloo group on the CPU.
 
+    On GPUs an index means the same device to CUDA as to NVML, which counts in PCI order, unless the user wants another.
     `--cpu --num_processes 2` would start one process, and `--multi_gpu` alone two unconnected ones; the variable makes
     a group of them.
     """
@@ -95,7 +96,8 @@ def accelerate_command(
     elif not gpus:
         command += ["--cpu"]
     command += ["-m", f"bench.experiments.{trial.experiment}", *words(trial), *option_words(options)]
-    return ({} if gpus else {"ACCELERATE_USE_CPU": "true"}), command
+    on_gpus = {} if "CUDA_DEVICE_ORDER" in os.environ else {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    return (on_gpus if gpus else {"ACCELERATE_USE_CPU": "true"}), command
 
 
 def inherited() -> dict[str, str]:

@@ -10,8 +10,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bench import environment, nvml, tegra
+from bench import environment, gpus, nvml, tegra
 from bench.columns import probe_modules
+from bench.torch_build import built_for
 from bench.trial import UsageError
 from launch.tables import wide
 
@@ -31,12 +32,14 @@ def run(words: Sequence[str]) -> None:
 
 def machine() -> list[str]:
     """What this machine is, in lines."""
-    why = environment.why_no_cuda()
+    why = gpus.why_none()
     lines = [
         f"CPU: {environment.cpu_count()} of {environment.cpu_model() or 'unknown'}",
         f"GPU: {nvml.device_count() or 'none that NVML sees'}, driver {nvml.driver_version() or 'unknown'}",
         f"trials run on: {f'the CPU ({why})' if why else 'CUDA'}",
     ]
+    if rocm := built_for().get("hip"):
+        lines.append(f"AMD GPUs: {len(gpus.amd()) or 'none'}, for ROCm {rocm}, which torch calls CUDA")
     if environment.is_jetson():
         lines.append(f"Jetson: {tegra.board() or 'unknown'}, power mode {tegra.power_mode() or 'unknown'}")
     return lines

@@ -87,10 +87,11 @@ def measured(trial: Trial, model: nn.Module, found: Data) -> tuple[Evaluation, d
     import torch
 
     from bench.build import DTYPES, place
+    from bench.devices import uses_cuda
     from bench.feed import Feed
     from bench.train import evaluate
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device("cuda" if uses_cuda() else "cpu")
     dtype = None if trial.precision == "fp16" and device.type == "cpu" else DTYPES.get(trial.precision)
     model = place(model, trial, device)
     if dtype is not None:

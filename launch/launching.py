@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench import experiments, fault, kernel, outcome, progress
+from bench import experiments, fault, gpus, kernel, outcome, progress
 from bench.cli import Options, new_id
 from bench.outcome import Cause
 from bench.record import RunFolder, shortage
@@ -86,7 +86,7 @@ class Launch:
             **(more or {}),
         }
         if self.devices:
-            variables["CUDA_VISIBLE_DEVICES"] = ",".join(self.devices)
+            variables |= gpus.only(self.devices)
         means = self.means
         order = Order(
             self.launch_id, self.trial, means.options, means.gpus, variables, self.log, means.scratch, self.place

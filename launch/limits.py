@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench.cli import take_option
+from bench.environment import flag, version
+from bench.torch_build import built_for
 from bench.trial import Trial, UsageError
 from launch import command, devices
 
@@ -18,6 +20,11 @@ def take_device(words: Sequence[str]) -> tuple[int, list[str]]:
     if device not in (None, "auto", "cpu", "cuda"):
         raise UsageError(f"--device is {device!r}; choose from: auto, cpu, cuda")
     gpus = 0 if device == "cpu" else command.gpu_count()
+    if device != "cpu" and "xpu" in built_for() and not flag("ACCELERATE_USE_CPU"):
+        raise UsageError(
+            f"torch {version('torch')} is built for Intel GPUs, which the suite does not measure; give --device cpu "
+            f"to use the CPU, or install a torch built for CUDA or ROCm"
+        )
     if device == "cuda" and not gpus:
         raise UsageError(
             "--device is cuda but no GPU is to be had here (CUDA_VISIBLE_DEVICES and ACCELERATE_USE_CPU count too); "

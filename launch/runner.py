@@ -87,7 +87,7 @@ def means(options: Options, gpus: int, conduct: Conduct) -> Iterator[Means]:
             launching.clear(folder)
         guard = Guard(runner_id, claim.file.fileno(), room)
         log = folder.logs() / f"{runner_id}.warm.log"
-        starter: Starter = Cold() if conduct.cold else Warm(runner_id, log)
+        starter: Starter = Cold() if conduct.cold or command.starts_cold(gpus) else Warm(runner_id, log)
         try:
             guard.watch()
             yield Means(runner_id, claim, guard, starter, room, options, conduct, gpus)

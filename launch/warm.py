@@ -35,13 +35,16 @@ def load() -> None:
     sys.modules.setdefault("pyarrow", None)  # type: ignore[arg-type]
     import accelerate  # noqa: F401
     import sklearn.datasets  # noqa: F401
+    import torch.distributed
     import torchvision.transforms.v2  # noqa: F401
 
     import bench.operations
     import bench.worker  # noqa: F401
-    from launch import rendezvous
 
-    rendezvous.register()
+    if torch.distributed.is_available():  # else no trial has several processes
+        from launch import rendezvous
+
+        rendezvous.register()
     threads = os.listdir("/proc/self/task")
     if len(threads) > 1:
         raise RuntimeError(f"{len(threads)} threads run after the imports; start trials with --cold")

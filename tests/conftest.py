@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -25,11 +26,15 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 
 @pytest.fixture(scope="session")
 def standin_nvml(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a library in place of NVIDIA's, for LD_LIBRARY_PATH; STANDIN_NVML tells it what to answer."""
+    """A folder with a library in place of NVIDIA's, for LD_LIBRARY_PATH; STANDIN_NVML tells it what to answer.
+
+    An empty one in place of CUDA's driver keeps torch from the GPUs that the machine may have.
+    """
     if not shutil.which("cc"):
         pytest.skip("no C compiler (cc) to build the stand-in for NVIDIA's library with")
     folder = tmp_path_factory.mktemp("nvml")
     build.build_nvml(folder)
+    subprocess.run(["cc", "-shared", "-x", "c", "/dev/null", "-o", folder / "libcuda.so.1"], check=True)
     return folder
 
 

@@ -1,5 +1,5 @@
 /* Stands in for NVIDIA's management library on machines without it. STANDIN_NVML says how it behaves:
-   "2", "0", ...: that many GPUs, GPU-known, GPU-1 and so on, with 3 of their 8 GiB in use;
+   "2", "0", ...: that many GPUs, GPU-known, of which MIG-part is one, GPU-1 and so on, with 3 of their 8 GiB in use;
    "refuses": it cannot be initialised; "mismatch": nor that, since the driver is of another version;
    "jetson": it can, and answers nothing else, as on a Jetson.
    Where STANDIN_CUDA_SHARED names a file, its GPUs are those of the stand-in for CUDA (tests/standin_cuda/): of one name
@@ -82,7 +82,7 @@ int nvmlDeviceGetUUID(void *gpu, char *uuid, unsigned size) {
     return answer();
 }
 int nvmlDeviceGetHandleByUUID(const char *uuid, void **gpu) {
-    int number = standin_by_uuid(uuid) >= 0 ? standin_by_uuid(uuid) : !strcmp(uuid, "GPU-known") ? 0 : !strncmp(uuid, "GPU-", 4) && atoi(uuid + 4) ? atoi(uuid + 4) : -1;
+    int number = standin_by_uuid(uuid) >= 0 ? standin_by_uuid(uuid) : !strcmp(uuid, "GPU-known") || !strcmp(uuid, "MIG-part") ? 0 : !strncmp(uuid, "GPU-", 4) && atoi(uuid + 4) ? atoi(uuid + 4) : -1;
     if (is("jetson")) number = 0;
     *gpu = gpus + number;
     return is("jetson") || (number >= 0 && number < atoi(getenv("STANDIN_NVML"))) ? OK : NOT_FOUND;

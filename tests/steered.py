@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from bench import cuda, environment
+from bench import cuda, gpus
 from bench.meter import Meter
 from bench.probes import device
 from bench.windows import Window
@@ -154,7 +154,11 @@ def nothing() -> Any:
 
 def why() -> dict[str, str]:
     """What cannot be read, where trials run on CUDA."""
-    environment.why_no_cuda = lambda: None
+
+    def one_is_there(root: Path = Path("/")) -> str | None:
+        return None
+
+    gpus.why_none = one_is_there
     return device.unreadable(Path(tempfile.mkdtemp()))
 
 

@@ -1,6 +1,7 @@
 """The group: it is the one asked for, and trains as the trial says, whatever Accelerate was told besides."""
 
 import functools
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -10,6 +11,8 @@ import planted
 import pytest
 import torch
 from conftest import CHECKOUT
+from launching import SMALL, is_one_error, python, rows
+from standin_cuda.standin import Standin
 
 from bench.cli import Options
 from bench.environment import cpu_count
@@ -29,6 +32,54 @@ def test_two_processes_that_formed_no_group_do_not_both_train(tmp_path: Path) ->
     ran = planted.run(tmp_path, trial, planted.smooth, planted.noise, ACCELERATE_USE_CPU="false")
     assert "processes" in planted.refused(ran)
     assert not (tmp_path / "trials.csv").exists()
+
+
+def test_gpus_that_torch_cannot_use_are_no_reason_to_train_on_the_cpu(standin_cuda: Standin, tmp_path: Path) -> None:
+    """A driver older than the CUDA that torch was built for: NVML sees the GPUs, torch has none."""
+    out = str(tmp_path / "runs")
+    env = standin_cuda.variables(gpus=2, STANDIN_CUDA_DRIVER="11040")
+    trial = ["resnet20_accumulation", "--arm", "16x1", *SMALL, "--epochs", "1", "--no-checkpoint", "--out", out]
+    by_hand = python("-m", f"bench.experiments.{trial[0]}", *trial[1:], env=env)
+    assert is_one_error(by_hand), by_hand.stderr
+    said = by_hand.stderr.removeprefix("error: ").strip()
+    assert f"has 2 GPU(s) but torch {torch.__version__} (CUDA {torch.version.cuda}) cannot use them: " in said
+    assert "driver on your system is too old (found version 11040)" in said
+    assert said.endswith("; mend that, or set ACCELERATE_USE_CPU=true to use the CPU")
+    launched = python("-m", "launch", "run", *trial, env=env)
+    assert launched.returncode == 2, launched.stderr
+    row = rows(tmp_path / "runs", "trials")[-1]
+    assert (row["status"], row["images_seen"]) == ("crashed", "")
+    assert row["error"].startswith(said)
+
+
+def test_a_device_that_is_neither_cuda_nor_the_cpu_is_refused(tmp_path: Path) -> None:
+    """Which Accelerate chooses by itself where it finds a GPU of Intel's, or of Apple's."""
+    ran = planted.run(tmp_path, planted.settings(), planted.smooth, planted.noise, ACCELERATE_TORCH_DEVICE="meta")
+    assert "Accelerate chose the device meta, but the suite measures CUDA devices" in planted.refused(ran)
+    assert not (tmp_path / "trials.csv").exists()
+
+
+NVIDIA_SMI = """#!/bin/sh
+echo "$1" >> "$(dirname "$0")/asked"
+case "$1" in *driver*) echo 525.60.13;; *) printf '2, NVIDIA GeForce RTX 4090\\n2, NVIDIA GeForce RTX 4090\\n';; esac
+"""
+
+
+def test_nvidia_smi_is_asked_once_by_the_launcher_and_by_no_rank(standin_cuda: Standin, tmp_path: Path) -> None:
+    """On GPUs whose peer-to-peer does not work with so old a driver, which Accelerate's launcher then switches off."""
+    script = tmp_path / "nvidia-smi"
+    script.write_text(NVIDIA_SMI)
+    script.chmod(0o755)
+    out = tmp_path / "runs"
+    words = ["resnet20_accumulation", "--arm", "16x1", *SMALL, "--epochs", "1", "--no-checkpoint", "--out", str(out)]
+    env = standin_cuda.variables(gpus=2, PATH=f"{tmp_path}:{os.environ['PATH']}")
+    done = python("-m", "launch", "run", *words, "--processes", "1,2", env=env)
+    assert done.returncode == 0, done.stderr
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert asked == ["--query-gpu=count,name", "--query-gpu=driver_version"]
+    environments = json.loads((out / "environment.json").read_text())
+    alone, both = (environments[row["environment"]]["variables"] for row in rows(out, "trials"))
+    assert (alone.get("NCCL_P2P_DISABLE"), both["NCCL_P2P_DISABLE"], both["NCCL_IB_DISABLE"]) == (None, "1", "1")
 
 
 @pytest.mark.parametrize("processes", [1, 2])

@@ -41,7 +41,10 @@ def test_the_worker_reads_the_trial_that_was_asked_for(name: str, arm: str, chan
     assert (request.trial, request.options) == (trial, options)
 
 
-def test_one_trial_in_two_processes_is_a_connected_group_and_on_the_cpu_says_so() -> None:
+def test_one_trial_in_two_processes_is_a_connected_group_and_on_the_cpu_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
     trial = Trial(experiment="resnet20_accumulation", arm="16x8", processes=2, precision="bf16")
     variables, words = command.accelerate_command(trial, Options(), gpus=0)
     assert variables == {"ACCELERATE_USE_CPU": "true"}
@@ -49,7 +52,9 @@ def test_one_trial_in_two_processes_is_a_connected_group_and_on_the_cpu_says_so(
     assert words[words.index("--num_processes") + 1] == "2"
     assert words[words.index("--mixed_precision") + 1] == "bf16"
     variables, words = command.accelerate_command(trial, Options(), gpus=2)
-    assert variables == {}
+    assert variables == {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "FASTEST_FIRST")
+    assert command.accelerate_command(trial, Options(), gpus=2)[0] == {}
     assert "--cpu" not in words
 
 
@@ -70,6 +75,32 @@ def test_what_is_inherited_puts_no_trial_into_another_group(monkeypatch: pytest.
     inherited = command.inherited()
     assert set(group) & set(inherited) == set()
     assert kept.items() <= inherited.items()
+
+
+STARTERS = """
+import sys
+from pathlib import Path
+from bench.cli import Options
+from launch.conduct import Conduct
+from launch.runner import means
+for gpus in (2, 0):
+    with means(Options(out=Path(sys.argv[1])), gpus, Conduct()) as given:
+        print(given.starter.name)
+"""
+
+
+@pytest.mark.parametrize(
+    ("accelerate", "way"),
+    [("1.2.1", "cold"), ("1.9.0", "cold"), ("1.13.0", "cold"), ("1.14.0", "warm"), ("2.0.0", "warm")],
+)
+def test_an_accelerate_that_touches_cuda_before_it_forks_forks_nothing_on_gpus(
+    accelerate: str, way: str, tmp_path: Path
+) -> None:
+    facts = tmp_path / "packages" / f"accelerate-{accelerate}.dist-info"
+    facts.mkdir(parents=True)
+    (facts / "METADATA").write_text(f"Metadata-Version: 2.1\nName: accelerate\nVersion: {accelerate}\n")
+    done = python("-c", STARTERS, str(tmp_path / "runs"), env={"PYTHONPATH": str(facts.parent)})
+    assert done.stdout.split() == [way, "warm"], done.stderr
 
 
 def two_gpus(standin: Path, **more: str) -> dict[str, str | None]:

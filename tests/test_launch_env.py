@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from types import SimpleNamespace
 
+import jetsons
 import pytest
 from launching import python
+from vendors import CUDA, plant_torch
 
 from bench import environment
 from bench.columns import FILES, Column, probe_modules
@@ -52,38 +55,34 @@ def test_a_peak_that_the_kernel_does_not_forget_is_said(monkeypatch: pytest.Monk
     assert memory.unreadable()["peak_rss_bytes"] == "no VmHWM in /proc/self/status"
 
 
-@pytest.mark.parametrize(
-    ("variables", "torch", "gpus", "trouble", "why"),
-    [
-        ({}, "2.9.0", 1, None, None),
-        ({}, "2.9.0", 0, None, "NVML sees none"),
-        ({}, "2.9.0", None, "no libnvidia-ml.so.1", "no libnvidia-ml.so.1"),
-        ({}, "2.9.0+cpu", 1, None, "torch 2.9.0+cpu is built without CUDA"),
-        ({"CUDA_VISIBLE_DEVICES": ""}, "2.9.0", 1, None, "CUDA_VISIBLE_DEVICES hides every GPU"),
-        ({"CUDA_VISIBLE_DEVICES": "0"}, "2.9.0", 1, None, None),
-        ({"ACCELERATE_USE_CPU": "yes"}, "2.9.0", 1, None, "ACCELERATE_USE_CPU is set"),
-    ],
-)
-def test_why_a_trial_finds_no_cuda_device(
-    monkeypatch: pytest.MonkeyPatch,
-    variables: dict[str, str],
-    torch: str,
-    gpus: int | None,
-    trouble: str | None,
-    why: str | None,
-) -> None:
-    for name in ("ACCELERATE_USE_CPU", "CUDA_VISIBLE_DEVICES"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(environment, "version", lambda package: torch)
-    monkeypatch.setattr(environment, "is_jetson", lambda: False)
-    monkeypatch.setattr(environment.nvml, "device_count", lambda: gpus)
-    monkeypatch.setattr(environment.nvml, "trouble", lambda: trouble)
-    assert environment.why_no_cuda() == why
-    monkeypatch.setattr(environment, "is_jetson", lambda: True)
-    if not variables and not torch.endswith("+cpu"):
-        assert environment.why_no_cuda() is None
+WHY = """
+import json, os, sys
+from pathlib import Path
+from bench import gpus
+for variables, _ in json.loads(sys.argv[2]):
+    os.environ.update(variables)
+    print(gpus.why_none(Path(sys.argv[1])))
+    for name in variables:
+        del os.environ[name]
+"""
+REASONS: list[tuple[dict[str, str], str]] = [
+    ({"STANDIN_NVML": "1"}, "None"),
+    ({"STANDIN_NVML": "0"}, "NVML sees none"),
+    ({"STANDIN_NVML": "refuses"}, "NVML: Driver Not Loaded"),
+    ({"STANDIN_NVML": "1", "CUDA_VISIBLE_DEVICES": ""}, "CUDA_VISIBLE_DEVICES hides every GPU"),
+    ({"STANDIN_NVML": "1", "CUDA_VISIBLE_DEVICES": "1"}, "CUDA_VISIBLE_DEVICES hides every GPU"),
+    ({"STANDIN_NVML": "1", "CUDA_VISIBLE_DEVICES": "0"}, "None"),
+    ({"STANDIN_NVML": "1", "ACCELERATE_USE_CPU": "yes"}, "ACCELERATE_USE_CPU is set"),
+]
+
+
+def test_why_a_trial_finds_no_gpu(standin_nvml: Path, tmp_path: Path) -> None:
+    env = plant_torch(tmp_path / "torch", CUDA) | {"LD_LIBRARY_PATH": str(standin_nvml)}
+    done = python("-c", WHY, str(tmp_path), json.dumps(REASONS), env=env)
+    assert done.stdout.splitlines() == [why for _, why in REASONS], done.stderr
+    board = jetsons.plant(tmp_path / "jetson", jetsons.ORIN_NANO)
+    done = python("-c", WHY, str(board), json.dumps(REASONS[2:3]), env=env)
+    assert done.stdout == "None\n", done.stderr
 
 
 def test_a_new_probe_is_answered_for_without_being_known() -> None:

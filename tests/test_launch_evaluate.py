@@ -8,6 +8,8 @@ from pathlib import Path
 import planted
 import pytest
 import torch
+from launching import is_one_error, python
+from standin_cuda.standin import Standin
 from test_bench_voc import below, plant
 
 from bench import checkpoint, data
@@ -52,6 +54,19 @@ def test_a_checkpoint_of_two_processes_does_as_well_in_one(
     assert (facts["checkpoint"], facts["data"], facts["images"]) == (str(path), "digits", 100)
     assert facts["accuracy"] == float(trained.row()["eval_accuracy"])
     assert facts["loss"] == pytest.approx(float(trained.row()["eval_loss"]), rel=1e-5)
+
+
+def test_it_is_evaluated_on_the_gpu_unless_the_cpu_is_asked_for(
+    standin_cuda: Standin, trained: planted.Ran, tmp_path: Path
+) -> None:
+    path = checkpoint.path_for(trained.folder, trained.trial)
+    words = ["-m", "launch", "evaluate", str(path), "--out", str(tmp_path)]
+    for variables, said in (({}, "in fp32 on cuda: "), ({"ACCELERATE_USE_CPU": "true"}, "in fp32 on cpu: ")):
+        done = python(*words, env={**standin_cuda.variables(), **variables})
+        assert said in done.stdout, done.stderr
+    old = python(*words, env=standin_cuda.variables(STANDIN_CUDA_DRIVER="11040"))
+    assert is_one_error(old), old.stderr
+    assert "cannot use them: " in old.stderr
 
 
 def test_it_is_evaluated_in_the_precision_that_it_was_trained_in(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, str, 
     scratch = tmp_path_factory.mktemp("swept")
     axes = ["--memory-limit", "64MiB,1GiB", "--micro-batch", "4,64"]
     words = [*RUN, *axes, "--image-size", "64", "--epochs", "1", "--out", str(scratch / "runs")]
-    with Command(words, scratch, {"ACCELERATE_USE_CPU": None}) as command:
+    with Command(words, scratch) as command:
         code = command.wait(240)
         yield code, command.stdout.read_text() + command.stderr.read_text(), rows(scratch / "runs", "trials")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 from launching import SMALL, Command, alive, delete, named, rows, until
-from test_launch_command import two_gpus
+from standin_cuda.standin import Standin
 
 RUN = ["-m", "launch", "run", "resnet20_accumulation", "--arm", "16x1", *SMALL, "--no-checkpoint"]
 SIDE_BY_SIDE = [*RUN, "--parallel", "2", "--processes", "1"]
@@ -58,12 +58,12 @@ class Ended:
 
 
 @pytest.fixture(scope="module")
-def ended(standin_nvml: Path, tmp_path_factory: pytest.TempPathFactory) -> Ended:
+def ended(standin_cuda: Standin, tmp_path_factory: pytest.TempPathFactory) -> Ended:
     """Of two without end one is killed, for which a short one and another without end follow; then Ctrl-C."""
     scratch = tmp_path_factory.mktemp("parallel")
     out = scratch / "runs"
     words = [*SIDE_BY_SIDE, "--epochs", "100000,100001,2,100002,3", "--out", str(out)]
-    with Command(words, scratch, two_gpus(standin_nvml), prefix=PREFIX) as command:
+    with Command(words, scratch, standin_cuda.variables(gpus=2), prefix=PREFIX) as command:
         launch_of(out, "100001")
         rank_of(command, launch_of(out, "100000")).kill()
         launch_of(out, "100002")
@@ -95,10 +95,10 @@ def test_the_summary_has_those_that_were_stopped_in_one_line(ended: Ended) -> No
     assert " and 1 more: stopped by SIGINT" in summary[2]
 
 
-def test_a_folder_that_is_deleted_under_two_leaves_none_of_them(standin_nvml: Path, tmp_path: Path) -> None:
+def test_a_folder_that_is_deleted_under_two_leaves_none_of_them(standin_cuda: Standin, tmp_path: Path) -> None:
     out = tmp_path / "runs"
     words = [*SIDE_BY_SIDE, "--epochs", "100000,100001,2", "--out", str(out)]
-    with Command(words, tmp_path, two_gpus(standin_nvml), prefix=PREFIX) as command:
+    with Command(words, tmp_path, standin_cuda.variables(gpus=2), prefix=PREFIX) as command:
         ranks = [rank_of(command, launch_of(out, epochs)) for epochs in ("100000", "100001")]
         delete(out)
         assert command.wait() == 2

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from launching import SMALL, Command, python, rows, until
+from standin_cuda.standin import Standin
 from test_launch_command import two_gpus
 
 RUN = ["-m", "launch", "run", "resnet20_accumulation", "--arm", "16x1", *SMALL, "--no-checkpoint"]
@@ -95,11 +96,10 @@ def test_what_starts_the_warm_process_imports_no_torch() -> None:
 # Side by side
 
 
-def test_trials_side_by_side_have_gpus_of_their_own(standin_nvml: Path, tmp_path: Path) -> None:
-    """As far as they can tell: torch finds no GPU, and computes on the CPU."""
+def test_trials_side_by_side_have_gpus_of_their_own(standin_cuda: Standin, tmp_path: Path) -> None:
     out = tmp_path / "runs"
-    env = two_gpus(standin_nvml)
-    words = [*RUN, "--parallel", "2", "--processes", "1", "--seed", "0,1", "--epochs", "20", "--out", str(out)]
+    env = standin_cuda.variables(gpus=2)
+    words = [*RUN, "--parallel", "2", "--processes", "1", "--seed", "0,1", "--epochs", "8", "--out", str(out)]
     done = python(*words, env=env, preexec_fn=lambda: os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}))
     assert done.returncode == 0, done.stderr
     first, second = rows(out, "trials")
@@ -107,8 +107,9 @@ def test_trials_side_by_side_have_gpus_of_their_own(standin_nvml: Path, tmp_path
     assert max(began) < min(began[0] + float(first["duration_s"]), began[1] + float(second["duration_s"]))
     assert (first["parallel"], second["parallel"]) == ("2", "2")
     environments = json.loads((out / "environment.json").read_text())
-    devices = [environments[row["environment"]]["variables"]["CUDA_VISIBLE_DEVICES"] for row in (first, second)]
-    assert sorted(devices) == ["0", "1"]
+    variables = [environments[row["environment"]]["variables"] for row in (first, second)]
+    assert sorted(each["CUDA_VISIBLE_DEVICES"] for each in variables) == ["0", "1"]
+    assert {each["CUDA_DEVICE_ORDER"] for each in variables} == {"PCI_BUS_ID"}  # as NVML counts, which found them
 
 
 def test_devices_are_given_out_once_and_what_needs_more_waits(standin_nvml: Path) -> None:

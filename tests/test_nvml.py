@@ -28,6 +28,11 @@ def test_an_unknown_device_is_none_and_the_rest_is_still_answered(standin_nvml: 
     assert ask(standin_nvml, "2", uuid="GPU-other") == "2 550.54.15 None"
 
 
+def test_a_part_of_a_gpu_is_found_by_its_own_name(standin_nvml: Path) -> None:
+    """CUDA gives the identity of a MIG device as it gives that of a whole one."""
+    assert ask(standin_nvml, "2", uuid="GPU-part") == f"2 550.54.15 {3 * 2**30:.1f}"
+
+
 def test_a_library_that_supports_nothing_answers_none_throughout(standin_nvml: Path) -> None:
     assert ask(standin_nvml, "jetson") == "None None None"
 

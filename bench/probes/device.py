@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import psutil
 
-from bench import environment, nvml, tegra
+from bench import environment, gpus, nvml, tegra
 from bench.columns import Column
 from bench.probes import Cell, Over, Span, Value, ratio
 from bench.probes import Probe as Base
@@ -214,7 +214,7 @@ def throttle_reasons(totals: Mapping[str, Value]) -> str | None:
 
 def unreadable(root: Path = Path("/")) -> dict[str, str]:
     """Column -> why it cannot be read here."""
-    why, told = environment.why_no_cuda(), set[str]()
+    why, told = gpus.why_none(), set[str]()
     refused = dict.fromkeys(nvml.ASKED, f"needs a CUDA device: {why}") if why else nvml.refusals()
     if environment.is_jetson(root):
         told = {name for name, value in tegra.gauges(root)().items() if value is not None}

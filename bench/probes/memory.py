@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from bench import environment
+from bench import gpus
 from bench.columns import Column
 from bench.kernel import peak_rss_bytes
 from bench.probes import Over, Span, Value
@@ -76,7 +76,7 @@ def forget_peak_rss(refs: Path = Path("/proc/self/clear_refs")) -> bool:
 
 def unreadable() -> dict[str, str]:
     """Column -> why it cannot be read here."""
-    cuda = environment.why_no_cuda()
+    cuda = gpus.why_none()
     found = (
         dict.fromkeys(("peak_allocated_bytes", "peak_reserved_bytes"), f"needs a CUDA device: {cuda}") if cuda else {}
     )
