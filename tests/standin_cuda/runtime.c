@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
-#include <time.h>
 #include "runtime.h"
 #include "shared.h"
 
@@ -167,7 +166,10 @@ static cudaError_t release(void *at) {
     pthread_mutex_unlock(&lock);
     return !at || found ? 0 : fail(cudaErrorInvalidValue);
 }
-cudaError_t cudaFree(void *at) { return release(at); }
+cudaError_t cudaFree(void *at) {
+    standin_wait_for_all(); /* as CUDA does */
+    return release(at);
+}
 cudaError_t cudaFreeHost(void *at) { return release(at); }
 cudaError_t cudaHostAlloc(void **at, size_t bytes, unsigned flags) {
     pthread_mutex_lock(&lock);
@@ -202,59 +204,27 @@ cudaError_t cudaPointerGetAttributes(struct cudaPointerAttributes *found, const 
     return 0;
 }
 
-/* ---- copies, streams, events ---- */
-
-static double now_ms(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return time.tv_sec * 1e3 + time.tv_nsec / 1e6;
-}
+/* ---- copies ---- */
 
 cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, enum cudaMemcpyKind direction) {
     standin_counted.copies++, standin_counted.waits++;
+    standin_reach(NULL);
     memcpy(to, from, bytes);
     return 0;
 }
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind direction, cudaStream_t stream) {
     standin_counted.copies++;
     standin_counted.pageable_copies += kind(to) == cudaMemoryTypeUnregistered || kind(from) == cudaMemoryTypeUnregistered;
+    standin_reach(stream);
     memcpy(to, from, bytes);
     return 0;
 }
-cudaError_t cudaMemset(void *at, int value, size_t bytes) { memset(at, value, bytes); return 0; }
-cudaError_t cudaMemsetAsync(void *at, int value, size_t bytes, cudaStream_t stream) { memset(at, value, bytes); return 0; }
-
-cudaError_t cudaStreamCreateWithPriority(cudaStream_t *stream, unsigned flags, int priority) { *stream = calloc(1, 64); return 0; }
-cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags) { *stream = calloc(1, 64); return 0; }
-cudaError_t cudaStreamCreate(cudaStream_t *stream) { *stream = calloc(1, 64); return 0; }
-cudaError_t cudaStreamIsCapturing(cudaStream_t stream, enum cudaStreamCaptureStatus *status) { *status = 0; return 0; }
-cudaError_t cudaStreamGetCaptureInfo(cudaStream_t stream, enum cudaStreamCaptureStatus *status, unsigned long long *id,
-                                     cudaGraph_t *graph, const cudaGraphNode_t **nodes, const cudaGraphEdgeData **edges, size_t *count) {
-    *status = 0;
-    if (id) *id = 0;
+cudaError_t cudaMemsetAsync(void *at, int value, size_t bytes, cudaStream_t stream) {
+    standin_reach(stream);
+    memset(at, value, bytes);
     return 0;
 }
-cudaError_t cudaStreamGetCaptureInfo_v2(cudaStream_t stream, enum cudaStreamCaptureStatus *status, unsigned long long *id) {
-    *status = 0;
-    if (id) *id = 0;
-    return 0;
-}
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags) { *event = calloc(1, 64); return 0; }
-cudaError_t cudaEventCreate(cudaEvent_t *event) { *event = calloc(1, 64); return 0; }
-cudaError_t cudaEventDestroy(cudaEvent_t event) { free(event); return 0; }
-cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
-    standin_counted.events++;
-    *(double *)event = now_ms();
-    return 0;
-}
-cudaError_t cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t stream, unsigned flags) { return cudaEventRecord(event, stream); }
-cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t from, cudaEvent_t to) {
-    *ms = (float)(*(double *)to - *(double *)from);
-    return 0;
-}
-cudaError_t cudaStreamSynchronize(cudaStream_t stream) { standin_counted.waits++; return 0; }
-cudaError_t cudaDeviceSynchronize(void) { standin_counted.waits++; return 0; }
-cudaError_t cudaEventSynchronize(cudaEvent_t event) { standin_counted.waits++; return 0; }
+cudaError_t cudaMemset(void *at, int value, size_t bytes) { return cudaMemsetAsync(at, value, bytes, NULL); }
 
 /* ---- kernels: counted, not run ---- */
 

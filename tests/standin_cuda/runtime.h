@@ -1,4 +1,5 @@
 /* What the parts of the stand-in share. */
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -22,3 +23,10 @@ extern standin_counts standin_counted;
 static inline int standin_by_uuid(const char *uuid) {
     return strlen(uuid) == 40 && !strncasecmp(uuid, STANDIN_UUID, 28) ? (int)strtol(uuid + 28, NULL, 16) : -1;
 }
+
+/* What NCCL has queued is numbered, in the order in which it is carried out. */
+int standin_is_done(unsigned long number);
+void standin_wait_for(unsigned long number);
+void standin_wait_for_all(void);
+void standin_put_behind(void *stream, unsigned long number); /* what a stream is asked for comes after it */
+void standin_reach(void *stream);                            /* wait until a stream is behind nothing */

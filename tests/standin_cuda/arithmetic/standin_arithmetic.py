@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -30,6 +31,8 @@ KEPT = (
 # Have one kernel for all devices, which asks for the device's own.
 MORE = {"aten::convolution", "aten::convolution_backward", "aten::copy_"}
 _library: Any = None
+_reach = ctypes.CDLL(None).standin_reach
+_reach.argtypes, _reach.restype = (ctypes.c_void_p,), None
 
 
 def install() -> None:
@@ -77,6 +80,8 @@ def on_the_cpu(operation: Any) -> Callable[..., Any]:
         ]
         if kwargs.get("pin_memory"):
             kwargs["pin_memory"] = False
+        if device is not None:
+            _reach(torch._C._cuda_getCurrentRawStream(device.index))  # the collective that it comes after
         found = operation(*words, **kwargs)
         if given:
             results = found if isinstance(found, (tuple, list)) else (found,)
