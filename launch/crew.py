@@ -32,9 +32,11 @@ def place_of(how: Conduct) -> Place:
 
 
 def reachable(line: Line) -> dict[str, str]:
-    """Variables by which gloo takes the interface that leads to the others, unless the user chose one."""
-    name = os.environ.get("GLOO_SOCKET_IFNAME") or line.interface()
-    return {"GLOO_SOCKET_IFNAME": name} if name else {}
+    """Variables by which gloo and NCCL take the interface that leads to the others, unless the user chose one."""
+    name = line.interface()
+    # NCCL takes all interfaces whose name begins so, but for the sign.
+    ours = {"GLOO_SOCKET_IFNAME": name, "NCCL_SOCKET_IFNAME": f"={name}"} if name else {}
+    return {variable: value for variable, value in ours.items() if not os.environ.get(variable)}
 
 
 @dataclass

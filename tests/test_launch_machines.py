@@ -21,7 +21,7 @@ from launching import SMALL, Command, is_one_error, python, rows, until
 
 from bench import experiments
 from bench.trial import UsageError
-from launch import machines
+from launch import crew, machines
 
 RUN = ["-m", "launch", "run", "resnet20_accumulation", "--arm", "16x1", *SMALL, "--no-checkpoint"]
 SOON_S = 90.0
@@ -103,6 +103,20 @@ def test_what_happens_on_another_machine_is_told_by_its_row(here: Two) -> None:
 def test_only_machine_0_keeps_rows_and_nothing_is_left(here: Two) -> None:
     assert not (here.folders[1] / "trials.csv").exists()
     assert (here.codes, here.left) == ([1, 1], 0)
+
+
+def test_gloo_and_nccl_take_the_interface_that_leads_to_machine_0_unless_one_was_chosen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+        monkeypatch.delenv(name, raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as ours:
+        line = machines.Line(ours)
+        name = line.interface()
+        assert name
+        assert crew.reachable(line) == {"GLOO_SOCKET_IFNAME": name, "NCCL_SOCKET_IFNAME": f"={name}"}
+        monkeypatch.setenv("NCCL_SOCKET_IFNAME", "ib0")
+        assert crew.reachable(line) == {"GLOO_SOCKET_IFNAME": name}
 
 
 # Two hosts
