@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import warnings
 from collections.abc import Callable
@@ -9,17 +10,20 @@ from typing import TypeVar
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
-from accelerate.utils import DDPCommunicationHookType, GradientAccumulationPlugin
+from accelerate.utils import DDPCommunicationHookType, GradientAccumulationPlugin, InitProcessGroupKwargs
 from torch import Tensor, nn
 
 from bench import environment
 from bench.collectives import in_group
 from bench.devices import check_devices, local_processes, uses_cuda, without_nvidia_smi
 from bench.trial import Trial, UsageError
-from bench.variables import STORE
+from bench.variables import LAUNCH_ID, STORE
 
 Found = TypeVar("Found")
 TEXT_BYTES = 200
+# By hand as long as one rank may take to download a data set. A launcher itself ends what hangs (--stall-timeout), and
+# says so; torch would abort the process without a word.
+PATIENCE_BY_HAND, PATIENCE_OF_LAUNCHERS = datetime.timedelta(hours=1), datetime.timedelta(days=7)
 
 
 class Group:
@@ -55,7 +59,10 @@ class Group:
         if self.processes == 1:
             return [numbers]
         mine = torch.tensor(numbers, dtype=torch.float64, device=self.device)
-        return self.accelerator.gather(mine[None]).tolist()
+        # Not Accelerate's gather, at which newer torch prints a warning.
+        found = [torch.empty_like(mine) for _ in range(self.processes)]
+        torch.distributed.all_gather(found, mine)
+        return torch.stack(found).tolist()
 
     def gather_text(self, text: str) -> list[str]:
         """Every rank's text, rank 0 first; of each, the first TEXT_BYTES bytes."""
@@ -86,7 +93,7 @@ def join(trial: Trial) -> Accelerator:
         mixed_precision=trial.precision,
         dynamo_backend="no",
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
-        kwargs_handlers=[ddp],
+        kwargs_handlers=[ddp, InitProcessGroupKwargs(timeout=patience())],
     )
     if accelerator.device.type not in ("cuda", "cpu"):  # where it finds a GPU of Intel's or Apple's, it takes that
         raise UsageError(
@@ -115,6 +122,11 @@ def numbered(device: torch.device) -> torch.device:
     return torch.device("cuda", torch.cuda.current_device()) if alone else device
 
 
+def patience() -> datetime.timedelta:
+    """For how long a rank waits in a collective for the others, until torch ends it."""
+    return PATIENCE_OF_LAUNCHERS if os.environ.get(LAUNCH_ID) else PATIENCE_BY_HAND
+
+
 def meet() -> None:
     """Form the group over a file where the launcher gave one; else Accelerate does, over TCP."""
     if not (path := os.environ.get(STORE)) or in_group():
@@ -125,6 +137,7 @@ def meet() -> None:
         store=torch.distributed.FileStore(path, processes),
         rank=rank,
         world_size=processes,
+        timeout=patience(),
     )
 
 

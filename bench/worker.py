@@ -9,17 +9,31 @@ import math
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import psutil
 import torch
 
-from bench import allocator, checkpoint, data, environment, evaluation, failure, fault, kernel, limit, outcome, setup
+from bench import (
+    allocator,
+    checkpoint,
+    data,
+    environment,
+    evaluation,
+    failure,
+    fault,
+    kernel,
+    limit,
+    outcome,
+    setup,
+    signals,
+)
 from bench.build import Build, model_for
 from bench.cli import Options
 from bench.collectives import in_group
@@ -42,7 +56,7 @@ from models import surgery
 
 Load = Callable[[Trial, Path], data.Data]
 ORPHANED_S = 0.5
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+KEEP_S, KEEP_RATIO = 1.0, 100.0
 
 
 def all_probes() -> list[Probe]:
@@ -62,36 +76,22 @@ def run(
 
     Exit codes: 0 well, 1 the trial failed (its row says how), 2 the request cannot be met, 130 interrupted.
     """
-    for number in SIGNALS:
-        signal.signal(number, _interrupt)
+    signals.raise_interrupted()
     faulthandler.register(signal.SIGUSR1, all_threads=True)  # a launcher asks so where a rank is that goes on no more
     kernel.name_process(f"rank {os.environ.get('RANK', '0')}")
     worker = Worker(trial, options, experiment, launch_id)
+    signals.end_if_stuck(worker.end)
     try:
         worker.work(build, load)
-        _ignore_signals()
+        signals.ignore()
         worker.finish(Cause("ok", ""))
         worker.end_trackers()
     except BaseException as error:
         # The launcher stops all ranks as soon as one has ended; rank 0 has its row to write first.
-        _ignore_signals()
-        code = worker.fail(error)
-        for child in psutil.Process().children(recursive=True):  # loader workers
-            child.kill()
-        # Not sys.exit: with another rank gone, the group's destructors would wait for it.
-        os._exit(code)
+        signals.ignore()
+        worker.end(error)
     if in_group():
         torch.distributed.destroy_process_group()
-
-
-def _ignore_signals() -> None:
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-
-
-def _interrupt(number: int, frame: object) -> None:
-    _ignore_signals()
-    raise Interrupted(f"stopped by {signal.Signals(number).name}")
 
 
 @dataclass
@@ -117,6 +117,8 @@ class Worker:
         self.counts = Counts()
         self.skipped = 0
         self.recorded = False
+        self.ending = threading.Lock()
+        self.keep_at = 0.0
         self.evaluated: dict[str, Any] = {}
         self.group: Group | None = None
         self.limit: limit.Limit | None = None
@@ -188,8 +190,7 @@ class Worker:
             self.eval_images = min(self.eval_images, passes)
         if self.rank == 0:
             self.folder.add_environment(self.row["environment"], described)
-            # For whoever has to write this launch's row if this process cannot.
-            write_whole(self.folder.logs() / f"{self.launch_id}.row.json", json.dumps(self.row))
+            self.keep()
 
     def resume(self, training: Training) -> int:
         """Go on from the trial's checkpoint where that is asked for and there is one; the epoch to start with."""
@@ -220,6 +221,7 @@ class Worker:
             self.count(rows, training)
             if teller is not None:
                 self.folder.append("steps", [facts | row for row in rows])
+                self.keep()
                 teller.tell(state_after(rows, epoch, trial.epochs, per_epoch))
 
         row = train_epoch(
@@ -255,25 +257,34 @@ class Worker:
         self.counts.optimizer_steps += len(rows) - skipped
         self.counts.images_seen += sum(row["images"] for row in rows)
 
-    def finish(self, cause: Cause) -> None:
-        """Rank 0 writes the trial's row, once."""
-        if self.rank != 0 or self.recorded:
-            return
+    def so_far(self) -> dict[str, Any]:
+        """The trial's row from what was measured so far, but for why it ends. Involves no other rank."""
         measured = self.meter.trial() if self.meter else {}
         rate = measured.get("images_per_s")
-        error = cause.error and cause.error + (f" ({self.row['log']})" if self.row["log"] else "")
-        row = {
+        return {
             **self.row,
             **measured,
             "images_per_s_per_process": rate and rate / self.trial.processes,
             **self.evaluated,
-            **cause.columns(),
-            "error": error or None,
             "duration_s": round(time.monotonic() - self.began, 3),
             "optimizer_steps": self.counts.optimizer_steps,
             "images_seen": self.counts.images_seen,
             "skipped_steps": self.skipped if self.trial.precision == "fp16" else None,
         }
+
+    def keep(self) -> None:
+        """Leave the row so far for whoever has to write it if this process cannot; off the clock, and seldom."""
+        began = time.monotonic()
+        if self.rank == 0 and began >= self.keep_at and os.environ.get(LAUNCH_ID):
+            write_whole(self.folder.logs() / f"{self.launch_id}.row.json", json.dumps(self.so_far()))
+            self.keep_at = began + max(KEEP_S, KEEP_RATIO * (time.monotonic() - began))
+
+    def finish(self, cause: Cause) -> None:
+        """Rank 0 writes the trial's row, once."""
+        if self.rank != 0 or self.recorded:
+            return
+        error = cause.error and cause.error + (f" ({self.row['log']})" if self.row["log"] else "")
+        row = {**self.so_far(), **cause.columns(), "error": error or None}
         if cause.silent and os.environ.get(LAUNCH_ID):  # what it died of, only the launcher can find out
             write_whole(self.folder.logs() / f"{self.launch_id}.row.json", json.dumps(row))
             return
@@ -295,6 +306,15 @@ class Worker:
         while os.getppid() == self.launcher and time.monotonic() < until:
             time.sleep(0.02)
         return os.getppid() != self.launcher
+
+    def end(self, error: BaseException) -> NoReturn:
+        """End this process, whichever of its threads asks first."""
+        self.ending.acquire()
+        code = self.fail(error)
+        for child in psutil.Process().children(recursive=True):  # loader workers
+            child.kill()
+        # Not sys.exit: with another rank gone, the group's destructors would wait for it.
+        os._exit(code)
 
     def fail(self, error: BaseException) -> int:
         """Put the cause on record, and as rank 0 write the row; the exit code."""

@@ -7,6 +7,7 @@ under a second there, and through `accelerate launch` eight.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import dataclasses
 import itertools
 import json
@@ -14,7 +15,9 @@ import math
 import multiprocessing
 import os
 import resource
+import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -651,6 +654,48 @@ def _join() -> tuple[int, int]:
     if "RANK" in os.environ:
         torch.distributed.init_process_group("gloo")
     return this_rank(), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def noting_patience(folder: Path) -> None:
+    """Join as a trial does, and note for how many seconds the ranks of the group wait for each other."""
+    from bench.group import join
+
+    os.environ["PLANTED_FOLDER"] = str(folder)
+    join(settings(processes=int(os.environ["WORLD_SIZE"])))
+    limit = torch.distributed.distributed_c10d._get_default_group()._get_backend(torch.device("cpu")).options._timeout
+    note({"patience_s": limit.total_seconds()})
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
+
+
+def stuck(folder: Path) -> None:
+    """Be told to end inside C, where no handler runs; before that a forked child is, as a loader worker may be."""
+    from bench import signals
+
+    os.environ["PLANTED_FOLDER"] = str(folder)
+    signals.STUCK_S = 0.5
+    signals.raise_interrupted()
+    signal.signal(signal.SIGCHLD, lambda *_: None)  # as DataLoader has it
+
+    def end(error: BaseException) -> None:
+        note({"ends": str(error)})
+        os._exit(3)
+
+    signals.end_if_stuck(end)
+    child = os.fork()
+    if not child:
+        with contextlib.suppress(BaseException):
+            time.sleep(60.0)
+        os._exit(0)
+    time.sleep(0.5)
+    os.kill(child, signal.SIGTERM)
+    os.waitpid(child, 0)
+    time.sleep(1.5)
+    note({"ends": ""})
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    mutex = ctypes.create_string_buffer(64)
+    for _ in range(2):
+        ctypes.CDLL(None).pthread_mutex_lock(mutex)
 
 
 def evaluations(folder: Path, cases: Sequence[tuple[int, int, str]]) -> None:

@@ -16,6 +16,7 @@ from standin_cuda.standin import Standin
 
 from bench.cli import Options
 from bench.environment import cpu_count
+from bench.variables import LAUNCH_ID, STORE
 
 
 @pytest.mark.parametrize(("asked", "formed"), [(2, 1), (3, 2), (1, 2)])
@@ -125,3 +126,17 @@ def test_accelerate_launch_forms_the_group_and_trains(tmp_path: Path) -> None:
     assert int(row["threads"]) == max(1, cpu_count() // 2)
     assert not (tmp_path / "checkpoints").exists()
     assert "trials.csv has its row" in ran.stdout
+
+
+@pytest.mark.parametrize("meets", ["by a file", "by TCP"])
+def test_a_launcher_s_time_limits_come_before_torch_s_and_by_hand_there_is_one(meets: str, tmp_path: Path) -> None:
+    """Torch's own ends the process without a word, and while one rank still fetches the data set."""
+    found = {}
+    for launcher in ("", "a launch"):
+        folder = tmp_path / f"of {launcher}"
+        folder.mkdir()
+        variables = {LAUNCH_ID: launcher} | ({STORE: str(folder / "store")} if meets == "by a file" else {})
+        codes = planted.group(2, planted.noting_patience, folder, said=folder, **variables)
+        assert codes == [0, 0], (folder / "rank0.txt").read_text()
+        found[launcher] = {seen["patience_s"] for seen in planted.Ran(planted.settings(), folder, codes).seen()}
+    assert found == {"": {3600.0}, "a launch": {7 * 24 * 3600.0}}

@@ -112,11 +112,11 @@ def test_gloo_and_nccl_take_the_interface_that_leads_to_machine_0_unless_one_was
         monkeypatch.delenv(name, raising=False)
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as ours:
         line = machines.Line(ours)
-        name = line.interface()
-        assert name
-        assert crew.reachable(line) == {"GLOO_SOCKET_IFNAME": name, "NCCL_SOCKET_IFNAME": f"={name}"}
+        leading = line.interface()
+        assert leading
+        assert crew.reachable(line) == {"GLOO_SOCKET_IFNAME": leading, "NCCL_SOCKET_IFNAME": f"={leading}"}
         monkeypatch.setenv("NCCL_SOCKET_IFNAME", "ib0")
-        assert crew.reachable(line) == {"GLOO_SOCKET_IFNAME": name}
+        assert crew.reachable(line) == {"GLOO_SOCKET_IFNAME": leading}
 
 
 # Two hosts

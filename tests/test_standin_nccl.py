@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from subprocess import PIPE
 
 from conftest import CHECKOUT
 from launching import with_variables
@@ -90,10 +91,12 @@ def test_collectives_are_right_and_the_host_goes_on_until_one_hangs(standin_cuda
     (tmp_path / "rank.py").write_text(RANK)
     words = [sys.executable, str(tmp_path / "rank.py")]
     env = with_variables(standin_cuda.variables(gpus=2, TORCH_NCCL_DUMP_ON_TIMEOUT="0"))
-    ranks = [
-        subprocess.Popen([*words, str(rank), str(tmp_path / "store")], cwd=CHECKOUT, env=env, **PIPED)
-        for rank in range(2)
-    ]
+
+    def start(rank: int) -> subprocess.Popen[str]:
+        more = [str(rank), str(tmp_path / "store")]
+        return subprocess.Popen([*words, *more], cwd=CHECKOUT, env=env, stdout=PIPE, stderr=PIPE, text=True)
+
+    ranks = [start(rank) for rank in range(2)]
     try:
         out, said = ranks[0].communicate(timeout=100)
         assert out.split() == ["aborted", "waits"], said
@@ -104,6 +107,3 @@ def test_collectives_are_right_and_the_host_goes_on_until_one_hangs(standin_cuda
         for rank in ranks:
             rank.kill()
             rank.communicate()
-
-
-PIPED = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
