@@ -10,10 +10,11 @@ import torch
 
 
 class Clock(Protocol):
-    """start(), then mark() at the end of each stretch, then read() the stretches' seconds."""
+    """start(), then mark() at the end of each stretch, then read() the stretches' seconds, for which it may wait()."""
 
     def start(self) -> None: ...
     def mark(self) -> None: ...
+    def wait(self) -> None: ...
     def read(self) -> list[float]: ...
 
 
@@ -28,6 +29,9 @@ class HostClock:
 
     def mark(self) -> None:
         self.marks.append(time.perf_counter())
+
+    def wait(self) -> None:
+        pass
 
     def read(self) -> list[float]:
         spans = [after - before for before, after in itertools.pairwise(self.marks)]
@@ -51,9 +55,12 @@ class CudaClock:
         event.record(torch.cuda.current_stream(self.device))
         self.events.append(event)
 
-    def read(self) -> list[float]:
+    def wait(self) -> None:
         if self.events:
             self.events[-1].synchronize()
+
+    def read(self) -> list[float]:
+        self.wait()
         spans = [before.elapsed_time(after) / 1000 for before, after in itertools.pairwise(self.events)]
         self.events = self.events[-1:]
         return spans

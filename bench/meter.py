@@ -1,7 +1,8 @@
 """Runs the probes inside the training loop, and combines what the ranks measured.
 
 Windows are read out in blocks of about a second: one wait for the device and two collectives each, off the clock. Which
-of them are measured is decided then, for all ranks alike.
+of them are measured is decided then, for all ranks alike. What reading takes is the meter's own total, probe_time_s: it
+knows when the probes are read.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ import torch
 
 from bench import compiler
 from bench.columns import Column, columns, probe_modules
-from bench.probes import Cell, Probe, Span, Value, combine, difference
+from bench.probes import Cell, Over, Probe, Span, Value, combine, difference
 from bench.windows import Window
 
 Gather = Callable[[list[float]], list[list[float]]]
 BLOCK_S = 1.0
 # On a GPU warm-up lasts this long too, while its clocks rise and kernels are loaded, but for half the windows at most.
 WARMUP_S = 1.0
+OWN: dict[str, Over] = {"probe_time_s": ("counter", "max")}
 NONE = -math.inf  # "no measurement" on its way through a collective; a loss can be nan or inf
 
 
@@ -49,7 +51,9 @@ class Meter:
         self.compiled = compiler.steps_taken()
         self.unlike: list[bool] = []  # of each pending window: whether it does what the others do not, on this rank
         self.step_columns = {column.name: column for column in columns("steps")}
-        self.over = {name: over for probe in probes for name, over in probe.TOTALS.items()}
+        self.over = {name: over for probe in probes for name, over in probe.TOTALS.items()} | OWN
+        self.reading_since: float | None = None
+        self.probe_time_s = 0.0
         self.pending: list[dict[str, Any]] = []
         self.block = 1
         self.windows_run = 0
@@ -62,9 +66,10 @@ class Meter:
     def epoch_begin(self) -> None:
         """The first micro-batch of an epoch has been fetched."""
         self.epoch_start, self.epoch_rows = self.now, len(self.measured)
+        self.reading_since = time.perf_counter()
         for probe in self.probes:
             probe.epoch_begin()
-            probe.resume()
+        self._go_on()
 
     def timed(self, batches: Iterator[Any]) -> Iterator[Any]:
         """The same batches; the first is fetched off the clock, and waiting for the others is measured."""
@@ -125,11 +130,26 @@ class Meter:
     def resume(self) -> None:
         """The rows have been dealt with. Waits for the rank that had to write them: no window is to wait for it."""
         self.gather([0.0])
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Start the clocks, now that nothing is left to read."""
+        self._count_reading()
+        self.reading_since = None
         for probe in self.probes:
             probe.resume()
 
+    def _count_reading(self) -> None:
+        if self.reading_since is not None:
+            now = time.perf_counter()
+            self.probe_time_s += now - self.reading_since
+            self.reading_since = now
+
     def read(self) -> list[dict[str, Any]]:
         """Wait for the device, and combine what all ranks measured since the last reading."""
+        for probe in self.probes:
+            probe.settle()
+        self.reading_since = time.perf_counter()
         mine = {name: values for probe in self.probes for name, values in probe.windows().items()}
         flat = [value for values in mine.values() for value in values]
         per_rank = self._gather([*flat, *map(float, self.unlike)])
@@ -163,6 +183,8 @@ class Meter:
         for probe in self.probes:
             probe.epoch_end()
         self.now = self._totals()
+        self._count_reading()
+        self.reading_since = None
         span = Span(self._since(self.epoch_start), self.measured[self.epoch_rows :])
         epoch = {**facts, **{k: v for probe in self.probes for k, v in probe.derive(span).items()}}
         self.epochs.append(epoch)
@@ -190,6 +212,8 @@ class Meter:
     def _totals(self) -> list[dict[str, Value]]:
         """Every rank's totals."""
         totals = {name: value for probe in self.probes for name, value in probe.totals().items()}
+        self._count_reading()
+        totals["probe_time_s"] = self.probe_time_s
         return [dict(zip(totals, rank, strict=True)) for rank in self._gather(list(totals.values()))]
 
     def _since(self, before: list[dict[str, Value]]) -> dict[str, Value]:

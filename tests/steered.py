@@ -88,7 +88,8 @@ def two() -> Any:
     other.begin(torch.device("cuda", 1))
 
     def gather(mine: list[float]) -> list[list[float]]:
-        return [mine, [-math.inf if value is None else value for value in other.totals().values()]]
+        own = [-math.inf if value is None else value for value in other.totals().values()]
+        return [mine, [*own, 0.0]]  # and the meter's own total
 
     meter = Meter([probe(0)], gather, 0, torch.device("cuda", 0))
     other.epoch_begin()

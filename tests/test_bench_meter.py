@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import time
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from bench.meter import Meter
-from bench.probes import Over, Probe, Span, Value, combine, ratio
+from bench.probes import Over, Probe, Span, Value, combine, communication, ratio, timing
 from bench.probes.timing import percentile, spread
 from bench.windows import Window
 
@@ -40,7 +41,7 @@ class Planted(Probe):
         return dict(self.count)
 
     def derive(self, span: Span) -> dict[str, Value]:
-        return dict(span.totals)
+        return {name: span.totals[name] for name in self.TOTALS}
 
 
 def run_epoch(meter: Meter, windows: int, images: int = 4) -> tuple[list[int], dict[str, Any]]:
@@ -97,7 +98,7 @@ def test_each_rank_s_own_difference_is_taken_before_the_ranks_are_combined() -> 
         ranks = []
         for seconds in clock:
             probe.count["measured_time_s"] = seconds
-            totals = [seconds, 0.0, 0.0]
+            totals = [seconds, 0.0, 0.0, 0.0]
             ranks.append(totals if len(numbers) == len(totals) else numbers)
         return ranks
 
@@ -197,13 +198,69 @@ def test_on_a_gpu_warm_up_lasts_a_second_too_but_for_half_of_the_windows_at_most
 def test_without_probes_there_is_nothing_and_no_error() -> None:
     meter = Meter([], alone, 0, CPU)
     assert run_epoch(meter, 3)[1] == {}
-    assert meter.trial() == {}
+    assert set(meter.trial()) == {"probe_time_s"}
 
 
 def test_only_columns_of_the_trials_file_reach_it() -> None:
     meter = Meter([Planted()], alone, 0, CPU)
     run_epoch(meter, 1)
-    assert set(meter.trial()) == {"measured_time_s", "peak_rss_bytes"}
+    assert set(meter.trial()) == {"measured_time_s", "peak_rss_bytes", "probe_time_s"}
+
+
+READ_S, WINDOW_S = 0.05, 0.01
+
+
+class Reading(Probe):
+    """Takes READ_S for each of its answers, on a clock that nothing else moves."""
+
+    TOTALS: ClassVar[dict[str, Over]] = {"seen": ("counter", "sum")}
+
+    def __init__(self, now: list[float]) -> None:
+        self.now, self.answers = now, 0
+
+    def epoch_begin(self) -> None:
+        self.answers += 1
+        self.now[0] += READ_S
+
+    def epoch_end(self) -> None:
+        self.epoch_begin()
+
+    def windows(self) -> dict[str, list[Value]]:
+        self.epoch_begin()
+        return {}
+
+    def totals(self) -> dict[str, Value]:
+        self.epoch_begin()
+        return {"seen": 0.0}
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_what_reading_a_probe_takes_is_in_probe_time_and_in_no_other(
+    place: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    slow = Reading(now)
+    probes: list[Probe] = [communication.Probe(), timing.Probe()]
+    probes.insert(place, slow)
+    meter = Meter(probes, alone, 0, CPU)
+    set_up = slow.answers
+    for _ in range(2):
+        meter.epoch_begin()
+        for number in range(3):
+            now[0] += WINDOW_S
+            if meter.window_end(Window(number, 4, []), {}):
+                meter.resume()
+        _, epoch = meter.epoch_end({})
+        assert epoch["images_per_s"] == pytest.approx(4 / WINDOW_S)
+        assert epoch["epoch_time_s"] == pytest.approx(3 * WINDOW_S)
+        assert epoch["compute_s"] == pytest.approx(WINDOW_S)
+        now[0] += 7.0  # an evaluation
+    trial = meter.trial()
+    assert [row["step_time_s"] for row in meter.measured] == pytest.approx([WINDOW_S] * 6)
+    assert (trial["images_per_s"], trial["compute_s"]) == pytest.approx((4 / WINDOW_S, WINDOW_S))
+    assert slow.answers - set_up > 10
+    assert trial["probe_time_s"] == pytest.approx(READ_S * (slow.answers - set_up))
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,7 @@ def test_writing_rows_is_in_no_window_of_any_rank(tmp_path: Path) -> None:
     row = json.loads((tmp_path / "results0.json").read_text())
     assert row["measured_time_s"] < 1.0
     assert row["probe_time_s"] >= 1.0
-    assert row["epoch_time_s"] >= 1.0
+    assert row["epoch_time_s"] < 1.0
 
 
 @pytest.mark.parametrize("processes", [1, 2])

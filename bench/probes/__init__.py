@@ -48,10 +48,10 @@ class Probe:
         """Training is about to start on this device."""
 
     def epoch_begin(self) -> None:
-        """The epoch's first micro-batch has been fetched."""
+        """The epoch's first micro-batch has been fetched. No clock runs: what there is to read may be read."""
 
     def resume(self) -> None:
-        """Windows follow: the epoch begins, or goes on after the probes were read."""
+        """Windows follow: the epoch begins, or goes on after the probes were read. Starts clocks, and reads nothing."""
 
     def fetched(self, seconds: float) -> None:
         """The loop waited this long for a micro-batch."""
@@ -74,11 +74,14 @@ class Probe:
         `measured`: it is none of `warmup_windows`; whether it counts in the end, `counted` says.
         """
 
+    def settle(self) -> None:
+        """The probes are about to be read: wait for the device, whose work until then is the windows'."""
+
     def epoch_end(self) -> None:
         """The epoch's last window has ended, and the device is idle."""
 
     def windows(self) -> dict[str, list[Value]]:
-        """Column -> a value for each window since the last call. May wait for the device."""
+        """Column -> a value for each window since the last call."""
         return {}
 
     def counted(self, measured: Sequence[bool]) -> None:
