@@ -13,14 +13,17 @@ HERE = Path(__file__).parent
 
 OUT_OF_MEMORY = re.compile(
     r"out of memory|(can't|cannot) allocate memory|NVML_SUCCESS == r INTERNAL ASSERT"
-    r"|std::bad_alloc|_STATUS_ALLOC_FAILED",
+    # cuBLAS, cuSOLVER, cuFFT; cuDNN of the host and of the device, cuRAND; NCCL (its src/include/alloc.h).
+    r"|std::bad_alloc|_ALLOC_FAILED|_ALLOCATION_FAILED|failed to (cuda |cuda host )?[mc]?alloc( async)? \d+ bytes",
     re.IGNORECASE,
 )
 # How oneDNN, Python's threads and cuDNN put it; without a limit it may be anything.
 UNDER_A_LIMIT = re.compile(
     r"could not create a (primitive(?! desc)|memory)|can't start new thread|unable to find an engine"
 )
-ASKED = re.compile(r"(?:tried to allocate|unable to mmap) (\d+(?:\.\d+)?) ?(bytes|[KMG]iB)", re.IGNORECASE)
+ASKED = re.compile(
+    r"(?:tried to allocate|unable to mmap|alloc(?: async)?) (\d+(?:\.\d+)?) ?(bytes|[KMG]iB)", re.IGNORECASE
+)
 UNITS = {"bytes": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 # (file in bench/, function) -> what is done in it. Of the functions that were under way the innermost counts.
 PHASES = {
