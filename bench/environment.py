@@ -9,6 +9,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import socket
 import subprocess
 import sys
@@ -20,22 +21,12 @@ from bench.variables import COMMAND
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 PACKAGES = ("torch", "torchvision", "accelerate", "numpy", "pandas", "nvidia-ml-py", "scikit-learn")
-PREFIXES = (
-    "ACCELERATE_",
-    "NCCL_",
-    "GLOO_",
-    "TORCH_",
-    "CUDA_",
-    "OMP_",
-    "MKL_",
-    "KMP_",
-    "PYTORCH_",
-    "CUBLAS_",
-    "CUDNN_",
-    "GLIBC_",
-    "MALLOC_",
-    "LD_PRELOAD",
-)
+# Of the variables that change what runs.
+PREFIXES = ("ACCELERATE_", "NCCL_", "GLOO_", "TORCH_", "TORCHDYNAMO_", "TORCHINDUCTOR_", "PYTORCH_", "ATEN_")
+PREFIXES += ("NVIDIA_", "CUDA_", "CUBLAS_", "CUDNN_", "OMP_", "MKL_", "KMP_", "ONEDNN_", "DNNL_")
+PREFIXES += ("GLIBC_", "MALLOC_", "LD_PRELOAD")
+# None of anybody's business: environment.json is handed on.
+SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE)
 # Differ from launch to launch of one and the same environment.
 PASSING = {"TORCHELASTIC_RUN_ID", "TORCH_NCCL_ASYNC_ERROR_HANDLING"}
 
@@ -131,7 +122,7 @@ def describe(more: dict[str, Any]) -> dict[str, Any]:
         "variables": {
             name: value
             for name, value in sorted(os.environ.items())
-            if name.startswith(PREFIXES) and name not in PASSING
+            if name.startswith(PREFIXES) and name not in PASSING and not SECRET.search(name)
         },
         **more,
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import re
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
@@ -19,6 +20,10 @@ REASONS = {
     "board_limit": 0x200,
     "reliability": 0x400,
 }
+# Those of them that make a GPU slower than others of its kind: heat and a power brake. A loaded GPU is at its power
+# limit as a rule, and the hardware's slow-down without either may be a moment's, at a change of power state (nvml.h).
+HELD_BACK = ("sw_thermal_slowdown", "hw_thermal_slowdown", "hw_power_brake_slowdown")
+SLOWDOWNS = (*HELD_BACK, "hw_slowdown")
 # Each is asked by itself: one that a device does not support leaves the others standing.
 GAUGES: dict[str, Callable[[Any, Any], float]] = {
     "energy_j": lambda nvml, gpu: nvml.nvmlDeviceGetTotalEnergyConsumption(gpu) / 1e3,  # mJ since the driver was loaded
@@ -29,6 +34,14 @@ GAUGES: dict[str, Callable[[Any, Any], float]] = {
     "clock_hz": lambda nvml, gpu: nvml.nvmlDeviceGetClockInfo(gpu, nvml.NVML_CLOCK_SM) * 1e6,
     "throttle": lambda nvml, gpu: _throttle(nvml, gpu),
 }
+# What somebody, or its maker, set the GPU to.
+LIMITS: dict[str, Callable[[Any, Any], float]] = {
+    "power_limit_w": lambda nvml, gpu: nvml.nvmlDeviceGetEnforcedPowerLimit(gpu) / 1e3,
+    "application_sm_clock_hz": lambda nvml, gpu: nvml.nvmlDeviceGetApplicationsClock(gpu, nvml.NVML_CLOCK_SM) * 1e6,
+    "max_sm_clock_hz": lambda nvml, gpu: nvml.nvmlDeviceGetMaxClockInfo(gpu, nvml.NVML_CLOCK_SM) * 1e6,
+}
+# Their counter of energy is that of CPU, GPU and memory together (ml-energy/zeus#172).
+MODULES = re.compile(r"\bGH200\b")
 ASKED = {**GAUGES, "processes": lambda nvml, gpu: len(nvml.nvmlDeviceGetComputeRunningProcesses(gpu))}
 
 
@@ -105,11 +118,33 @@ def free_bytes(device: str) -> int | None:
     return None
 
 
+def limits(uuid: str) -> dict[str, float | None]:
+    """LIMITS of the GPU with this UUID."""
+    with _library() as nvml:
+        if nvml is not None:
+            with contextlib.suppress(nvml.NVMLError):
+                gpu = _by_uuid(nvml, uuid)
+                answers = {name: _ask(nvml, gpu, ask) for name, ask in LIMITS.items()}
+                return {name: None if isinstance(answer, str) else answer for name, answer in answers.items()}
+    return dict.fromkeys(LIMITS)
+
+
+def is_module(uuid: str) -> bool:
+    """Whether the GPU's counter of energy is that of a whole module."""
+    with _library() as nvml:
+        if nvml is not None:
+            with contextlib.suppress(nvml.NVMLError):
+                name = nvml.nvmlDeviceGetName(_by_uuid(nvml, uuid))
+                return bool(MODULES.search(name.decode() if isinstance(name, bytes) else name))
+    return False
+
+
 def gauges(uuid: str) -> Callable[[], dict[str, float | None]] | None:
     """What reads GAUGES of the GPU with this UUID ("GPU-..."), in J, W, bytes, shares of 1, Celsius and Hz.
 
-    Of the throttle reasons it makes one gauge each, 1 while it holds, and "throttled" for any of them. None without the
-    library or the device. The library then stays initialised for the life of the process.
+    Of the throttle reasons it makes one gauge each, 1 while it holds, "throttled" for any of HELD_BACK, and "slowed"
+    for hw_slowdown without them. None without the library or the device. The library then stays initialised for the
+    life of the process.
     """
     nvml, _ = _initialised()
     if nvml is None:
@@ -121,7 +156,7 @@ def gauges(uuid: str) -> Callable[[], dict[str, float | None]] | None:
         return None
 
     def read() -> dict[str, float | None]:
-        answers = {name: _ask(nvml, gpu, name) for name in GAUGES}
+        answers = {name: _ask(nvml, gpu, ask) for name, ask in GAUGES.items()}
         values = {name: None if isinstance(answer, str) else answer for name, answer in answers.items()}
         return values | reasons(values.pop("throttle"))
 
@@ -136,10 +171,10 @@ def _by_uuid(nvml: Any, uuid: str) -> Any:
         return nvml.nvmlDeviceGetHandleByUUID(uuid.replace("GPU-", "MIG-", 1))
 
 
-def _ask(nvml: Any, gpu: Any, name: str) -> float | str:
+def _ask(nvml: Any, gpu: Any, ask: Callable[[Any, Any], float]) -> float | str:
     """A value, or why there is none."""
     try:
-        return float(ASKED[name](nvml, gpu))
+        return float(ask(nvml, gpu))
     except (nvml.NVMLError, AttributeError) as error:  # AttributeError: a name that this nvidia-ml-py does not have
         return _said(error)
 
@@ -157,11 +192,12 @@ def _throttle(nvml: Any, gpu: Any) -> int:
 
 
 def reasons(mask: float | None) -> dict[str, float | None]:
-    """1 or 0 for each reason in the bit mask, and for any of them; None of no answer."""
+    """1 or 0 for each reason in the bit mask, for HELD_BACK, and for slowed without them; None of no answer."""
     if mask is None:
-        return dict.fromkeys([*REASONS, "throttled"])
+        return dict.fromkeys([*REASONS, "throttled", "slowed"])
     found: dict[str, float | None] = {name: float(bool(int(mask) & bit)) for name, bit in REASONS.items()}
-    return found | {"throttled": float(any(found.values()))}
+    throttled = any(found[name] for name in HELD_BACK)
+    return found | {"throttled": float(throttled), "slowed": float(bool(found["hw_slowdown"]) and not throttled)}
 
 
 def other_processes(uuid: str, own: Collection[int]) -> int | None:
@@ -197,7 +233,7 @@ def refusals() -> dict[str, str]:
             return dict.fromkeys(ASKED, _said(error))
         found: dict[str, str] = {} if gpus else dict.fromkeys(ASKED, "NVML sees no GPU")
         for gpu, name in itertools.product(gpus, ASKED):
-            answer = _ask(nvml, gpu, name)
+            answer = _ask(nvml, gpu, ASKED[name])
             if isinstance(answer, str):
                 found.setdefault(name, answer)
         return found

@@ -21,6 +21,7 @@ from bench.columns import columns as columns
 from bench.columns import default_settings as default_settings
 from bench.columns import settings_columns as settings_columns
 from bench.csvfile import append, whole_rows, write_whole
+from bench.nvml import SLOWDOWNS as SLOWDOWNS
 from bench.trial import UsageError
 
 

@@ -15,9 +15,10 @@ INTERVAL_S = 0.2
 class Sampler:
     """`read` answers with a value for each gauge, None for one that does not answer; it must not raise.
 
-    Over counted time `counters` gain what they advanced, `integrals` their trapezoids in unit x s, and "time_s" the
-    seconds. `peaks` run all the time. A gauge that once failed to answer where it counted is None from then on: what
-    it would have shown is not known.
+    Over counted time `counters` gain what they advanced, `integrals` their trapezoids in unit x s, `lasting` ones the
+    rectangles of the lower end, so that what one sample alone shows is nothing, and "time_s" the seconds. `peaks` run
+    all the time. A gauge that once failed to answer where it counted is None from then on: what it would have shown is
+    not known.
     """
 
     def __init__(
@@ -26,11 +27,13 @@ class Sampler:
         counters: Iterable[str],
         integrals: Iterable[str],
         peaks: Iterable[str],
+        lasting: Iterable[str] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.read, self.clock = read, clock
-        self.counters, self.integrals = tuple(counters), tuple(integrals)
-        self.counted: dict[str, float | None] = dict.fromkeys([*self.counters, *self.integrals, "time_s"], 0.0)
+        self.counters, self.integrals, self.lasting = tuple(counters), tuple(integrals), tuple(lasting)
+        names = (*self.counters, *self.integrals, *self.lasting, "time_s")
+        self.counted: dict[str, float | None] = dict.fromkeys(names, 0.0)
         self.counting = False
         self.lock, self.stopped = threading.Lock(), threading.Event()
         # A daemon: a process that fails leaves at once, without asking anyone to stop.
@@ -77,6 +80,8 @@ class Sampler:
                 self._gain(name, _both(then.get(name), self.last.get(name), lambda a, b: b - a))
             for name in self.integrals:
                 self._gain(name, _both(then.get(name), self.last.get(name), lambda a, b: (a + b) / 2 * elapsed_s))
+            for name in self.lasting:
+                self._gain(name, _both(then.get(name), self.last.get(name), lambda a, b: min(a, b) * elapsed_s))
         for name, peak in self.peaks.items():
             self.peaks[name] = _both(peak, self.last.get(name), max)
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import socket
 from typing import Any
 
 import torch
 from torch import nn
 
-from bench import compiler, environment
+from bench import compiler, environment, nvml
+from bench.backends import allowed
 from bench.build import Build, optimizer_for, place, updated_model
 from bench.collectives import in_group
 from bench.group import Group
@@ -48,6 +50,18 @@ def devices(trial: Trial, group: Group, name: str | None) -> str:
     return "; ".join(f"{host}: {each} x {what}" for host, what in machines)
 
 
+def limits(group: Group) -> dict[str, float | None]:
+    """What the group's GPUs are set to: of each limit the lowest of all ranks; None where one does not say."""
+    if group.device.type != "cuda":
+        return dict.fromkeys(nvml.LIMITS)
+    from bench import cuda
+
+    own = nvml.limits(cuda.uuid(group.device))
+    ranks = group.gather([math.nan if value is None else value for value in own.values()])
+    each = zip(own, zip(*ranks, strict=True), strict=True)
+    return {name: None if any(map(math.isnan, values)) else min(values) for name, values in each}
+
+
 def describe(trial: Trial, group: Group, mallopt_accepted: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     """(columns of trials.csv that say what machine this is, its entry in environment.json)."""
     cuda = group.device.type == "cuda"
@@ -57,6 +71,7 @@ def describe(trial: Trial, group: Group, mallopt_accepted: bool) -> tuple[dict[s
         "device_name": cuda_device.name(group.device) if cuda else "cpu",
         "device_count": trial.processes if cuda else 0,
         "devices": devices(trial, group, cuda_device.name(group.device) if cuda else None),
+        **limits(group),
         "threads": torch.get_num_threads(),
         "backend": torch.distributed.get_backend() if in_group() else None,
         "cuda": torch.version.cuda if cuda else None,
@@ -65,8 +80,7 @@ def describe(trial: Trial, group: Group, mallopt_accepted: bool) -> tuple[dict[s
         {
             **facts,
             "precision": trial.precision,
-            "matmul_precision": torch.get_float32_matmul_precision(),
-            "cudnn_allow_tf32": torch.backends.cudnn.allow_tf32 if cuda else None,
+            "allowed": allowed()._asdict() if cuda else None,
             "cpu_capability": torch.backends.cpu.get_cpu_capability(),
             "mallopt_accepted": mallopt_accepted,
             "malloc_returns_freed": mallopt_accepted and trial.memory_limit_bytes is not None,

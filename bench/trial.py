@@ -132,6 +132,12 @@ class Trial:
     """The number format in which gradients are shared: their own, or bf16, which rounds them."""
     precision: Literal["no", "bf16", "fp16"] = "no"
     """Accelerate's mixed precision; no is float32."""
+    tf32: bool = False
+    """Let convolutions and matrix products in float32 round their inputs to TF32's 10 bits, which GPUs since Ampere
+    do much faster. Not torch's own default, which is True in convolutions: precision no is to be float32."""
+    cudnn_benchmark: bool = False
+    """Have cuDNN try out its algorithms for each shape and keep the fastest, whatever memory it takes. False, as in
+    torch: another launch may find another the fastest."""
     memory_format: Literal["channels_last", "contiguous"] = "channels_last"
     """Memory layout of images and convolution weights."""
     compile: Literal["none", "default", "reduce-overhead", "max-autotune"] = "none"
@@ -249,6 +255,13 @@ def check(trial: Trial) -> None:
         raise UsageError(f"--classes is {list(trial.classes)}; give two classes or more")
 
 
+def check_device_settings(trial: Trial) -> None:
+    """UsageError: a setting that no CPU has would say in the trial's row what did not happen."""
+    for name in ("tf32", "cudnn_benchmark"):
+        if getattr(trial, name):
+            raise UsageError(f"{option(name)} True needs a CUDA device: a CPU has no such thing; leave it out")
+
+
 def share_classes(one: str, other: str) -> bool:
     """Whether two data sets have the same classes, by number, and are not one and the same."""
     return {one, other} == {"cifar10", "voc"}
@@ -321,7 +334,7 @@ class Experiment:
 
 # What a published figure does not depend on: a faster machine must not move the accuracy.
 FREE = {"repeat", "pipeline", "workers", "seed", "processes", "machines", "precision", "memory_format", "compile"}
-FREE |= {"warmup_windows", "micro_batch", "accumulate", "memory_limit_bytes", "bucket_mib"}
+FREE |= {"tf32", "cudnn_benchmark", "warmup_windows", "micro_batch", "accumulate", "memory_limit_bytes", "bucket_mib"}
 
 
 def departures(trial: Trial, published: Trial) -> str:

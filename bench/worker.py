@@ -34,6 +34,7 @@ from bench import (
     setup,
     signals,
 )
+from bench.backends import configure
 from bench.build import Build, model_for
 from bench.cli import Options
 from bench.collectives import in_group
@@ -134,6 +135,7 @@ class Worker:
         self.folder.prepare()
         group = self.group = Group(self.trial)
         self.rank = group.rank
+        configure(self.trial, group.device)
         if requested := self.how.get("requested_at"):
             self.row["startup_s"] = round(time.time() - requested, 3)
         # What they import and keep is none of the trial's memory.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bench.cli import Options, take_option
-from bench.trial import Trial, UsageError, option
+from bench.trial import Trial, UsageError, check_device_settings, option
 from launch import request, studyfile
 
 # What the scheduler knows, and each machine is told when it starts.
@@ -93,6 +93,8 @@ def study(words: Sequence[str], nodes: int, gpus_per_node: int) -> Study:
         raise UsageError(f"--processes is {most}; {nodes} x {gpus_per_node} GPUs take {nodes * gpus_per_node} at most")
     if device == "cpu" and any(trial.precision == "fp16" for trial in found.trials):
         raise UsageError("--precision fp16 needs GPUs; give --gpus-per-node, or use bf16 or no")
+    for trial in found.trials if device == "cpu" else ():
+        check_device_settings(trial)
     return found
 
 

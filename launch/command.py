@@ -15,7 +15,7 @@ from bench.cli import Options
 from bench.environment import version
 from bench.gpus import visible as visible_gpus
 from bench.torch_build import built_for, has_distributed
-from bench.trial import Trial, UsageError, option
+from bench.trial import Trial, UsageError, check_device_settings, option
 
 # A configuration of the suite's own: what a user once answered to `accelerate config` must not shape a measurement.
 CONFIG = Path(__file__).with_name("accelerate.json")
@@ -61,6 +61,8 @@ def check(trial: Trial, gpus: int) -> None:
         )
     if trial.precision == "fp16" and not gpus:
         raise UsageError("--precision fp16 needs a CUDA device, and Accelerate ignores it on a CPU; use bf16 or no")
+    if not gpus:
+        check_device_settings(trial)
     if trial.weights != "none" and not trial.weights.startswith("IMAGENET") and not Path(trial.weights).is_file():
         raise UsageError(
             f"no file {trial.weights!r} for --weights; give none, IMAGENET1K_V1, IMAGENET1K_V2 or a state dict's path"

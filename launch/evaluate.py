@@ -86,6 +86,7 @@ def measured(trial: Trial, model: nn.Module, found: Data) -> tuple[Evaluation, d
     """
     import torch
 
+    from bench import backends
     from bench.build import DTYPES, place
     from bench.devices import uses_cuda
     from bench.feed import Feed
@@ -93,6 +94,8 @@ def measured(trial: Trial, model: nn.Module, found: Data) -> tuple[Evaluation, d
 
     device = torch.device("cuda" if uses_cuda() else "cpu")
     dtype = None if trial.precision == "fp16" and device.type == "cpu" else DTYPES.get(trial.precision)
+    if device.type == "cuda":
+        backends.put(trial)
     model = place(model, trial, device)
     if dtype is not None:
         model.forward = torch.autocast(device.type, dtype)(model.forward)

@@ -20,11 +20,11 @@ from reports.comparison import VERDICTS, Comparison
 from reports.judgement import Judgement
 from reports.pytest_benchmark import launches
 from reports.summary import known
-from reports.table import THROTTLED, machine_line
+from reports.table import held_back, machine_line
 
 Row = dict[str, Any]
 
-STEP_TIME = "step_time_p50_s"
+STEP_TIME, ENERGY = "step_time_p50_s", "energy_per_image_j"
 # Column -> whether more of it is worse.
 METRICS = {
     STEP_TIME: True,
@@ -32,10 +32,11 @@ METRICS = {
     "peak_allocated_bytes": True,
     "peak_reserved_bytes": True,
     "peak_rss_bytes": True,
-    "energy_per_image_j": True,
+    ENERGY: True,
     "eval_accuracy": False,
 }
 MACHINE = ["host", "device_name", "device_count", "devices", "cpu_model", "cpu_count", "threads", "power_mode"]
+MACHINE += ["power_limit_w", "application_sm_clock_hz", "max_sm_clock_hz"]
 MACHINE += ["driver", "cuda", "torch", "torchvision", "accelerate", "backend", "input_pipeline", "parallel"]
 KNOWN = ("host", "device_name", "torch")  # what is empty there is not taken for equal
 SETTINGS = [column.name for column in settings_columns() if column.name != "repeat"]
@@ -156,6 +157,8 @@ def of_metric(name: str, metric: str, base: Side, head: Side, pairs: bool) -> li
     if not before or not after:
         where = "HEAD" if before else "BASE"
         return [Comparison(name, "not comparable", metric, why=f"it was not measured in {where}")]
+    if metric == ENERGY and (why := unlike(base.good(), head.good(), ("energy_source",))):
+        return [Comparison(name, "not comparable", metric, why=why)]
     change, why, said = None, "", "inconclusive"
     missing = len(base.good()) + len(head.good()) - len(before) - len(after)
     if missing:
@@ -173,8 +176,7 @@ def of_metric(name: str, metric: str, base: Side, head: Side, pairs: bool) -> li
 
 def disturbed(row: Row) -> bool:
     """Whether what was measured is not the trial's alone, or not the whole of it."""
-    throttled, others = row["throttled_share"] or 0.0, row["other_processes"] or 0
-    return throttled > THROTTLED or others > 0 or row["resumed_at_epoch"] is not None
+    return held_back(row) or (row["other_processes"] or 0) > 0 or row["resumed_at_epoch"] is not None
 
 
 def elsewhere(base: Sequence[Row], failed: Sequence[Row]) -> str:
@@ -187,10 +189,10 @@ def elsewhere(base: Sequence[Row], failed: Sequence[Row]) -> str:
     return "; ".join(found)
 
 
-def unlike(base: Sequence[Row], head: Sequence[Row]) -> str:
+def unlike(base: Sequence[Row], head: Sequence[Row], names: Sequence[str] = MACHINE) -> str:
     """In what the machines or versions of these rows differ; "" in nothing."""
     found = []
-    for name in MACHINE:
+    for name in names:
         before, after = ({row[name] for row in rows} for rows in (base, head))
         if before != after or len(before) > 1:
             found.append(f"{name} {_listed(before)} against {_listed(after)}")

@@ -56,5 +56,6 @@ def name(rows: list[Row], run: Path) -> str:
     return f"{words}-{hashlib.sha256(repr(machines).encode()).hexdigest()[:8]}"
 
 
-# What trials of one run may differ in on one machine.
-VARYING = ("device_count", "devices", "threads", "backend", "input_pipeline", "parallel", "cuda", "driver")
+# What trials of one run may differ in on one machine, or what somebody may change on it.
+VARYING = ("power_limit_w", "application_sm_clock_hz", "max_sm_clock_hz")
+VARYING += ("device_count", "devices", "threads", "backend", "input_pipeline", "parallel", "cuda", "driver")

@@ -18,7 +18,7 @@ Cell = Callable[[Row], str]
 # In one process nothing is shared, in buckets or otherwise; the micro-batch is compared as the arm means it.
 NOT_COMPARED = ("repeat", "processes", "micro_batch", "bucket_mib", "gradient_compression")
 MACHINE = ["host", "device_name", "cpu_model", "cpu_count", "torch", "torchvision", "accelerate", "cuda", "driver"]
-MACHINE += ["power_mode", "commit", "input_pipeline"]
+MACHINE += ["power_mode", "power_limit_w", "application_sm_clock_hz", "commit", "input_pipeline"]
 IDENTIFIED = ("host", "device_name", "torch", "micro_batch", "processes")
 MIB = 2**20
 MOST_SHARES = 1.1  # of a step

@@ -15,7 +15,8 @@ Row = dict[str, Any]
 SETTINGS = [column.name for column in settings_columns() if column.name != "repeat"]
 # Launches that differ in one of these are not of one trial, or not on one machine.
 ALIKE = [*SETTINGS, "status", "commit", "host", "device_name", "device_count", "cpu_model", "cpu_count", "threads"]
-ALIKE += ["power_mode", "driver", "cuda", "torch", "torchvision", "accelerate", "backend", "input_pipeline", "parallel"]
+ALIKE += ["power_mode", "power_limit_w", "application_sm_clock_hz", "max_sm_clock_hz"]
+ALIKE += ["driver", "cuda", "torch", "torchvision", "accelerate", "backend", "input_pipeline", "parallel"]
 DEFAULTS = default_settings()
 MEASURED = [c.name for c in columns("trials") if c.type in ("int", "float") and c.name not in (*ALIKE, "repeat")]
 
@@ -23,11 +24,17 @@ MEASURED = [c.name for c in columns("trials") if c.type in ("int", "float") and 
 def known(row: Mapping[Any, Any]) -> Row:
     """The row with None for what is missing, which does not raise as NA does.
 
-    A setting that an older version had no column for it did as is the default now: it tells no trials apart.
+    A setting that an older version had no column for it did as is the default now: it tells no trials apart. But for
+    tf32, which float32's convolutions then had on GPUs since Ampere, and its products had not: neither value is true.
     """
     found = {name: None if pd.isna(value) else value for name, value in row.items()}
+    on_cuda = found.get("cuda") is not None
     if found.get("trial_key") is not None:
-        found |= {name: value for name, value in DEFAULTS.items() if name in found and found[name] is None}
+        found |= {
+            name: value
+            for name, value in DEFAULTS.items()
+            if name in found and found[name] is None and not (name == "tf32" and on_cuda and found["precision"] == "no")
+        }
     return found
 
 

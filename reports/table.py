@@ -12,16 +12,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bench.record import facts, settings_columns, shortage
+from bench.record import SLOWDOWNS, facts, settings_columns, shortage
 from reports import scaling, summary
 
 WORK = ["model", "weights", "data", "classes", "image_size", "limit_train", "epochs"]
 # Rows that differ in one of these are not put into one table: other work, unless it is what the arms are about, or an
 # unlike machine.
 APART = ["experiment", *WORK, "host", "device_name", "cpu_model", "cpu_count", "power_mode"]
-APART += ["torch", "torchvision", "accelerate", "cuda", "driver"]
-SETTINGS = ["effective_batch", "lr", "processes", "precision", "memory_format", "compile", "input_pipeline"]
-SETTINGS += ["seed", "repeat", "commit"]
+APART += ["power_limit_w", "application_sm_clock_hz", "torch", "torchvision", "accelerate", "cuda", "driver"]
+SETTINGS = ["effective_batch", "lr", "processes", "precision", "tf32", "cudnn_benchmark", "memory_format", "compile"]
+SETTINGS += ["input_pipeline", "seed", "repeat", "commit"]
 FEW_WINDOWS = 10
 WIDE_SPREAD = 0.2
 THROTTLED = 0.01
@@ -188,6 +188,7 @@ RESULTS: list[tuple[str, Cell]] = [
     ("GPU GiB\nreserved", _spread(_memory, "peak_reserved_bytes")),
     ("host GiB\nper rank", _spread(_memory, "peak_rss_bytes")),
     ("J per\nimage", _spread(_digits, "energy_per_image_j")),
+    ("at power\nlimit %", _number("power_capped_share", "{:.0f}", 100)),
     ("train\nacc %", _spread(lambda name: _number(name, "{:.1f}", 100), "train_accuracy")),
     ("eval\nacc %", _spread(lambda name: _number(name, "{:.1f}", 100), "eval_accuracy")),
     ("valid.\nacc %", _spread(lambda name: _number(name, "{:.1f}", 100), "validation_accuracy")),
@@ -223,13 +224,22 @@ def disturbances(row: Row) -> list[str]:
     """What the device was held back by, or shared with, while the row was measured."""
     found = []
     share, why = row["throttled_share"], _text(row["throttle_reasons"])
-    if share is not None and share > THROTTLED:
+    if held_back(row):
         found.append(f"clocks held back for {share:.0%} of the time: {why}")
     elif share is None and why not in ("", "none"):
         found.append(f"clocks held back: {why}")
+    if row["energy_source"] == "module":
+        found.append("energy is the whole module's: of GPU, CPU and memory")
     if others := row["other_processes"]:
         found.append(f"measured beside {others} other process(es) on the device")
     return found
+
+
+def held_back(row: Row) -> bool:
+    """Whether the device was slower for it than others of its kind: a power limit, as older rows count it too, is what
+    a loaded GPU has."""
+    reasons = set(_text(row["throttle_reasons"]).split())
+    return (row["throttled_share"] or 0.0) > THROTTLED and (not reasons or bool(reasons & set(SLOWDOWNS)))
 
 
 def machine_line(row: Row) -> str:
@@ -239,6 +249,7 @@ def machine_line(row: Row) -> str:
         device = f"{_text(row['cpu_count'])} CPUs {_text(row['cpu_model'])}"
     driver = f", driver {row['driver']}" if row["device_count"] and row["driver"] else ""
     mode = f", power mode {row['power_mode']}" if row["power_mode"] else ""
+    mode += f", power limit {row['power_limit_w']:g} W" if row["power_limit_w"] else ""
     host, torch = row["host"] or "an unknown host", row["torch"] or "unknown"
     others = "".join(f", {name} {row[name]}" for name in ("torchvision", "accelerate", "cuda") if row[name])
     return f"on {host}: {device or 'no device'}, torch {torch}{driver}{mode}{others}"

@@ -4,7 +4,7 @@
    "jetson": it can, and answers nothing else, as on a Jetson.
    Where STANDIN_CUDA_SHARED names a file, its GPUs are those of the stand-in for CUDA (tests/standin_cuda/): of one name
    and identity, with the memory in use and the processes that are there, and with 100 W from a counter that runs.
-   STANDIN_NVML_STATE may name a file, read anew for each answer, with lines such as `power_mw 100000`, or for one GPU
+   STANDIN_NVML_NAME is what its GPUs are called, if not that they are none. STANDIN_NVML_STATE may name a file, read anew for each answer, with lines such as `power_mw 100000`, or for one GPU
    alone `1.power_mw 50000`; a value of -3 is the error number 3. `pid` may stand in it several times, and while
    `lost 1` does, every GPU has fallen off the bus. */
 #include <stdio.h>
@@ -76,7 +76,11 @@ int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **gpu) {
     return answer() ? answer() : index < (unsigned)atoi(getenv("STANDIN_NVML")) ? OK : NOT_FOUND;
 }
 static int index_of(void *gpu) { return (int)((char *)gpu - gpus); }
-int nvmlDeviceGetName(void *gpu, char *name, unsigned size) { snprintf(name, size, "%s", STANDIN_NAME); return answer(); }
+int nvmlDeviceGetName(void *gpu, char *name, unsigned size) { 
+    const char *given = getenv("STANDIN_NVML_NAME");
+    snprintf(name, size, "%s", given ? given : STANDIN_NAME);
+    return answer();
+}
 int nvmlDeviceGetUUID(void *gpu, char *uuid, unsigned size) {
     snprintf(uuid, size, STANDIN_UUID, index_of(gpu));
     return answer();
@@ -109,6 +113,13 @@ int nvmlDeviceGetTemperature(void *gpu, int sensor, unsigned *celsius) {
 int nvmlDeviceGetClockInfo(void *gpu, int clock, unsigned *mhz) {
     return clock != 1 ? NOT_SUPPORTED : ask_short(gpu, "mhz", 1500, mhz); /* 1: multiprocessors */
 }
+int nvmlDeviceGetApplicationsClock(void *gpu, int clock, unsigned *mhz) {
+    return clock != 1 ? NOT_SUPPORTED : ask_short(gpu, "application_mhz", 1410, mhz);
+}
+int nvmlDeviceGetMaxClockInfo(void *gpu, int clock, unsigned *mhz) {
+    return clock != 1 ? NOT_SUPPORTED : ask_short(gpu, "max_mhz", 1980, mhz);
+}
+int nvmlDeviceGetEnforcedPowerLimit(void *gpu, unsigned *mw) { return ask_short(gpu, "limit_mw", 400000, mw); }
 int nvmlDeviceGetCurrentClocksEventReasons(void *gpu, unsigned long long *mask) { return ask(gpu, "reasons", 1, mask); }
 /* The processes of a GPU: those that the state names, then those that the stand-in for CUDA knows of. */
 static int running(void *gpu, process *found, unsigned *count) {

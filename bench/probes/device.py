@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 COUNTERS = ("energy_j", *tegra.EVENTS)
 INTEGRALS = ("power_w", "busy", "clock_hz", "throttled", *nvml.REASONS)
-COUNTED = (*COUNTERS, *INTEGRALS, "time_s")
+LASTING = ("slowed",)
+COUNTED = (*COUNTERS, *INTEGRALS, *LASTING, "time_s")
 # Of a Jetson whose GPU the trial does not use.
 BOARD_ALONE = {"power_w", "temperature_c", *tegra.EVENTS}
 PEAKS = {"peak_device_bytes": "used_bytes", "peak_temperature_c": "temperature_c"}  # column -> gauge
@@ -37,7 +38,14 @@ EPOCHS = TRIALS = [
         "sum",
         "Energy while training, evaluation left out: of the GPUs used; of a Jetson, all that its power_rails feed.",
     ),
-    Column("energy_source", "str", "", "", "counter: the GPU counts its energy; power: integrated from sampled power."),
+    Column(
+        "energy_source",
+        "str",
+        "",
+        "",
+        "counter: the GPU counts its energy; module: so does a GH200, with its CPU's and memory's in it; power: "
+        "integrated from sampled power.",
+    ),
     Column("mean_power_w", "float", "W", "sum", "energy_j / the time that it is of: of all devices together."),
     Column("energy_per_image_j", "float", "J", "", "For one image: energy_j / the training images of those epochs."),
     Column("images_per_j", "float", "images/J", "", "The training images of those epochs / energy_j."),
@@ -56,10 +64,21 @@ EPOCHS = TRIALS = [
         "float",
         "1",
         "",
-        "Share of training with clocks held back (throttle_reasons), mean of devices.",
+        "Share of training in which heat, a power brake or a lasting hw_slowdown held clocks back, mean of devices.",
     ),
     Column(
-        "throttle_reasons", "str", "", "", "Why clocks were held back, in NVML's words, or none; empty: nothing says."
+        "power_capped_share",
+        "float",
+        "1",
+        "",
+        "Share of training at the power limit (sw_power_cap), as a loaded GPU is, mean of devices.",
+    ),
+    Column(
+        "throttle_reasons",
+        "str",
+        "",
+        "",
+        "All that held clocks back, in NVML's words, or none; empty: nothing says.",
     ),
     Column(
         "other_processes", "int", "", "max", "Most processes of others computing on a device, where probes were read."
@@ -74,6 +93,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "device_utilisation": ("busy",),
     "sm_clock_hz": ("clock_hz",),
     "throttled_share": ("throttle",),
+    "power_capped_share": ("throttle",),
     "throttle_reasons": ("throttle", *tegra.EVENTS),
     "other_processes": ("processes",),
 }
@@ -106,8 +126,9 @@ class Probe(Base):
             from bench import cuda
 
             self.uuid, self.own = cuda.uuid(device), own_processes()
+        self.is_module = self.uuid is not None and nvml.is_module(self.uuid)
         read = gauges(self.uuid, self.root) if self.reads else None
-        self.sampler = Sampler(read, COUNTERS, INTEGRALS, PEAKS.values()) if read is not None else None
+        self.sampler = Sampler(read, COUNTERS, INTEGRALS, PEAKS.values(), LASTING) if read is not None else None
         self.samples_memory = self.sampler is not None and self.sampler.peaks["used_bytes"] is not None
         if self.sampler is not None:
             self.sampler.start()
@@ -149,7 +170,7 @@ class Probe(Base):
 
     def derive(self, span: Span) -> dict[str, Cell]:
         totals, device_s = span.totals, span.totals["sampled_time_s"]
-        energy_j, source = energy(totals)
+        energy_j, source = energy(totals, self.is_module)
         peaks = {name: totals[name] for name in (*PEAKS, "other_processes")}
         counts = ("peak_device_bytes", "other_processes")
         return {
@@ -160,7 +181,8 @@ class Probe(Base):
             "images_per_j": ratio(totals["trained_images"], energy_j),
             "device_utilisation": ratio(totals["sampled_busy"], device_s),
             "sm_clock_hz": ratio(totals["sampled_clock_hz"], device_s),
-            "throttled_share": ratio(totals["sampled_throttled"], device_s),
+            "throttled_share": ratio(held_back_s(totals), device_s),
+            "power_capped_share": ratio(totals["sampled_sw_power_cap"], device_s),
             "throttle_reasons": throttle_reasons(totals),
             **{name: int(value) if name in counts and value is not None else value for name, value in peaks.items()},
         }
@@ -195,11 +217,17 @@ def own_processes() -> set[int]:
     return {os.getpid(), *(child.pid for child in psutil.Process(os.getppid()).children())}
 
 
-def energy(totals: Mapping[str, Value]) -> tuple[Value, str | None]:
+def held_back_s(totals: Mapping[str, Value]) -> Value:
+    """Seconds in which something slowed a device down that does not always; None: nothing says."""
+    throttled, slowed = totals["sampled_throttled"], totals["sampled_slowed"]
+    return None if throttled is None or slowed is None else throttled + slowed
+
+
+def energy(totals: Mapping[str, Value], is_module: bool) -> tuple[Value, str | None]:
     """(J, where they are from). No device draws nothing: 0 is a counter that did not advance, and so unknown."""
     if not totals["counted_time_s"]:
         return None, None
-    for name, source in (("energy_j", "counter"), ("power_w", "power")):
+    for name, source in (("energy_j", "module" if is_module else "counter"), ("power_w", "power")):
         if found := totals[f"sampled_{name}"]:
             return found, source
     return None, None

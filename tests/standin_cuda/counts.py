@@ -16,6 +16,8 @@ class Counts(NamedTuple):
     pageable_copies: int
     events: int
     allocations: int
+    tf32_convolutions: int
+    tf32_products: int
 
     def since(self, before: Counts) -> Counts:
         """What came after `before`."""

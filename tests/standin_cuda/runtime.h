@@ -16,6 +16,8 @@ typedef struct {
     long long pageable_copies; /* of them, asynchronous from or to memory that is not pinned, for which CUDA may wait */
     long long events;          /* recorded */
     long long allocations;     /* cudaMalloc, which waits too */
+    long long tf32_convolutions; /* for which cuDNN may use TF32 */
+    long long tf32_products;   /* of matrices, for which cuBLAS may */
 } standin_counts;
 extern standin_counts standin_counted;
 
