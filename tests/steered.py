@@ -116,6 +116,18 @@ def by_power() -> Any:
     return row
 
 
+def slowed() -> Any:
+    """The hardware slows the device down, at its power limit, before and throughout."""
+    chosen = probe()
+    meter = alone(chosen)
+    sampled(chosen, reasons=0xC)
+    meter.epoch_begin()
+    time.sleep(SLEPT_S)
+    row = meter.epoch_end({})[1]
+    meter.close()
+    return row
+
+
 def lost() -> Any:
     """A device that falls off the bus in the second epoch, and is back in the third: what it did then is unknown."""
     chosen = probe()

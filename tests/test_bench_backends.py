@@ -12,9 +12,11 @@ from standin_cuda.standin import Standin
 RUN = ("-m", "launch", "run", "resnet20_accumulation", "--arm", "16x1", *SMALL, "--epochs", "1", "--no-checkpoint")
 
 ASKED = """
+import math
 import os
+import types
 import torch
-from bench import backends
+from bench import backends, setup
 from bench.trial import Trial, UsageError
 from tests.standin_cuda import counts
 
@@ -52,6 +54,9 @@ if hasattr(torch.backends.cudnn, "conv"):
 configured(cudnn_benchmark=True)
 os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
 configured(tf32=True)
+for other in ([300.0, 2e9, 2e9], [math.nan, 1e9, 2e9]):
+    group = types.SimpleNamespace(device=device, gather=lambda mine: [mine, other])
+    print(*setup.limits(group).values())
 """
 FALSE = ["{} 0 0 False False False", "False False highest"]
 TRUE = ["{'tf32': True} 2 3 True True False", "True True high"]
@@ -65,10 +70,12 @@ def test_float32_is_float32_unless_tf32_is_asked_for_and_then_it_is_tf32(standin
     done = python("-W", "error", "-c", ASKED, env=standin_cuda.variables(capability="8.0", arithmetic=False))
     assert done.returncode == 0, done.stderr
     newer = [*FALSE, *TRUE] if hasattr(torch.backends.cudnn, "conv") else []
-    itself, *found, refused = done.stdout.splitlines()
+    itself, *found, refused, lowest, partly = done.stdout.splitlines()
     assert itself == "torch itself 2 0 True False False"
     assert found == [*FALSE, *TRUE, *newer, *BENCHMARK]
     assert refused == "--tf32 True: NVIDIA_TF32_OVERRIDE=0 forbids it; leave it out"
+    # What the GPUs of a group are set to, of another of which this is known.
+    assert (lowest, partly) == ("300.0 1410000000.0 1980000000.0", "None 1000000000.0 1980000000.0")
 
 
 def test_a_gpu_without_tf32_refuses_it_and_computes_in_float32(standin_cuda: Standin) -> None:

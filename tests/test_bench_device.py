@@ -52,14 +52,31 @@ def test_load_clock_heat_and_memory_are_what_was_seen(standin_nvml: Path, tmp_pa
     assert isinstance(found["epochs"][0]["peak_device_bytes"], int)
 
 
-def test_throttling_counts_while_training_and_an_idle_device_is_none(standin_nvml: Path, tmp_path: Path) -> None:
+def test_throttling_counts_while_training_and_an_idle_or_loaded_device_is_none(
+    standin_nvml: Path, tmp_path: Path
+) -> None:
     """In the first epoch the power cap held, and idle was told too; heat held the clocks back between the epochs."""
     found = steered(standin_nvml, tmp_path, "whole")
     first, second = found["epochs"]
     assert first["throttle_reasons"] == "sw_power_cap"
-    assert 0 < first["throttled_share"] < 1
+    assert (first["throttled_share"], second["power_capped_share"]) == (0, 0)
+    assert 0 < first["power_capped_share"] < 1
+    assert second["throttled_share"] > 0
     assert "sw_power_cap" not in second["throttle_reasons"]
     assert "sw_power_cap" in found["trial"]["throttle_reasons"]
+
+
+def test_a_slow_down_of_the_hardware_throttles_where_it_lasts(standin_nvml: Path, tmp_path: Path) -> None:
+    row = steered(standin_nvml, tmp_path, "slowed")
+    assert row["throttle_reasons"] == "sw_power_cap hw_slowdown"
+    assert 0.5 < row["throttled_share"] <= 1
+
+
+def test_a_module_s_counter_is_no_gpu_s(standin_nvml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STANDIN_NVML_NAME", "NVIDIA GH200 480GB")
+    assert steered(standin_nvml, tmp_path, "whole")["trial"]["energy_source"] == "module"
+    row = steered(standin_nvml, tmp_path, "by_power")
+    assert row["energy_source"] == "power"  # NVML's power there is the GPU's
 
 
 def test_the_sampling_thread_is_gone_after_the_trial(standin_nvml: Path, tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ CHANGED: dict[str, Any] = {
     "trainable": ("head", "layer4"),
     "replaced_skip": True,
     "compile": "max-autotune",
+    "tf32": True,
+    "cudnn_benchmark": True,
     "limit_train": 100,
     "milestones": (0.1, 0.9),
     "warmup": 0.2,

@@ -68,6 +68,19 @@ def test_a_gauge_that_fails_where_nothing_is_counted_is_still_known() -> None:
     assert sampler.totals() == ({"energy_j": 3, "power_w": 10, "time_s": 1}, {"temperature_c": None})
 
 
+def test_what_lasts_counts_between_two_samples_that_both_show_it() -> None:
+    """Slowed for a moment at 1 s, and from 3 s to 6 s."""
+    slowed = iter([0.0, 1.0, 0.0, 1.0, 1.0, 1.0, 0.0])
+    times = iter([0.0, 1.0, 2.0, 3.0, 5.0, 6.0, 7.0])
+    sampler = Sampler(lambda: {"slowed": next(slowed)}, [], [], [], ["slowed"], lambda: next(times))
+    sampler.counting = True
+    found = []
+    for _ in range(6):
+        sampler.sample()
+        found.append(sampler.totals()[0]["slowed"])
+    assert found == [0.0, 0.0, 0.0, 2.0, 3.0, 3.0]
+
+
 @pytest.mark.timeout(60)
 def test_stopping_waits_for_a_sample_under_way() -> None:
     begun, ended = threading.Event(), threading.Event()

@@ -55,6 +55,8 @@ OTHER: dict[str, Any] = {
     "precision": "bf16",
     "memory_format": "contiguous",
     "compile": "default",
+    "tf32": True,
+    "cudnn_benchmark": True,
     "memory_limit_bytes": 2**30,
     "warmup_windows": 9,
 }

@@ -71,10 +71,36 @@ def test_a_machine_without_device_tree_has_no_board(tmp_path: Path) -> None:
     assert environment.board(tmp_path / "model") is None
 
 
+LIMITS = "from bench import nvml; print(list(nvml.limits('GPU-known').values()), nvml.is_module('GPU-known'))"
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "state", "name", "said"),
+    [
+        ("1", "", "NVIDIA H100 80GB HBM3", "[400.0, 1410000000.0, 1980000000.0] False"),
+        ("1", "limit_mw 312500\napplication_mhz -3", "NVIDIA GH200 480GB", "[312.5, None, 1980000000.0] True"),
+        ("0", "", "NVIDIA GH200 480GB", "[None, None, None] False"),
+        ("jetson", "", "Orin (nvgpu)", "[None, None, None] False"),
+        ("refuses", "", "", "[None, None, None] False"),
+    ],
+)
+def test_what_a_gpu_is_set_to_and_whether_it_counts_a_module(
+    standin_nvml: Path, tmp_path: Path, behaviour: str, state: str, name: str, said: str
+) -> None:
+    (tmp_path / "state").write_text(state)
+    variables = {"STANDIN_NVML": behaviour, "STANDIN_NVML_NAME": name, "STANDIN_NVML_STATE": str(tmp_path / "state")}
+    done = python("-c", LIMITS, env={"LD_LIBRARY_PATH": str(standin_nvml), **variables})
+    assert done.stdout.strip() == said, done.stderr
+
+
 def test_throttle_reasons_are_told_apart_from_what_is_no_weakness() -> None:
     """Bits of nvml.h: idle 0x1, clocks that were chosen 0x2, a display's 0x100; a power cap 0x4, heat 0x20 + 0x40."""
     assert {name for name, held in nvml.reasons(0x1 | 0x2 | 0x100).items() if held} == set()
-    assert {name for name, held in nvml.reasons(0x1 | 0x4).items() if held} == {"sw_power_cap", "throttled"}
+    assert {name for name, held in nvml.reasons(0x1 | 0x4).items() if held} == {"sw_power_cap"}
     heat = {name for name, held in nvml.reasons(0x60).items() if held}
     assert heat == {"sw_thermal_slowdown", "hw_thermal_slowdown", "throttled"}
+    assert {name for name, held in nvml.reasons(0x8).items() if held} == {"hw_slowdown", "slowed"}
+    brake = {name for name, held in nvml.reasons(0x8 | 0x80).items() if held}
+    assert brake == {"hw_slowdown", "hw_power_brake_slowdown", "throttled"}
+    assert not nvml.reasons(0x10 | 0x200 | 0x400)["throttled"]
     assert set(nvml.reasons(None).values()) == {None}

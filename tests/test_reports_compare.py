@@ -293,7 +293,17 @@ def test_every_metric_is_a_column() -> None:
     assert {*compare.METRICS, *compare.MACHINE, *compare.KNOWN} <= {column.name for column in columns("trials")}
 
 
-@pytest.mark.parametrize("change", [{"throttled_share": 0.5}, {"other_processes": 1}, {"resumed_at_epoch": 1}], ids=str)
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"throttled_share": 0.5},
+        {"throttled_share": 0.5, "throttle_reasons": "sw_power_cap hw_thermal_slowdown"},
+        {"throttled_share": 0.5, "throttle_reasons": "hw_slowdown"},
+        {"other_processes": 1},
+        {"resumed_at_epoch": 1},
+    ],
+    ids=str,
+)
 def test_launches_that_were_disturbed_are_left_out_and_counted(
     change: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -304,6 +314,42 @@ def test_launches_that_were_disturbed_are_left_out_and_counted(
         "equivalent: 2 launches that were throttled, resumed or not alone on their device are left out"
     )
     assert "5 and 5" in line(lines, "step_time_p50_s")
+
+
+@pytest.mark.parametrize("share", ["power_capped_share", "throttled_share"])  # as an older version has it
+def test_a_gpu_at_its_power_limit_is_as_gpus_are(
+    share: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loaded = {share: 0.95, "throttle_reasons": "sw_power_cap"}
+    code, lines = told(tmp_path, capsys, times(**loaded), times(0.0123 * 1.05, **loaded))
+    assert (code, lines[0]) == (1, "2 regressed, 4 equivalent")
+    assert "left out" not in " ".join(lines)
+    assert "5 and 5" in line(lines, "step_time_p50_s")
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "after"),
+    [
+        ("power_limit_w", 400.0, 300.0),
+        ("application_sm_clock_hz", 1.41e9, 1.2e9),
+        ("max_sm_clock_hz", 1.98e9, 1.41e9),
+        ("tf32", False, True),
+        ("cudnn_benchmark", False, True),
+    ],
+)
+def test_how_a_gpu_is_set_is_its_machine_or_the_trial_s_setting(
+    name: str, before: Any, after: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, lines = told(tmp_path, capsys, times(**{name: before}), times(**{name: after}))
+    assert (code, lines[0]) == (3, "1 not comparable")
+    assert f"{name} {before} against {after}" in line(lines, NAME)
+
+
+def test_energy_of_a_module_is_not_held_against_a_gpu_s(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base, head = (times(energy_per_image_j=0.5, energy_source=source) for source in ("counter", "module"))
+    code, lines = told(tmp_path, capsys, base, head)
+    assert (code, lines[0]) == (3, "1 not comparable, 6 equivalent")
+    assert "energy_source counter against module" in line(lines, "energy_per_image_j")
 
 
 def test_where_all_were_disturbed_nothing_can_be_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

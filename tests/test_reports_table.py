@@ -120,6 +120,32 @@ def test_a_jetson_s_power_mode_stands_beneath_its_table(tmp_path: Path, capsys: 
     assert tables(text) == 2
 
 
+def test_a_gpu_s_power_limit_stands_beneath_its_table_and_how_much_it_held_in_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capped = {"throttled_share": 0.0, "power_capped_share": 0.973, "throttle_reasons": "sw_power_cap"}
+    plant(tmp_path, {"power_limit_w": 312.5, **capped})
+    text = shown(tmp_path, capsys)
+    assert "power limit 312.5 W" in text
+    assert rows_of(text)[0][10] == "97"
+    assert "[1]" not in text
+
+
+def test_rows_from_before_tf32_was_a_setting_are_not_said_to_be_float32_where_they_were_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(
+        tmp_path,
+        "launch_id,trial_key,status,experiment,arm,precision,tf32,cuda,images_per_s",
+        "a,k1,ok,e,16x8,no,,13.0,100",
+        "b,k2,ok,e,16x8,no,false,13.0,300",
+        "c,k3,ok,e,16x8,bf16,,13.0,400",
+        "d,k4,ok,e,16x8,bf16,false,13.0,600",
+    )
+    found = [row[:4] for row in rows_of(shown(tmp_path, capsys))]
+    assert found == [["16x8", "bf16", "False", "ok"], ["16x8", "no", "False", "ok"], ["16x8", "no", "ok", "100"]]
+
+
 def test_a_narrow_window_cuts_no_figure(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -169,11 +195,16 @@ def test_published_figures_stand_beside_ours_and_what_differs_is_said(
         ({"weights": "IMAGENET1K_V1", "trainable": "head"}, "accuracy says nothing", False),
         ({"status": "oom", "error": "2 GiB asked, 1 free"}, "oom: 2 GiB asked, 1 free", True),
         (
-            {"throttled_share": 0.35, "throttle_reasons": "sw_power_cap"},
-            "held back for 35% of the time: sw_power_cap",
+            {"throttled_share": 0.35, "throttle_reasons": "sw_power_cap hw_thermal_slowdown"},
+            "held back for 35% of the time: sw_power_cap hw_thermal_slowdown",
             True,
         ),
-        ({"throttled_share": 0.01, "throttle_reasons": "sw_power_cap"}, "held back", False),
+        ({"throttled_share": 0.35, "throttle_reasons": "hw_slowdown"}, "held back for 35%", True),
+        ({"throttled_share": 0.01, "throttle_reasons": "hw_slowdown"}, "held back", False),
+        ({"throttled_share": 0.98, "throttle_reasons": "sw_power_cap"}, "held back", False),  # an older version's
+        ({"throttled_share": 0.0, "power_capped_share": 0.98, "throttle_reasons": "sw_power_cap"}, "held back", False),
+        ({"energy_source": "module"}, "energy is the whole module's", True),
+        ({"energy_source": "counter"}, "energy is", False),
         ({"throttled_share": 0.0, "throttle_reasons": "none"}, "held back", False),
         ({"throttle_reasons": "over_current"}, "clocks held back: over_current", True),
         ({"throttle_reasons": "none"}, "held back", False),
@@ -222,14 +253,19 @@ def test_a_warning_of_one_launch_of_several_is_given(tmp_path: Path, capsys: pyt
 
 
 @pytest.mark.parametrize(
-    "column", ["experiment", "host", "device_name", "cpu_model", "cpu_count", "torch", "driver", "power_mode"]
+    "column",
+    [
+        *("experiment", "host", "device_name", "cpu_model", "cpu_count", "torch", "driver", "power_mode"),
+        *("power_limit_w", "application_sm_clock_hz"),
+    ],
 )
 def test_rows_of_unlike_machines_stand_in_tables_of_their_own(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], column: str
 ) -> None:
     plant(tmp_path, {}, {})
     assert tables(shown(tmp_path, capsys)) == 1
-    plant(tmp_path, {column: 99 if column == "cpu_count" else "another"})
+    number = column.endswith(("_count", "_w", "_hz"))
+    plant(tmp_path, {column: 99 if number else "another"})
     assert tables(shown(tmp_path, capsys)) == 2
 
 
