@@ -65,9 +65,38 @@ def test_a_trial_on_the_gpu_measures_everything(tmp_path, precision):
     assert 0 < int(row["peak_allocated_bytes"]) <= int(row["peak_reserved_bytes"]) <= int(row["peak_device_bytes"])
     assert float(row["images_per_s"]) > 0
     assert float(row["energy_j"]) / int(row["images_seen"]) == pytest.approx(float(row["energy_per_image_j"]))
-    assert 0 < float(row["device_utilisation"]) <= 1
+    assert 0 <= float(row["device_utilisation"]) <= 1  # NVML's share of the last moments, which a fast GPU may miss
+    assert (row["tf32"], row["cudnn_benchmark"]) == ("false", "false")
+    for name in ("power_limit_w", "max_sm_clock_hz"):
+        assert row[name] == "" or float(row[name]) > 0
     assert 0 < float(row["peak_temperature_c"]) < 120
     assert (row["skipped_steps"] != "") == (precision == "fp16")
+
+
+def test_float32_is_float32_and_tf32_is_not():
+    """Products of 1024 terms, against float64's: float32 is right to some 1e-6 of the largest, TF32 to some 1e-4."""
+    from bench import backends
+    from bench.trial import Trial
+
+    device = torch.device("cuda", 0)
+    images, weight = torch.randn(8, 64, 16, 16, device=device), torch.randn(64, 64, 4, 4, device=device)
+    matrix = torch.randn(1024, 1024, device=device)
+
+    def errors():
+        pairs = [
+            (torch.conv2d(images, weight), torch.conv2d(images.double(), weight.double())),
+            (matrix @ matrix, matrix.double() @ matrix.double()),
+        ]
+        return [float((found - true).abs().max() / true.abs().max()) for found, true in pairs]
+
+    try:
+        backends.configure(Trial(), device)
+        assert max(errors()) < 2e-5
+        if torch.cuda.get_device_capability(device) >= backends.TF32_SINCE:
+            backends.configure(Trial(tf32=True), device)
+            assert errors()[1] > 2e-5
+    finally:
+        backends.configure(Trial(), device)
 
 
 def test_tensors_get_their_limit_on_the_gpu_and_no_more():

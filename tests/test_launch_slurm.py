@@ -170,6 +170,7 @@ def test_a_stopped_study_goes_on_later_unless_that_would_never_end(
         ([*ARM, "--nodes", "2", "--processes", "3"], "--processes is 3"),
         ([*ARM, "--nodes", "2", "--gpus-per-node", "4", "--processes", "8,16"], "--processes is 16"),
         ([*ARM, "--precision", "fp16"], "--precision fp16"),
+        ([*ARM, "--tf32", "True"], "--tf32 True needs a CUDA device"),
         ([*ARM, "--weights", "no/such.pt"], "'no/such.pt'"),
         ([*ARM, "--partition", "gpu --wrap"], "'gpu --wrap'"),
         ([*ARM, "--job-name", "a\n#SBATCH --uid=0"], "a\\n#SBATCH"),
