@@ -46,6 +46,8 @@ def command(row: Mapping[str, Any]) -> str | None:
     words = ["python", "-m", "launch", "run", own.experiment, "--arm", own.arm]
     for name in own.settings():
         text = cell(row.get(name))
+        if not text and isinstance(getattr(own, name), bool):  # no such setting then
+            continue
         if name not in ("experiment", "arm", "repeat") and text != own_text(own, name, row):
             words += [option(name), *spelt(text, many=isinstance(getattr(own, name), tuple))]
     return shlex.join(words)

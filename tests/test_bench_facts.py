@@ -54,6 +54,12 @@ def test_a_row_of_no_arm_of_this_checkout_has_no_command() -> None:
     assert facts.command(row | {"arm": "$(reboot)"}) is None
 
 
+def test_a_row_of_before_a_setting_has_a_command_too() -> None:
+    trial = experiments.load("resnet20_accumulation").trial("resnet20_accumulation", "16x8")
+    row = first_row(trial, experiments.load("resnet20_accumulation"), "x") | {"tf32": None}
+    assert facts.command(row) == "python -m launch run resnet20_accumulation --arm 16x8"
+
+
 def test_what_a_row_holds_is_one_word_of_its_command() -> None:
     trial = experiments.load("resnet20_accumulation").trial("resnet20_accumulation", "16x8")
     row = first_row(trial, experiments.load("resnet20_accumulation"), "x") | {"data": "$(reboot); true"}
