@@ -61,12 +61,13 @@ def put(trial: Trial) -> None:
 def allowed() -> Allowed:
     """What torch now says."""
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    if _newer():
-        return Allowed(cudnn.conv.fp32_precision == "tf32", matmul.fp32_precision == "tf32", cudnn.benchmark)
+    if newer := _newer():
+        convolutions, products = (each.fp32_precision == "tf32" for each in newer[1:])
+        return Allowed(convolutions, products, cudnn.benchmark)
     return Allowed(cudnn.allow_tf32, matmul.allow_tf32, cudnn.benchmark)
 
 
 def _newer() -> list[Any]:
     """What has an fp32_precision, since torch 2.9: all of cuDNN, its convolutions, cuBLAS's products."""
-    cudnn = torch.backends.cudnn
+    cudnn: Any = torch.backends.cudnn
     return [cudnn, cudnn.conv, torch.backends.cuda.matmul] if hasattr(cudnn, "conv") else []

@@ -57,5 +57,5 @@ def name(rows: list[Row], run: Path) -> str:
 
 
 # What trials of one run may differ in on one machine, or what somebody may change on it.
-VARYING = ("power_limit_w", "application_sm_clock_hz", "max_sm_clock_hz")
+VARYING: tuple[str, ...] = ("power_limit_w", "application_sm_clock_hz", "max_sm_clock_hz")
 VARYING += ("device_count", "devices", "threads", "backend", "input_pipeline", "parallel", "cuda", "driver")

@@ -320,7 +320,7 @@ def test_launches_that_were_disturbed_are_left_out_and_counted(
 def test_a_gpu_at_its_power_limit_is_as_gpus_are(
     share: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    loaded = {share: 0.95, "throttle_reasons": "sw_power_cap"}
+    loaded: dict[str, Any] = {share: 0.95, "throttle_reasons": "sw_power_cap"}
     code, lines = told(tmp_path, capsys, times(**loaded), times(0.0123 * 1.05, **loaded))
     assert (code, lines[0]) == (1, "2 regressed, 4 equivalent")
     assert "left out" not in " ".join(lines)
