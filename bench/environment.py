@@ -22,8 +22,8 @@ from bench.variables import COMMAND
 CHECKOUT = Path(__file__).resolve().parent.parent
 PACKAGES = ("torch", "torchvision", "accelerate", "numpy", "pandas", "nvidia-ml-py", "scikit-learn")
 # Of the variables that change what runs.
-PREFIXES: tuple[str, ...] = ("ACCELERATE_", "NCCL_", "GLOO_", "TORCH_", "TORCHDYNAMO_", "TORCHINDUCTOR_", "PYTORCH_", "ATEN_")
-PREFIXES += ("NVIDIA_", "CUDA_", "CUBLAS_", "CUDNN_", "OMP_", "MKL_", "KMP_", "ONEDNN_", "DNNL_")
+PREFIXES: tuple[str, ...] = ("ACCELERATE_", "NCCL_", "GLOO_", "TORCH_", "TORCHDYNAMO_", "TORCHINDUCTOR_", "PYTORCH_")
+PREFIXES += ("ATEN_", "NVIDIA_", "CUDA_", "CUBLAS_", "CUDNN_", "OMP_", "MKL_", "KMP_", "ONEDNN_", "DNNL_")
 PREFIXES += ("GLIBC_", "MALLOC_", "LD_PRELOAD")
 # None of anybody's business: environment.json is handed on.
 SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE)
