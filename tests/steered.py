@@ -88,8 +88,9 @@ def two() -> Any:
     other.begin(torch.device("cuda", 1))
 
     def gather(mine: list[float]) -> list[list[float]]:
-        own = [-math.inf if value is None else value for value in other.totals().values()]
-        return [mine, [*own, 0.0]]  # and the meter's own total
+        totals = [-math.inf if value is None else value for value in other.totals().values()]
+        totals.append(0.0)  # the meter's own
+        return [mine, totals if len(mine) == len(totals) else mine]
 
     meter = Meter([probe(0)], gather, 0, torch.device("cuda", 0))
     other.epoch_begin()
