@@ -39,6 +39,8 @@ def main() -> int:
         return refused(f"make test-gpu needs a GPU that torch {found['torch']} can use, and it sees none: {why}")
     if found["is_standin"] and chosen.out.resolve() == OUT:
         return refused(f"this is the stand-in, of which {OUT.name} must not speak; give another file with --out")
+    if not found["is_standin"]:
+        os.environ.pop("STANDIN_CUDA", None)
     sheet = Sheet(chosen.out, found, MINUTES)
     files = [str(HERE / f"test_gpu_{name}.py") for name in FILES]
     words = ["-q", "-m", "gpu", "-p", "no:xdist", "-p", "no:cacheprovider", "-k", chosen.only, *files]

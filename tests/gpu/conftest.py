@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from .apart import apart, apart_with
+from .device import ON_STANDIN, WITH_ARITHMETIC
 from .sheet import machine
 
 
@@ -23,21 +24,16 @@ def known() -> dict[str, Any]:
     return apart(machine)
 
 
-@pytest.fixture(scope="session")
-def standin(known: dict[str, Any]) -> bool:
-    """Whether the GPU is not there: then small sizes are enough."""
-    return known["is_standin"]
+@pytest.fixture
+def without_arithmetic() -> None:
+    """On the stand-in, a check that has this looks at CUDA's own operations and wants no numbers; others want them."""
 
 
-@pytest.fixture(scope="session")
-def on_silicon(standin: bool) -> Callable[[str], None]:
-    """Skips, on the stand-in, what it cannot show, and says why."""
-
-    def skip(why: str) -> None:
-        if standin:
-            pytest.skip(f"the stand-in cannot show it: {why}")
-
-    return skip
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """On the stand-in, keep the checks that this run of it can show: it has arithmetic, or it has not."""
+    if ON_STANDIN:
+        wanting = {item for item in items if "without_arithmetic" in getattr(item, "fixturenames", ())}
+        items[:] = [item for item in items if (item in wanting) != WITH_ARITHMETIC]
 
 
 @pytest.fixture(autouse=True, scope="session")

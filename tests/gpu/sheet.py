@@ -137,5 +137,6 @@ def ended(report: pytest.TestReport) -> str:
     if report.outcome == "skipped":
         reason: Sequence[Any] = report.longrepr  # type: ignore[assignment]
         return f"skipped: {str(reason[2]).removeprefix('Skipped: ')}"
-    said = report.longreprtext.strip().splitlines()
+    crash = getattr(report.longrepr, "reprcrash", None)
+    said = (crash.message if crash is not None else report.longreprtext).strip().splitlines()
     return f"FAILED: {said[0] if said else 'without a word'}"

@@ -19,6 +19,7 @@ HUGE = 3e7  # what memory held that nobody cleared
 TOO_LARGE = 2.0**26
 
 
+@pytest.mark.usefixtures("without_arithmetic")
 def test_torch_uses_the_gpus_that_nvml_sees(figures: dict[str, Any]) -> None:
     """torch uses the GPUs that NVML sees"""
     seen = nvml.device_count()

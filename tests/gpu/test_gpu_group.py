@@ -11,6 +11,7 @@ import pytest
 from launching import Command, rows, until
 
 from . import trials
+from .device import ON_STANDIN
 
 pytestmark = pytest.mark.gpu
 ALIKE = 0.02
@@ -24,7 +25,7 @@ def two(known: dict[str, Any]) -> None:
 
 
 @pytest.mark.usefixtures("two")
-def test_two_gpus_train_as_one_process_group(figures: dict[str, Any], tmp_path: Path, standin: bool) -> None:
+def test_two_gpus_train_as_one_process_group(figures: dict[str, Any], tmp_path: Path) -> None:
     """Two processes under NCCL: `ok` in every precision, both GPUs in the row, the loss of the same two on CPUs"""
     words = trials.words("--processes", "2", "--micro-batch", "32", "--no-checkpoint")
     found = trials.sweep([*words, "--precision", "no,bf16,fp16"], tmp_path / "gpus")
@@ -35,7 +36,7 @@ def test_two_gpus_train_as_one_process_group(figures: dict[str, Any], tmp_path: 
         figures[f"{precision} images/s"] = f"{float(row['images_per_s']):.0f}"
     ours, theirs = float(found.row(precision="no")["train_loss"]), float(cpus["train_loss"])
     figures["loss"] = f"{ours:.5f} and {theirs:.5f}"
-    assert ours == pytest.approx(theirs, rel=0 if standin else ALIKE)
+    assert ours == pytest.approx(theirs, rel=0 if ON_STANDIN else ALIKE)
 
 
 @dataclasses.dataclass

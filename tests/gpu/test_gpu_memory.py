@@ -13,11 +13,13 @@ from bench import cuda, limit, oom
 from bench.trial import Trial, UsageError
 
 from . import trials
+from .device import ON_STANDIN
 
 pytestmark = pytest.mark.gpu
 MIB = 2**20
 
 
+@pytest.mark.usefixtures("without_arithmetic")
 def test_tensors_get_their_limit_and_no_more(figures: dict[str, Any]) -> None:
     """Tensors get their limit and no more"""
     device = torch.device("cuda")  # as a single process has it from Accelerate
@@ -47,9 +49,9 @@ def test_a_trial_over_its_limit_says_so_and_the_next_one_runs(figures: dict[str,
     assert int(small["peak_reserved_bytes"]) <= 256 * MIB
 
 
-def test_fit_is_near_the_predicted_micro_batch(figures: dict[str, Any], tmp_path: Path, standin: bool) -> None:
+def test_fit_is_near_the_predicted_micro_batch(figures: dict[str, Any], tmp_path: Path) -> None:
     """`fit`: the largest micro-batch that runs, within 3% of the predicted one"""
-    model, amount = ("resnet8", "256MiB") if standin else ("resnet20", "2GiB")
+    model, amount = ("resnet8", "256MiB") if ON_STANDIN else ("resnet20", "2GiB")
     words = ["-m", "launch", "fit", "resnet20_accumulation", "--arm", "64x2", "--model", model, "--data", "synthetic"]
     found = trials.command([*words, "--memory-limit", amount], tmp_path)
     assert found.code == 0, found.said
@@ -60,6 +62,7 @@ def test_fit_is_near_the_predicted_micro_batch(figures: dict[str, Any], tmp_path
     assert abs(predicted / measured - 1) <= 0.03
 
 
+@pytest.mark.usefixtures("without_arithmetic")
 def test_the_simulated_allocator_is_torch_s_own(figures: dict[str, Any]) -> None:
     """500 allocations: the simulated caching allocator has the peaks of torch's own"""
     from bench.caching import CachingAllocator

@@ -18,13 +18,14 @@ from bench import cuda, nvml
 from bench.probes import device as device_probe
 
 from . import trials
+from .device import ON_STANDIN, on_silicon
 from .trials import Swept
 
 pytestmark = pytest.mark.gpu
-Needs = Callable[[str], None]
 GIB = 2**30
 LOADED_S = 3.0
 SETTLED_S = 1.5
+REPEATS = 1 if ON_STANDIN else 2
 # What torch knows on any GPU; NVML's are the device probe's.
 BY_TORCH = ["device_name", "device_count", "devices", "cuda", "peak_allocated_bytes", "peak_reserved_bytes"]
 
@@ -37,9 +38,9 @@ def gauges() -> Callable[[], dict[str, float | None]]:
     return found
 
 
-def test_nvml_s_device_is_torch_s(figures: dict[str, Any], on_silicon: Needs) -> None:
+@pytest.mark.usefixtures("without_arithmetic")
+def test_nvml_s_device_is_torch_s(figures: dict[str, Any]) -> None:
     """NVML's device is torch's: what torch takes, NVML sees in use, by the same UUID"""
-    on_silicon("NVML has a stand-in of its own, which knows nothing of this one's memory")
     read = gauges()
     torch.zeros(1, device="cuda")
     before = read()["used_bytes"]
@@ -52,7 +53,7 @@ def test_nvml_s_device_is_torch_s(figures: dict[str, Any], on_silicon: Needs) ->
     assert block.numel() <= after - before <= 1.1 * block.numel()
 
 
-def test_energy_is_power_times_time(figures: dict[str, Any], on_silicon: Needs) -> None:
+def test_energy_is_power_times_time(figures: dict[str, Any]) -> None:
     """Energy, by the GPU's counter, is its power times the time, within 15%"""
     on_silicon("it draws nothing")
     read = gauges()
@@ -86,9 +87,9 @@ def _stranger(there: Event, leave: Event) -> None:
     leave.wait()
 
 
-def test_a_stranger_on_the_gpu_is_seen(figures: dict[str, Any], on_silicon: Needs) -> None:
+@pytest.mark.usefixtures("without_arithmetic")
+def test_a_stranger_on_the_gpu_is_seen(figures: dict[str, Any]) -> None:
     """A process of others that computes on the GPU is seen, and is gone when it has gone"""
-    on_silicon("NVML's stand-in knows no processes")
     context = get_context("fork")
     there, leave = context.Event(), context.Event()
     stranger = context.Process(target=_stranger, args=(there, leave))
@@ -108,8 +109,8 @@ def test_a_stranger_on_the_gpu_is_seen(figures: dict[str, Any], on_silicon: Need
 
 @pytest.fixture(scope="session")
 def swept(tmp_path_factory: pytest.TempPathFactory) -> list[Swept]:
-    """The same short trials twice, each in every precision and two times."""
-    words = trials.words("--precision", "no,bf16,fp16", "--repeats", "2")
+    """The same short trials twice, each in every precision."""
+    words = trials.words("--precision", "no,bf16,fp16", "--repeats", str(REPEATS), "--no-checkpoint")
     return [trials.sweep(words, tmp_path_factory.mktemp("swept")) for _ in range(2)]
 
 
@@ -118,7 +119,7 @@ def test_rows_are_full(figures: dict[str, Any], swept: list[Swept]) -> None:
     unknown = device_probe.unreadable()
     wanted = [*BY_TORCH, *(name for name in device_probe.NEEDS if name not in unknown)]
     rows = swept[0].rows()
-    assert [row["status"] for row in rows] == ["ok"] * 6, swept[0].said
+    assert [row["status"] for row in rows] == ["ok"] * 3 * REPEATS, swept[0].said
     missing = sorted({name for row in rows for name in wanted if row[name] == ""})
     figures |= {"columns": len(wanted), "missing": " ".join(missing) or 0, "NVML does not tell": len(unknown)}
     if peak := rows[0]["peak_device_bytes"]:

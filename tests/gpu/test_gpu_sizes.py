@@ -32,23 +32,13 @@ CASES = {
         "resnet152_noskip", "corrected", micro_batch=16, accumulate=2, precision="fp16"
     ),
 }
-# The CPU computes what the stand-in trains.
-SMALLER: dict[str, dict[str, Any]] = {
-    "resnet20 128x1 fp32": {"micro_batch": 32},
-    "resnet152 frozen bn_eval 32x1 bf16": {"model": "resnet18", "image_size": 96, "micro_batch": 8},
-    "resnet152 no skip 16x2 fp16": {
-        "model": "resnet8",
-        "replace_blocks": ("layer1.0",),
-        "trainable": ("head",),
-        "image_size": 32,
-    },
-}
 
 
+@pytest.mark.usefixtures("without_arithmetic")
 @pytest.mark.parametrize("case", CASES)
-def test_memory_is_as_predicted(figures: dict[str, Any], case: str, standin: bool) -> None:
+def test_memory_is_as_predicted(figures: dict[str, Any], case: str) -> None:
     """Memory is as predicted, allocated and reserved, within 5%"""
-    trial = replace(CASES[case], **SMALLER[case]) if standin else CASES[case]
+    trial = CASES[case]
     loop = prepared(trial)
     windows = loop.windows()[:3]
     batches = loop.batches(windows)

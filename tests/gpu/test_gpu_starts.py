@@ -9,6 +9,7 @@ import pytest
 from launching import Command, rows, until
 
 from . import trials
+from .device import ON_STANDIN
 
 pytestmark = pytest.mark.gpu
 # Of one training on a GPU, whose sums are not always added up in one order.
@@ -18,13 +19,13 @@ ALIKE = 0.02
 @pytest.fixture(scope="session")
 def warm(tmp_path_factory: pytest.TempPathFactory) -> trials.Swept:
     """One warm command: the data set on the device, and by loader workers."""
-    words = trials.words("--augment", "none", "--pipeline", "resident,loader", "--limit-train", "1024")
+    words = trials.words("--augment", "none", "--pipeline", "resident,loader")
     return trials.sweep(words, tmp_path_factory.mktemp("warm"))
 
 
-def test_warm_is_cold(figures: dict[str, Any], tmp_path: Path, warm: trials.Swept, standin: bool) -> None:
+def test_warm_is_cold(figures: dict[str, Any], tmp_path: Path, warm: trials.Swept) -> None:
     """A trial forked from a warm process is the one that `accelerate launch` starts: losses, peaks of memory"""
-    words = trials.words("--augment", "none", "--pipeline", "resident", "--limit-train", "1024", "--cold")
+    words = trials.words("--augment", "none", "--pipeline", "resident", "--cold")
     cold = trials.sweep(words, tmp_path).row(status="ok")
     ours = warm.row(pipeline="resident", status="ok")
     assert (ours["started_by"], cold["started_by"]) == ("warm", "cold")
@@ -33,35 +34,35 @@ def test_warm_is_cold(figures: dict[str, Any], tmp_path: Path, warm: trials.Swep
         "loss": "{:.5f} and {:.5f}".format(*losses),
         "startup s": f"{ours['startup_s']} and {cold['startup_s']}",
     }
-    assert losses[0] == pytest.approx(losses[1], rel=0 if standin else ALIKE)
+    assert losses[0] == pytest.approx(losses[1], rel=0 if ON_STANDIN else ALIKE)
     for name in ("peak_allocated_bytes", "peak_reserved_bytes"):
         assert ours[name] == cold[name], name
     assert {name for name in ours if ours[name]} == {name for name in cold if cold[name]}
 
 
-def test_the_loader_trains_on_the_same_images(figures: dict[str, Any], warm: trials.Swept, standin: bool) -> None:
+def test_the_loader_trains_on_the_same_images(figures: dict[str, Any], warm: trials.Swept) -> None:
     """Loader workers give the same training as the data set on the device"""
     ours, theirs = (warm.row(pipeline=name, status="ok") for name in ("loader", "resident"))
     assert (ours["input_pipeline"], theirs["input_pipeline"]) == ("loader", "resident")
     losses = float(ours["train_loss"]), float(theirs["train_loss"])
     figures |= {"loss": "{:.5f} and {:.5f}".format(*losses), "data_wait_s": ours["data_wait_s"]}
-    assert losses[0] == pytest.approx(losses[1], rel=1e-5 if standin else ALIKE)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5 if ON_STANDIN else ALIKE)
 
 
 def test_a_trial_resumes(figures: dict[str, Any], tmp_path: Path) -> None:
     """A trial that is interrupted goes on with `--resume` where it was, and ends with every epoch once"""
-    words = [*trials.RUN, *trials.words("--epochs", "40", "--limit-train", "1024"), "--out", str(tmp_path / "runs")]
     out = tmp_path / "runs"
-    with Command(words, tmp_path) as command:
+    words = [*trials.RUN, *trials.words("--epochs", "40")]
+    with Command([*words, "--out", str(out)], tmp_path) as command:
         until(lambda: len(rows(out, "epochs")) >= 2, "two epochs")
         command.interrupt()
         assert command.wait() == 130
         assert command.left() == []
-    resumed = trials.command([*words[:-2], "--resume"], out)
+    resumed = trials.command([*words, "--resume"], out)
     first, second = resumed.rows()
     epochs = [int(row["epoch"]) for row in resumed.rows("epochs")]
     figures |= {"interrupted in epoch": first["images_seen"], "resumed at": second["resumed_at_epoch"]}
     assert (first["status"], second["status"]) == ("interrupted", "ok"), resumed.said
     assert int(second["resumed_at_epoch"]) >= 2
     assert sorted(set(epochs)) == list(range(40))
-    assert int(second["images_seen"]) == 40 * 1024
+    assert int(second["images_seen"]) == 40 * int(second["train_images"])

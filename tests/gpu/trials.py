@@ -8,16 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 from launching import rows
+
+from .device import ON_STANDIN
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
 RUN = ["-m", "launch", "run"]
-# A trial of a second: what starts and ends it is what is looked at.
+# A short trial: what starts and ends it is what is looked at.
 SHORT = {
-    "--arm": "64x1",
-    "--model": "resnet8",
+    "--arm": "16x1" if ON_STANDIN else "64x1",
+    "--model": "resnet8" if ON_STANDIN else "resnet20",
     "--data": "digits",
-    "--limit-train": "256",
+    "--limit-train": "64" if ON_STANDIN else "1024",
     "--limit-eval": "50",
     "--epochs": "2",
 }
@@ -51,7 +54,15 @@ class Swept:
 
 def command(words: list[str], out: Path, seconds: float = 100) -> Swept:
     """Run one of the suite's commands to its end."""
-    done = subprocess.run(
+    try:
+        done = _run(words, out, seconds)
+    except subprocess.TimeoutExpired:
+        pytest.fail(f"not done after {seconds:g} s: {' '.join(words)}", pytrace=False)
+    return Swept(done.returncode, done.stdout + done.stderr, out)
+
+
+def _run(words: list[str], out: Path, seconds: float) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         [sys.executable, *words, "--out", str(out)],
         cwd=CHECKOUT,
         stdin=subprocess.DEVNULL,
@@ -60,7 +71,6 @@ def command(words: list[str], out: Path, seconds: float = 100) -> Swept:
         timeout=seconds,
         check=False,
     )
-    return Swept(done.returncode, done.stdout + done.stderr, out)
 
 
 def sweep(words: list[str], out: Path) -> Swept:
