@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from bench import environment
-from tests.gpu.apart import apart
-from tests.gpu.sheet import Sheet, machine
+
+from .apart import apart
+from .sheet import Sheet, machine
 
 HERE = Path(__file__).resolve().parent
 OUT = HERE.parent / "GPU.md"

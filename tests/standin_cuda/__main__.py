@@ -15,8 +15,8 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.standin_cuda import build
-from tests.standin_cuda.standin import Standin
+from . import build
+from .standin import Standin
 
 GIB = 2**30
 
