@@ -20,8 +20,8 @@ def apart(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def apart_with(figures: dict[str, Any], function: Callable[..., Any], arguments: dict[str, Any]) -> None:
-    """The check, called apart; what it found is in `figures` also where it fails or skips."""
-    _called(function, (), {**arguments, "figures": figures}, figures)
+    """The check, called apart; what it puts in `figures`, where it takes them, is there also if it fails or skips."""
+    _called(function, (), arguments, figures)
 
 
 def _called(
@@ -41,7 +41,7 @@ def _called(
         process.kill()  # also where a time-out has come
         process.join()
     if figures is not None:
-        figures.update(seen)
+        figures.update(seen or {})
     if kind == "skipped":
         pytest.skip(found)
     if kind == "failed":

@@ -50,7 +50,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool:
     """Call the check apart."""
     names = pyfuncitem._fixtureinfo.argnames
     arguments = {name: pyfuncitem.funcargs[name] for name in names}
-    found = arguments.pop("figures", {})
+    found = arguments.get("figures", {})
     try:
         apart_with(found, pyfuncitem.obj, arguments)
     finally:

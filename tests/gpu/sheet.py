@@ -139,4 +139,4 @@ def ended(report: pytest.TestReport) -> str:
         return f"skipped: {str(reason[2]).removeprefix('Skipped: ')}"
     crash = getattr(report.longrepr, "reprcrash", None)
     said = (crash.message if crash is not None else report.longreprtext).strip().splitlines()
-    return f"FAILED: {said[0] if said else 'without a word'}"
+    return f"FAILED: {said[0].removeprefix('Failed: ') if said else 'without a word'}"
