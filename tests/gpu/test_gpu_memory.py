@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from bench import cuda, limit, oom
+from bench.group import Group
 from bench.trial import Trial, UsageError
 
 from . import trials
@@ -22,7 +23,7 @@ MIB = 2**20
 @pytest.mark.usefixtures("without_arithmetic")
 def test_tensors_get_their_limit_and_no_more(figures: dict[str, Any]) -> None:
     """Tensors get their limit and no more"""
-    device = torch.device("cuda")  # as a single process has it from Accelerate
+    device = Group(Trial()).device  # as Accelerate gives it to a single process
     held = limit.hold(Trial(memory_limit_bytes=512 * MIB), device)
     block = torch.empty(400 * MIB, dtype=torch.uint8, device=device)
     assert (held.held_bytes() or 0) >= block.numel()

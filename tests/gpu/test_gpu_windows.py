@@ -63,7 +63,7 @@ def test_no_window_waits_for_the_device(figures: dict[str, Any]) -> None:
         trial = dataclasses.replace(SMALL, **case)  # type: ignore[arg-type]
         if place := waits(prepared(trial)):
             found[" ".join(map(str, case.values()))] = place
-    figures |= {"cases": len(cases), "that wait": len(found)}
+    figures |= {"cases": len(cases), "that wait": len(found), **found}
     assert found == {}
 
 
