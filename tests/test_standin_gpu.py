@@ -21,7 +21,7 @@ def ran(standin_cuda: Standin, tmp_path_factory: pytest.TempPathFactory) -> dict
     return {has: run(standin_cuda, folders[has], 1, has, "not group") for has in folders}
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("name", CHECKS)
 def test_what_a_gpu_has_to_show_the_stand_in_shows(ran: dict[bool, Ran], name: str) -> None:
     text, without_arithmetic = CHECKS[name]

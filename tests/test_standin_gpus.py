@@ -15,7 +15,7 @@ def ran(standin_cuda: Standin, tmp_path_factory: pytest.TempPathFactory) -> Ran:
     return run(standin_cuda, tmp_path_factory.mktemp("gpus"), 2, arithmetic=True, only="group")
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", CHECKS)
 def test_what_two_gpus_have_to_show_two_stand_ins_show(ran: Ran, name: str) -> None:
     results = ran.results(CHECKS[name][0])

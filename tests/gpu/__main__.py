@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import environment
+from bench import gpus
 
 from .apart import apart
 from .sheet import Sheet, machine
@@ -36,7 +36,7 @@ def main() -> int:
     except pytest.fail.Exception as error:
         return refused(f"the GPU cannot be used: {str(error).splitlines()[0]}")
     if not found["gpus"]:
-        why = environment.why_no_cuda() or "its driver or the device cannot be used"
+        why = gpus.why_none() or "its driver or the device cannot be used"
         return refused(f"make test-gpu needs a GPU that torch {found['torch']} can use, and it sees none: {why}")
     if found["is_standin"] and chosen.out.resolve() == OUT:
         return refused(f"this is the stand-in, of which {OUT.name} must not speak; give another file with --out")

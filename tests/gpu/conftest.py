@@ -10,6 +10,9 @@ import pytest
 from .apart import apart, apart_with
 from .device import ON_STANDIN, WITH_ARITHMETIC
 from .sheet import machine
+from .trials import Swept, sweep, words
+
+PAIR = words("--augment", "none", "--pipeline", "resident,loader", "--no-checkpoint")
 
 
 @pytest.fixture
@@ -34,6 +37,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if ON_STANDIN:
         wanting = {item for item in items if "without_arithmetic" in getattr(item, "fixturenames", ())}
         items[:] = [item for item in items if (item in wanting) != WITH_ARITHMETIC]
+
+
+@pytest.fixture(scope="session")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Swept:
+    """Two short trials forked from a warm process: the data set on the device, and by loader workers."""
+    return sweep(PAIR, tmp_path_factory.mktemp("warm"))
+
+
+@pytest.fixture(scope="session")
+def cold(tmp_path_factory: pytest.TempPathFactory) -> Swept:
+    """The same, each by an `accelerate launch`."""
+    return sweep([*PAIR, "--cold"], tmp_path_factory.mktemp("cold"))
 
 
 @pytest.fixture(autouse=True, scope="session")

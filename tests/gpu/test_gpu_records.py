@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from multiprocessing import get_context
 from multiprocessing.synchronize import Event
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,14 +19,13 @@ from bench import cuda, nvml
 from bench.probes import device as device_probe
 
 from . import trials
-from .device import ON_STANDIN, on_silicon
+from .device import on_silicon
 from .trials import Swept
 
 pytestmark = pytest.mark.gpu
 GIB = 2**30
 LOADED_S = 3.0
 SETTLED_S = 1.5
-REPEATS = 1 if ON_STANDIN else 2
 # What torch knows on any GPU; NVML's are the device probe's.
 BY_TORCH = ["device_name", "device_count", "devices", "cuda", "peak_allocated_bytes", "peak_reserved_bytes"]
 
@@ -107,19 +107,13 @@ def test_a_stranger_on_the_gpu_is_seen(figures: dict[str, Any]) -> None:
     assert (alone is None, beside) == (False, (alone or 0) + 1)
 
 
-@pytest.fixture(scope="session")
-def swept(tmp_path_factory: pytest.TempPathFactory) -> list[Swept]:
-    """The same short trials twice, each in every precision."""
-    words = trials.words("--precision", "no,bf16,fp16", "--repeats", str(REPEATS), "--no-checkpoint")
-    return [trials.sweep(words, tmp_path_factory.mktemp("swept")) for _ in range(2)]
-
-
-def test_rows_are_full(figures: dict[str, Any], swept: list[Swept]) -> None:
+def test_rows_are_full(figures: dict[str, Any], tmp_path: Path) -> None:
     """Trials in float32, bf16 and fp16 are `ok`, and nothing that torch or NVML knows is missing in their rows"""
     unknown = device_probe.unreadable()
     wanted = [*BY_TORCH, *(name for name in device_probe.NEEDS if name not in unknown)]
-    rows = swept[0].rows()
-    assert [row["status"] for row in rows] == ["ok"] * 3 * REPEATS, swept[0].said
+    swept = trials.sweep(trials.words("--precision", "no,bf16,fp16", "--no-checkpoint"), tmp_path)
+    rows = swept.rows()
+    assert [row["status"] for row in rows] == ["ok"] * 3, swept.said
     missing = sorted({name for row in rows for name in wanted if row[name] == ""})
     figures |= {"columns": len(wanted), "missing": " ".join(missing) or 0, "NVML does not tell": len(unknown)}
     if peak := rows[0]["peak_device_bytes"]:
@@ -132,11 +126,11 @@ def test_rows_are_full(figures: dict[str, Any], swept: list[Swept]) -> None:
     assert missing == []
 
 
-def test_two_equal_runs_are_comparable(figures: dict[str, Any], swept: list[Swept]) -> None:
-    """Two equal runs are comparable: `reports compare` refuses none and leaves no launch out"""
-    words = [sys.executable, "-m", "reports", "compare", *(str(run.out) for run in swept)]
+def test_two_equal_runs_are_comparable(figures: dict[str, Any], warm: Swept, cold: Swept) -> None:
+    """Two equal runs, warm and cold, are comparable: `reports compare` refuses none and leaves no launch out"""
+    words = [sys.executable, "-m", "reports", "compare", str(warm.out), str(cold.out)]
     done = subprocess.run(words, cwd=trials.CHECKOUT, capture_output=True, text=True, check=False)
     figures["exit code"] = done.returncode
-    assert done.returncode in (0, 1), done.stdout + done.stderr  # 1: slower, by the noise of two launches
+    assert done.returncode in (0, 1), done.stdout + done.stderr  # 1: slower, by the noise of launches
     assert "not comparable" not in done.stdout
     assert "left out" not in done.stdout, done.stdout

@@ -16,28 +16,19 @@ pytestmark = pytest.mark.gpu
 ALIKE = 0.02
 
 
-@pytest.fixture(scope="session")
-def warm(tmp_path_factory: pytest.TempPathFactory) -> trials.Swept:
-    """One warm command: the data set on the device, and by loader workers."""
-    words = trials.words("--augment", "none", "--pipeline", "resident,loader")
-    return trials.sweep(words, tmp_path_factory.mktemp("warm"))
-
-
-def test_warm_is_cold(figures: dict[str, Any], tmp_path: Path, warm: trials.Swept) -> None:
+def test_warm_is_cold(figures: dict[str, Any], warm: trials.Swept, cold: trials.Swept) -> None:
     """A trial forked from a warm process is the one that `accelerate launch` starts: losses, peaks of memory"""
-    words = trials.words("--augment", "none", "--pipeline", "resident", "--cold")
-    cold = trials.sweep(words, tmp_path).row(status="ok")
-    ours = warm.row(pipeline="resident", status="ok")
-    assert (ours["started_by"], cold["started_by"]) == ("warm", "cold")
-    losses = float(ours["train_loss"]), float(cold["train_loss"])
+    ours, theirs = (swept.row(pipeline="resident", status="ok") for swept in (warm, cold))
+    assert (ours["started_by"], theirs["started_by"]) == ("warm", "cold")
+    losses = float(ours["train_loss"]), float(theirs["train_loss"])
     figures |= {
         "loss": "{:.5f} and {:.5f}".format(*losses),
-        "startup s": f"{ours['startup_s']} and {cold['startup_s']}",
+        "startup s": f"{ours['startup_s']} and {theirs['startup_s']}",
     }
     assert losses[0] == pytest.approx(losses[1], rel=0 if ON_STANDIN else ALIKE)
     for name in ("peak_allocated_bytes", "peak_reserved_bytes"):
-        assert ours[name] == cold[name], name
-    assert {name for name in ours if ours[name]} == {name for name in cold if cold[name]}
+        assert ours[name] == theirs[name], name
+    assert {name for name in ours if ours[name]} == {name for name in theirs if theirs[name]}
 
 
 def test_the_loader_trains_on_the_same_images(figures: dict[str, Any], warm: trials.Swept) -> None:
