@@ -3,6 +3,7 @@
 # make test    lint, types and all tests but those under Slurm
 # make studies  the miniatures of all experiments, ten minutes or so
 # make faults  100 faults into real sweeps, a quarter of an hour; writes tests/FAULTS.md
+# make test-gpu  what this machine's GPU shows, in under ten minutes; writes tests/GPU.md, and fails without a GPU
 # make test-slurm  the tests under a real Slurm, which root gets installed first where it is not (Debian, Ubuntu)
 
 PYTHON ?= python3
@@ -22,7 +23,7 @@ BACKBONE := runs/demo-backbone
 TRANSFER20 = $(SMALL) --model resnet20 --weights $$(ls $(BACKBONE)/checkpoints/*.pt) --classes 5 6 7 8 9 \
 	--augment crop_flip --epochs 10 --micro-batch 16
 
-.PHONY: setup demo test studies faults test-slurm lint format clean
+.PHONY: setup demo test studies faults test-gpu test-slurm lint format clean
 
 setup: $(STAMP)
 
@@ -64,6 +65,10 @@ studies: setup
 
 faults: setup
 	$(BIN)/python -m tests.campaign --faults 100 --seed 0 --out tests/FAULTS.md
+
+# One check after the other, each in a process of its own. `make test` runs them on the stand-in.
+test-gpu: setup
+	$(BIN)/python -m tests.gpu
 
 # As root, or where sudo asks nothing. Without Slurm its tests say that they are skipped, and why.
 test-slurm: setup

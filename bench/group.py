@@ -55,9 +55,9 @@ class Group:
                 torch.distributed.broadcast(buffer, 0)
 
     def gather(self, numbers: list[float]) -> list[list[float]]:
-        """Every rank's numbers, rank 0 first."""
-        if self.processes == 1:
-            return [numbers]
+        """Every rank's numbers, rank 0 first; of none, which NCCL's way would not take, without asking the others."""
+        if self.processes == 1 or not numbers:
+            return [numbers] * self.processes
         mine = torch.tensor(numbers, dtype=torch.float64, device=self.device)
         # Not Accelerate's gather, at which newer torch prints a warning.
         found = [torch.empty_like(mine) for _ in range(self.processes)]

@@ -1,0 +1,108 @@
+"""Two GPUs and more: NCCL's group trains as one process does, and each way to lose a rank ends in a true row."""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from launching import Command, rows, until
+
+from . import trials
+from .device import ON_STANDIN
+
+pytestmark = pytest.mark.gpu
+ALIKE = 0.02
+
+
+@pytest.fixture(scope="session")
+def two(known: dict[str, Any]) -> None:
+    """Skips where there are no two GPUs."""
+    if len(known["gpus"]) < 2:
+        pytest.skip("one GPU: the NCCL lines need two")
+
+
+@pytest.mark.usefixtures("two")
+def test_two_gpus_train_as_one_process_group(figures: dict[str, Any], tmp_path: Path) -> None:
+    """Two processes under NCCL: `ok` in every precision, both GPUs in the row, the loss of the same two on CPUs"""
+    words = trials.words("--processes", "2", "--micro-batch", "32", "--no-checkpoint")
+    found = trials.sweep([*words, "--precision", "no,bf16,fp16"], tmp_path / "gpus")
+    cpus = trials.sweep([*words, "--device", "cpu"], tmp_path / "cpus").row(status="ok")
+    for precision in ("no", "bf16", "fp16"):
+        row = found.row(precision=precision, status="ok")
+        assert (row["backend"], row["device_count"]) == ("nccl", "2")
+        figures[f"{precision} images/s"] = f"{float(row['images_per_s']):.0f}"
+    ours, theirs = float(found.row(precision="no")["train_loss"]), float(cpus["train_loss"])
+    figures["loss"] = f"{ours:.5f} and {theirs:.5f}"
+    assert ours == pytest.approx(theirs, rel=0 if ON_STANDIN else ALIKE)
+
+
+@dataclasses.dataclass
+class Lost:
+    """What came of a command whose trials lost a rank, each in its own way."""
+
+    code: int
+    trials: dict[str, dict[str, str]]
+    steps: dict[str, int]
+    left: int
+
+
+WAYS = {"1000": "rank 1 killed", "1001": "rank 0 killed", "1002": "rank 1 stopped"}
+
+
+@pytest.fixture(scope="session")
+def lost(two: None, tmp_path_factory: pytest.TempPathFactory) -> Lost:
+    """One command of four trials: three lose a rank, the fourth is left alone."""
+    scratch = tmp_path_factory.mktemp("lost")
+    out = scratch / "runs"
+    words = trials.words("--epochs", f"{','.join(WAYS)},1", "--processes", "2", "--no-checkpoint")
+    with Command([*trials.RUN, *words, "--stall-timeout", "15", "--out", str(out)], scratch) as command:
+        for number, way in enumerate(WAYS.values(), 1):
+            until(lambda: len({row["launch_id"] for row in rows(out, "epochs")}) >= number, "training to begin")  # noqa: B023
+            rank = command.rank(int(way[5]))
+            assert rank is not None
+            rank.send_signal(signal.SIGSTOP if way.endswith("stopped") else signal.SIGKILL)
+        code = command.wait(100)
+        left = len(command.left())
+    steps = [row["launch_id"] for row in rows(out, "steps")]
+    ended = {row["epochs"]: row for row in rows(out, "trials")}
+    return Lost(code, ended, {epochs: steps.count(row["launch_id"]) for epochs, row in ended.items()}, left)
+
+
+@pytest.mark.usefixtures("two")
+@pytest.mark.parametrize("epochs", WAYS, ids=WAYS.values())
+def test_a_lost_rank_ends_its_trial(figures: dict[str, Any], lost: Lost, epochs: str) -> None:
+    """A rank that is lost under NCCL ends its trial, whose row says why and keeps what was measured"""
+    row, way = lost.trials[epochs], WAYS[epochs]
+    figures |= {"status": row["status"], "windows kept": lost.steps[epochs], "after s": row["duration_s"]}
+    assert row["status"] == ("timeout" if way.endswith("stopped") else "crashed"), row["error"]
+    assert lost.steps[epochs] > 0
+    if way.endswith("killed"):
+        assert f"{way[:6]} was killed" in row["error"]
+    if way.startswith("rank 1"):
+        assert row["images_per_s"], "what was measured is lost"
+
+
+@pytest.mark.usefixtures("two")
+def test_the_trial_after_lost_ranks_runs(figures: dict[str, Any], lost: Lost) -> None:
+    """After lost ranks the next trial is `ok`, and no process is left"""
+    figures |= {"status": lost.trials["1"]["status"], "left": lost.left}
+    assert (lost.trials["1"]["status"], lost.left, lost.code) == ("ok", 0, 1)
+
+
+@pytest.mark.usefixtures("two")
+def test_ctrl_c_keeps_what_two_gpus_measured(figures: dict[str, Any], tmp_path: Path) -> None:
+    """Ctrl-C under NCCL leaves an `interrupted` row with what was measured, and no process"""
+    out = tmp_path / "runs"
+    words = [*trials.RUN, *trials.words("--epochs", "1000", "--processes", "2", "--no-checkpoint"), "--out", str(out)]
+    with Command(words, tmp_path) as command:
+        until(lambda: rows(out, "epochs"), "training to begin")
+        command.interrupt()
+        assert command.wait() == 130
+        assert command.left() == []
+    (row,) = rows(out, "trials")
+    figures |= {"images seen": row["images_seen"], "images/s": row["images_per_s"]}
+    assert row["status"] == "interrupted", row["error"]
+    assert row["images_per_s"], "what was measured is lost"

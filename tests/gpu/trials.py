@@ -1,0 +1,79 @@
+"""Sweeps as a user starts them, on this machine's GPUs, and what they leave."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from launching import rows
+
+from .device import ON_STANDIN
+
+CHECKOUT = Path(__file__).resolve().parent.parent.parent
+RUN = ["-m", "launch", "run"]
+SECONDS = 400 if ON_STANDIN else 100
+# A short trial: what starts and ends it is what is looked at.
+SHORT = {
+    "--arm": "16x1" if ON_STANDIN else "64x1",
+    "--model": "resnet8" if ON_STANDIN else "resnet20",
+    "--data": "digits",
+    "--limit-train": "64" if ON_STANDIN else "1024",
+    "--limit-eval": "50",
+    "--epochs": "2",
+}
+
+
+def words(*more: str) -> list[str]:
+    """A short trial's, with these options instead of its own or besides."""
+    named = {name: value for name, value in SHORT.items() if name not in more}
+    return ["resnet20_accumulation", *(word for pair in named.items() for word in pair), *more]
+
+
+@dataclass
+class Swept:
+    """What came of a command: its exit code and words, and its run folder."""
+
+    code: int
+    said: str
+    out: Path
+
+    def rows(self, file: str = "trials") -> list[dict[str, str]]:
+        """The rows of a CSV file."""
+        return rows(self.out, file)
+
+    def row(self, **settings: Any) -> dict[str, str]:
+        """The one row with these settings."""
+        wanted = {name: str(value) for name, value in settings.items()}
+        found = [row for row in self.rows() if wanted.items() <= row.items()]
+        assert len(found) == 1, f"{len(found)} rows of {wanted}: {self.said[-2000:]}"
+        return found[0]
+
+
+def command(words: list[str], out: Path, seconds: float = SECONDS) -> Swept:
+    """Run one of the suite's commands to its end."""
+    try:
+        done = _run(words, out, seconds)
+    except subprocess.TimeoutExpired:
+        pytest.fail(f"not done after {seconds:g} s: {' '.join(words)}", pytrace=False)
+    return Swept(done.returncode, done.stdout + done.stderr, out)
+
+
+def _run(words: list[str], out: Path, seconds: float) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *words, "--out", str(out)],
+        cwd=CHECKOUT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+    )
+
+
+def sweep(words: list[str], out: Path) -> Swept:
+    """Run `launch run` with these words to its end."""
+    return command([*RUN, *words], out)

@@ -1,0 +1,55 @@
+"""The main experiments on stand-in GPUs, and under a limit on memory; in all precisions: tests/STANDIN.md."""
+
+from __future__ import annotations
+
+import pytest
+from launching import python
+from standin_cuda import trials
+from standin_cuda.standin import Standin
+from standin_cuda.trials import Found
+
+
+@pytest.fixture(scope="module")
+def found(standin_cuda: Standin, tmp_path_factory: pytest.TempPathFactory) -> Found:
+    """Each in float32 on one GPU and on two, and under a limit on one."""
+    return trials.on(standin_cuda, tmp_path_factory.mktemp("trials"), "no", (1, 2), (1,))
+
+
+@pytest.mark.timeout(600)
+def test_the_main_experiments_run_on_one_gpu_and_two_with_the_cpus_results(found: Found) -> None:
+    """Losses and accuracy to the last digit, and no cell empty that torch, NVML or the CPU's row knows."""
+    compared, _ = found
+    assert [(each.row["experiment"], each.row["processes"]) for each in compared] == [
+        (name, processes) for name in trials.ARMS for processes in "12"
+    ]
+    assert {each.row["backend"] for each in compared if each.row["processes"] == "2"} == {"nccl"}
+    assert [each.problems for each in compared] == [[]] * 6
+
+
+def test_too_little_memory_is_oom_with_phase_and_bytes_and_the_next_trial_is_ok(found: Found) -> None:
+    _, under = found
+    assert len(under) == 6
+    assert trials.limited(under) == []
+
+
+def test_problems_are_found() -> None:
+    """A row that has none, and each kind of one."""
+    good = dict.fromkeys((*trials.KNOWN, *trials.RESULTS), "1") | {"status": "ok", "precision": "no"}
+    assert trials.problems(good, good) == []
+    assert trials.problems(good | {"status": "oom", "error": "why"}, good) == ["oom: why"]
+    assert trials.problems(good | {"energy_j": ""}, good) == ["energy_j is empty"]
+    assert trials.problems(good | {"train_loss": "1.01"}, good) == ["train_loss is 1.01, the CPU's 1"]
+    assert trials.problems(good | {"train_loss": "1.01", "precision": "bf16"}, good) == []
+
+
+def test_the_stand_in_runs_a_command(standin_cuda: Standin) -> None:
+    """Which builds it again; without a command, the variables for a shell."""
+    ask = "import os; print(os.environ['STANDIN_CUDA'], 'ACCELERATE_USE_CPU' in os.environ)"
+    words = ["-m", "tests.standin_cuda", "--capability", "8.7", "--gib", "0.5", "2"]
+    done = python(*words, "python3", "-c", ask)
+    assert done.stdout == "2 False\n", done.stderr
+    lines = python(*words).stdout.splitlines()
+    assert "unset ACCELERATE_USE_CPU" in lines
+    assert {"export STANDIN_CUDA=2", "export STANDIN_CUDA_CAPABILITY=8.7", f"export STANDIN_CUDA_BYTES={2**29}"} <= set(
+        lines
+    )
