@@ -2,7 +2,7 @@
 
 The trial's model, input pipeline, optimizer, training loop and evaluation run as in the worker, on tensors that have
 sizes and no data; every storage is followed from birth to death, and the caching allocator replays them. Needs no
-GPU: tensors "on the GPU" are fake ones on the CPU, under the CPU's autocast, which casts the same operations of these
+GPU: tensors "on the GPU" are fake ones on a CPU of another index, under the CPU's autocast, which casts the same operations of these
 networks.
 
 Not in it: what CUDA's context and NCCL take outside the allocator, and cuDNN's workspaces, which depend on the GPU.
@@ -28,17 +28,16 @@ from bench.feed import FEWEST, Batch, Feed
 from bench.meter import Meter
 from bench.onednn import Convolutions
 from bench.replica import Replica
+from bench.scratch import Capability, Scratch
 from bench.storages import Backend, Footprint, at_batch, settled
 from bench.tracker import Tracker
 from bench.train import Training, evaluation_sums, train_epoch
 from bench.trial import Trial, UsageError
 from bench.windows import Window
 
-CPU = torch.device("cpu")
-# cuBLAS's default workspace, CUBLAS_WORKSPACE_CONFIG=:4096:2:16:8, taken from the caching allocator at its first
-# product and kept; on compute capability 9.0 it is 32 MiB (torch's aten/src/ATen/cuda/CublasHandlePool.cpp).
-CUBLAS_WORKSPACE = 2 * 4096 * 1024 + 8 * 16 * 1024
-PRODUCTS = (torch.ops.aten.addmm.default, torch.ops.aten.mm.default)
+HOST = torch.device("cpu")
+# Fake tensors "on the GPU" differ from those in the host's memory by this index alone.
+GPU = torch.device("cpu", 0)
 UNTRACEABLE = (
     fake_tensor.DataDependentOutputException,
     fake_tensor.DynamicOutputShapeException,
@@ -48,10 +47,17 @@ UNTRACEABLE = (
 )
 
 
-def predict(trial: Trial, backend: Backend = "cuda", build: Build = model_for, classes: int | None = None) -> Footprint:
+def predict(
+    trial: Trial,
+    backend: Backend = "cuda",
+    build: Build = model_for,
+    classes: int | None = None,
+    capability: Capability | None = None,
+) -> Footprint:
     """The memory of one process of this trial, from two windows: only the second finds the optimizer's state in place.
 
     `accumulate` is followed up to 2: further micro-batches repeat the second. `classes`: by default those of the data.
+    `capability`: the CUDA device's, where it is known.
     UsageError: an operation of the model needs data to run, or the model is compiled.
     """
     if trial.compile != "none":
@@ -63,9 +69,7 @@ def predict(trial: Trial, backend: Backend = "cuda", build: Build = model_for, c
     found = shapes(trial)
     classes = classes or found.classes
     convolutions = Convolutions()
-    tracker = Tracker()
-    if backend == "cpu":
-        tracker.transient_bytes = convolutions
+    tracker = Tracker(convolutions) if backend == "cpu" else Tracker(device=GPU)
     try:
         with torch.device("meta"):
             module = place(build(trial, classes), trial, torch.device("meta"))
@@ -73,7 +77,7 @@ def predict(trial: Trial, backend: Backend = "cuda", build: Build = model_for, c
         with fake_tensor.FakeTensorMode():
             models = [module] if held is module else [module, held]
             del module, held  # a second one goes once the optimizer has its parameters, as in the worker
-            _train(trial, backend, models, found, tracker)
+            _train(trial, backend, models, found, tracker, capability)
     except UNTRACEABLE as error:
         operation = getattr(error, "func", None) or " ".join(str(error).split())[:200]
         raise UsageError(f"{trial.model} cannot be traced: {operation} needs data, or has no fake version") from error
@@ -137,25 +141,36 @@ def shapes(trial: Trial) -> Data:
 class FakeFeed(Feed):
     """The trial's input pipeline, without the worker processes of the loader: their batches come as they would."""
 
+    def __init__(self, trial: Trial, found: Data, device: torch.device, free: float | None) -> None:
+        super().__init__(trial, found, device, free)
+        self.mean, self.std = self.mean.to(device), self.std.to(device)  # torch.tensor knows one CPU alone
+
     def _load(self, split: Split, batches: Sequence[Tensor], augment: tuple[bool, bool]) -> Iterator[Batch]:
         for batch in batches:
             images = torch.empty((len(batch), *split.images.shape[1:]), dtype=split.images.dtype)
             yield images.to(self.device), torch.empty(len(batch), dtype=torch.int64)
 
 
-def _train(trial: Trial, backend: Backend, models: list[nn.Module], found: Data, tracker: Tracker) -> None:
+def _train(
+    trial: Trial,
+    backend: Backend,
+    models: list[nn.Module],
+    found: Data,
+    tracker: Tracker,
+    capability: Capability | None,
+) -> None:
     """Set up and train as the worker does, one rank of the trial's group. `models`: what trains, what is updated."""
     module = models[0]
+    device = HOST if tracker.device is None else tracker.device
     with tracker:
-        for model in models:
-            _materialise(model)
-            tracker.add((*model.parameters(), *model.buffers()), "weights")
         tracker.part = "input"
-    feed = _feed(trial, backend, found, tracker)
-    with tracker:
+        feed = _feed(trial, backend, found, device)
+        tracker.part = "weights"
+        for model in models:
+            _materialise(model, device, tracker)
         tracker.part = "activations"
         if backend == "cuda":
-            tracker.transient_bytes = _Workspace(tracker)
+            tracker.transient_bytes = Scratch(tracker, capability)
         if trial.precision != "no":  # as Accelerate's prepare_model
             cast = torch.autocast("cpu", dtype=DTYPES[trial.precision])
             module.forward = convert_outputs_to_fp32(cast(module.forward))
@@ -186,29 +201,20 @@ def _two_windows(trial: Trial, training: Training, feed: Feed, tracker: Tracker)
     passes = [[(0, images)], [(0, images)] * trial.accumulate]
     windows = [Window(index, images * len(each), each) for index, each in enumerate(passes)]
     batches = feed.train(0, [a_pass for window in windows for a_pass in window.passes])
-    meter = Meter([], lambda numbers: [numbers], 0, CPU)
+    meter = Meter([], lambda numbers: [numbers], 0, HOST)
     train_epoch(training, windows, _input(batches, tracker), meter, lambda window: trial.lr, lambda rows: None)
     evaluated = [(0, min(trial.micro_batch, len(feed.data.evaluation)))]
     evaluation_sums(training.module, _input(feed.evaluate(evaluated), tracker), feed.data.classes)
 
 
-def _feed(trial: Trial, backend: Backend, found: Data, tracker: Tracker) -> Feed:
-    """The input pipeline. On CUDA the data set itself stays with the host, and counts only where it is resident."""
-
-    def made() -> Feed:
-        fake = dataclasses.replace(found, train=_fake(found.train), evaluation=_fake(found.evaluation))
-        # Of another machine's GPU nothing is known but the trial's limit.
-        return FakeFeed(trial, fake, CPU, free=math.inf if backend == "cuda" else None)
-
-    if backend == "cpu":
-        with tracker:
-            if trial.data == "cifar10":
-                # torchvision stacks five arrays to one, and each process reads all classes and images.
-                torch.empty((2, 50_000, 3, 32, 32), dtype=torch.uint8)
-            return made()
-    feed = made()
-    tracker.add((value for value in vars(feed).values() if isinstance(value, Tensor)), "input")
-    return feed
+def _feed(trial: Trial, backend: Backend, found: Data, device: torch.device) -> Feed:
+    """The input pipeline. With CUDA the data set itself stays with the host."""
+    if backend == "cpu" and trial.data == "cifar10":
+        # torchvision stacks five arrays to one, and each process reads all classes and images.
+        torch.empty((2, 50_000, 3, 32, 32), dtype=torch.uint8)
+    fake = dataclasses.replace(found, train=_fake(found.train), evaluation=_fake(found.evaluation))
+    # Of another machine's GPU nothing is known but the trial's limit.
+    return FakeFeed(trial, fake, device, free=math.inf if backend == "cuda" else None)
 
 
 def _fake(split: Split) -> Split:
@@ -226,24 +232,18 @@ def _input(batches: Iterator[Batch], tracker: Tracker) -> Iterator[Batch]:
         yield batch
 
 
-def _materialise(model: nn.Module) -> None:
-    """Give a model on the meta device fake parameters and buffers of the same strides."""
-    for module in model.modules():
-        for name, parameter in module.named_parameters(recurse=False):
-            empty = torch.empty_strided(parameter.size(), parameter.stride(), dtype=parameter.dtype)
-            setattr(module, name, nn.Parameter(empty, parameter.requires_grad))
-        for name, buffer in module.named_buffers(recurse=False):
-            setattr(module, name, torch.empty_strided(buffer.size(), buffer.stride(), dtype=buffer.dtype))
+def _materialise(module: nn.Module, device: torch.device, tracker: Tracker) -> None:
+    """Give a model on the meta device fake parameters and buffers of the same strides, in the order of Module.to."""
+    for child in module.children():
+        _materialise(child, device, tracker)
 
+    def empty(like: Tensor) -> Tensor:
+        made = torch.empty_strided(like.size(), like.stride(), dtype=like.dtype, device=device)
+        if device == GPU and not made.is_contiguous():
+            tracker.pass_by([made.numel() * made.element_size()])  # it arrives as it lay with the host
+        return made
 
-class _Workspace:
-    """cuBLAS's workspace, which is taken at the first product and stays."""
-
-    def __init__(self, tracker: Tracker) -> None:
-        self.tracker, self.taken = tracker, False
-
-    def __call__(self, operation: Any, args: Any, results: Any) -> int:
-        if operation in PRODUCTS and not self.taken:
-            self.taken = True
-            self.tracker.add_bytes(CUBLAS_WORKSPACE, "workspace")
-        return 0
+    for name, parameter in module.named_parameters(recurse=False):
+        setattr(module, name, nn.Parameter(empty(parameter), parameter.requires_grad))
+    for name, buffer in module.named_buffers(recurse=False):
+        setattr(module, name, empty(buffer))
