@@ -2,19 +2,19 @@
 
 The trial's model, input pipeline, optimizer, training loop and evaluation run as in the worker, on tensors that have
 sizes and no data; every storage is followed from birth to death, and the caching allocator replays them. Needs no
-GPU: tensors "on the GPU" are fake ones on a CPU of another index, under the CPU's autocast, which casts the same operations of these
-networks.
+GPU: tensors "on the GPU" are fake ones on a CPU of another index, under the CPU's autocast, which casts the same
+operations of these networks.
 
 Not in it: what CUDA's context and NCCL take outside the allocator, and cuDNN's workspaces, which depend on the GPU.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate.utils.operations import convert_outputs_to_fp32
@@ -28,16 +28,17 @@ from bench.feed import FEWEST, Batch, Feed
 from bench.meter import Meter
 from bench.onednn import Convolutions
 from bench.replica import Replica
-from bench.scratch import Capability, Scratch
+from bench.scratch import Capability, Fused, Scratch, size_of
 from bench.storages import Backend, Footprint, at_batch, settled
 from bench.tracker import Tracker
 from bench.train import Training, evaluation_sums, train_epoch
 from bench.trial import Trial, UsageError
-from bench.windows import Window
+from bench.windows import Window, share
 
 HOST = torch.device("cpu")
 # Fake tensors "on the GPU" differ from those in the host's memory by this index alone.
 GPU = torch.device("cpu", 0)
+COUNTED_FROM = 3  # warm-up windows, of which one is then counted (bench/probes/operations.py)
 UNTRACEABLE = (
     fake_tensor.DataDependentOutputException,
     fake_tensor.DynamicOutputShapeException,
@@ -53,11 +54,13 @@ def predict(
     build: Build = model_for,
     classes: int | None = None,
     capability: Capability | None = None,
+    last: bool = True,
 ) -> Footprint:
     """The memory of one process of this trial, from two windows: only the second finds the optimizer's state in place.
 
     `accumulate` is followed up to 2: further micro-batches repeat the second. `classes`: by default those of the data.
-    `capability`: the CUDA device's, where it is known.
+    `capability`: the CUDA device's, where it is known. `last`: also from an epoch's last window, whose sizes are
+    others, so that on CUDA more may be reserved.
     UsageError: an operation of the model needs data to run, or the model is compiled.
     """
     if trial.compile != "none":
@@ -77,7 +80,7 @@ def predict(
         with fake_tensor.FakeTensorMode():
             models = [module] if held is module else [module, held]
             del module, held  # a second one goes once the optimizer has its parameters, as in the worker
-            _train(trial, backend, models, found, tracker, capability)
+            _train(trial, backend, models, found, tracker, capability, last)
     except UNTRACEABLE as error:
         operation = getattr(error, "func", None) or " ".join(str(error).split())[:200]
         raise UsageError(f"{trial.model} cannot be traced: {operation} needs data, or has no fake version") from error
@@ -86,15 +89,19 @@ def predict(
     return Footprint(backend, tuple(tracker.sizes), tuple(tracker.parts), order, code_bytes)
 
 
-def largest_micro_batch(trial: Trial, limit_bytes: int, backend: Backend = "cuda") -> tuple[int, Footprint]:
-    """The largest micro-batch whose training goes through with this much, and its footprint; at most 4 traces.
+def largest_micro_batch(
+    trial: Trial, limit_bytes: int, backend: Backend = "cuda", capability: Capability | None = None
+) -> tuple[int, Footprint]:
+    """The largest micro-batch whose training goes through with this much, and its footprint; mostly 4 traces.
 
-    Two traces give every size at any batch, a third confirms the answer and a fourth that its neighbour does not fit.
-    The images that a process has in an epoch are the most there can be. UsageError: not even the smallest fits.
+    Two traces give nearly every size at any batch, a third confirms the answer and a fourth that its neighbour does not
+    fit; where scratch memory is no line, it may take one more. The images that a process has in an epoch are the most
+    there can be. UsageError: not even the smallest fits.
     """
 
     def traced(micro_batch: int) -> Footprint:
-        return predict(dataclasses.replace(trial, micro_batch=micro_batch), backend)
+        # An epoch's last window fits where the others do.
+        return predict(dataclasses.replace(trial, micro_batch=micro_batch), backend, capability=capability, last=False)
 
     most = most_images(trial, shapes(trial))
     known = {batch: traced(batch) for batch in (FEWEST, 2 * FEWEST)}
@@ -112,8 +119,10 @@ def largest_micro_batch(trial: Trial, limit_bytes: int, backend: Backend = "cuda
         else:
             high = middle
     answer = traced(low)
-    if not answer.fits(limit_bytes) or (high <= most and traced(high).fits(limit_bytes)):
-        raise RuntimeError(f"the largest micro-batch is not {low}: memory is not the line it was taken for")
+    while low > FEWEST and not answer.fits(limit_bytes):
+        low, answer = low - 1, traced(low - 1)
+    while low < most and (larger := traced(low + 1)).fits(limit_bytes):
+        low, answer = low + 1, larger
     return low, answer
 
 
@@ -158,6 +167,7 @@ def _train(
     found: Data,
     tracker: Tracker,
     capability: Capability | None,
+    last: bool,
 ) -> None:
     """Set up and train as the worker does, one rank of the trial's group. `models`: what trains, what is updated."""
     module = models[0]
@@ -192,17 +202,29 @@ def _train(
             no_sync=model.no_sync,
             scaler=scaler,
         )
-        _two_windows(trial, training, feed, tracker)
+        with Fused() if backend == "cuda" else contextlib.nullcontext():
+            _windows(trial, training, feed, tracker, last)
 
 
-def _two_windows(trial: Trial, training: Training, feed: Feed, tracker: Tracker) -> None:
-    """A window of one micro-batch, after which there is optimizer state, and one of all; then an evaluation."""
-    images = min(trial.micro_batch, most_images(trial, feed.data))
+def _windows(trial: Trial, training: Training, feed: Feed, tracker: Tracker, last: bool) -> None:
+    """A window of one micro-batch, which makes the optimizer's state, one of all, the epoch's `last`; an evaluation."""
+    most = most_images(trial, feed.data)
+    images = min(trial.micro_batch, most)
     passes = [[(0, images)], [(0, images)] * trial.accumulate]
+    left = len(feed.data.train) % (trial.micro_batch * trial.processes)
+    if last and left and images < most:
+        passes.append([(0, share(0, left, trial.processes, 0)[1])])
     windows = [Window(index, images * len(each), each) for index, each in enumerate(passes)]
     batches = feed.train(0, [a_pass for window in windows for a_pass in window.passes])
     meter = Meter([], lambda numbers: [numbers], 0, HOST)
-    train_epoch(training, windows, _input(batches, tracker), meter, lambda window: trial.lr, lambda rows: None)
+
+    def begun() -> Iterator[Window]:
+        for window in windows:
+            # The second has its operations counted, where any has: then no gradient is added in place.
+            tracker.adds_in_place = trial.warmup_windows < COUNTED_FROM or window.index != 1
+            yield window
+
+    train_epoch(training, begun(), _input(batches, tracker), meter, lambda window: trial.lr, lambda rows: None)
     evaluated = [(0, min(trial.micro_batch, len(feed.data.evaluation)))]
     evaluation_sums(training.module, _input(feed.evaluate(evaluated), tracker), feed.data.classes)
 
@@ -240,7 +262,8 @@ def _materialise(module: nn.Module, device: torch.device, tracker: Tracker) -> N
     def empty(like: Tensor) -> Tensor:
         made = torch.empty_strided(like.size(), like.stride(), dtype=like.dtype, device=device)
         if device == GPU and not made.is_contiguous():
-            tracker.pass_by([made.numel() * made.element_size()])  # it arrives as it lay with the host
+            with tracker.besides([size_of(made)]):  # it arrives as it lay with the host
+                return made
         return made
 
     for name, parameter in module.named_parameters(recurse=False):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -13,7 +14,9 @@ from torch.utils._pytree import tree_leaves
 
 from bench.storages import Part
 
-Transient = Callable[[Any, Any, Any], Sequence[int]]
+# What an operation takes before its results and what after them, in bytes; all of it is given back when it returns.
+Sizes = tuple[Sequence[int], Sequence[int]]
+Transient = Callable[[Any, Any, Any], Sizes]
 
 
 class Tracker(TorchDispatchMode):
@@ -26,7 +29,7 @@ class Tracker(TorchDispatchMode):
 
     def __init__(
         self,
-        transient_bytes: Transient = lambda operation, args, results: (),
+        transient_bytes: Transient = lambda operation, args, results: ((), ()),
         device: torch.device | None = None,
     ) -> None:
         super().__init__()
@@ -38,6 +41,7 @@ class Tracker(TorchDispatchMode):
         self.alive: dict[int, int] = {}
         self.stands_for: dict[int, int] = {}  # the storage of a sum -> that of the operand that it was added into
         self.sum: tuple[int, int] | None = None
+        self.adds_in_place = True
 
     def add(self, tensors: Iterable[Tensor], part: Part | None = None) -> None:
         """Count the storages of these tensors, those that are known under their new part."""
@@ -57,9 +61,11 @@ class Tracker(TorchDispatchMode):
         """Count memory that is no tensor's and stays."""
         self._born(size, part)
 
-    def pass_by(self, sizes: Sequence[int]) -> None:
-        """Count memory that is taken together, and given back at once."""
-        born = [self._born(size, "workspace") for size in sizes if size]
+    @contextlib.contextmanager
+    def besides(self, sizes: Sequence[int]) -> Iterator[None]:
+        """Count memory that is no tensor's and goes when this ends."""
+        born = [self._born(size, "workspace") for size in sizes]
+        yield
         self.order += [-(number + 1) for number in reversed(born)]
 
     def part_of(self, tensor: Tensor) -> Part | None:
@@ -82,11 +88,11 @@ class Tracker(TorchDispatchMode):
         self.order.append(-(self.stands_for.get(number, number) + 1))
 
     def _sums_gradients(self, func: Any, args: Any, out: Any) -> None:
-        """Note a sum that autograd would make in place, were it not for fake tensors: of gradients that meet.
+        """Note a sum that autograd would make in place, were this mode not on: of gradients that meet.
 
         It adds into the first, which then dies at once, where nothing else needs that one (input_buffer.cpp).
         """
-        if func is torch.ops.aten.add.Tensor and torch._C._current_graph_task_id() != -1:
+        if self.adds_in_place and func is torch.ops.aten.add.Tensor and torch._C._current_graph_task_id() != -1:
             first, result = (self.alive.get(each.untyped_storage()._cdata) for each in (args[0], out))
             if first is not None and result is not None and self.sizes[first] == self.sizes[result]:
                 self.sum = first, result
@@ -95,7 +101,9 @@ class Tracker(TorchDispatchMode):
         out = func(*args, **(kwargs or {}))
         casts_a_weight = func is torch.ops.aten._to_copy.default and self.part_of(args[0]) == "weights"
         made = [tensor for tensor in tree_leaves(out) if isinstance(tensor, Tensor)]
-        self.add(made, "autocast copies" if casts_a_weight else None)
-        self._sums_gradients(func, args, out)
-        self.pass_by(self.transient_bytes(func, args, out))
-        return out
+        before, after = self.transient_bytes(func, args, out)
+        with self.besides(before):
+            self.add(made, "autocast copies" if casts_a_weight else None)
+            self._sums_gradients(func, args, out)
+            with self.besides(after):
+                return out
