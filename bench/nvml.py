@@ -100,9 +100,24 @@ def free_bytes(device: str) -> int | None:
         if nvml is None:
             return None
         with contextlib.suppress(nvml.NVMLError):
-            find = nvml.nvmlDeviceGetHandleByIndex if device.isdecimal() else nvml.nvmlDeviceGetHandleByUUID
-            return int(nvml.nvmlDeviceGetMemoryInfo(find(int(device) if device.isdecimal() else device)).free)
+            return int(nvml.nvmlDeviceGetMemoryInfo(_handle(nvml, device)).free)
     return None
+
+
+def capability(device: str) -> tuple[int, int] | None:
+    """The compute capability of the GPU with this index, in PCI order, or UUID."""
+    with _library() as nvml:
+        if nvml is None:
+            return None
+        with contextlib.suppress(nvml.NVMLError):
+            major, minor = nvml.nvmlDeviceGetCudaComputeCapability(_handle(nvml, device))
+            return major, minor
+    return None
+
+
+def _handle(nvml: Any, device: str) -> Any:
+    by_index = device.isdecimal()
+    return nvml.nvmlDeviceGetHandleByIndex(int(device)) if by_index else nvml.nvmlDeviceGetHandleByUUID(device)
 
 
 def gauges(uuid: str) -> Callable[[], dict[str, float | None]] | None:

@@ -101,22 +101,18 @@ def answers(started: Sequence[subprocess.Popen[str]], trials: Sequence[Trial], f
     return found
 
 
-def compare(trials: Sequence[Trial]) -> Iterator[tuple[Trial, Peaks, Peaks]]:
-    """(trial, predicted, torch's own) of each, in groups that measure while the next prediction is made."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        build.build(folder)
-        standin = Standin(folder)
+def compare(trials: Sequence[Trial], standin: Standin, folder: Path) -> Iterator[tuple[Trial, Peaks, Peaks]]:
+    """(trial, predicted, torch's own) of each, measured while the prediction is made. `folder`: for what is said."""
 
-        def kind(trial: Trial) -> tuple[int, str]:
-            return trial.processes, trial.precision
+    def kind(trial: Trial) -> tuple[int, str]:
+        return trial.processes, trial.precision
 
-        for _, group in itertools.groupby(sorted(trials, key=kind), kind):
-            alike = list(group)
-            started = begin(alike, standin, folder)
-            predicted = [predict(trial, capability=CAPABILITY) for trial in alike]
-            peaks = [(each.allocated_bytes, each.reserved_bytes or 0) for each in predicted]
-            yield from zip(alike, peaks, answers(started, alike, folder), strict=True)
+    for _, group in itertools.groupby(sorted(trials, key=kind), kind):
+        alike = list(group)
+        started = begin(alike, standin, folder)
+        predicted = [predict(trial, capability=CAPABILITY) for trial in alike]
+        peaks = [(each.allocated_bytes, each.reserved_bytes or 0) for each in predicted]
+        yield from zip(alike, peaks, answers(started, alike, folder), strict=True)
 
 
 def free_port() -> int:
@@ -142,9 +138,11 @@ def section() -> str:
         for precision in PRECISIONS
     ]
     found: dict[Trial, tuple[Peaks, Peaks]] = {}
-    for trial, predicted, measured in compare(every):
-        found[trial] = predicted, measured
-        print(trial.model, trial.micro_batch, trial.processes, trial.precision, predicted, measured, flush=True)
+    with tempfile.TemporaryDirectory() as name:
+        build.build(Path(name))
+        for trial, predicted, measured in compare(every, Standin(Path(name)), Path(name)):
+            found[trial] = predicted, measured
+            print(trial.model, trial.micro_batch, trial.processes, trial.precision, predicted, measured, flush=True)
     lines = []
     for trial, named in arms.items():
         for processes in PROCESSES:
@@ -155,8 +153,8 @@ def section() -> str:
             lines.append(f"| {name_of(trial, named)} | {processes} | {' | '.join(cells)} |")
     head = [f"{how} {what} | error" for how in PRECISIONS.values() for what in ("allocated", "reserved")]
     text = (
-        "Each arm of the suite, on {} of its images, at its own and at half its micro-batch, in one process and in two: "
-        "MiB by torch's own peaks on the stand-in GPU (compute capability {}.{}), and the prediction's error. {}."
+        "Each arm of the suite, on {} of its images, at its own and at half its micro-batch, in one process and in "
+        "two: MiB by torch's own peaks on the stand-in GPU (compute capability {}.{}), and the prediction's error. {}."
     )
     return "\n".join(
         [
