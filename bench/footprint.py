@@ -157,7 +157,7 @@ class FakeFeed(Feed):
     def _load(self, split: Split, batches: Sequence[Tensor], augment: tuple[bool, bool]) -> Iterator[Batch]:
         for batch in batches:
             images = torch.empty((len(batch), *split.images.shape[1:]), dtype=split.images.dtype)
-            yield images.to(self.device), torch.empty(len(batch), dtype=torch.int64)
+            yield images.to(self.device), torch.empty(len(batch), dtype=torch.int64).to(self.device)
 
 
 def _train(

@@ -30,6 +30,7 @@ CAPABILITY = (9, 0)
 PRECISIONS = {"no": "fp32", "bf16": "bf16", "fp16": "fp16"}
 PROCESSES = (1, 2)
 MIB = 2**20
+TITLE = "## On a GPU that is not there"
 # What makes no difference to memory, and the value that stands for all others.
 ALIKE = {
     "experiment": "",
@@ -48,10 +49,10 @@ ALIKE = {
 Peaks = tuple[int, int]  # allocated, reserved
 
 
-def distinct() -> dict[Trial, list[str]]:
+def distinct(names: Sequence[str]) -> dict[Trial, list[str]]:
     """Trials of which no two need the same memory, at the arms' own batch and at half of it -> the arms."""
     found: dict[Trial, list[str]] = {}
-    for name in experiments.names():
+    for name in names:
         for arm in experiments.load(name).arms:
             trial = experiments.load(name).trial(name, arm)
             alike = dataclasses.replace(
@@ -128,9 +129,9 @@ def name_of(trial: Trial, arms: Sequence[str]) -> str:
     return f"{arms[0]}{others}, {trial.micro_batch}x{trial.accumulate}"
 
 
-def section() -> str:
-    """The part of FOOTPRINT.md."""
-    arms = distinct()
+def section(names: Sequence[str]) -> str:
+    """The part of FOOTPRINT.md, of these experiments or of all."""
+    arms = distinct(names or experiments.names())
     every = [
         dataclasses.replace(trial, processes=processes, precision=precision)
         for trial in arms
@@ -153,14 +154,14 @@ def section() -> str:
             lines.append(f"| {name_of(trial, named)} | {processes} | {' | '.join(cells)} |")
     head = [f"{how} {what} | error" for how in PRECISIONS.values() for what in ("allocated", "reserved")]
     text = (
-        "Each arm of the suite, on {} of its images, at its own and at half its micro-batch, in one process and in "
-        "two: MiB by torch's own peaks on the stand-in GPU (compute capability {}.{}), and the prediction's error. {}."
+        "Each arm of {}, on {} of its images, at its own and at half its micro-batch, in one process and in two: MiB "
+        "by torch's own peaks on the stand-in GPU (compute capability {}.{}), and the prediction's error. {}."
     )
     return "\n".join(
         [
-            "## On a GPU that is not there",
+            TITLE,
             "",
-            text.format(ALIKE["limit_train"], *CAPABILITY, summary(found.values())),
+            text.format(", ".join(names) or "the suite", ALIKE["limit_train"], *CAPABILITY, summary(found.values())),
             "",
             f"| arm, micro-batch | processes | {' | '.join(head)} |",
             "| --- " * (2 + 2 * len(head)) + "|",
