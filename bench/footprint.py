@@ -176,8 +176,7 @@ def _train(
         tracker.part = "input"
         feed = _feed(trial, backend, found, device)
         tracker.part = "weights"
-        for model in models:
-            _materialise(model, device, tracker)
+        _materialise(module, device, tracker)
         tracker.part = "activations"
         if backend == "cuda":
             tracker.transient_bytes = Scratch(tracker, capability)
@@ -185,11 +184,12 @@ def _train(
             cast = torch.autocast("cpu", dtype=DTYPES[trial.precision])
             module.forward = convert_outputs_to_fp32(cast(module.forward))
         model = Replica(module, trial, tracker)
+        if models[1:]:
+            tracker.part = "weights"
+            _materialise(models[1], device, tracker)
         tracker.part = "optimizer"
         optimizer = optimizer_for(trial, models.pop())
         tracker.part = "activations"
-        optimizer.register_step_pre_hook(lambda *_: setattr(tracker, "part", "optimizer"))
-        optimizer.register_step_post_hook(lambda *_: setattr(tracker, "part", "activations"))
         scaler = (
             torch.amp.GradScaler("cpu") if trial.precision == "fp16" and trial.optimizer_holds == "this_model" else None
         )
