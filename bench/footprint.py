@@ -2,19 +2,19 @@
 
 The trial's model, input pipeline, optimizer, training loop and evaluation run as in the worker, on tensors that have
 sizes and no data; every storage is followed from birth to death, and the caching allocator replays them. Needs no
-GPU: tensors "on the GPU" are fake ones on the CPU, under the CPU's autocast, which casts the same operations of these
-networks.
+GPU: tensors "on the GPU" are fake ones on a CPU of another index, under the CPU's autocast, which casts the same
+operations of these networks.
 
 Not in it: what CUDA's context and NCCL take outside the allocator, and cuDNN's workspaces, which depend on the GPU.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate.utils.operations import convert_outputs_to_fp32
@@ -28,17 +28,17 @@ from bench.feed import FEWEST, Batch, Feed
 from bench.meter import Meter
 from bench.onednn import Convolutions
 from bench.replica import Replica
+from bench.scratch import Capability, Fused, Scratch, size_of
 from bench.storages import Backend, Footprint, at_batch, settled
 from bench.tracker import Tracker
 from bench.train import Training, evaluation_sums, train_epoch
 from bench.trial import Trial, UsageError
-from bench.windows import Window
+from bench.windows import Window, share
 
-CPU = torch.device("cpu")
-# cuBLAS's default workspace, CUBLAS_WORKSPACE_CONFIG=:4096:2:16:8, taken from the caching allocator at its first
-# product and kept; on compute capability 9.0 it is 32 MiB (torch's aten/src/ATen/cuda/CublasHandlePool.cpp).
-CUBLAS_WORKSPACE = 2 * 4096 * 1024 + 8 * 16 * 1024
-PRODUCTS = (torch.ops.aten.addmm.default, torch.ops.aten.mm.default)
+HOST = torch.device("cpu")
+# Fake tensors "on the GPU" differ from those in the host's memory by this index alone.
+GPU = torch.device("cpu", 0)
+COUNTED_FROM = 3  # warm-up windows, of which one is then counted (bench/probes/operations.py)
 UNTRACEABLE = (
     fake_tensor.DataDependentOutputException,
     fake_tensor.DynamicOutputShapeException,
@@ -48,10 +48,19 @@ UNTRACEABLE = (
 )
 
 
-def predict(trial: Trial, backend: Backend = "cuda", build: Build = model_for, classes: int | None = None) -> Footprint:
+def predict(
+    trial: Trial,
+    backend: Backend = "cuda",
+    build: Build = model_for,
+    classes: int | None = None,
+    capability: Capability | None = None,
+    last: bool = True,
+) -> Footprint:
     """The memory of one process of this trial, from two windows: only the second finds the optimizer's state in place.
 
     `accumulate` is followed up to 2: further micro-batches repeat the second. `classes`: by default those of the data.
+    `capability`: the CUDA device's, where it is known. `last`: also from an epoch's last window, whose sizes are
+    others, so that on CUDA more may be reserved.
     UsageError: an operation of the model needs data to run, or the model is compiled.
     """
     if trial.compile != "none":
@@ -63,9 +72,7 @@ def predict(trial: Trial, backend: Backend = "cuda", build: Build = model_for, c
     found = shapes(trial)
     classes = classes or found.classes
     convolutions = Convolutions()
-    tracker = Tracker()
-    if backend == "cpu":
-        tracker.transient_bytes = convolutions
+    tracker = Tracker(convolutions) if backend == "cpu" else Tracker(device=GPU)
     try:
         with torch.device("meta"):
             module = place(build(trial, classes), trial, torch.device("meta"))
@@ -73,7 +80,7 @@ def predict(trial: Trial, backend: Backend = "cuda", build: Build = model_for, c
         with fake_tensor.FakeTensorMode():
             models = [module] if held is module else [module, held]
             del module, held  # a second one goes once the optimizer has its parameters, as in the worker
-            _train(trial, backend, models, found, tracker)
+            _train(trial, backend, models, found, tracker, capability, last)
     except UNTRACEABLE as error:
         operation = getattr(error, "func", None) or " ".join(str(error).split())[:200]
         raise UsageError(f"{trial.model} cannot be traced: {operation} needs data, or has no fake version") from error
@@ -82,15 +89,19 @@ def predict(trial: Trial, backend: Backend = "cuda", build: Build = model_for, c
     return Footprint(backend, tuple(tracker.sizes), tuple(tracker.parts), order, code_bytes)
 
 
-def largest_micro_batch(trial: Trial, limit_bytes: int, backend: Backend = "cuda") -> tuple[int, Footprint]:
-    """The largest micro-batch whose training goes through with this much, and its footprint; at most 4 traces.
+def largest_micro_batch(
+    trial: Trial, limit_bytes: int, backend: Backend = "cuda", capability: Capability | None = None
+) -> tuple[int, Footprint]:
+    """The largest micro-batch whose training goes through with this much, and its footprint; mostly 4 traces.
 
-    Two traces give every size at any batch, a third confirms the answer and a fourth that its neighbour does not fit.
-    The images that a process has in an epoch are the most there can be. UsageError: not even the smallest fits.
+    Two traces give nearly every size at any batch, a third confirms the answer and a fourth that its neighbour does not
+    fit; where scratch memory is no line, it may take one more. The images that a process has in an epoch are the most
+    there can be. UsageError: not even the smallest fits.
     """
 
     def traced(micro_batch: int) -> Footprint:
-        return predict(dataclasses.replace(trial, micro_batch=micro_batch), backend)
+        # An epoch's last window fits where the others do.
+        return predict(dataclasses.replace(trial, micro_batch=micro_batch), backend, capability=capability, last=False)
 
     most = most_images(trial, shapes(trial))
     known = {batch: traced(batch) for batch in (FEWEST, 2 * FEWEST)}
@@ -108,8 +119,10 @@ def largest_micro_batch(trial: Trial, limit_bytes: int, backend: Backend = "cuda
         else:
             high = middle
     answer = traced(low)
-    if not answer.fits(limit_bytes) or (high <= most and traced(high).fits(limit_bytes)):
-        raise RuntimeError(f"the largest micro-batch is not {low}: memory is not the line it was taken for")
+    while low > FEWEST and not answer.fits(limit_bytes):
+        low, answer = low - 1, traced(low - 1)
+    while low < most and (larger := traced(low + 1)).fits(limit_bytes):
+        low, answer = low + 1, larger
     return low, answer
 
 
@@ -137,34 +150,46 @@ def shapes(trial: Trial) -> Data:
 class FakeFeed(Feed):
     """The trial's input pipeline, without the worker processes of the loader: their batches come as they would."""
 
+    def __init__(self, trial: Trial, found: Data, device: torch.device, free: float | None) -> None:
+        super().__init__(trial, found, device, free)
+        self.mean, self.std = self.mean.to(device), self.std.to(device)  # torch.tensor knows one CPU alone
+
     def _load(self, split: Split, batches: Sequence[Tensor], augment: tuple[bool, bool]) -> Iterator[Batch]:
         for batch in batches:
             images = torch.empty((len(batch), *split.images.shape[1:]), dtype=split.images.dtype)
-            yield images.to(self.device), torch.empty(len(batch), dtype=torch.int64)
+            yield images.to(self.device), torch.empty(len(batch), dtype=torch.int64).to(self.device)
 
 
-def _train(trial: Trial, backend: Backend, models: list[nn.Module], found: Data, tracker: Tracker) -> None:
+def _train(
+    trial: Trial,
+    backend: Backend,
+    models: list[nn.Module],
+    found: Data,
+    tracker: Tracker,
+    capability: Capability | None,
+    last: bool,
+) -> None:
     """Set up and train as the worker does, one rank of the trial's group. `models`: what trains, what is updated."""
     module = models[0]
+    device = HOST if tracker.device is None else tracker.device
     with tracker:
-        for model in models:
-            _materialise(model)
-            tracker.add((*model.parameters(), *model.buffers()), "weights")
         tracker.part = "input"
-    feed = _feed(trial, backend, found, tracker)
-    with tracker:
+        feed = _feed(trial, backend, found, device)
+        tracker.part = "weights"
+        _materialise(module, device, tracker)
         tracker.part = "activations"
         if backend == "cuda":
-            tracker.transient_bytes = _Workspace(tracker)
+            tracker.transient_bytes = Scratch(tracker, capability)
         if trial.precision != "no":  # as Accelerate's prepare_model
             cast = torch.autocast("cpu", dtype=DTYPES[trial.precision])
             module.forward = convert_outputs_to_fp32(cast(module.forward))
         model = Replica(module, trial, tracker)
+        if models[1:]:
+            tracker.part = "weights"
+            _materialise(models[1], device, tracker)
         tracker.part = "optimizer"
         optimizer = optimizer_for(trial, models.pop())
         tracker.part = "activations"
-        optimizer.register_step_pre_hook(lambda *_: setattr(tracker, "part", "optimizer"))
-        optimizer.register_step_post_hook(lambda *_: setattr(tracker, "part", "activations"))
         scaler = (
             torch.amp.GradScaler("cpu") if trial.precision == "fp16" and trial.optimizer_holds == "this_model" else None
         )
@@ -177,38 +202,41 @@ def _train(trial: Trial, backend: Backend, models: list[nn.Module], found: Data,
             no_sync=model.no_sync,
             scaler=scaler,
         )
-        _two_windows(trial, training, feed, tracker)
+        with Fused() if backend == "cuda" else contextlib.nullcontext():
+            _windows(trial, training, feed, tracker, last)
 
 
-def _two_windows(trial: Trial, training: Training, feed: Feed, tracker: Tracker) -> None:
-    """A window of one micro-batch, after which there is optimizer state, and one of all; then an evaluation."""
-    images = min(trial.micro_batch, most_images(trial, feed.data))
+def _windows(trial: Trial, training: Training, feed: Feed, tracker: Tracker, last: bool) -> None:
+    """A window of one micro-batch, which makes the optimizer's state, one of all, the epoch's `last`; an evaluation."""
+    most = most_images(trial, feed.data)
+    images = min(trial.micro_batch, most)
     passes = [[(0, images)], [(0, images)] * trial.accumulate]
+    left = len(feed.data.train) % (trial.micro_batch * trial.processes)
+    if last and left and images < most:
+        passes.append([(0, share(0, left, trial.processes, 0)[1])])
     windows = [Window(index, images * len(each), each) for index, each in enumerate(passes)]
     batches = feed.train(0, [a_pass for window in windows for a_pass in window.passes])
-    meter = Meter([], lambda numbers: [numbers], 0, CPU)
-    train_epoch(training, windows, _input(batches, tracker), meter, lambda window: trial.lr, lambda rows: None)
+    meter = Meter([], lambda numbers: [numbers], 0, HOST)
+
+    def begun() -> Iterator[Window]:
+        for window in windows:
+            # The second has its operations counted, where any has: then no gradient is added in place.
+            tracker.adds_in_place = trial.warmup_windows < COUNTED_FROM or window.index != 1
+            yield window
+
+    train_epoch(training, begun(), _input(batches, tracker), meter, lambda window: trial.lr, lambda rows: None)
     evaluated = [(0, min(trial.micro_batch, len(feed.data.evaluation)))]
     evaluation_sums(training.module, _input(feed.evaluate(evaluated), tracker), feed.data.classes)
 
 
-def _feed(trial: Trial, backend: Backend, found: Data, tracker: Tracker) -> Feed:
-    """The input pipeline. On CUDA the data set itself stays with the host, and counts only where it is resident."""
-
-    def made() -> Feed:
-        fake = dataclasses.replace(found, train=_fake(found.train), evaluation=_fake(found.evaluation))
-        # Of another machine's GPU nothing is known but the trial's limit.
-        return FakeFeed(trial, fake, CPU, free=math.inf if backend == "cuda" else None)
-
-    if backend == "cpu":
-        with tracker:
-            if trial.data == "cifar10":
-                # torchvision stacks five arrays to one, and each process reads all classes and images.
-                torch.empty((2, 50_000, 3, 32, 32), dtype=torch.uint8)
-            return made()
-    feed = made()
-    tracker.add((value for value in vars(feed).values() if isinstance(value, Tensor)), "input")
-    return feed
+def _feed(trial: Trial, backend: Backend, found: Data, device: torch.device) -> Feed:
+    """The input pipeline. With CUDA the data set itself stays with the host."""
+    if backend == "cpu" and trial.data == "cifar10":
+        # torchvision stacks five arrays to one, and each process reads all classes and images.
+        torch.empty((2, 50_000, 3, 32, 32), dtype=torch.uint8)
+    fake = dataclasses.replace(found, train=_fake(found.train), evaluation=_fake(found.evaluation))
+    # Of another machine's GPU nothing is known but the trial's limit.
+    return FakeFeed(trial, fake, device, free=math.inf if backend == "cuda" else None)
 
 
 def _fake(split: Split) -> Split:
@@ -226,24 +254,19 @@ def _input(batches: Iterator[Batch], tracker: Tracker) -> Iterator[Batch]:
         yield batch
 
 
-def _materialise(model: nn.Module) -> None:
-    """Give a model on the meta device fake parameters and buffers of the same strides."""
-    for module in model.modules():
-        for name, parameter in module.named_parameters(recurse=False):
-            empty = torch.empty_strided(parameter.size(), parameter.stride(), dtype=parameter.dtype)
-            setattr(module, name, nn.Parameter(empty, parameter.requires_grad))
-        for name, buffer in module.named_buffers(recurse=False):
-            setattr(module, name, torch.empty_strided(buffer.size(), buffer.stride(), dtype=buffer.dtype))
+def _materialise(module: nn.Module, device: torch.device, tracker: Tracker) -> None:
+    """Give a model on the meta device fake parameters and buffers of the same strides, in the order of Module.to."""
+    for child in module.children():
+        _materialise(child, device, tracker)
 
+    def empty(like: Tensor) -> Tensor:
+        made = torch.empty_strided(like.size(), like.stride(), dtype=like.dtype, device=device)
+        if device == GPU and not made.is_contiguous():
+            with tracker.besides([size_of(made)]):  # it arrives as it lay with the host
+                return made
+        return made
 
-class _Workspace:
-    """cuBLAS's workspace, which is taken at the first product and stays."""
-
-    def __init__(self, tracker: Tracker) -> None:
-        self.tracker, self.taken = tracker, False
-
-    def __call__(self, operation: Any, args: Any, results: Any) -> int:
-        if operation in PRODUCTS and not self.taken:
-            self.taken = True
-            self.tracker.add_bytes(CUBLAS_WORKSPACE, "workspace")
-        return 0
+    for name, parameter in module.named_parameters(recurse=False):
+        setattr(module, name, nn.Parameter(empty(parameter), parameter.requires_grad))
+    for name, buffer in module.named_buffers(recurse=False):
+        setattr(module, name, empty(buffer))

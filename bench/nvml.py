@@ -113,8 +113,7 @@ def free_bytes(device: str) -> int | None:
         if nvml is None:
             return None
         with contextlib.suppress(nvml.NVMLError):
-            find = nvml.nvmlDeviceGetHandleByIndex if device.isdecimal() else nvml.nvmlDeviceGetHandleByUUID
-            return int(nvml.nvmlDeviceGetMemoryInfo(find(int(device) if device.isdecimal() else device)).free)
+            return int(nvml.nvmlDeviceGetMemoryInfo(_handle(nvml, device)).free)
     return None
 
 
@@ -137,6 +136,21 @@ def is_module(uuid: str) -> bool:
                 name = nvml.nvmlDeviceGetName(_by_uuid(nvml, uuid))
                 return bool(MODULES.search(name.decode() if isinstance(name, bytes) else name))
     return False
+
+
+def capability(device: str) -> tuple[int, int] | None:
+    """The compute capability of the GPU with this index, in PCI order, or UUID."""
+    with _library() as nvml:
+        if nvml is None:
+            return None
+        with contextlib.suppress(nvml.NVMLError):
+            major, minor = nvml.nvmlDeviceGetCudaComputeCapability(_handle(nvml, device))
+            return major, minor
+    return None
+
+
+def _handle(nvml: Any, device: str) -> Any:
+    return nvml.nvmlDeviceGetHandleByIndex(int(device)) if device.isdecimal() else _by_uuid(nvml, device)
 
 
 def gauges(uuid: str) -> Callable[[], dict[str, float | None]] | None:

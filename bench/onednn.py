@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bench.tracker import Sizes
+
 BLOCK = 16
 
 
@@ -33,14 +35,14 @@ class Convolutions:
     def __init__(self) -> None:
         self.distinct: set[Any] = set()
 
-    def __call__(self, operation: Any, args: Any, results: Any) -> int:
+    def __call__(self, operation: Any, args: Any, results: Any) -> Sizes:
         """`transient_bytes` of the operation."""
         transient = transient_bytes(operation, args, results)
         if transient:
             tensors = [(tuple(part.shape), part.dtype) for part in args if isinstance(part, Tensor)]
             settings = [str(part) for part in args if not isinstance(part, Tensor)]
             self.distinct.add((operation, *tensors, *settings))
-        return transient
+        return (), ((transient,) if transient else ())
 
     def code_bytes(self, epochs: int) -> int:
         """What the kernels that oneDNN compiles for them take: one forward, two backward.

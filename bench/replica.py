@@ -1,13 +1,16 @@
 """What DistributedDataParallel does to memory, for one process alone and on tensors without data.
 
 Gradients live in flat buckets, of which they are views (gradient_as_bucket_view); passes under `no_sync` leave theirs
-outside, and the last pass of the window moves the sum in. After the first window the buckets are made anew. With
-gradient compression a full bucket is shared as a bf16 copy, which is taken to last until the pass ends.
+outside, and the last pass of the window moves the sum in. The first window has one bucket, after it they are made anew;
+NCCL's group holds on to the first until the next time that gradients are shared (or, where its watchdog looks just in
+between, until the next collective). With gradient compression a full bucket is shared as a bf16 copy, which is taken to
+last until the pass ends.
 """
 
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -39,30 +42,37 @@ class Bucket:
     copy: Tensor | None = None
 
 
+def bucket_limits(trial: Trial) -> list[int]:
+    """The sizes in bytes up to which DDP fills its buckets, once it knows the order of the gradients."""
+    bucket = int(trial.bucket_mib * MIB)
+    return [FIRST_BUCKET, bucket] if bucket == DEFAULT_BUCKET else [bucket]
+
+
 class Replica(nn.Module):
     """A module as training calls it; with several processes, with DDP's buckets. Tells the tracker of gradients."""
 
     def __init__(self, module: nn.Module, trial: Trial, tracker: Tracker) -> None:
         super().__init__()
         self.module, self.tracker = module, tracker
-        bucket = int(trial.bucket_mib * MIB)
-        self.bucket_limits = [FIRST_BUCKET, bucket] if bucket == DEFAULT_BUCKET else [bucket]
+        self.bucket_limits = bucket_limits(trial)
         self.compressed = trial.gradient_compression == "bf16"
         self.shares = True
         self.ready: list[Tensor] | None = []  # in the order of their gradients; None: the buckets follow it
         self.trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
         self.views: dict[Tensor, Tensor] = {}
         self.buckets: dict[Tensor, Bucket] = {}
+        self.first: dict[Tensor, Bucket] = {}
         for parameter in self.trained:
             parameter.register_post_accumulate_grad_hook(self._accumulated)
         if trial.processes > 1:
             self._broadcast()
-            self._make_buckets(list(reversed(self.trained)))
+            self._make_buckets(list(reversed(self.trained)), [sys.maxsize])
 
     def forward(self, *args: Any) -> Any:
         if self.ready and torch.is_grad_enabled():
-            self.views, self.buckets = {}, {}  # the old ones go before the new ones come
-            self._make_buckets(self.ready)
+            self.first = self.buckets if self.tracker.device is not None else {}
+            self.views, self.buckets = {}, {}
+            self._make_buckets(self.ready, self.bucket_limits)
             self.ready = None
         return self.module(*args)
 
@@ -89,23 +99,27 @@ class Replica(nn.Module):
             parameter.grad = view
             if self.ready is not None:
                 self.ready.append(parameter)
-            if self.compressed:
-                self._compress(self.buckets[parameter])
+            bucket = self.buckets[parameter]
+            bucket.ready += 1
+            if bucket.ready == bucket.members:
+                self._share(bucket)
 
-    def _compress(self, bucket: Bucket) -> None:
-        bucket.ready += 1
-        if bucket.ready == bucket.members:
+    def _share(self, bucket: Bucket) -> None:
+        self.first = {}
+        if self.compressed:
             bucket.copy = bucket.flat.to(torch.bfloat16)
             self.tracker.add([bucket.copy], "DDP buckets")
-        if all(each.copy is not None for each in self.buckets.values()):
+        if all(each.ready == each.members for each in self.buckets.values()):
             for each in self.buckets.values():
                 each.copy, each.ready = None, 0
 
-    def _make_buckets(self, parameters: list[Tensor]) -> None:
-        indices, _ = dist._compute_bucket_assignment_by_size(parameters, self.bucket_limits)
+    def _make_buckets(self, parameters: list[Tensor], limits: list[int]) -> None:
+        indices, _ = dist._compute_bucket_assignment_by_size(parameters, limits)
         for index in indices:
             members = [parameters[i] for i in index]
-            flat = torch.zeros(sum(member.numel() for member in members), dtype=members[0].dtype)
+            flat = torch.zeros(
+                sum(member.numel() for member in members), dtype=members[0].dtype, device=members[0].device
+            )
             self.tracker.add([flat], "DDP buckets")
             bucket = Bucket(flat, len(members))
             offset = 0

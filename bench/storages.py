@@ -89,10 +89,10 @@ class Footprint:
             number = abs(event) - 1
             if event < 0:
                 now -= held[number]
-                if self.backend == "cuda":
+                if number in blocks:
                     allocator.free(blocks.pop(number))
                 continue
-            if self.backend == "cuda":
+            if self.backend == "cuda" and self.sizes[number]:
                 blocks[number] = allocator.allocate(self.sizes[number])
                 held[number] = blocks[number].size
             now += held[number]

@@ -15,7 +15,7 @@ from bench.cli import Options
 from bench.csvfile import cell, write_whole
 from bench.trial import Trial, UsageError
 from launch.conduct import Conduct
-from launch.devices import Budget
+from launch.devices import Budget, this_capability
 from launch.launching import Means
 from launch.runner import means, run_sweep
 
@@ -40,7 +40,8 @@ def largest(trial: Trial, options: Options, gpus: int) -> Fit:
 
     trial = short(trial, trial.micro_batch)
     assert trial.memory_limit_bytes is not None
-    predicted, _ = largest_micro_batch(trial, trial.memory_limit_bytes, "cuda" if gpus else "cpu")
+    limit, backend = trial.memory_limit_bytes, "cuda" if gpus else "cpu"
+    predicted, _ = largest_micro_batch(trial, limit, backend, this_capability(gpus))
     tried: dict[int, bool] = {}
     with means(dataclasses.replace(options, resume=False), gpus, Conduct()) as given:
 

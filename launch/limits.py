@@ -71,7 +71,7 @@ def over_limit(trial: Trial, gpus: int) -> str | None:
         return None
     from bench import footprint
 
-    found = footprint.predict(trial, "cuda" if gpus else "cpu")
+    found = footprint.predict(trial, "cuda" if gpus else "cpu", capability=devices.this_capability(gpus))
     if found.fits(limit):
         return None
     needed = f"{found.limited_bytes / GIB:.2f} GiB for the tensors of one process"

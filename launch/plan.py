@@ -25,7 +25,7 @@ from bench.trial import Trial, UsageError
 from launch.devices import Budget
 
 if TYPE_CHECKING:
-    from bench.storages import Backend, Footprint
+    from bench.storages import Footprint
 
 # What a trial's peak memory does not depend on.
 FREE: dict[str, Any] = {"arm": "", "repeat": 0, "accumulate": 1, "weights": "none", "lr": 0.1, "lr_batch": None}
@@ -79,7 +79,7 @@ def plans(trials: Sequence[Trial], effective_batch: int, budget: Budget) -> list
         for accumulate in (1, 2)
         for micro_batch in TRACED
     ]
-    footprints, images = zip(*_traced(jobs, budget.backend), strict=True)
+    footprints, images = zip(*_traced(jobs, budget), strict=True)
     if effective_batch > min(images):
         raise UsageError(f"--effective-batch {effective_batch} is more than the {min(images)} training images")
     traced = dict(zip(jobs, footprints, strict=True))
@@ -116,7 +116,7 @@ def ways(effective_batch: int, processes: int) -> Iterator[tuple[int, int]]:
             yield micro_batch, each // micro_batch
 
 
-def _traced(jobs: Sequence[Trial], backend: Backend) -> list[tuple[Footprint, int]]:
+def _traced(jobs: Sequence[Trial], budget: Budget) -> list[tuple[Footprint, int]]:
     """Each trial's footprint and training images; several at once, in copies of one process that has torch imported."""
     context = get_context("forkserver")
     context.set_forkserver_preload(["bench.footprint"])
@@ -126,7 +126,7 @@ def _traced(jobs: Sequence[Trial], backend: Backend) -> list[tuple[Footprint, in
     signal.signal(signal.SIGINT, heeded)
     pool = ProcessPoolExecutor(min(len(jobs), environment.cpu_count()), context, _end_with_parent)
     try:
-        return list(pool.map(functools.partial(_predict, backend), jobs))
+        return list(pool.map(functools.partial(_predict, budget), jobs))
     except BaseException:
         for helper in psutil.Process().children(recursive=True):  # one that is still starting too
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -144,10 +144,12 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _predict(backend: Backend, trial: Trial) -> tuple[Footprint, int]:
+def _predict(budget: Budget, trial: Trial) -> tuple[Footprint, int]:
     from bench.footprint import predict, shapes
 
-    return predict(trial, backend), len(shapes(trial).train)
+    # Of two batches whose last windows are no measure for a third's.
+    found = predict(trial, budget.backend, capability=budget.capability, last=False)
+    return found, len(shapes(trial).train)
 
 
 def _footprint(trial: Trial, micro_batch: int, accumulate: int, traced: dict[Trial, Footprint]) -> Footprint:

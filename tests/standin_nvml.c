@@ -100,6 +100,12 @@ int nvmlDeviceGetMemoryInfo(void *gpu, memory *memory) {
     memory->free = memory->total - memory->used;
     return code;
 }
+int nvmlDeviceGetCudaComputeCapability(void *gpu, int *major, int *minor) {
+    const char *given = getenv("STANDIN_CUDA_CAPABILITY");
+    *major = 9, *minor = 0;
+    if (given) sscanf(given, "%d.%d", major, minor);
+    return answer();
+}
 int nvmlDeviceGetTotalEnergyConsumption(void *gpu, unsigned long long *mj) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);

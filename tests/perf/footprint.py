@@ -1,5 +1,8 @@
 """Predicted against measured memory, over many models: `python -m tests.perf.footprint` writes FOOTPRINT.md beside it.
 
+`python -m tests.perf.footprint cpu` writes its first part alone, `gpu` the one of footprint_gpu.py; after gpu, names of
+experiments leave out the others.
+
 Measured: the peak of what torch's CPU allocator handed out, by its own events (torch.profiler, profile_memory=True), in
 two really executed windows and an evaluation, set up as the worker does. Predicted: bench.footprint, from the trial
 alone. Published: what others measured on GPUs, against the prediction for CUDA.
@@ -36,6 +39,7 @@ from bench.meter import Meter
 from bench.train import evaluation_sums, train_epoch
 from bench.trial import Trial
 from bench.windows import epoch_windows
+from tests.perf import footprint_gpu
 
 TABLE = Path(__file__).with_name("FOOTPRINT.md")
 MIB, GIB = 2**20, 2**30
@@ -214,14 +218,25 @@ PUBLISHED = (
 
 
 def main() -> None:
-    """Run all cases, write the table."""
+    """Write the file, or the part that is named."""
+    part, names = ([*sys.argv[1:], "both"])[0], sys.argv[2:]
+    if part not in ("both", "cpu", "gpu"):
+        sys.exit(f"{part!r} is no part; give cpu or gpu, or neither")
+    cpu, mark, gpu = TABLE.read_text().partition(footprint_gpu.TITLE)
+    cpu = on_cpus() if part != "gpu" else cpu
+    gpu = footprint_gpu.section(names) if part != "cpu" else mark + gpu
+    TABLE.write_text(f"{cpu.rstrip()}\n\n{gpu}")
+
+
+def on_cpus() -> str:
+    """The first part: run all cases."""
     rows: list[tuple[str, int, int]] = []
     for case in cases():
         predicted, measured = predicted_bytes(case), measured_bytes(case)
         rows.append((case.name(), predicted, measured))
         print(row_of(*rows[-1]), flush=True)
-    TABLE.write_text(table(rows))
-    print(f"{TABLE.name}: {summary(rows)}")
+    print(summary(rows))
+    return table(rows)
 
 
 def error_of(predicted: float, measured: float) -> float:

@@ -36,8 +36,9 @@ def why_not() -> str | None:
     torch = _torch()
     if torch is None or not (torch / "lib" / "libtorch_cuda.so").exists():
         return "torch is no CUDA build"
-    if _headers() is None:
-        return "CUDA's headers are not beside torch"
+    headers = _headers()
+    if headers is None or not (headers.parents[1] / "cudnn" / "include").exists():
+        return "the headers of CUDA and cuDNN are not beside torch"
     return None
 
 
@@ -45,7 +46,8 @@ def build(folder: Path) -> None:
     """Write libstandin_cuda.so, libcuda.so.1 and libnvidia-ml.so.1 into the folder."""
     headers = _headers()
     assert headers is not None
-    compiler = ["cc", "-w", "-O1", "-g", "-fPIC", f"-I{HERE / 'include'}", f"-I{headers}"]
+    folders = [HERE / "include", headers, *headers.parents[1].glob("cudnn/include")]
+    compiler = ["cc", "-w", "-O1", "-g", "-fPIC", *(f"-I{path}" for path in folders)]
     sources = sorted(HERE.glob("*.c"))
     objects = [folder / f"{source.stem}.o" for source in sources]
     for source, compiled in zip(sources, objects, strict=True):

@@ -36,7 +36,5 @@ class Standin:
             "STANDIN_CUDA_CAPABILITY": capability,
             "STANDIN_CUDA_SHARED": str(self.folder / f"{uuid.uuid4().hex}.shared"),
             "STANDIN_NVML": str(gpus),
-            # torch does bf16 convolutions image by image without it.
-            "TORCH_CUDNN_V8_API_DISABLED": "1",
             **more,
         }
