@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import signal
@@ -55,8 +56,11 @@ class Lost:
 
 def kept(out: Path) -> bool:
     """Whether rank 0 of the trial under way has left measured windows for whoever may have to write its row."""
-    found = [json.loads(path.read_text()) for path in out.glob("logs/*.row.json")]
-    return any(row.get("measured_windows") for row in found)
+    files = {path.name.partition(".")[0]: path for path in out.glob("logs/*.row.json")}
+    under_way = files.keys() - {row["launch_id"] for row in rows(out, "trials")}
+    with contextlib.suppress(FileNotFoundError):  # it ends just then
+        return any(json.loads(files[launch].read_text()).get("measured_windows") for launch in under_way)
+    return False
 
 
 def rests(process: psutil.Process) -> bool:
@@ -149,7 +153,7 @@ def test_by_hand_too_ctrl_c_leaves_what_was_measured(standin_cuda: Standin, tmp_
     words += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
     words += ["-m", "bench.experiments.resnet20_accumulation", *TRAIN, "--epochs", "100000", "--out", str(out)]
     with Command(words, tmp_path, standin_cuda.variables(gpus=2)) as command:
-        until(lambda: rows(out, "epochs"), "training to begin")
+        until(lambda: [row for row in rows(out, "steps") if row["measured"] == "True"], "a measured window")
         first, other = command.rank(0), command.rank(1)
         assert first is not None
         assert other is not None
