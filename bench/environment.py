@@ -24,7 +24,7 @@ PACKAGES = ("torch", "torchvision", "accelerate", "numpy", "pandas", "nvidia-ml-
 # Of the variables that change what runs.
 PREFIXES: tuple[str, ...] = ("ACCELERATE_", "NCCL_", "GLOO_", "TORCH_", "TORCHDYNAMO_", "TORCHINDUCTOR_", "PYTORCH_")
 PREFIXES += ("ATEN_", "NVIDIA_", "CUDA_", "CUBLAS_", "CUDNN_", "OMP_", "MKL_", "KMP_", "ONEDNN_", "DNNL_")
-PREFIXES += ("GLIBC_", "MALLOC_", "LD_PRELOAD")
+PREFIXES += ("HIP_", "ROCR_", "HSA_", "MIOPEN_", "GLIBC_", "MALLOC_", "LD_PRELOAD")
 # None of anybody's business: environment.json is handed on.
 SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE)
 # Differ from launch to launch of one and the same environment.
