@@ -23,7 +23,6 @@ from bench.build import model_for
 from bench.feed import Feed
 from bench.meter import Meter
 from bench.train import Training, evaluate, kept_casts, run_window
-from bench.trial import UsageError
 from bench.windows import Window
 
 CPU = torch.device("cpu")
@@ -267,8 +266,3 @@ def test_random_images_are_enough_for_a_larger_evaluation_batch() -> None:
     found = planted.noise(planted.settings(), Path(), train=8, evaluation=50)
     feed = Feed(small(data="synthetic", eval_batch=32), found, CPU)
     assert [len(images) for images, _ in feed.evaluate([(0, 32), (32, 50)])] == [32, 18]
-
-
-def test_an_evaluation_batch_of_nothing_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"--eval-batch is 0; give 1 or more"):
-        small(eval_batch=0)
