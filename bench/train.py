@@ -28,8 +28,8 @@ class Training:
 
     `model` is what forward and backward go through (under DDP, the wrapped one); `module` is the network itself.
     `no_sync` is entered around the passes whose gradients are not yet to be shared, `kept_casts` around the passes of a
-    window that has several. With `keeps_gradients` they have memory of their own from the start, and are set to zero in
-    it.
+    window that has several. With `keeps_gradients` gradients have memory of their own from the start, and are set to
+    zero in it.
     """
 
     model: nn.Module
