@@ -32,6 +32,8 @@ class UncountedBatchNorm2d(nn.BatchNorm2d):
     With a momentum nothing in training reads the count, and on a GPU each increment would be a kernel of its own.
     """
 
+    momentum: float
+
     def forward(self, x: Tensor) -> Tensor:
         self._check_input_dim(x)
         statistics = (self.running_mean, self.running_var)

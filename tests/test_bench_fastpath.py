@@ -219,11 +219,12 @@ def ddp_window(keep: Callable[[torch.device], Any]) -> tuple[list[Tensor], int]:
 
     module = model_for(small(), 10).train()
     model = DistributedDataParallel(module, broadcast_buffers=False, gradient_as_bucket_view=True)
-    forward = model.forward
-    model.forward = torch.autocast("cpu", torch.bfloat16)(forward)
+    module.forward = torch.autocast("cpu", torch.bfloat16)(module.forward)  # type: ignore[method-assign]  # as Accelerate does
     optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
     gradients: list[Tensor] = []
-    optimizer.register_step_pre_hook(lambda *_: gradients.extend(p.grad.clone() for p in module.parameters()))
+    optimizer.register_step_pre_hook(
+        lambda *_: gradients.extend(p.grad.clone() for p in module.parameters() if p.grad is not None)
+    )
     training = Training(model, module, optimizer, no_sync=model.no_sync, kept_casts=lambda: keep(CPU))
     generator = torch.Generator().manual_seed(0)
     batches = [(torch.randn(4, 3, 8, 8, generator=generator), torch.arange(4)) for _ in range(3)]
