@@ -58,7 +58,7 @@ class Probe:
         """The epoch's first micro-batch has been fetched. No clock runs: what there is to read may be read."""
 
     def resume(self) -> None:
-        """Windows follow: the epoch begins, or goes on after the probes were read. Starts clocks, and reads nothing."""
+        """Windows follow: the epoch begins, or goes on after the probes were read. Reads nothing."""
 
     def fetched(self, seconds: float) -> None:
         """The loop waited this long for a micro-batch."""
