@@ -28,6 +28,7 @@ def model_for(trial: Trial, classes: int) -> nn.Module:
         surgery.replace_head(model, classes, trial.head, trial.dropout)
         surgery.add_dropout(model, trial.body_dropout_after, trial.body_dropout)
         surgery.freeze(model, trial.trainable, trial.batch_norm)
+        surgery.leave_uncounted(model)
     except ModelError as error:
         raise UsageError(str(error)) from error
     return model

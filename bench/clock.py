@@ -1,71 +1,69 @@
-"""Time between marks on the device's own time line."""
+"""Time on the device's own time line."""
 
 from __future__ import annotations
 
 import itertools
 import time
-from typing import Protocol
+from typing import Any
 
 import torch
 
 
-class Clock(Protocol):
-    """start(), then mark() at the end of each stretch, then read() the stretches' seconds, for which it may wait()."""
+class Clock:
+    """start(), then mark() at the end of each stretch, then read() the stretches' seconds, which `spans` keeps.
 
-    def start(self) -> None: ...
-    def mark(self) -> None: ...
-    def wait(self) -> None: ...
-    def read(self) -> list[float]: ...
-
-
-class HostClock:
-    """For a device that computes before the call returns: the CPU."""
+    One serves all who measure, so that each moment is recorded once. Recording does not wait for the device, and
+    reading waits once, for the last mark: with it, every moment before can be read.
+    """
 
     def __init__(self) -> None:
-        self.marks: list[float] = []
+        self.marks: list[Any] = []
+        self.spans: list[float] = []
 
     def start(self) -> None:
-        self.marks = [time.perf_counter()]
+        self.marks = [self.now()]
 
     def mark(self) -> None:
-        self.marks.append(time.perf_counter())
-
-    def wait(self) -> None:
-        pass
+        self.marks.append(self.now())
 
     def read(self) -> list[float]:
-        spans = [after - before for before, after in itertools.pairwise(self.marks)]
+        if self.marks:
+            self.wait(self.marks[-1])
+        self.spans = [self.seconds(before, after) for before, after in itertools.pairwise(self.marks)]
         self.marks = self.marks[-1:]
-        return spans
+        return self.spans
+
+    def now(self) -> Any:
+        """This moment. Here that of the host: for a device that computes before the call returns, the CPU."""
+        return time.perf_counter()
+
+    def wait(self, moment: Any) -> None:
+        """Until this moment has been."""
+
+    def seconds(self, before: Any, after: Any) -> float:
+        """Between two moments that have been."""
+        return after - before
 
 
-class CudaClock:
-    """Events in the device's stream: marking does not wait, reading waits once for the last of them."""
+class CudaClock(Clock):
+    """Events in the device's stream."""
 
     def __init__(self, device: torch.device) -> None:
+        super().__init__()
         self.device = device
-        self.events: list[torch.cuda.Event] = []
 
-    def start(self) -> None:
-        self.events = []
-        self.mark()
-
-    def mark(self) -> None:
+    def now(self) -> Any:
         event = torch.cuda.Event(enable_timing=True)
         event.record(torch.cuda.current_stream(self.device))
-        self.events.append(event)
+        return event
 
-    def wait(self) -> None:
-        if self.events:
-            self.events[-1].synchronize()
+    def wait(self, moment: Any) -> None:
+        moment.synchronize()
 
-    def read(self) -> list[float]:
-        self.wait()
-        spans = [before.elapsed_time(after) / 1000 for before, after in itertools.pairwise(self.events)]
-        self.events = self.events[-1:]
-        return spans
+    def seconds(self, before: Any, after: Any) -> float:
+        return before.elapsed_time(after) / 1000
 
 
 def clock_for(device: torch.device) -> Clock:
     """The clock of this device."""
-    return CudaClock(device) if device.type == "cuda" else HostClock()
+    return CudaClock(device) if device.type == "cuda" else Clock()

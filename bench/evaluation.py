@@ -32,7 +32,7 @@ def after_epoch(
             return beating(feed.evaluate(passes, split))
 
         ranks = (group.rank, trial.processes)
-        return evaluate(module, batches, images, trial.micro_batch, *ranks, group.add_up, feed.data.classes)
+        return evaluate(module, batches, images, trial.evaluation_batch(), *ranks, group.add_up, feed.data.classes)
 
     found = {"evaluation": on(images, None)}
     most = math.inf if trial.limit_windows is None else trial.limit_windows * trial.micro_batch * trial.processes

@@ -73,17 +73,20 @@ class Feed:
             )
         elif self.pipeline == "fixed":
             generator = torch.Generator().manual_seed(trial.seed)
-            shape = (max(FEWEST, trial.micro_batch), 3, trial.image_size, trial.image_size)
+            shape = (max(FEWEST, trial.micro_batch, trial.eval_batch or 0), 3, trial.image_size, trial.image_size)
             self.images = torch.randn(shape, generator=generator).to(device, memory_format=self.format)
             self.labels, self.eval_labels = (s.labels.to(device) for s in (data.train, data.evaluation))
 
     def train(self, epoch: int, passes: Passes) -> Iterator[Batch]:
-        """The epoch's micro-batches for this rank. The order and the draws are the same on any number of ranks."""
+        """The epoch's micro-batches for this rank. The order and the draws are the same on any number of ranks.
+
+        What the epoch needs of order and chance goes to the device before its first micro-batch, and is sliced there:
+        a copy for each micro-batch would wait for the device.
+        """
         generator = torch.Generator().manual_seed(mix(self.trial.seed, epoch))
         order = torch.randperm(len(self.data.train), generator=generator)
-        picks = [_fill(order, start, stop) for start, stop in passes]
         make = {"resident": self._resident, "fixed": self._fixed, "loader": self._loader}[self.pipeline]
-        return make(picks, order, generator)
+        return make(passes, order, generator)
 
     def evaluate(self, passes: Passes, split: Split | None = None) -> Iterator[Batch]:
         """The evaluation images, or those of another split, in their own order, unaugmented; no pass is empty."""
@@ -98,36 +101,44 @@ class Feed:
             return ((self._finish(images), labels) for images, labels in batches)
         return ((self._finish(self.eval_images[a:b]), self.eval_labels[a:b]) for a, b in passes)
 
-    def _fixed(self, picks: list[Tensor], order: Tensor, generator: torch.Generator) -> Iterator[Batch]:
-        for pick in picks:
-            yield self.images[: len(pick)], self.labels[pick.to(self.device)]
+    def _fixed(self, passes: Passes, order: Tensor, generator: torch.Generator) -> Iterator[Batch]:
+        labels = self.labels[order.to(self.device)]
+        for a_pass in passes:
+            chosen = _slice(labels, a_pass)
+            yield self.images[: len(chosen)], chosen
 
-    def _resident(self, picks: list[Tensor], order: Tensor, generator: torch.Generator) -> Iterator[Batch]:
+    def _resident(self, passes: Passes, order: Tensor, generator: torch.Generator) -> Iterator[Batch]:
+        places = self._places(order, generator)
+        draws = self._draws(order, generator)
+        order = order.to(self.device)
+        labels = self.labels[order]
+        for a_pass in passes:
+            images = crops(self.images, _slice(order, a_pass), *(_slice(place, a_pass) for place in places))
+            yield self._finish(images, None if draws is None else _slice(draws, a_pass)), _slice(labels, a_pass)
+
+    def _loader(self, passes: Passes, order: Tensor, generator: torch.Generator) -> Iterator[Batch]:
+        draws = self._draws(order, generator)
+        batches = self._load(self.data.train, [_slice(order, a_pass) for a_pass in passes], self.trial.augmentation())
+        for a_pass, (images, labels) in zip(passes, batches, strict=True):
+            yield self._finish(images, None if draws is None else _slice(draws, a_pass)), labels
+
+    def _places(self, order: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """For each image in this order, the rows and columns of its crop; () where there is nothing to cut or flip."""
         crop, flip = self.trial.augmentation()
-        count = len(order)
-        shifts = (
-            torch.randint(0, 2 * PAD + 1, (2, count), generator=generator) if crop else torch.zeros(2, count).long()
-        )
+        if not (crop or flip):
+            return ()
+        count, pad = len(order), PAD if crop else 0
+        # Drawn by image and then put in order, so that no draw depends on how ranks share the images.
+        shift = torch.randint(0, 2 * PAD + 1, (2, count), generator=generator) if crop else torch.zeros(2, count).long()
         mirrored = torch.rand(count, generator=generator) < 0.5 if flip else torch.zeros(count).bool()
-        # Drawn for the whole epoch and looked up by image, so that no draw depends on how ranks share the images.
-        shifts, mirrored = shifts.to(self.device), mirrored.to(self.device)
-        draws = self._draws(count, generator)
-        for pick in picks:
-            index = pick.to(self.device, non_blocking=True)
-            images = crops(self.images, index, shifts[:, index], mirrored[index], PAD if crop else 0)
-            yield self._finish(images, None if draws is None else draws[index]), self.labels[index]
+        height, width = (side - 2 * pad for side in self.images.shape[1:3])
+        return places(shift[:, order].to(self.device), mirrored[order].to(self.device), height, width)
 
-    def _loader(self, picks: list[Tensor], order: Tensor, generator: torch.Generator) -> Iterator[Batch]:
-        draws = self._draws(len(order), generator)
-        batches = self._load(self.data.train, picks, self.trial.augmentation())
-        for pick, (images, labels) in zip(picks, batches, strict=True):
-            yield self._finish(images, None if draws is None else draws[pick.to(self.device)]), labels
-
-    def _draws(self, images: int, generator: torch.Generator) -> Tensor | None:
-        """What bench/augment.py needs of chance for each image of the epoch; None: it is not asked for."""
+    def _draws(self, order: Tensor, generator: torch.Generator) -> Tensor | None:
+        """What bench/augment.py needs of chance for each image in this order; None: it is not asked for."""
         if self.trial.augment not in augment.NAMES:
             return None
-        return torch.rand((images, augment.DRAWS), generator=generator).to(self.device)
+        return torch.rand((len(order), augment.DRAWS), generator=generator)[order].to(self.device)
 
     def _load(self, split: Split, batches: Sequence[Tensor], augment: tuple[bool, bool]) -> Iterator[Batch]:
         pinned = self.device.type == "cuda"
@@ -143,10 +154,14 @@ class Feed:
 
     def _finish(self, images: Tensor, draws: Tensor | None = None) -> Tensor:
         """uint8 (N, 3, H, W) augmented by the draws, resized with antialiasing and normalised, as float32."""
+        size = (self.trial.image_size,) * 2
+        if draws is None and images.shape[-2:] == size:
+            # One operation casts, lays out and subtracts. Nor is the division a product: that would round otherwise.
+            values = torch.empty(images.shape, device=self.device, memory_format=self.format)
+            return torch.sub(images, self.mean, out=values).div_(self.std)
         values = images.to(torch.float32, memory_format=self.format)
         if draws is not None:
             values = augment.apply(self.trial.augment, values, draws)
-        size = (self.trial.image_size,) * 2
         if values.shape[-2:] != size:
             values = F.interpolate(values, size=size, mode="bilinear", antialias=True, align_corners=False)
         return values.sub_(self.mean).div_(self.std).contiguous(memory_format=self.format)
@@ -175,15 +190,23 @@ def augmenter(crop: bool, flip: bool, size: Sequence[int]) -> Callable[[Any], An
     return v2.Compose([v2.ToImage(), *steps, v2.ToPureTensor()]) if steps else None
 
 
-def crops(images: Tensor, index: Tensor, shift: Tensor, mirrored: Tensor, pad: int) -> Tensor:
-    """Cut a window out of each chosen image: uint8 (N, C, H, W) in channels_last memory.
+def places(shift: Tensor, mirrored: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """(rows (N, height), columns (N, width)) of a window in each image that is as large and may be mirrored.
 
-    images (M, H + 2 pad, W + 2 pad, C); index, mirrored (N,); shift (2, N), each 0..2 pad, from the top left.
+    shift (2, N), from the top left; mirrored (N,).
     """
-    height, width = images.shape[1] - 2 * pad, images.shape[2] - 2 * pad
-    rows = shift[0, :, None] + torch.arange(height, device=images.device)
-    columns = torch.arange(width, device=images.device).expand(len(index), -1)
-    columns = torch.where(mirrored[:, None], width - 1 - columns, columns) + shift[1, :, None]
+    columns = torch.arange(width, device=shift.device)
+    columns = torch.where(mirrored[:, None], width - 1 - columns, columns)
+    return shift[0, :, None] + torch.arange(height, device=shift.device), columns + shift[1, :, None]
+
+
+def crops(images: Tensor, index: Tensor, rows: Tensor | None = None, columns: Tensor | None = None) -> Tensor:
+    """Cut a window out of each chosen image, in one operation: uint8 (N, C, H, W) in channels_last memory.
+
+    images (M, height, width, C); index (N,); rows (N, H) and columns (N, W): by default all of them.
+    """
+    if rows is None or columns is None:
+        return images[index].permute(0, 3, 1, 2)
     return images[index[:, None, None], rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
@@ -196,13 +219,13 @@ def mix(*numbers: int) -> int:
     return seed
 
 
-def _fill(order: Tensor, start: int, stop: int) -> Tensor:
-    """The images of a pass, filled up to FEWEST by repeating one."""
-    pick = order[start:stop]
-    if len(pick) >= FEWEST:
-        return pick
-    spare = pick[:1] if len(pick) else order[:1]
-    return torch.cat([pick, spare.expand(FEWEST - len(pick))])
+def _slice(values: Tensor, a_pass: tuple[int, int]) -> Tensor:
+    """What a pass has of an epoch's values, filled up to FEWEST by repeating one; a view."""
+    start, stop = a_pass
+    if stop - start >= FEWEST:
+        return values[start:stop]
+    first = start if start < stop else 0
+    return values[first : first + 1].expand(FEWEST, *values.shape[1:])
 
 
 def _begin_worker(worker: int, limited: bool) -> None:

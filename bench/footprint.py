@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -31,7 +32,7 @@ from bench.replica import Replica
 from bench.scratch import Capability, Fused, Scratch, size_of
 from bench.storages import Backend, Footprint, at_batch, settled
 from bench.tracker import Tracker
-from bench.train import Training, evaluation_sums, train_epoch
+from bench.train import Training, backward_with, evaluation_sums, kept_casts, train_epoch
 from bench.trial import Trial, UsageError
 from bench.windows import Window, share
 
@@ -198,8 +199,9 @@ def _train(
             module=module,
             optimizer=optimizer,
             processes=trial.processes,
-            backward=(lambda loss: scaler.scale(loss).backward()) if scaler else Tensor.backward,
+            backward=backward_with(scaler),
             no_sync=model.no_sync,
+            kept_casts=contextlib.nullcontext if trial.precision == "no" else functools.partial(kept_casts, HOST),
             scaler=scaler,
         )
         with Fused() if backend == "cuda" else contextlib.nullcontext():
@@ -225,7 +227,7 @@ def _windows(trial: Trial, training: Training, feed: Feed, tracker: Tracker, las
             yield window
 
     train_epoch(training, begun(), _input(batches, tracker), meter, lambda window: trial.lr, lambda rows: None)
-    evaluated = [(0, min(trial.micro_batch, len(feed.data.evaluation)))]
+    evaluated = [(0, min(trial.evaluation_batch(), len(feed.data.evaluation)))]
     evaluation_sums(training.module, _input(feed.evaluate(evaluated), tracker), feed.data.classes)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from bench import compiler
+from bench.clock import clock_for
 from bench.columns import Column, columns, probe_modules
 from bench.probes import Cell, Over, Probe, Span, Value, combine, difference
 from bench.windows import Window
@@ -59,7 +60,9 @@ class Meter:
         self.windows_run = 0
         self.measured: list[dict[str, Any]] = []
         self.epochs: list[dict[str, Any]] = []
+        self.clock = clock_for(device)
         for probe in probes:
+            probe.clock = self.clock
             probe.begin(device)
         self.start = self.now = self.epoch_start = self._totals()
 
@@ -114,6 +117,7 @@ class Meter:
         self.windows_run += 1
         for probe in self.probes:
             probe.window_end(window.images, measured)
+        self.clock.mark()
         self.unlike.append(self._is_unlike(window))
         self.pending.append({**facts, "window": window.index, "images": window.images, "measured": measured})
         if len(self.pending) < self.block:
@@ -138,6 +142,7 @@ class Meter:
         self.reading_since = None
         for probe in self.probes:
             probe.resume()
+        self.clock.start()
 
     def _count_reading(self) -> None:
         if self.reading_since is not None:
@@ -147,8 +152,7 @@ class Meter:
 
     def read(self) -> list[dict[str, Any]]:
         """Wait for the device, and combine what all ranks measured since the last reading."""
-        for probe in self.probes:
-            probe.settle()
+        self.clock.read()
         self.reading_since = time.perf_counter()
         mine = {name: values for probe in self.probes for name, values in probe.windows().items()}
         flat = [value for values in mine.values() for value in values]

@@ -14,8 +14,8 @@ from torch.utils.flop_counter import flop_registry
 from bench.storages import Footprint
 from bench.tracker import Tracker
 
-# What .item() and float() of a tensor come to, and whatever else a device has to answer first. On a CPU, .tolist() and
-# .cpu() are no operations at all, and not seen.
+# What .item() and float() of a tensor come to, and whatever else a device has to answer first; so does a copy from or
+# to memory that is not pinned. On a CPU, .tolist() and .cpu() are no operations at all, and not seen.
 WAITS = ("aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::equal")
 CASTS = ("aten::_to_copy", "aten::copy_")
 
@@ -30,7 +30,7 @@ class Operations(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.kinds: Counter[str] = Counter()
-        self.flops = self.casts = 0
+        self.flops = self.casts = self.blocking_copies = 0
         self._storages = Tracker()
 
     @classmethod
@@ -45,6 +45,8 @@ class Operations(TorchDispatchMode):
         if kind in CASTS:
             self.casts += cast_to(kind, args, kwargs) not in (None, cast_from(kind, args))
         result = func(*args, **kwargs)
+        if kind in CASTS:
+            self.blocking_copies += blocks(kind, args, kwargs, result)
         if count := flop_registry.get(func._overloadpacket):
             self.flops += count(*args, **kwargs, out_val=result)
         given = {tensor.untyped_storage()._cdata for tensor in tensors((args, kwargs))}
@@ -53,8 +55,8 @@ class Operations(TorchDispatchMode):
 
     @property
     def waits(self) -> int:
-        """Times that the process waited for a number from the device."""
-        return sum(self.kinds[kind] for kind in WAITS)
+        """Times that the process waited for the device."""
+        return sum(self.kinds[kind] for kind in WAITS) + self.blocking_copies
 
     @property
     def peak_bytes(self) -> int:
@@ -70,6 +72,17 @@ class Operations(TorchDispatchMode):
 def tensors(values: Any) -> list[Tensor]:
     """All tensors in the arguments or the result of an operation."""
     return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
+
+
+def blocks(kind: str, args: Any, kwargs: Any, result: Any) -> bool:
+    """Whether a copy made the host wait: between it and a device, unless asked not to and its memory is pinned."""
+    source = args[1] if kind == "aten::copy_" else args[0]
+    pair = (source, result)
+    hosts = [each for each in pair if isinstance(each, Tensor) and each.device.type == "cpu"]
+    if len(hosts) != 1 or not all(isinstance(each, Tensor) for each in pair):
+        return False
+    asked = args[2] if kind == "aten::copy_" and len(args) > 2 else kwargs.get("non_blocking", False)
+    return not (asked and hosts[0].is_pinned())
 
 
 def cast_to(kind: str, args: Any, kwargs: Any) -> torch.dtype | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import math
 import socket
 from typing import Any
@@ -14,7 +16,7 @@ from bench.backends import allowed
 from bench.build import Build, optimizer_for, place, updated_model
 from bench.collectives import in_group
 from bench.group import Group
-from bench.train import Training
+from bench.train import Training, backward_with, kept_casts
 from bench.trial import Trial, UsageError
 
 
@@ -29,15 +31,18 @@ def training(trial: Trial, group: Group, build: Build, classes: int) -> Training
     if trial.processes > 1 and not isinstance(model, nn.parallel.DistributedDataParallel):
         raise UsageError(f"{trial.processes} processes formed no DDP group on {group.device}; see accelerate env")
     held = updated_model(trial, module, build, classes)
+    # Another model's parameters get no gradients, of which a scaler wants at least one.
+    scaler = accelerator.scaler if trial.optimizer_holds == "this_model" else None
+    cast = trial.precision != "no" and trial.compile == "none"  # compiled code does its casts by itself
     return Training(
         model=model,
         module=module,
         optimizer=optimizer_for(trial, held.to(group.device)),
         processes=trial.processes,
-        backward=accelerator.backward,
+        backward=backward_with(scaler),
         no_sync=lambda: accelerator.no_sync(model),
-        # Another model's parameters get no gradients, of which a scaler wants at least one.
-        scaler=accelerator.scaler if trial.optimizer_holds == "this_model" else None,
+        kept_casts=functools.partial(kept_casts, group.device) if cast else contextlib.nullcontext,
+        scaler=scaler,
         keeps_gradients=compiler.keeps_gradients(trial, group.device),
     )
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from bench.meter import Meter
 from bench.windows import Window, share
+from models import surgery
 
 
 class Diverged(Exception):
@@ -26,8 +27,9 @@ class Training:
     """What one process trains with.
 
     `model` is what forward and backward go through (under DDP, the wrapped one); `module` is the network itself.
-    `no_sync` is entered around the passes whose gradients are not yet to be shared. With `keeps_gradients` they have
-    memory of their own from the start, and are set to zero in it.
+    `no_sync` is entered around the passes whose gradients are not yet to be shared, `kept_casts` around the passes of a
+    window that has several. With `keeps_gradients` gradients have memory of their own from the start, and are set to
+    zero in it.
     """
 
     model: nn.Module
@@ -36,6 +38,7 @@ class Training:
     processes: int = 1
     backward: Callable[[Tensor], None] = torch.Tensor.backward
     no_sync: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext
+    kept_casts: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext
     scaler: torch.amp.GradScaler | None = None
     keeps_gradients: bool = False
     skipped: Tensor | None = None
@@ -89,19 +92,30 @@ def run_window(training: Training, window: Window, batches: Iterator[tuple[Tenso
     processes, which is taken back here. Only the last pass shares gradients.
     """
     scale = training.processes / window.images
-    for number, (start, stop) in enumerate(window.passes):
-        images, labels = next(batches)
-        shared = number == len(window.passes) - 1
-        with contextlib.nullcontext() if shared else training.no_sync():
-            labels = labels[: stop - start]  # filled up with repeats, a pass is longer
-            logits, loss_sum = forward(training, images, labels)
+    last = len(window.passes) - 1
+    with training.kept_casts() if last else contextlib.nullcontext():
+        for number, (start, stop) in enumerate(window.passes):
+            images, labels = next(batches)
+            shared = number == last
+            with contextlib.nullcontext() if shared else training.no_sync():
+                labels = labels[: stop - start]  # filled up with repeats, a pass is longer
+                logits, loss_sum = forward(training, images, labels)
+                if shared:
+                    meter.sharing(loss_sum)
+                backward(training, loss_sum * scale)
             if shared:
-                meter.sharing(loss_sum)
-            backward(training, loss_sum * scale)
-        if shared:
-            meter.shared()
-        meter.passed(loss_sum.detach(), logits.detach(), labels)
+                meter.shared()
+            meter.passed(loss_sum.detach(), logits.detach(), labels)
     training.step()
+
+
+def kept_casts(device: torch.device) -> AbstractContextManager[Any]:
+    """While entered, the weights that a forward pass under autocast has cast serve the next ones too.
+
+    Autocast forgets them when the outermost of its contexts ends; this one casts nothing itself. Gradients are the
+    same: each pass has its own go through the cast, which keeps nothing for it.
+    """
+    return torch.autocast(device.type, enabled=False)
 
 
 def forward(training: Training, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -110,6 +124,11 @@ def forward(training: Training, images: Tensor, labels: Tensor) -> tuple[Tensor,
     if len(logits) > len(labels):
         logits = logits[: len(labels)]
     return logits, F.cross_entropy(logits, labels, reduction="sum")
+
+
+def backward_with(scaler: torch.amp.GradScaler | None) -> Callable[[Tensor], None]:
+    """As Accelerator.backward, which divides the loss before: by one, in two operations more."""
+    return Tensor.backward if scaler is None else lambda loss: scaler.scale(loss).backward()
 
 
 def backward(training: Training, loss: Tensor) -> None:
@@ -132,9 +151,10 @@ def train_epoch(
     """
     training.model.train()
     batches = meter.timed(batches)
-    count = 0
+    count = passes = 0
     for window in windows:
         count += 1
+        passes += len(window.passes)
         lr = rate(window.index)
         for group in training.optimizer.param_groups:
             group["lr"] = lr
@@ -145,6 +165,7 @@ def train_epoch(
         if rows:
             meter.resume()
     rows, epoch = meter.epoch_end({"windows": count, "learning_rate": lr})
+    surgery.count_batches(training.module, passes)
     _hand_over(rows, on_rows)
     return epoch
 
@@ -161,15 +182,15 @@ def evaluate(
     module: nn.Module,
     feed: Callable[[list[tuple[int, int]]], Iterator[tuple[Tensor, Tensor]]],
     images: int,
-    micro_batch: int,
+    batch: int,
     rank: int,
     processes: int,
     add_up: Callable[[Tensor], Tensor],
     classes: int,
 ) -> Evaluation:
-    """Over all `images`, each counted once; `add_up` sums a tensor over the ranks."""
+    """Over all `images`, `batch` at once, each counted once; `add_up` sums a tensor over the ranks."""
     start, stop = share(0, images, processes, rank)
-    passes = [(at, min(at + micro_batch, stop)) for at in range(start, stop, micro_batch)]
+    passes = [(at, min(at + batch, stop)) for at in range(start, stop, batch)]
     loss_sum, *counts = add_up(evaluation_sums(module, feed(passes), classes)).tolist()
     if sum(counts) != images:
         raise RuntimeError(f"evaluated {sum(counts):g} images of {images}")
@@ -185,8 +206,8 @@ def evaluation_sums(module: nn.Module, batches: Iterator[tuple[Tensor, Tensor]],
     """
     module.eval()
     sums = torch.zeros(1 + classes * classes, dtype=torch.float64, device=next(module.parameters()).device)
-    for batch, labels in batches:
-        logits = module(batch).float()
+    for images, labels in batches:
+        logits = module(images).float()
         sums[0] += F.cross_entropy(logits, labels, reduction="sum")
         cells = 1 + labels * classes + logits.argmax(1)
         sums.scatter_add_(0, cells, torch.ones_like(cells, dtype=torch.float64))

@@ -105,6 +105,8 @@ class Trial:
     """Images that one process puts through the model at once."""
     accumulate: int = 1
     """Micro-batches of each process in one optimizer step."""
+    eval_batch: int | None = None
+    """Images that one process evaluates at once. None: micro_batch."""
     lr: float = 0.1
     """Learning rate of SGD."""
     lr_batch: int | None = None
@@ -156,6 +158,10 @@ class Trial:
         """Images in a full window, over all processes."""
         return self.micro_batch * self.accumulate * self.processes
 
+    def evaluation_batch(self) -> int:
+        """Images that one process evaluates at once."""
+        return self.eval_batch or self.micro_batch
+
     def windows_per_epoch(self, images: int) -> int:
         """Optimizer steps in an epoch of `images` images; the last one may be short."""
         return math.ceil(images / self.effective_batch())
@@ -193,6 +199,7 @@ POSITIVE = (
     "epochs",
     "micro_batch",
     "accumulate",
+    "eval_batch",
     "processes",
     "machines",
     "lr_batch",
@@ -334,7 +341,8 @@ class Experiment:
 
 # What a published figure does not depend on: a faster machine must not move the accuracy.
 FREE = {"repeat", "pipeline", "workers", "seed", "processes", "machines", "precision", "memory_format", "compile"}
-FREE |= {"tf32", "cudnn_benchmark", "warmup_windows", "micro_batch", "accumulate", "memory_limit_bytes", "bucket_mib"}
+FREE |= {"tf32", "cudnn_benchmark", "warmup_windows", "micro_batch", "accumulate", "eval_batch", "memory_limit_bytes"}
+FREE |= {"bucket_mib"}
 
 
 def departures(trial: Trial, published: Trial) -> str:

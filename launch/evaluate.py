@@ -105,7 +105,7 @@ def measured(trial: Trial, model: nn.Module, found: Data) -> tuple[Evaluation, d
         return feed.evaluate(passes, found.evaluation)  # where the trial's own are random images too
 
     count = len(found.evaluation)
-    result = evaluate(model, batches, count, trial.micro_batch, 0, 1, lambda sums: sums, found.classes)
+    result = evaluate(model, batches, count, trial.evaluation_batch(), 0, 1, lambda sums: sums, found.classes)
     precision = "fp32" if dtype is None else trial.precision
     return result, {"image_size": trial.image_size, "precision": precision, "device": device.type}
 

@@ -8,6 +8,7 @@ import difflib
 from collections.abc import Collection, Sequence
 from typing import Literal, get_args
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
@@ -23,6 +24,35 @@ class FrozenBatchNorm2d(nn.BatchNorm2d):
     def train(self, mode: bool = True) -> "FrozenBatchNorm2d":
         super().train(False)
         return self
+
+
+class UncountedBatchNorm2d(nn.BatchNorm2d):
+    """A BatchNorm2d that leaves its count of batches to `count_batches`. Same state dict, same values.
+
+    With a momentum nothing in training reads the count, and on a GPU each increment would be a kernel of its own.
+    """
+
+    momentum: float
+
+    def forward(self, x: Tensor) -> Tensor:
+        self._check_input_dim(x)
+        statistics = (self.running_mean, self.running_var)
+        return F.batch_norm(x, *statistics, self.weight, self.bias, self.training, self.momentum, self.eps)
+
+
+def leave_uncounted(model: nn.Module) -> None:
+    """Have each BatchNorm2d that could count its batches leave that to `count_batches`."""
+    for module in model.modules():
+        if type(module) is nn.BatchNorm2d and module.momentum is not None:
+            module.__class__ = UncountedBatchNorm2d
+
+
+def count_batches(model: nn.Module, batches: int) -> None:
+    """Add so many batches to the counts of what was in training mode for them and did not count."""
+    for module in model.modules():
+        if isinstance(module, UncountedBatchNorm2d) and module.training:
+            assert module.num_batches_tracked is not None
+            module.num_batches_tracked += batches
 
 
 def replace_blocks(model: nn.Module, names: Sequence[str], skip: bool) -> None:

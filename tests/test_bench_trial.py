@@ -40,6 +40,7 @@ OTHER: dict[str, Any] = {
     "epochs": 5,
     "micro_batch": 2,
     "accumulate": 3,
+    "eval_batch": 5,
     "lr": 0.5,
     "lr_batch": 128,
     "momentum": 0.5,
@@ -149,6 +150,7 @@ def test_equal_settings_have_equal_keys() -> None:
     [
         ({"micro_batch": 0}, "--micro-batch is 0; give 1 or more"),
         ({"accumulate": -1}, "--accumulate is -1; give 1 or more"),
+        ({"eval_batch": 0}, "--eval-batch is 0; give 1 or more"),
         ({"processes": 0}, "--processes is 0"),
         ({"memory_limit_bytes": 0}, "--memory-limit-bytes is 0; give 1 or more"),
         ({"epochs": 0}, "--epochs is 0"),

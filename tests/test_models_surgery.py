@@ -19,7 +19,9 @@ from models.surgery import (
     BatchNormMode,
     FrozenBatchNorm2d,
     add_dropout,
+    count_batches,
     freeze,
+    leave_uncounted,
     replace_blocks,
     replace_head,
     total_parameters,
@@ -459,3 +461,26 @@ def test_dropout_that_cannot_be_put_in(after: list[str], rate: float, said: str)
     with pytest.raises(ModelError, match=said):
         add_dropout(model, ["layer1", *after], rate)
     assert not [module for module in model.modules() if isinstance(module, nn.Dropout)]
+
+
+def test_batches_that_are_counted_afterwards_leave_the_state_that_counting_each_one_does() -> None:
+    """To the last bit, in what trains and not in what is frozen in evaluation mode."""
+    torch.manual_seed(0)
+    counting = build("B")
+    freeze(counting, ["layer3", "head"], "eval")
+    uncounted = copy.deepcopy(counting)
+    leave_uncounted(uncounted)
+    for images in torch.randn(3, 4, 3, 16, 16):
+        assert torch.equal(counting(images), uncounted(images))
+    assert (uncounted.get_buffer("layer3.0.bn1.num_batches_tracked"), list(uncounted.state_dict())) == (
+        0,
+        list(counting.state_dict()),
+    )
+    count_batches(uncounted, 3)
+    counted = {name: buffer for name, buffer in counting.state_dict().items() if "num_batches" in name}
+    assert set(map(int, counted.values())) == {0, 3}
+    for name, buffer in counting.state_dict().items():
+        assert torch.equal(uncounted.state_dict()[name], buffer), name
+    uncounted.eval()
+    count_batches(uncounted, 3)
+    assert uncounted.get_buffer("layer3.0.bn1.num_batches_tracked") == 3

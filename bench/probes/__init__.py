@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 if TYPE_CHECKING:
     import torch
 
+    from bench.clock import Clock
+
 Value = float | None
 Cell = float | str | None
 Over = tuple[Literal["counter", "peak"], Literal["max", "sum"]]
@@ -40,8 +42,13 @@ class Span:
 
 
 class Probe:
-    """The hooks that the training loop calls on every rank, in this order; each does nothing until overridden."""
+    """The hooks that the training loop calls on every rank, in this order; each does nothing until overridden.
 
+    `clock` is one for all probes, started before a window follows and marked when it has ended: its `spans` are the
+    seconds of each window that `windows()` is asked for.
+    """
+
+    clock: Clock
     TOTALS: ClassVar[dict[str, Over]] = {}
 
     def begin(self, device: torch.device) -> None:
@@ -51,7 +58,7 @@ class Probe:
         """The epoch's first micro-batch has been fetched. No clock runs: what there is to read may be read."""
 
     def resume(self) -> None:
-        """Windows follow: the epoch begins, or goes on after the probes were read. Starts clocks, and reads nothing."""
+        """Windows follow: the epoch begins, or goes on after the probes were read. Reads nothing."""
 
     def fetched(self, seconds: float) -> None:
         """The loop waited this long for a micro-batch."""
@@ -73,9 +80,6 @@ class Probe:
 
         `measured`: it is none of `warmup_windows`; whether it counts in the end, `counted` says.
         """
-
-    def settle(self) -> None:
-        """The probes are about to be read: wait for the device, whose work until then is the windows'."""
 
     def epoch_end(self) -> None:
         """The epoch's last window has ended, and the device is idle."""

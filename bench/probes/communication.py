@@ -9,7 +9,7 @@ had as many; otherwise there is no count.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from bench.columns import Column
 from bench.probes import Over, Span, Value, ratio
@@ -79,10 +79,9 @@ class Probe(Base):
     }
 
     def begin(self, device: torch.device) -> None:
-        from bench.clock import clock_for
         from bench.collectives import several_processes
 
-        self.clock = clock_for(device)
+        self.marked: list[Any] = []  # of each window: when its gradients were computed, when they were shared
         self.several = several_processes()
         self.exposed_s = self.compute_s = 0.0
         self.waits: list[float] = []  # each window's, for data
@@ -96,9 +95,6 @@ class Probe(Base):
 
     def epoch_begin(self) -> None:
         self.wait_s = 0.0
-
-    def resume(self) -> None:
-        self.clock.start()
 
     def fetched(self, seconds: float) -> None:
         self.wait_s += seconds
@@ -118,14 +114,16 @@ class Probe(Base):
         if self.several:
             from bench.collectives import when_computed
 
-            when_computed(loss_sum, self.clock.mark)
+            when_computed(loss_sum, self._mark)
 
     def shared(self) -> None:
         if self.several:
-            self.clock.mark()
+            self._mark()
+
+    def _mark(self) -> None:
+        self.marked.append(self.clock.now())
 
     def window_end(self, images: int, measured: bool) -> None:
-        self.clock.mark()
         self.waits.append(self.wait_s)
         self.wait_s = 0.0
         if self.several:
@@ -148,13 +146,12 @@ class Probe(Base):
         self.counting = False
 
     def windows(self) -> dict[str, list[Value]]:
-        marks = 3 if self.several else 1
-        spans, waits, self.waits, self.read = self.clock.read(), self.waits, [], []
-        for index, wait_s in enumerate(waits):
-            window = spans[index * marks : (index + 1) * marks]
-            exposed_s = window[1] if self.several else 0.0
-            self.read.append((exposed_s, sum(window) - exposed_s - wait_s))
-        return {"exposed_communication_s": [exposed_s if self.several else None for exposed_s, _ in self.read]}
+        marked, self.marked = self.marked, []
+        waits, self.waits = self.waits, []
+        exposed = list(map(self.clock.seconds, marked[::2], marked[1::2])) if self.several else [0.0] * len(waits)
+        spans = zip(self.clock.spans, exposed, waits, strict=True)
+        self.read = [(exposed_s, step_s - exposed_s - wait_s) for step_s, exposed_s, wait_s in spans]
+        return {"exposed_communication_s": list(exposed) if self.several else [None] * len(exposed)}
 
     def counted(self, measured: Sequence[bool]) -> None:
         for (exposed_s, compute_s), counts in zip(self.read, measured, strict=True):

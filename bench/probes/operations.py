@@ -29,7 +29,7 @@ TRIALS = [
     ),
     Column("operations_per_window", "int", "", "max", f"Operations that a rank dispatches {COUNTED}"),
     Column("casts_per_window", "int", "", "max", f"Of them, changes of a tensor's number format {COUNTED}"),
-    Column("waits_per_window", "int", "", "max", f"Of them, waits for a number from the device (.item()) {COUNTED}"),
+    Column("waits_per_window", "int", "", "max", f"Of them, waits for the device (.item(), a blocking copy) {COUNTED}"),
     Column(
         "peak_bytes_per_window",
         "int",

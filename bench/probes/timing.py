@@ -84,9 +84,6 @@ class Probe(Base):
     }
 
     def begin(self, device: torch.device) -> None:
-        from bench.clock import clock_for
-
-        self.clock = clock_for(device)
         self.count = dict.fromkeys(self.TOTALS, 0.0)
         self.waits: list[float] = []
         self.images: list[int] = []
@@ -96,23 +93,16 @@ class Probe(Base):
     def epoch_begin(self) -> None:
         self.wait = 0.0
 
-    def resume(self) -> None:
-        self.clock.start()
-
-    def settle(self) -> None:
-        self.clock.wait()
-
     def fetched(self, seconds: float) -> None:
         self.wait += seconds
 
     def window_end(self, images: int, measured: bool) -> None:
-        self.clock.mark()
         self.waits.append(self.wait)
         self.images.append(images)
         self.wait = 0.0
 
     def windows(self) -> dict[str, list[Value]]:
-        steps, waits = self.clock.read(), self.waits
+        steps, waits = self.clock.spans, self.waits
         self.count["epoch_time_s"] += sum(steps)
         self.read = list(zip(self.images, steps, waits, strict=True))
         self.waits, self.images = [], []

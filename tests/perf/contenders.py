@@ -2,14 +2,14 @@
 
 A contender is a Loop: given a Trial and the images in an epoch, it sets itself up and returns an epoch, a function from
 (its number, how many windows of it to train on) to seconds. Each runs in a process of its own, because Accelerate keeps
-one precision for a whole process. All follow the trial in model, images, batch, augmentation and precision.
+one precision for a whole process. All follow the trial in model, images, batch, augmentation and precision. They run on
+the GPU where there is one, unless ACCELERATE_USE_CPU says otherwise, and are timed from an idle device to an idle one.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from bench import allocator, data, environment, setup
-from bench.build import model_for
+from bench.build import DTYPES, model_for
 from bench.data import Split
 from bench.feed import PAD, Feed
 from bench.group import Group
@@ -105,6 +105,19 @@ def sgd_for(trial: Trial, model: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.SGD(trained, lr=trial.lr, momentum=trial.momentum, weight_decay=trial.weight_decay)
 
 
+def device_for() -> torch.device:
+    """Where the loops run."""
+    cuda = torch.cuda.is_available() and not environment.flag("ACCELERATE_USE_CPU")
+    return torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu")
+
+
+def seconds_on(device: torch.device) -> float:
+    """The host's time, once the device has done what it was asked for."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
 # The loops.
 
 
@@ -116,7 +129,6 @@ class Ours:
     images: int
 
     def __post_init__(self) -> None:
-        os.environ["ACCELERATE_USE_CPU"] = "true"
         split = random_split(self.images)
         found = data.Data(split, split, CLASSES, *statistics(self.trial))
         allocator.keep_freed_memory()
@@ -124,17 +136,17 @@ class Ours:
         self.training = setup.training(self.trial, group, model_for, CLASSES)
         self.feed = Feed(self.trial, found, group.device)
         self.meter = Meter(all_probes(), group.gather, 0, group.device)
-        self.rank = group.rank
+        self.rank, self.device, self.accelerator = group.rank, group.device, group.accelerator
 
     def epoch(self, number: int, windows: int) -> float:
         """Train on the first windows of this epoch; the seconds that took, reading the probes included."""
         trial = self.trial
         rows: list[dict[str, Any]] = []
         chosen = list(epoch_windows(self.images, trial.micro_batch, trial.accumulate, 1, 0))[:windows]
-        began = time.perf_counter()
+        began = seconds_on(self.device)
         batches = self.feed.train(number, [a_pass for window in chosen for a_pass in window.passes])
         train_epoch(self.training, chosen, batches, self.meter, lambda _: trial.lr, rows.extend)
-        return time.perf_counter() - began
+        return seconds_on(self.device) - began
 
 
 def ours(trial: Trial, images: int) -> Epoch:
@@ -143,26 +155,36 @@ def ours(trial: Trial, images: int) -> Epoch:
 
 
 def plain(trial: Trial, images: int) -> Epoch:
-    """What the sources have: float32, contiguous, loss and hits read with .item() after every micro-batch."""
-    model = model_for(trial, CLASSES)
+    """What the sources have: contiguous, loss and hits read with .item() after every micro-batch."""
+    device = device_for()
+    model = model_for(trial, CLASSES).to(device)
     optimizer, criterion = sgd_for(trial, model), nn.CrossEntropyLoss()
+    scaler = torch.amp.GradScaler(device.type, enabled=trial.precision == "fp16")
+
+    def casts() -> contextlib.AbstractContextManager[Any]:
+        mixed = trial.precision != "no"
+        return torch.autocast(device.type, DTYPES[trial.precision]) if mixed else contextlib.nullcontext()
+
     loader = loader_for(trial, images)
 
     def epoch(number: int, windows: int) -> float:
         chosen = first_windows(loader, trial, windows)
-        began = time.perf_counter()
+        began = seconds_on(device)
         model.train()
         loss_sum, hits = 0.0, 0
         for count, (pictures, labels) in enumerate(chosen, 1):
-            logits = model(pictures)
-            loss = criterion(logits, labels)
-            (loss / trial.accumulate).backward()
+            pictures, labels = pictures.to(device), labels.to(device)
+            with casts():
+                logits = model(pictures)
+                loss = criterion(logits, labels)
+            scaler.scale(loss / trial.accumulate).backward()
             if count % trial.accumulate == 0:
-                optimizer.step()
+                scaler.step(optimizer)
+                scaler.update()
                 optimizer.zero_grad()
             loss_sum += loss.item() * len(labels)
             hits += int((logits.argmax(1) == labels).sum().item())
-        return time.perf_counter() - began
+        return seconds_on(device) - began
 
     return epoch
 
@@ -171,14 +193,14 @@ def accelerate(trial: Trial, images: int) -> Epoch:
     """A script as Accelerate's guide has it: prepare() everything, accumulate(), backward()."""
     from accelerate import Accelerator
 
-    accelerator = Accelerator(cpu=True, mixed_precision=trial.precision, gradient_accumulation_steps=trial.accumulate)
+    accelerator = Accelerator(mixed_precision=trial.precision, gradient_accumulation_steps=trial.accumulate)
     bare = model_for(trial, CLASSES)
     model, optimizer = accelerator.prepare(bare, sgd_for(trial, bare))
     loader = loader_for(trial, images)
 
     def epoch(number: int, windows: int) -> float:
         chosen = accelerator.prepare(first_windows(loader, trial, windows))
-        began = time.perf_counter()
+        began = seconds_on(accelerator.device)
         model.train()
         loss_sum, hits = 0.0, 0
         for pictures, labels in chosen:
@@ -190,7 +212,7 @@ def accelerate(trial: Trial, images: int) -> Epoch:
                 optimizer.zero_grad()
             loss_sum += loss.item() * len(labels)
             hits += int((logits.argmax(1) == labels).sum().item())
-        return time.perf_counter() - began
+        return seconds_on(accelerator.device) - began
 
     return epoch
 
@@ -199,6 +221,7 @@ def lightning(trial: Trial, images: int) -> Epoch:
     """A LightningModule and a Trainer, without logger, progress bar and checkpoints, which would only slow it."""
     import lightning.pytorch as pl
 
+    device = device_for()
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning")  # that more loader workers would help
 
@@ -222,19 +245,19 @@ def lightning(trial: Trial, images: int) -> Epoch:
         """Times the epoch alone: setting up fit() is no training."""
 
         def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
-            self.began = time.perf_counter()
+            self.began = seconds_on(device)
 
         def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-            self.seconds = time.perf_counter() - self.began
+            self.seconds = seconds_on(device) - self.began
 
     quiet: Any = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
-    precision: Any = {"no": "32-true", "bf16": "bf16-mixed"}[trial.precision]
+    precision: Any = {"no": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[trial.precision]
     classifier, loader = Classifier(), loader_for(trial, images)
 
     def epoch(number: int, windows: int) -> float:
         watch = Stopwatch()
         trainer = pl.Trainer(
-            accelerator="cpu",
+            accelerator="cpu" if device.type == "cpu" else "gpu",
             devices=1,
             max_epochs=1,
             precision=precision,
