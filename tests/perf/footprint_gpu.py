@@ -22,8 +22,11 @@ from typing import Any
 from bench import experiments
 from bench.footprint import predict
 from bench.trial import Trial
-from tests.standin_cuda import build
-from tests.standin_cuda.standin import Standin
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from standin_cuda import build
+from standin_cuda.standin import Standin
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 CAPABILITY = (9, 0)
