@@ -30,12 +30,12 @@ from standin_cuda.standin import Standin
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 CAPABILITY = (9, 0)
-PRECISIONS = {"no": "fp32", "bf16": "bf16", "fp16": "fp16"}
+PRECISIONS: dict[Any, str] = {"no": "fp32", "bf16": "bf16", "fp16": "fp16"}
 PROCESSES = (1, 2)
 MIB = 2**20
 TITLE = "## On a GPU that is not there"
 # What makes no difference to memory, and the value that stands for all others.
-ALIKE = {
+ALIKE: dict[str, Any] = {
     "experiment": "",
     "arm": "",
     "weights": "none",

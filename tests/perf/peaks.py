@@ -13,6 +13,7 @@ import json
 import os
 import sys
 import time
+from typing import Any
 
 import torch
 from accelerate.state import AcceleratorState, GradientState
@@ -39,8 +40,8 @@ WATCHDOG_S = 0.1
 def main() -> None:
     """Answer for each trial on stdin."""
     for settings in json.load(sys.stdin):
-        trial = Trial(**{name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()})
-        found = peaks(trial)
+        given: Any = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
+        found = peaks(Trial(**given))
         forget()
         if os.environ.get("RANK", "0") == "0":
             print(json.dumps(found), flush=True)
