@@ -40,8 +40,8 @@ def largest(trial: Trial, options: Options, gpus: int) -> Fit:
 
     trial = short(trial, trial.micro_batch)
     assert trial.memory_limit_bytes is not None
-    limit, backend = trial.memory_limit_bytes, "cuda" if gpus else "cpu"
-    predicted, _ = largest_micro_batch(trial, limit, backend, this_capability(gpus))
+    capability = this_capability(gpus)
+    predicted, _ = largest_micro_batch(trial, trial.memory_limit_bytes, "cuda" if gpus else "cpu", capability)
     tried: dict[int, bool] = {}
     with means(dataclasses.replace(options, resume=False), gpus, Conduct()) as given:
 

@@ -267,6 +267,19 @@ def test_a_gpu_that_says_nothing_is_not_taken_for_the_host_s_memory(
     assert said.startswith(f"NVML does not say what is free on GPU {visible or 0}; give bytes")
 
 
+CAPABILITIES = """
+from launch.devices import budget
+print(*(budget(text, gpus=gpus).capability for text in ("auto", "4GiB", "orin-nano-8gb") for gpus in (1, 0)), sep="; ")
+"""
+
+
+def test_the_gpu_at_hand_says_its_compute_capability_and_a_named_one_has_its_own(standin_nvml: Path) -> None:
+    """Bytes are of the GPU at hand where there is one; else it is not known."""
+    env = {"LD_LIBRARY_PATH": str(standin_nvml), "STANDIN_NVML": "1", "STANDIN_CUDA_CAPABILITY": "8.6"}
+    done = python("-c", CAPABILITIES, env={**env, "CUDA_VISIBLE_DEVICES": None})
+    assert done.stdout.strip() == "(8, 6); None; (8, 6); None; (8, 7); (8, 7)", done.stderr
+
+
 def test_torch_is_not_imported() -> None:
     done = python("-c", "import sys; from launch import devices; print('torch' in sys.modules)")
     assert done.stdout.strip() == "False", done.stderr

@@ -39,7 +39,8 @@ from bench.meter import Meter
 from bench.train import evaluation_sums, train_epoch
 from bench.trial import Trial
 from bench.windows import epoch_windows
-from tests.perf import footprint_gpu
+
+from . import footprint_gpu
 
 TABLE = Path(__file__).with_name("FOOTPRINT.md")
 MIB, GIB = 2**20, 2**30

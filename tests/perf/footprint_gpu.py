@@ -15,24 +15,27 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from bench import experiments
 from bench.footprint import predict
 from bench.trial import Trial
-from tests.standin_cuda import build
-from tests.standin_cuda.standin import Standin
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from standin_cuda import build
+from standin_cuda.standin import Standin
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 CAPABILITY = (9, 0)
-PRECISIONS = {"no": "fp32", "bf16": "bf16", "fp16": "fp16"}
+PRECISIONS: dict[Any, str] = {"no": "fp32", "bf16": "bf16", "fp16": "fp16"}
 PROCESSES = (1, 2)
 MIB = 2**20
 TITLE = "## On a GPU that is not there"
 # What makes no difference to memory, and the value that stands for all others.
-ALIKE = {
+ALIKE: dict[str, Any] = {
     "experiment": "",
     "arm": "",
     "weights": "none",
@@ -132,25 +135,37 @@ def name_of(trial: Trial, arms: Sequence[str]) -> str:
 def section(names: Sequence[str]) -> str:
     """The part of FOOTPRINT.md, of these experiments or of all."""
     arms = distinct(names or experiments.names())
-    every = [
+    found: dict[Trial, tuple[Peaks, Peaks]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        build.build(Path(folder))
+        for trial, predicted, measured in compare(variants(arms), Standin(Path(folder)), Path(folder)):
+            found[trial] = predicted, measured
+            print(trial.model, trial.micro_batch, trial.processes, trial.precision, predicted, measured, flush=True)
+    return table(arms, found, ", ".join(names) or "the suite")
+
+
+def variants(trials: Iterable[Trial]) -> list[Trial]:
+    """Each in one process and in two, at each precision."""
+    return [
         dataclasses.replace(trial, processes=processes, precision=precision)
-        for trial in arms
+        for trial in trials
         for processes in PROCESSES
         for precision in PRECISIONS
     ]
-    found: dict[Trial, tuple[Peaks, Peaks]] = {}
-    with tempfile.TemporaryDirectory() as name:
-        build.build(Path(name))
-        for trial, predicted, measured in compare(every, Standin(Path(name)), Path(name)):
-            found[trial] = predicted, measured
-            print(trial.model, trial.micro_batch, trial.processes, trial.precision, predicted, measured, flush=True)
+
+
+def table(arms: dict[Trial, list[str]], found: dict[Trial, tuple[Peaks, Peaks]], whose: str) -> str:
+    """What was found, a row for each arm, micro-batch and number of processes."""
     lines = []
     for trial, named in arms.items():
+        alike = variants([trial])
         for processes in PROCESSES:
-            cells = []
-            for precision in PRECISIONS:
-                predicted, measured = found[dataclasses.replace(trial, processes=processes, precision=precision)]
-                cells += [f"{m / MIB:.1f} | {p / m - 1:+.2%}" for p, m in zip(predicted, measured, strict=True)]
+            cells = [
+                f"{own / MIB:.1f} | {error:+.2%}"
+                for each in alike
+                if each.processes == processes
+                for own, error in zip(found[each][1], errors(*found[each]), strict=True)
+            ]
             lines.append(f"| {name_of(trial, named)} | {processes} | {' | '.join(cells)} |")
     head = [f"{how} {what} | error" for how in PRECISIONS.values() for what in ("allocated", "reserved")]
     text = (
@@ -161,7 +176,7 @@ def section(names: Sequence[str]) -> str:
         [
             TITLE,
             "",
-            text.format(", ".join(names) or "the suite", ALIKE["limit_train"], *CAPABILITY, summary(found.values())),
+            text.format(whose, ALIKE["limit_train"], *CAPABILITY, summary(found.values())),
             "",
             f"| arm, micro-batch | processes | {' | '.join(head)} |",
             "| --- " * (2 + 2 * len(head)) + "|",
@@ -171,10 +186,16 @@ def section(names: Sequence[str]) -> str:
     )
 
 
-def summary(found: Any) -> str:
+def errors(predicted: Peaks, measured: Peaks) -> list[float]:
+    """Of allocated and reserved, relative."""
+    return [one / other - 1 for one, other in zip(predicted, measured, strict=True)]
+
+
+def summary(found: Collection[tuple[Peaks, Peaks]]) -> str:
     """Median and worst errors in a sentence."""
-    words = []
-    for which, name in enumerate(("allocated", "reserved")):
-        errors = [abs(predicted[which] / measured[which] - 1) for predicted, measured in found]
-        words.append(f"{name}: median {statistics.median(errors):.2%}, worst {max(errors):.2%}")
+    every = [list(map(abs, errors(*each))) for each in found]
+    words = [
+        f"{name}: median {statistics.median(values):.2%}, worst {max(values):.2%}"
+        for name, values in zip(("allocated", "reserved"), zip(*every, strict=True), strict=True)
+    ]
     return f"{len(found)} trials; {'; '.join(words)}"

@@ -12,6 +12,8 @@ import gc
 import json
 import os
 import sys
+import time
+from typing import Any
 
 import torch
 from accelerate.state import AcceleratorState, GradientState
@@ -32,13 +34,14 @@ from bench.windows import epoch_windows, some
 from bench.worker import all_probes
 
 WINDOWS = 3
+WATCHDOG_S = 0.1
 
 
 def main() -> None:
     """Answer for each trial on stdin."""
     for settings in json.load(sys.stdin):
-        trial = Trial(**{name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()})
-        found = peaks(trial)
+        given: Any = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
+        found = peaks(Trial(**given))
         forget()
         if os.environ.get("RANK", "0") == "0":
             print(json.dumps(found), flush=True)
@@ -49,20 +52,24 @@ def peaks(trial: Trial) -> tuple[int, int]:
     trial = dataclasses.replace(trial, weights="none")
     group = Group(trial)
     torch.cuda.reset_peak_memory_stats(group.device)
-    found = shapes(trial)
-    feed = Feed(trial, found, group.device)
-    training = setup.training(trial, group, model_for, found.classes)
-    windows = list(epoch_windows(len(found.train), trial.micro_batch, trial.accumulate, trial.processes, group.rank))
+    data = shapes(trial)
+    feed = Feed(trial, data, group.device)
+    training = setup.training(trial, group, model_for, data.classes)
+    windows = list(epoch_windows(len(data.train), trial.micro_batch, trial.accumulate, trial.processes, group.rank))
     windows = some(windows, WINDOWS)
     probes = [*all_probes(), *([Holds(training.module, trial)] if trial.processes > 1 else [])]
     meter = Meter(probes, group.gather, trial.warmup_windows, group.device)
     batches = feed.train(0, [a_pass for window in windows for a_pass in window.passes])
     train_epoch(training, windows, batches, meter, lambda window: trial.lr, lambda rows: None)
     group.share_buffers(training.module)
-    passes = [(0, min(trial.micro_batch, len(found.evaluation)))]
-    evaluation_sums(training.module, feed.evaluate(passes), found.classes)
+    passes = [(0, min(trial.micro_batch, len(data.evaluation)))]
+    evaluation_sums(training.module, feed.evaluate(passes), data.classes)
     meter.close()
-    return memory(group.device)
+    found = memory(group.device)
+    if group.processes > 1:
+        time.sleep(3 * WATCHDOG_S)
+        group.gather([0.0])  # NCCL's group lets go of what its watchdog has seen to be done
+    return found
 
 
 class Holds(Probe):
