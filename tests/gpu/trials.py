@@ -24,6 +24,7 @@ SHORT = {
     "--limit-train": "64" if ON_STANDIN else "1024",
     "--limit-eval": "50",
     "--epochs": "2",
+    "--warmup-windows": "0" if ON_STANDIN else "3",
 }
 
 
