@@ -153,7 +153,7 @@ def test_by_hand_too_ctrl_c_leaves_what_was_measured(standin_cuda: Standin, tmp_
     words += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
     words += ["-m", "bench.experiments.resnet20_accumulation", *TRAIN, "--epochs", "100000", "--out", str(out)]
     with Command(words, tmp_path, standin_cuda.variables(gpus=2)) as command:
-        until(lambda: [row for row in rows(out, "steps") if row["measured"] == "True"], "a measured window")
+        until(lambda: [row for row in rows(out, "steps") if row["measured"] == "true"], "a measured window")
         first, other = command.rank(0), command.rank(1)
         assert first is not None
         assert other is not None
