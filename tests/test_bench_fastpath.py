@@ -219,7 +219,7 @@ def ddp_window(keep: Callable[[torch.device], Any]) -> tuple[list[Tensor], int]:
 
     module = model_for(small(), 10).train()
     model = DistributedDataParallel(module, broadcast_buffers=False, gradient_as_bucket_view=True)
-    module.forward = torch.autocast("cpu", torch.bfloat16)(module.forward)  # type: ignore[method-assign]  # as Accelerate does
+    module.forward = torch.autocast("cpu", torch.bfloat16)(module.forward)  # as Accelerate does
     optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
     gradients: list[Tensor] = []
     optimizer.register_step_pre_hook(

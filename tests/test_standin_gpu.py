@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from gpu.__main__ import FILES
 from gpu_on_standin import FOLDER, Ran, checks, run
 from launching import is_one_error, python
 from standin_cuda.standin import Standin
-
-from tests.gpu.__main__ import FILES
 
 CHECKS = {name: check for file in FILES if file != "group" for name, check in checks(file).items()}
 

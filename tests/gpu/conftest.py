@@ -65,7 +65,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool:
     """Call the check apart."""
     names = pyfuncitem._fixtureinfo.argnames
     arguments = {name: pyfuncitem.funcargs[name] for name in names}
-    found = arguments.get("figures", {})
+    found: dict[str, Any] = pyfuncitem.funcargs.get("figures", {})  # type: ignore[assignment]
     try:
         apart_with(found, pyfuncitem.obj, arguments)
     finally:

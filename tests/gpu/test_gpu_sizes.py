@@ -47,6 +47,7 @@ def test_memory_is_as_predicted(figures: dict[str, Any], case: str) -> None:
     evaluation_sums(loop.training.module, loop.feed.evaluate([(0, trial.micro_batch)]), loop.feed.data.classes)
     measured = dict(zip(WITHIN, cuda.memory(loop.device), strict=True))
     found = predict(trial, "cuda")
+    assert found.reserved_bytes is not None
     predicted = {"allocated": found.allocated_bytes, "reserved": found.reserved_bytes}
     errors = {name: predicted[name] / measured[name] - 1 for name in WITHIN}
     for name in WITHIN:

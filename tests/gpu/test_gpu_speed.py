@@ -6,9 +6,8 @@ from importlib.util import find_spec
 from typing import Any
 
 import pytest
-
-from tests.perf.contenders import Contender
-from tests.perf.speed import Pair, Race, Row, run_race, small
+from perf.contenders import Contender
+from perf.speed import Pair, Race, Row, run_race, small
 
 from .device import on_silicon
 

@@ -50,7 +50,7 @@ def waits(loop: Loop) -> str | None:
 @pytest.mark.usefixtures("without_arithmetic")
 def test_no_window_waits_for_the_device(figures: dict[str, Any]) -> None:
     """No window waits for the device (torch's own sync debug mode), in any pipeline, precision or augmentation"""
-    cases = [
+    cases: list[dict[str, Any]] = [
         {"pipeline": pipeline, "precision": precision}
         for pipeline, precision in itertools.product(("resident", "loader"), ("no", "bf16", "fp16"))
     ]
@@ -59,7 +59,7 @@ def test_no_window_waits_for_the_device(figures: dict[str, Any]) -> None:
     cases += [{"pipeline": "loader", "augment": "rotation"}, {"image_size": 48}, {"memory_format": "contiguous"}]
     found = {}
     for case in cases:
-        trial = dataclasses.replace(SMALL, **case)  # type: ignore[arg-type]
+        trial = dataclasses.replace(SMALL, **case)
         if place := waits(prepared(trial)):
             found[" ".join(map(str, case.values()))] = place
     figures |= {"cases": len(cases), "that wait": len(found), **found}

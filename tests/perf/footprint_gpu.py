@@ -19,14 +19,12 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from standin_cuda import build
+from standin_cuda.standin import Standin
+
 from bench import experiments
 from bench.footprint import predict
 from bench.trial import Trial
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from standin_cuda import build
-from standin_cuda.standin import Standin
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 CAPABILITY = (9, 0)

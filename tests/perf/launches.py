@@ -15,17 +15,13 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from standin_cuda import build, counts
+from standin_cuda.standin import Standin
 
 from bench import environment, experiments
 from bench.trial import Trial
-
-if TYPE_CHECKING:  # as mypy names them, which is also how pytest does
-    from standin_cuda import build, counts
-    from standin_cuda.standin import Standin
-else:
-    from tests.standin_cuda import build, counts
-    from tests.standin_cuda.standin import Standin
 
 TABLE = Path(__file__).with_name("LAUNCHES.md")
 CHECKOUT = Path(__file__).resolve().parents[2]
