@@ -126,7 +126,7 @@ def test_on_cuda_the_data_set_counts_where_it_is_resident_and_cublas_takes_its_w
     difference = resident.parts["input"] - loader.parts["input"]
     # An epoch's order, its labels in it, and of each image the rows and columns of its crop.
     epoch = 50_000 * (2 + 32 + 32) * 8
-    assert difference == pytest.approx(padded + evaluation + 60_000 * 8 + epoch, rel=0.001)
+    assert difference == pytest.approx(padded + evaluation + 60_000 * 8 + epoch, rel=0.003)
     assert resident.parts["workspace"] == 2 * workspace_bytes(None)  # of the thread that goes forward, and back
 
 
