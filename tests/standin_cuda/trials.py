@@ -122,7 +122,7 @@ def table(found: Sequence[Compared], under: Sequence[Row], minutes: float) -> st
         "",
         f"{len(found) + len(under)} trials, {len(wrong)} problems{': ' if wrong else '.'}{'; '.join(wrong)}",
         "",
-        "| experiment | GPUs | precision | status | backend | skipped | train loss | on the CPU | eval accuracy | on the CPU |",
+        "| experiment | GPUs | precision | status | backend | skipped | train loss | CPU's | eval accuracy | CPU's |",
         "| --- | ---: | --- | --- | --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for each in found:
@@ -140,7 +140,9 @@ def table(found: Sequence[Compared], under: Sequence[Row], minutes: float) -> st
         lines.append(f"| {' | '.join(words)} |")
     lines += [
         "",
-        f"fp16 stands beside the CPU's float32, and may differ where steps were skipped. None of these is empty: {', '.join(KNOWN)}.",
+        "fp16 stands beside the CPU's float32, and may differ where steps were skipped.",
+        "",
+        f"None of these is empty: {', '.join(KNOWN)}.",
         "",
     ]
     lines += [f"Under a limit of {TOO_LITTLE}, and the trial after it, of {ENOUGH}:", ""]
