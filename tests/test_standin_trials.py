@@ -50,6 +50,4 @@ def test_the_stand_in_runs_a_command(standin_cuda: Standin) -> None:
     assert done.stdout == "2 False\n", done.stderr
     lines = python(*words).stdout.splitlines()
     assert "unset ACCELERATE_USE_CPU" in lines
-    assert {"export STANDIN_CUDA=2", "export STANDIN_CUDA_CAPABILITY=8.7", f"export STANDIN_CUDA_BYTES={2**29}"} <= set(
-        lines
-    )
+    assert {"export STANDIN_CUDA=2", f"export STANDIN_CUDA_BYTES={2**29}"} <= set(lines)

@@ -25,6 +25,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from bench import allocator, data, environment, setup
 from bench.build import DTYPES, model_for
+from bench.compiler import compile_model
 from bench.data import Split
 from bench.feed import PAD, Feed
 from bench.group import Group
@@ -155,9 +156,10 @@ def ours(trial: Trial, images: int) -> Epoch:
 
 
 def plain(trial: Trial, images: int) -> Epoch:
-    """What the sources have: contiguous, loss and hits read with .item() after every micro-batch."""
+    """What the sources have: contiguous, loss and hits read with .item() after every micro-batch; compiled if asked."""
     device = device_for()
     model = model_for(trial, CLASSES).to(device)
+    compile_model(model, trial)
     optimizer, criterion = sgd_for(trial, model), nn.CrossEntropyLoss()
     scaler = torch.amp.GradScaler(device.type, enabled=trial.precision == "fp16")
 
