@@ -8,5 +8,8 @@ real code: the caching allocator, streams, events, autocast, GradScaler, the cap
 Without arithmetic, sizes and counts are those of CUDA's operations. With it (`arithmetic/`), each CUDA operation is
 computed by its CPU kernel on the same bytes, and losses are the CPU's.
 
+NCCL's collectives are carried out by a thread of each rank, over memory that the ranks share. As on a GPU a call only
+queues, the next wait for the device is where the host waits for a rank that is gone, and only an abort ends that.
+
 What it cannot show: speed; cuDNN's workspaces and plans; NCCL's own memory; what kernels do wrong.
 """
