@@ -68,8 +68,7 @@ def test_float32_is_float32_unless_tf32_is_asked_for_and_then_it_is_tf32(standin
     import torch
 
     # By cuDNN's older interface, which has a math type; by the newer one torch leaves out plans by what they note.
-    older = {"TORCH_CUDNN_V8_API_DISABLED": "1"}
-    variables = standin_cuda.variables(capability="8.0", arithmetic=False, **older)
+    variables = standin_cuda.variables(capability="8.0", arithmetic=False, TORCH_CUDNN_V8_API_DISABLED="1")
     done = python("-W", "error", "-c", ASKED, env=variables)
     assert done.returncode == 0, done.stderr
     newer = [*FALSE, *TRUE] if hasattr(torch.backends.cudnn, "conv") else []
