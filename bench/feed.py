@@ -113,7 +113,8 @@ class Feed:
         order = order.to(self.device)
         labels = self.labels[order]
         for a_pass in passes:
-            images = crops(self.images, _slice(order, a_pass), *(_slice(place, a_pass) for place in places))
+            chosen = [_slice(place, a_pass) for place in places]
+            images = crops(self.images, *chosen) if chosen else self.images[_slice(order, a_pass)].permute(0, 3, 1, 2)
             yield self._finish(images, None if draws is None else _slice(draws, a_pass)), _slice(labels, a_pass)
 
     def _loader(self, passes: Passes, order: Tensor, generator: torch.Generator) -> Iterator[Batch]:
@@ -123,7 +124,7 @@ class Feed:
             yield self._finish(images, None if draws is None else _slice(draws, a_pass)), labels
 
     def _places(self, order: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """For each image in this order, the rows and columns of its crop; () where there is nothing to cut or flip."""
+        """For each image in this order, where its crop is (see `places`); () where there is nothing to cut or flip."""
         crop, flip = self.trial.augmentation()
         if not (crop or flip):
             return ()
@@ -131,8 +132,8 @@ class Feed:
         # Drawn by image and then put in order, so that no draw depends on how ranks share the images.
         shift = torch.randint(0, 2 * PAD + 1, (2, count), generator=generator) if crop else torch.zeros(2, count).long()
         mirrored = torch.rand(count, generator=generator) < 0.5 if flip else torch.zeros(count).bool()
-        height, width = (side - 2 * pad for side in self.images.shape[1:3])
-        return places(shift[:, order].to(self.device), mirrored[order].to(self.device), height, width)
+        shift, mirrored = shift[:, order].to(self.device), mirrored[order].to(self.device)
+        return places(self.images, order.to(self.device), shift, mirrored, pad)
 
     def _draws(self, order: Tensor, generator: torch.Generator) -> Tensor | None:
         """What bench/augment.py needs of chance for each image in this order; None: it is not asked for."""
@@ -190,24 +191,25 @@ def augmenter(crop: bool, flip: bool, size: Sequence[int]) -> Callable[[Any], An
     return v2.Compose([v2.ToImage(), *steps, v2.ToPureTensor()]) if steps else None
 
 
-def places(shift: Tensor, mirrored: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """(rows (N, height), columns (N, width)) of a window in each image that is as large and may be mirrored.
+def places(images: Tensor, index: Tensor, shift: Tensor, mirrored: Tensor, pad: int) -> tuple[Tensor, Tensor]:
+    """Where windows lie in images (M, H + 2 pad, W + 2 pad, C), for `crops`: (rows (N, H), columns (N, W)).
 
-    shift (2, N), from the top left; mirrored (N,).
+    A pixel's number among those of all images is the sum of its row's and its column's. index, mirrored (N,); shift
+    (2, N), each 0..2 pad, from the top left.
     """
-    columns = torch.arange(width, device=shift.device)
-    columns = torch.where(mirrored[:, None], width - 1 - columns, columns)
-    return shift[0, :, None] + torch.arange(height, device=shift.device), columns + shift[1, :, None]
+    _, tall, wide, _ = images.shape
+    rows = (index * tall + shift[0])[:, None] + torch.arange(tall - 2 * pad, device=images.device)
+    columns = torch.arange(wide - 2 * pad, device=images.device)
+    columns = torch.where(mirrored[:, None], wide - 2 * pad - 1 - columns, columns)
+    return rows.mul_(wide), columns + shift[1, :, None]
 
 
-def crops(images: Tensor, index: Tensor, rows: Tensor | None = None, columns: Tensor | None = None) -> Tensor:
-    """Cut a window out of each chosen image, in one operation: uint8 (N, C, H, W) in channels_last memory.
+def crops(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Cut windows out of images (M, height, width, C), `places` says which: uint8 (N, C, H, W), channels_last memory.
 
-    images (M, height, width, C); index (N,); rows (N, H) and columns (N, W): by default all of them.
+    One index, since several of unlike shapes are each written out first on a GPU.
     """
-    if rows is None or columns is None:
-        return images[index].permute(0, 3, 1, 2)
-    return images[index[:, None, None], rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    return images.view(-1, images.shape[-1])[rows[:, :, None] + columns[:, None, :]].permute(0, 3, 1, 2)
 
 
 def mix(*numbers: int) -> int:

@@ -118,7 +118,7 @@ def test_each_piece_of_the_fast_path_saves_what_it_is_for(counts: dict[str, Any]
         ]
         saved[precision] = [(step["launches"], step["copies"], step["events"]) for step in steps]
     feed, casts, counters, division, clock = zip(saved["no"], saved["fp16"], strict=True)
-    assert feed == ((20, 2, 0), (20, 2, 0))
+    assert feed == ((24, 2, 0), (24, 2, 0))
     assert casts == ((0, 0, 0), (11, 0, 0))
     assert counters == ((18, 0, 0), (18, 0, 0))
     assert division == ((4, 0, 0), (4, 0, 0))
