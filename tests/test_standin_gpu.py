@@ -50,7 +50,7 @@ def test_without_a_gpu_it_fails_and_of_the_stand_in_it_writes_no_report(gpus: in
 def test_a_check_that_fails_dies_or_skips_leaves_its_line(tmp_path: Path) -> None:
     """The run goes on, and each line says what happened, with the figures that were there by then."""
     (tmp_path / "gpu").mkdir()
-    for name in ("__init__.py", "apart.py", "conftest.py", "device.py", "sheet.py"):
+    for name in ("__init__.py", "apart.py", "conftest.py", "device.py", "sheet.py", "trials.py"):
         (tmp_path / "gpu" / name).write_text((FOLDER / name).read_text())
     (tmp_path / "gpu" / "test_gpu_planted.py").write_text(PLANTED)
     code = RUN.format(folder=tmp_path / "gpu", out=tmp_path / "GPU.md")
@@ -97,6 +97,8 @@ def over():
     pytest.fail("not run: the time is over", pytrace=False)
 '''
 RUN = """
+import sys
+sys.path.insert(0, "tests")
 import pytest
 from tests.gpu.sheet import Sheet
 from pathlib import Path

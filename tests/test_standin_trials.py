@@ -40,6 +40,9 @@ def test_problems_are_found() -> None:
     assert trials.problems(good | {"energy_j": ""}, good) == ["energy_j is empty"]
     assert trials.problems(good | {"train_loss": "1.01"}, good) == ["train_loss is 1.01, the CPU's 1"]
     assert trials.problems(good | {"train_loss": "1.01", "precision": "bf16"}, good) == []
+    fp16 = good | {"train_loss": "1.1", "precision": "fp16"}
+    assert trials.problems(fp16 | {"skipped_steps": "0"}, good) == ["train_loss is 1.1000, the CPU's 1.0000"]
+    assert trials.problems(fp16 | {"skipped_steps": "2"}, good) == []
 
 
 def test_the_stand_in_runs_a_command(standin_cuda: Standin) -> None:

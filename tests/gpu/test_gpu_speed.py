@@ -15,7 +15,11 @@ from .device import on_silicon
 pytestmark = pytest.mark.gpu
 ROUNDS = 5
 # Name -> the loop of contenders.py, and its mode of torch.compile.
-OTHERS = {"plain": ("plain", "none"), "compiled": ("plain", "default"), "Lightning": ("lightning", "none")}
+OTHERS: dict[str, tuple[str, Any]] = {
+    "plain": ("plain", "none"),
+    "compiled": ("plain", "default"),
+    "Lightning": ("lightning", "none"),
+}
 
 
 @pytest.fixture(scope="session")

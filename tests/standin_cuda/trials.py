@@ -75,7 +75,8 @@ def problems(row: Row, cpu: Row) -> list[str]:
     """What is wrong with a row: it is not ok, has empty cells, or other results than the CPU's."""
     if row["status"] != "ok":
         return [f"{row['status']}: {row['error']}"]
-    found = [f"{name} is empty" for name in (*KNOWN, *cpu) if (name in KNOWN or cpu[name]) and not row[name]]
+    wanted = dict.fromkeys([*KNOWN, *(name for name in cpu if cpu[name])])
+    found = [f"{name} is empty" for name in wanted if not row[name]]
     for name in RESULTS:
         ours, theirs = float(row[name]), float(cpu[name])
         within = ROUNDING["loss"] * theirs if name.endswith("loss") else ROUNDING["accuracy"]
