@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from bench import cuda, gpus
+from bench.clock import Clock
 from bench.meter import Meter
 from bench.probes import device
 from bench.windows import Window
@@ -45,7 +46,13 @@ def probe(number: int = 0) -> device.Probe:
 
 def alone(chosen: device.Probe) -> Meter:
     """A Meter with this probe alone, which has begun."""
-    return Meter([chosen], lambda numbers: [numbers], 0, torch.device("cuda", 0))
+    return on_the_host(Meter([chosen], lambda numbers: [numbers], 0, torch.device("cuda", 0)))
+
+
+def on_the_host(meter: Meter) -> Meter:
+    """The meter with the host's clock: there is no GPU whose events it could record."""
+    meter.clock = Clock()
+    return meter
 
 
 def samplers() -> int:
@@ -92,7 +99,7 @@ def two() -> Any:
         totals.append(0.0)  # the meter's own
         return [mine, totals if len(mine) == len(totals) else mine]
 
-    meter = Meter([probe(0)], gather, 0, torch.device("cuda", 0))
+    meter = on_the_host(Meter([probe(0)], gather, 0, torch.device("cuda", 0)))
     other.epoch_begin()
     meter.epoch_begin()
     steer(energy_mj=30_000, gpu1_energy_mj=12_000, gpu1_celsius=80, gpu1_used_mib=4096, gpu1_busy=25, gpu1_reasons=0x40)

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from bench import environment, nvml, tegra
+from bench.clock import Clock
 from bench.meter import Meter
 from bench.probes import device
 from bench.probes import tegra as probe
@@ -121,6 +122,7 @@ def trained(root: Path, device_type: str = "cpu", images: int = 10, change: dict
     """(the epoch's row, the trial's, the threads while it ran) of a trial on this Jetson, changed in the middle."""
     chosen = device.Probe(root)
     meter = Meter([chosen, probe.Probe(root)], lambda numbers: [numbers], 0, torch.device(device_type))
+    meter.clock = Clock()  # the host's: there need be no GPU
     meter.epoch_begin()
     jetsons.plant(root, jetsons.ORIN_NANO, **(change or {}))
     if chosen.sampler is not None:

@@ -12,7 +12,7 @@ from launching import SMALL, Command, alive, rows, until
 from launch.launching import LOG_BYTES
 
 RUN = ["-m", "launch", "run", "resnet20_accumulation", "--arm", "16x1", *SMALL, "--no-checkpoint"]
-GIGABYTE = 2**30
+MUCH = 2**28
 
 
 @dataclass
@@ -97,7 +97,7 @@ def test_what_failed_runs_again_on_request_alone(failed: tuple[Path, Path], more
     assert [row["status"] for row in rows(out, "trials")[before:]] == ran
 
 
-def test_a_rank_that_prints_a_gigabyte_leaves_a_log_of_its_ends(tmp_path: Path) -> None:
+def test_a_rank_that_prints_without_end_leaves_a_log_of_its_ends(tmp_path: Path) -> None:
     """Planted where Python looks when it starts: a thread of rank 0 prints once it trains."""
     (tmp_path / "sitecustomize.py").write_text(f"""
 import os, threading, time
@@ -105,14 +105,14 @@ def flood():
     while not os.environ.get("RESBENCH_PROGRESS") or open("/proc/self/comm").read() != "rank 0\\n":
         time.sleep(0.1)
     line = b"x" * 65535 + b"\\n"
-    for _ in range({GIGABYTE} // 65536):
+    for _ in range({MUCH} // 65536):
         os.write(1, line)
     os.write(1, b"the last word\\n")
 threading.Thread(target=flood, daemon=True).start()
 """)
     out = tmp_path / "runs"
     with Command(
-        [*RUN, "--epochs", "150", "--cold", "--out", str(out)], tmp_path, {"PYTHONPATH": str(tmp_path)}
+        [*RUN, "--epochs", "50", "--cold", "--out", str(out)], tmp_path, {"PYTHONPATH": str(tmp_path)}
     ) as command:
         ended = swept(command, out)
     assert [row["status"] for row in ended.trials] == ["ok"], ended.said

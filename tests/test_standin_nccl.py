@@ -90,7 +90,9 @@ else:
 def test_collectives_are_right_and_the_host_goes_on_until_one_hangs(standin_cuda: Standin, tmp_path: Path) -> None:
     (tmp_path / "rank.py").write_text(RANK)
     words = [sys.executable, str(tmp_path / "rank.py")]
-    env = with_variables(standin_cuda.variables(gpus=2, TORCH_NCCL_DUMP_ON_TIMEOUT="0"))
+    # torch waits four times as long for a dump, also of nothing, before it ends a process.
+    hasty = {"TORCH_NCCL_DUMP_ON_TIMEOUT": "0", "TORCH_NCCL_WAIT_TIMEOUT_DUMP_MILSEC": "250"}
+    env = with_variables({**standin_cuda.variables(gpus=2), **hasty})
 
     def start(rank: int) -> subprocess.Popen[str]:
         more = [str(rank), str(tmp_path / "store")]

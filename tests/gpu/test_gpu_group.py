@@ -15,7 +15,7 @@ from .device import ON_STANDIN
 
 pytestmark = pytest.mark.gpu
 ALIKE = 0.02
-STALLED_S = "40" if ON_STANDIN else "15"  # a slow machine takes long to begin
+STALLED_S = "15"
 
 
 @pytest.fixture(scope="session")
@@ -59,15 +59,18 @@ class Lost:
 
 
 WAYS = {"1000": "rank 1 killed", "1001": "rank 0 killed", "1002": "rank 1 stopped"}
+if ON_STANDIN:  # where tests/test_launch_nccl.py stops one: what hangs is only told by waiting for it
+    del WAYS["1002"]
 
 
 @pytest.fixture(scope="session")
 def lost(two: None, tmp_path_factory: pytest.TempPathFactory) -> Lost:
-    """One command of four trials: three lose a rank, the fourth is left alone."""
+    """One command whose trials lose a rank, each in its own way, but for the last, which is left alone."""
     scratch = tmp_path_factory.mktemp("lost")
     out = scratch / "runs"
-    words = trials.words("--epochs", f"{','.join(WAYS)},1", "--processes", "2", "--no-checkpoint")
-    with Command([*trials.RUN, *words, "--stall-timeout", STALLED_S, "--out", str(out)], scratch) as command:
+    words = trials.words("--epochs", f"{','.join(WAYS)},1", "--processes", "2", "--no-checkpoint", "--out", str(out))
+    words += [] if ON_STANDIN else ["--stall-timeout", STALLED_S]
+    with Command([*trials.RUN, *words], scratch) as command:
         for number, way in enumerate(WAYS.values(), 1):
             measuring(out, number)
             rank = command.rank(int(way[5]))
@@ -90,7 +93,7 @@ def test_a_lost_rank_ends_its_trial(figures: dict[str, Any], lost: Lost, epochs:
     assert lost.steps[epochs] > 0
     if way.endswith("killed"):
         assert f"{way[:6]} was killed" in row["error"]
-    if way.startswith("rank 1"):
+    if way.startswith("rank 1"):  # of rank 0, what it measured in its last second may be all
         assert row["images_per_s"], "what was measured is lost"
 
 
