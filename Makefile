@@ -15,7 +15,7 @@ RUN := $(BIN)/python -m launch run
 # No download: a ResNet-152 with random weights shows times and memory; a ResNet-20 trained here on the digits 0-4 and
 # carried over to 5-9 shows what freezing and missing skips do to accuracy.
 # Two processes, but where there is one GPU.
-PROCESSES := $$($(BIN)/python -c 'from launch import command; print(min(2, command.gpu_count() or 2))')
+PROCESSES := $$($(BIN)/python -c 'from launch.group.accelerate_command import gpu_count; print(min(2, gpu_count() or 2))')
 SMALL := --data digits --image-size 32 --processes $(PROCESSES) --precision bf16
 COST152 := $(SMALL) --weights none --limit-train 512 --limit-eval 128 --epochs 1 --micro-batch 16 --no-checkpoint
 BLOCKS20 := layer1.1 layer2.1 layer3.1
@@ -77,7 +77,7 @@ test-slurm: setup
 		$$root apt-get update -qq && $$root env DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes \
 			slurm-wlm munge iproute2 || echo 'Slurm could not be installed' >&2; \
 	fi
-	$(BIN)/python -m pytest -q -rs -m slurm tests/test_launch_slurm.py
+	$(BIN)/python -m pytest -q -rs -m slurm tests/launch/cluster/test_slurm.py
 
 lint: setup
 	$(BIN)/ruff check .

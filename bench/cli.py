@@ -20,7 +20,8 @@ import psutil
 import tyro
 from tyro.conf import FlagConversionOff, OmitArgPrefixes, SuppressFixed
 
-from bench import experiments, trackers
+from bench import experiments
+from bench.record import experiment_trackers
 from bench.trial import Experiment, Trial, UsageError
 from bench.variables import LAUNCH_ID
 
@@ -108,7 +109,7 @@ def main(file: str) -> None:
         arm, words = take_option(sys.argv[1:], "--arm")
         preset, words = take_option(words, "--preset")
         request = read_request(name, experiment, arm, words, preset or "full")
-        trackers.check(request.options.log_with)
+        experiment_trackers.check(request.options.log_with)
     from bench.worker import run
 
     launch_id = os.environ.get(LAUNCH_ID) or _common_id()

@@ -87,7 +87,7 @@ class Trial:
         "salt_pepper",
     ] = "crop_flip"
     """What is done to training images, drawn per image: crop_flip is a 4-pixel-padded crop and a horizontal flip,
-    the others are in bench/augment.py. Digits are never mirrored."""
+    the others are in bench/data/augment.py. Digits are never mirrored."""
     limit_train: int | None = None
     """Train on this many images only, the classes kept in balance."""
     limit_eval: int | None = None

@@ -1,4 +1,4 @@
-"""The environment variables by which a launcher speaks to a trial's processes (and bench.progress.VARIABLE)."""
+"""The environment variables by which a launcher speaks to a trial's processes (and bench.record.progress.VARIABLE)."""
 
 LAUNCH_ID = "RESBENCH_LAUNCH_ID"
 """The launch, unless it was started by hand."""

@@ -20,42 +20,32 @@ from typing import Any, NoReturn
 import psutil
 import torch
 
-from bench import (
-    allocator,
-    checkpoint,
-    data,
-    environment,
-    evaluation,
-    failure,
-    fault,
-    kernel,
-    limit,
-    outcome,
-    setup,
-    signals,
-)
-from bench.backends import configure
-from bench.build import Build, model_for
 from bench.cli import Options
-from bench.collectives import in_group
-from bench.columns import probe_modules
-from bench.feed import Feed, free_bytes, mix
-from bench.group import Group
-from bench.meter import Meter
-from bench.outcome import Cause, Interrupted
+from bench.data import datasets
+from bench.data.pipeline import Feed, free_bytes, mix
+from bench.failure import causes, crash_handler, explain, signals
+from bench.failure.causes import Cause, Interrupted
+from bench.instruments.collectives import in_group
+from bench.machine import environment, malloc, memory_limit, procfs
+from bench.machine.backends import configure
 from bench.probes import Probe
 from bench.probes.memory import forget_peak_rss
-from bench.progress import Teller, beat, say, state_after
-from bench.record import RunFolder, write_whole
-from bench.rows import first_row
-from bench.trackers import Trackers
-from bench.train import Diverged, Training, train_epoch
+from bench.record.columns import probe_modules
+from bench.record.experiment_trackers import Trackers
+from bench.record.progress import Teller, beat, say, state_after
+from bench.record.rows import first_row
+from bench.record.run_folder import RunFolder, write_whole
+from bench.training import checkpoint, evaluation, setup
+from bench.training.build import Build, model_for
+from bench.training.group import Group
+from bench.training.loop import Diverged, Training, train_epoch
+from bench.training.meter import Meter
+from bench.training.windows import epoch_windows, some
 from bench.trial import Experiment, Trial, UsageError
 from bench.variables import HOW, LAUNCH_ID
-from bench.windows import epoch_windows, some
 from models import surgery
 
-Load = Callable[[Trial, Path], data.Data]
+Load = Callable[[Trial, Path], datasets.Data]
 ORPHANED_S = 0.5
 KEEP_S, KEEP_RATIO = 1.0, 100.0
 
@@ -71,7 +61,7 @@ def run(
     experiment: Experiment,
     launch_id: str,
     build: Build = model_for,
-    load: Load = data.load,
+    load: Load = datasets.load,
 ) -> None:
     """Run the trial in this process and its group, leave its rows, and exit.
 
@@ -79,7 +69,7 @@ def run(
     """
     signals.raise_interrupted()
     faulthandler.register(signal.SIGUSR1, all_threads=True)  # a launcher asks so where a rank is that goes on no more
-    kernel.name_process(f"rank {os.environ.get('RANK', '0')}")
+    procfs.name_process(f"rank {os.environ.get('RANK', '0')}")
     worker = Worker(trial, options, experiment, launch_id)
     signals.end_if_stuck(worker.end)
     try:
@@ -122,7 +112,7 @@ class Worker:
         self.keep_at = 0.0
         self.evaluated: dict[str, Any] = {}
         self.group: Group | None = None
-        self.limit: limit.Limit | None = None
+        self.limit: memory_limit.Limit | None = None
         self.how: dict[str, Any] = json.loads(os.environ.get(HOW, "{}"))
         self.row = first_row(trial, experiment, launch_id)
         self.row |= {name: self.how.get(name) for name in ("started_by", "parallel")}
@@ -143,10 +133,10 @@ class Worker:
         self.trackers.begin(self.trial)
         beat()
         self.mallopt_accepted = group.device.type == "cpu" and self.set_malloc()
-        self.limit = limit.hold(self.trial, group.device)
+        self.limit = memory_limit.hold(self.trial, group.device)
         if self.limit.bytes is not None and self.limit.base_bytes is not None and os.environ.get(LAUNCH_ID):
-            fault.stay(self.folder.logs(), self.launch_id, self.rank, self.limit.bytes, self.limit.base_bytes)
-        self.row["base_rss_bytes"] = kernel.rss_bytes()
+            crash_handler.stay(self.folder.logs(), self.launch_id, self.rank, self.limit.bytes, self.limit.base_bytes)
+        self.row["base_rss_bytes"] = procfs.rss_bytes()
         found, feed = self.feed(group, load)
         beat()
         training = self.training = setup.training(self.trial, group, build, found.classes)
@@ -169,15 +159,15 @@ class Worker:
     def set_malloc(self) -> bool:
         """What is freed is kept for what comes next, or under a limit given back; whether malloc took the setting."""
         limited = self.trial.memory_limit_bytes is not None
-        return allocator.return_freed_memory() if limited else allocator.keep_freed_memory()
+        return malloc.return_freed_memory() if limited else malloc.keep_freed_memory()
 
-    def feed(self, group: Group, load: Load) -> tuple[data.Data, Feed]:
+    def feed(self, group: Group, load: Load) -> tuple[datasets.Data, Feed]:
         """The data set, and the pipeline that makes micro-batches of it, which on all ranks is what fits on each."""
         found = group.first_fetches(lambda: load(self.trial, self.options.data_root))
         free = min(bytes for (bytes,) in group.gather([free_bytes(self.trial, group.device)]))
         return found, Feed(self.trial, found, group.device, free)
 
-    def describe(self, group: Group, training: Training, feed: Feed, found: data.Data) -> None:
+    def describe(self, group: Group, training: Training, feed: Feed, found: datasets.Data) -> None:
         """Fill in what is known of the machine and the trial before it trains."""
         facts, described = setup.describe(self.trial, group, self.mallopt_accepted)
         self.row |= {**facts, "environment": environment.key(described)}
@@ -324,10 +314,10 @@ class Worker:
         logs = self.folder.logs()
         peers = self.group.peers if self.group else {}
         limited = self.trial.memory_limit_bytes is not None
-        explained = failure.explain(error, peers, logs, self.launch_id, self.rank, limited, held)
+        explained = explain.explain(error, peers, logs, self.launch_id, self.rank, limited, held)
         if explained.status == "interrupted" and self.trial.processes > 1 and self.orphaned():
             explained = Cause("crashed", "the launcher was killed: it is gone and left no word (see the kernel's log)")
-        cause, first = outcome.put(logs, self.launch_id, explained)
+        cause, first = causes.put(logs, self.launch_id, explained)
         if first and not isinstance(error, (UsageError, Diverged, Interrupted)):
             say("".join(traceback.format_exception(error)).rstrip())
         if first:

@@ -10,27 +10,18 @@ from collections.abc import Callable, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from bench import experiments, trackers
+from bench import experiments
 from bench.cli import one_sentence
+from bench.record import experiment_trackers
 from bench.trial import UsageError
-from launch import (
-    catalogue,
-    command,
-    dryrun,
-    env,
-    evaluate,
-    gate,
-    k8s,
-    limits,
-    planning,
-    request,
-    runner,
-    sheet,
-    slurm,
-    study,
-)
-from launch.conduct import Conduct
-from launch.machines import endpoint
+from launch.cluster import k8s, slurm
+from launch.commands import env, evaluate, gate, plan, sheet
+from launch.commands import list as catalogue
+from launch.group import accelerate_command
+from launch.memory import limits
+from launch.multi_node.machines import endpoint
+from launch.run_options import Conduct
+from launch.sweep import dry_run, request, runner, study_folder
 
 USAGE = """usage: python -m launch list [--markdown]
        python -m launch run EXPERIMENT... [--arm A,B] [--preset full|mini] [--FIELD VALUE[,VALUE...]] [--out RUN_FOLDER]
@@ -116,15 +107,15 @@ def run(words: Sequence[str]) -> int:
     asked = request.read(words)
     check(asked)
     out = asked.options.out
-    study.check_folder(out, asked)
+    study_folder.check_folder(out, asked)
     if asked.conduct.dry_run:
-        dryrun.show(asked)
+        dry_run.show(asked)
         return 0
 
     def prepare() -> None:
-        study.check_folder(out, asked)
+        study_folder.check_folder(out, asked)
         if asked.study is not None:
-            study.keep(out, asked.study)
+            study_folder.keep(out, asked.study)
 
     over_limit = functools.partial(limits.over_limit, gpus=asked.gpus) if asked.skip_over_limit else runner.never
     code = runner.run_all(asked.trials, asked.options, asked.conduct, asked.gpus, asked.axes, over_limit, prepare)
@@ -141,10 +132,10 @@ def check(asked: request.Request) -> None:
             f"--parallel is {asked.conduct.parallel} but this machine has {what}; trials that share a device "
             f"would measure each other: leave --parallel out"
         )
-    trackers.check(asked.options.log_with)
+    experiment_trackers.check(asked.options.log_with)
     check_machines(asked.trials[0].machines, asked.conduct)
     for trial in asked.trials:
-        command.check(trial, asked.gpus)
+        accelerate_command.check(trial, asked.gpus)
         if asked.skip_over_limit and trial.compile != "none":
             raise UsageError(f"{limits.SKIP} cannot predict --compile {trial.compile}; leave one of them out")
         if asked.skip_over_limit and trial.memory_limit_bytes is None:
@@ -169,8 +160,8 @@ def check_machines(machines: int, how: Conduct) -> None:
 COMMANDS: dict[str, Callable[[list[str]], int | None]] = {
     "list": list_experiments,
     "run": run,
-    "plan": planning.run_plan,
-    "fit": planning.run_fit,
+    "plan": plan.run_plan,
+    "fit": plan.run_fit,
     "gate": gate.run,
     "slurm": slurm.run,
     "k8s": k8s.run,

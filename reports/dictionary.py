@@ -1,10 +1,10 @@
-"""The dictionary of all columns, as Markdown, generated from bench.record."""
+"""The dictionary of all columns, as Markdown, generated from bench.record.run_folder."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from bench.record import FILES, UsageError, columns, write_whole
+from bench.record.run_folder import FILES, UsageError, columns, write_whole
 
 BEGIN, END = "<!-- columns: begin -->", "<!-- columns: end -->"
 

@@ -14,12 +14,14 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from bench.record import facts, write_whole
-from reports import published, read, summary, table
-from reports.beside import beside, glance
+from bench.record import experiment_lookup
+from bench.record.run_folder import write_whole
+from reports import read
 from reports.charts import NARROW, draw
-from reports.summary import Row
-from reports.table import Sheet
+from reports.tables import published, summary, table
+from reports.tables.beside import beside, glance
+from reports.tables.summary import Row
+from reports.tables.table import Sheet
 
 HERE = Path(__file__).parent / "pages"
 STUDY = "study.toml"  # what a study leaves in its folder
@@ -87,7 +89,7 @@ def section(sheet: Sheet, epochs: pd.DataFrame, steps: pd.DataFrame) -> dict[str
     return {
         "sheet": sheet,
         "experiment": str(sheet.rows[0]["experiment"]),
-        "question": facts.question(sheet.rows[0]["experiment"]),
+        "question": experiment_lookup.question(sheet.rows[0]["experiment"]),
         "statuses": list(dict.fromkeys(str(row["status"]) for row in sheet.rows)),
         "lines": list(zip(sheet.rows, sheet.lines, sheet.marks, map(published.worst, verdicts), strict=True)),
         "beside": beside(sheet.rows, verdicts),
@@ -100,7 +102,7 @@ def section(sheet: Sheet, epochs: pd.DataFrame, steps: pd.DataFrame) -> dict[str
 
 def command(row: Row) -> str:
     """The shell command that runs a trial again, as often as it was; "": this checkout has no such arm."""
-    found = facts.command(row) or ""
+    found = experiment_lookup.command(row) or ""
     return f"{found} --repeats {len(row['each'])}" if found and len(row["each"]) > 1 else found
 
 

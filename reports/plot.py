@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from bench.record import UsageError, write_whole
-from reports import read, table
+from bench.record.run_folder import UsageError, write_whole
+from reports import read
 from reports.charts import draw
+from reports.tables import table
 
 
 def write(folder: Path, out: Path) -> list[Path]:

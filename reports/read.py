@@ -17,7 +17,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.record import OLDER, Column, UsageError, columns, size
+from bench.record.run_folder import OLDER, Column, UsageError, columns, size
 from reports.lines import BLOCK, Lines
 
 CONTROL = r"[\x00-\x1f\x7f-\x9f]"  # would be an order to the terminal

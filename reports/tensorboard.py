@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from bench.record import UsageError, columns, settings_columns
-from reports import read, summary
+from bench.record.run_folder import UsageError, columns, settings_columns
+from reports import read
 from reports.merge import LAUNCH_ID
-from reports.summary import Row
+from reports.tables import summary
+from reports.tables.summary import Row
 
 Add = Callable[[Mapping[str, float], int], None]
 

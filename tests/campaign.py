@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from launching import Command, alive, is_launcher, named, rows
 
-from bench import environment
+from bench.machine import environment
 
 RUN = ["-m", "launch", "run", "resnet20_accumulation", "--arm", "16x1", "--model", "resnet8", "--data", "digits"]
 RUN += ["--limit-train", "64", "--limit-eval", "50", "--warmup-windows", "1", "--processes", "1,2", "--epochs", "40,41"]
@@ -128,7 +128,7 @@ def is_warm(process: psutil.Process) -> bool:
 
 def is_guard(process: psutil.Process) -> bool:
     with contextlib.suppress(psutil.Error):
-        return "launch.guard" in process.cmdline()
+        return "launch.group.watchdog" in process.cmdline()
     return False
 
 

@@ -211,3 +211,15 @@ def on_a_terminal(code: str) -> str:
     os.close(inside)
     assert process.wait() == 0, drawn.decode()
     return drawn.decode()
+
+
+def two_gpus(standin: Path, **more: str) -> dict[str, str | None]:
+    """The environment variables of a machine with two GPUs on which nobody asked for the CPU, as the tests do."""
+    unset = dict.fromkeys(("ACCELERATE_USE_CPU", "CUDA_VISIBLE_DEVICES"))
+    return {**unset, "LD_LIBRARY_PATH": str(standin), "STANDIN_NVML": "2", **more}
+
+
+def own_environment() -> dict[str, str]:
+    """As a user's: without what the pytest that runs this leaves for its own, by which benchmarks would be off."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+    return {**kept, "PYTHONPATH": str(CHECKOUT)}

@@ -30,16 +30,17 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from bench import checkpoint, data, evaluation
-from bench.build import model_for
 from bench.cli import Options, new_id
-from bench.data import Data, Split
-from bench.feed import Feed
-from bench.meter import Meter
-from bench.record import RunFolder
-from bench.train import Training, evaluate, train_epoch
+from bench.data import datasets
+from bench.data.datasets import Data, Split
+from bench.data.pipeline import Feed
+from bench.record.run_folder import RunFolder
+from bench.training import checkpoint, evaluation
+from bench.training.build import model_for
+from bench.training.loop import Training, evaluate, train_epoch
+from bench.training.meter import Meter
+from bench.training.windows import epoch_windows
 from bench.trial import Experiment, Trial
-from bench.windows import epoch_windows
 from bench.worker import all_probes
 
 FORKS = multiprocessing.get_context("forkserver")
@@ -151,7 +152,7 @@ def run(
     folder: Path,
     trial: Trial,
     build: Callable[[Trial, int], nn.Module] = model_for,
-    load: Callable[[Trial, Path], Data] = data.load,
+    load: Callable[[Trial, Path], Data] = datasets.load,
     resume: bool = False,
     processes: int | None = None,
     **variables: str,
@@ -207,7 +208,7 @@ def without_probe(name: str, trial: Trial, folder: Path, build: Any, load: Any) 
 
 def without_no_sync(trial: Trial, folder: Path, build: Any, load: Any) -> None:
     """A trial that shares gradients in each pass."""
-    from bench import setup
+    from bench.training import setup
 
     make: Any = setup.training
 
@@ -220,7 +221,7 @@ def without_no_sync(trial: Trial, folder: Path, build: Any, load: Any) -> None:
 
 def without_autocast(trial: Trial, folder: Path, build: Any, load: Any) -> None:
     """A trial whose model lost the mixed precision that Accelerate gave it."""
-    from bench import setup
+    from bench.training import setup
 
     make: Any = setup.training
 
@@ -250,14 +251,14 @@ def pipeline_by_rank(trial: Trial, available: Sequence[int], folder: Path) -> No
     """Print what makes micro-batches on this rank, whose kernel says that so many KiB are available."""
     import psutil
 
-    from bench.group import Group
+    from bench.training.group import Group
     from bench.worker import Worker
 
     proc = folder / f"proc{this_rank()}"
     proc.mkdir()
     (proc / "meminfo").write_text(f"MemTotal: {2**30} kB\nMemFree: 1 kB\nMemAvailable: {available[this_rank()]} kB\n")
     psutil.PROCFS_PATH = str(proc)
-    _, feed = Worker(trial, Options(out=folder), EXPERIMENT, "id").feed(Group(trial), data.load)
+    _, feed = Worker(trial, Options(out=folder), EXPERIMENT, "id").feed(Group(trial), datasets.load)
     print(feed.pipeline)
 
 
@@ -306,7 +307,7 @@ def evaluated_on(trial: Trial, root: Path, sizes: dict[str, int]) -> Data:
     """`numbered` with images set aside, and those of another data set: how many of each part, from FIRST on."""
     whole = numbered(trial, root, evaluation=300).evaluation
     aside, other = (
-        data.take(whole, torch.arange(first, first + sizes[part])) for part, first in FIRST.items() if first
+        datasets.take(whole, torch.arange(first, first + sizes[part])) for part, first in FIRST.items() if first
     )
     return dataclasses.replace(numbered(trial, root, evaluation=sizes["evaluation"]), validation=aside, other=other)
 
@@ -658,7 +659,7 @@ def _join() -> tuple[int, int]:
 
 def noting_patience(folder: Path) -> None:
     """Join as a trial does, and note for how many seconds the ranks of the group wait for each other."""
-    from bench.group import join
+    from bench.training.group import join
 
     os.environ["PLANTED_FOLDER"] = str(folder)
     join(settings(processes=int(os.environ["WORLD_SIZE"])))
@@ -670,7 +671,7 @@ def noting_patience(folder: Path) -> None:
 
 def stuck(folder: Path) -> None:
     """Be told to end inside C, where no handler runs; before that a forked child is, as a loader worker may be."""
-    from bench import signals
+    from bench.failure import signals
 
     os.environ["PLANTED_FOLDER"] = str(folder)
     signals.STUCK_S = 0.5

@@ -17,11 +17,11 @@ from typing import Any
 
 import torch
 
-from bench import cuda, gpus
-from bench.clock import Clock
-from bench.meter import Meter
+from bench.instruments.clock import Clock
+from bench.machine import cuda, gpus
 from bench.probes import device
-from bench.windows import Window
+from bench.training.meter import Meter
+from bench.training.windows import Window
 
 BY_CUDA = 5 * 2**30  # what CUDA itself says is in use
 SLEPT_S = 0.6

@@ -16,8 +16,8 @@ from conftest import CHECKOUT
 from launching import is_one_error, python
 
 from bench import experiments
-from bench.columns import FILES as CSV_FILES
-from bench.columns import probe_modules
+from bench.record.columns import FILES as CSV_FILES
+from bench.record.columns import probe_modules
 from bench.trial import Experiment, Trial, option
 from reports import dictionary
 

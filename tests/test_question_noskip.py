@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.build import model_for
-from bench.checkpoint import path_for
-from bench.record import RunFolder
-from launch.sweep import trials
+from bench.record.run_folder import RunFolder
+from bench.training.build import model_for
+from bench.training.checkpoint import path_for
+from launch.sweep.matrix import trials
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 BLOCKS = ["layer1.1", "layer2.1", "layer3.1"]

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import CHECKOUT
-from launching import python, with_variables
-from test_launch_command import two_gpus
+from launching import python, two_gpus, with_variables
 
 GPUS = ("0", "1", "2", "8")
 # Runs them in one process: all that is looked at is what each ends with.

@@ -10,8 +10,9 @@ import pytest
 import yaml
 from conftest import CHECKOUT
 
-from bench.record import UsageError
-from launch import gate, request
+from bench.record.run_folder import UsageError
+from launch.commands import gate
+from launch.sweep import request
 from reports import commands
 from reports.arguments import Parser
 

@@ -1,7 +1,7 @@
 """Which augmentation helps on a small CIFAR-10, and what does it cost?
 
 `none` and nine of the source, each alone, on 5,000 training images, the classes in balance: the source calls its set
-tiny and gives no size, no strengths and no settings; its results are plots. Strengths here are in bench/augment.py.
+tiny and gives no size, no strengths and no settings; its results are plots. Strengths are in bench/data/augment.py.
 All run in batches on the device, drawn for each image anew in each epoch; but `resize` and `center_crop` draw nothing,
 and make the same of an image each time. `python -m launch sheet augmentation` draws what each does; images/s
 beside accuracy are what each costs and brings.

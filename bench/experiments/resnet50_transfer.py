@@ -7,7 +7,7 @@ classes, each cut out of VOC 2012's val images by its box; that they are cut out
 can hold several. Predictions are among all ten classes. The 61% therefore stands beside ours and is no measure of it.
 
 It uses the weights V1 and says that V2 is better: both are arms, all trainable or the head only. Its settings for this
-network are not given; those here are common ones. See bench/voc.py for the classes.
+network are not given; those here are common ones. See bench/data/voc.py for the classes.
 """
 
 from bench.trial import Experiment, Published, Trial

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 if TYPE_CHECKING:
     import torch
 
-    from bench.clock import Clock
+    from bench.instruments.clock import Clock
 
 Value = float | None
 Cell = float | str | None

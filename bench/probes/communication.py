@@ -11,14 +11,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bench.columns import Column
 from bench.probes import Over, Span, Value, ratio
 from bench.probes import Probe as Base
+from bench.record.columns import Column
 
 if TYPE_CHECKING:
     import torch
 
-    from bench.collectives import Collectives
+    from bench.instruments.collectives import Collectives
 
 STEPS = [
     Column(
@@ -79,7 +79,7 @@ class Probe(Base):
     }
 
     def begin(self, device: torch.device) -> None:
-        from bench.collectives import several_processes
+        from bench.instruments.collectives import several_processes
 
         self.marked: list[Any] = []  # of each window: when its gradients were computed, when they were shared
         self.several = several_processes()
@@ -102,7 +102,7 @@ class Probe(Base):
     def window_begin(self, images: int, warmup_left: int) -> None:
         if not self.several:
             return
-        from bench.collectives import Collectives, sequence_number
+        from bench.instruments.collectives import Collectives, sequence_number
 
         self.number = sequence_number()
         if warmup_left == 1 and images == self.first_images:
@@ -112,7 +112,7 @@ class Probe(Base):
 
     def sharing(self, loss_sum: torch.Tensor) -> None:
         if self.several:
-            from bench.collectives import when_computed
+            from bench.instruments.collectives import when_computed
 
             when_computed(loss_sum, self._mark)
 
@@ -130,7 +130,7 @@ class Probe(Base):
             self._compare(images, measured)
 
     def _compare(self, images: int, measured: bool) -> None:
-        from bench.collectives import sequence_number
+        from bench.instruments.collectives import sequence_number
 
         begun = sequence_number() - self.number
         if self.counting:

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 import psutil
 
-from bench import environment, gpus, nvml, tegra
-from bench.columns import Column
+from bench.instruments.sampler import Sampler
+from bench.machine import environment, gpus, nvml, tegra
 from bench.probes import Cell, Over, Span, Value, ratio
 from bench.probes import Probe as Base
-from bench.sampler import Sampler
+from bench.record.columns import Column
 
 if TYPE_CHECKING:
     import torch
@@ -123,7 +123,7 @@ class Probe(Base):
         self.images = 0.0
         self.most: dict[str, Value] = {"in_use": 0.0, "others": 0.0}
         if self.cuda is not None:
-            from bench import cuda
+            from bench.machine import cuda
 
             self.uuid, self.own = cuda.uuid(device), own_processes()
         self.is_module = self.uuid is not None and nvml.is_module(self.uuid)
@@ -156,7 +156,7 @@ class Probe(Base):
         values |= {column: peaks.get(gauge) for column, gauge in PEAKS.items()}
         values |= {"counted_time_s": counted.get("time_s"), "trained_images": self.images}
         if self.cuda is not None and not self.samples_memory:
-            from bench import cuda
+            from bench.machine import cuda
 
             values["peak_device_bytes"] = self._most("in_use", cuda.in_use(self.cuda))
         # Asked here, off the clock and once a second, since the driver may take milliseconds to list them.

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from bench import gpus
-from bench.columns import Column
-from bench.kernel import peak_rss_bytes
+from bench.machine import gpus
+from bench.machine.procfs import peak_rss_bytes
 from bench.probes import Over, Span, Value
 from bench.probes import Probe as Base
+from bench.record.columns import Column
 
 if TYPE_CHECKING:
     import torch
@@ -50,7 +50,7 @@ class Probe(Base):
     def totals(self) -> dict[str, Value]:
         values = dict.fromkeys(self.TOTALS, None) | {"peak_rss_bytes": peak_rss_bytes()}
         if self.device.type == "cuda":
-            from bench.cuda import memory
+            from bench.machine.cuda import memory
 
             allocated, reserved = memory(self.device)
             values |= {"peak_allocated_bytes": allocated, "peak_reserved_bytes": reserved}

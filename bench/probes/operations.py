@@ -9,14 +9,14 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, ClassVar
 
-from bench.columns import Column
 from bench.probes import Cell, Over, Span, Value
 from bench.probes import Probe as Base
+from bench.record.columns import Column
 
 if TYPE_CHECKING:
     import torch
 
-    from bench.operations import Operations
+    from bench.instruments.operations import Operations
 
 COUNTED = "in a full window, counted in the last warm-up window but one; empty: warmup_windows below 3."
 TRIALS = [
@@ -65,7 +65,7 @@ class Probe(Base):
 
     def window_begin(self, images: int, warmup_left: int) -> None:
         if warmup_left == 2 and images == self.first_images:
-            from bench.operations import Operations
+            from bench.instruments.operations import Operations
 
             self.operations, self.counting = Operations(), True
             self.operations.__enter__()

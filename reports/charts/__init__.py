@@ -16,7 +16,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from reports.summary import Row, in_words, titles
+from reports.tables.summary import Row, in_words, titles
 
 # Okabe and Ito's colours, told apart by colour-blind readers too, without the yellow that is too light for paper.
 COLOURS = ["#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#8c8c8c", "#7a5195"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bench.record import facts
+from bench.record import experiment_lookup
 from reports.charts import Chart, Run
 from reports.charts import loss as curves
 
@@ -32,7 +32,7 @@ def published(run: Run, part: str) -> list[dict[str, Any]]:
     """The points of the sources' curves of these arms."""
     found = []
     for experiment, arm in dict.fromkeys((row["experiment"], row["arm"]) for row in run.rows):
-        source, title = facts.published(experiment, arm), f"{arm}, published"
+        source, title = experiment_lookup.published(experiment, arm), f"{arm}, published"
         for epoch, share in enumerate(getattr(source, f"{part}_accuracies") if source else ()):
             found.append(curves.point(title, title, epoch, (100 * share,) * 3, "%"))
     return found

@@ -8,7 +8,7 @@ import altair as alt
 import pandas as pd
 
 from reports.charts import Chart, Run, colour, kind, kinds, sized
-from reports.summary import Row
+from reports.tables.summary import Row
 
 PLACE = 1
 SPEED, ACCURACY = "images/s", "evaluation accuracy after the last epoch, %"

@@ -6,7 +6,7 @@ import altair as alt
 import pandas as pd
 
 from reports.charts import GREY, Chart, Run, colour, sized
-from reports.summary import titles
+from reports.tables.summary import titles
 
 PLACE = 5
 

@@ -8,7 +8,7 @@ import altair as alt
 import pandas as pd
 
 from reports.charts import GREEN, ROW_HEIGHT, Chart, Run, sized
-from reports.summary import Row
+from reports.tables.summary import Row
 
 PLACE = 7
 

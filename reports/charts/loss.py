@@ -10,7 +10,7 @@ import altair as alt
 import pandas as pd
 
 from reports.charts import PUBLISHED, Chart, Run, colour, kind, kinds, sized
-from reports.summary import Row
+from reports.tables.summary import Row
 
 PLACE = 3
 MARKS, TICKS = 50, 10  # at most

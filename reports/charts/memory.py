@@ -8,9 +8,9 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from bench.record import size
+from bench.record.run_folder import size
 from reports.charts import GREY, RED, Chart, Run, colour, kind, kinds, sized
-from reports.summary import Row
+from reports.tables.summary import Row
 
 PLACE = 0
 GIB = 2**30

@@ -6,7 +6,7 @@ import altair as alt
 import pandas as pd
 
 from reports.charts import ROW_HEIGHT, Chart, Run, colour, sized
-from reports.summary import Row
+from reports.tables.summary import Row
 
 PLACE = 6
 PARTS = ("compute", "exposed communication", "data wait")

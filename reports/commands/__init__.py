@@ -10,7 +10,7 @@ import importlib
 import pkgutil
 from typing import Any
 
-from bench.record import UsageError
+from bench.record.run_folder import UsageError
 
 
 def names() -> list[str]:

@@ -21,10 +21,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from reports import exact, machines
+    from reports.verdicts import baselines, exact
 
     accept = options.action == "accept"
     if options.baseline.is_dir():
-        machines.renew(options.baseline, options.to, options.margin, accept)
+        baselines.renew(options.baseline, options.to, options.margin, accept)
     else:
         exact.renew(options.baseline, accept)

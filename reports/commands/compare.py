@@ -27,10 +27,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from reports import compare, judgement
+    from reports.verdicts import compare, report
 
     found = compare.judge(options.base, options.head, options.margin, options.level, options.fail_inconclusive)
     forms.write(options, found)
     with contextlib.suppress(SystemExit):  # rich's way to end where `| head` has seen enough
-        judgement.show(found)
+        report.show(found)
     return found.code

@@ -19,8 +19,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from bench.record import UsageError, write_whole
-    from reports import export, read
+    from bench.record.run_folder import UsageError, write_whole
+    from reports import read
+    from reports.tables import export
 
     if options.format == "parquet" and options.out is None:
         raise UsageError("export: parquet is no text; give -o FILE")

@@ -25,7 +25,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from reports import exact
+    from reports.verdicts import exact
 
     found = exact.gate(options.run, options.baseline)
     forms.write(options, found)

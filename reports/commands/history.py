@@ -17,6 +17,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from reports import history
+    from reports.verdicts import history
 
     history.run(options.folders, options.margin)

@@ -21,6 +21,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from reports import selftest
+    from reports.verdicts import selftest
 
     print(selftest.report(options.run, options.pairs, options.margin, options.seed))

@@ -11,7 +11,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from reports import read, table
+    from reports import read
+    from reports.tables import table
 
     trials, skipped = read.readable_trials(options.run)
     table.show(trials)

@@ -10,9 +10,9 @@ import importlib
 import pkgutil
 from typing import Any
 
-from bench.record import columns, write_whole
+from bench.record.run_folder import columns, write_whole
 from reports.arguments import new_file
-from reports.judgement import Judgement
+from reports.verdicts.report import Judgement
 
 UNITS = {column.name: {"1": "share"}.get(column.unit, column.unit) for column in columns("trials")}
 

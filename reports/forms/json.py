@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from reports import forms
-from reports.comparison import Comparison
-from reports.judgement import Judgement
+from reports.verdicts.comparison import Comparison
+from reports.verdicts.report import Judgement
 
 HELP = "write everything as JSON"
 FORMAT = 1

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ElementTree
 
-from reports.comparison import HEADS, Comparison, cells
-from reports.judgement import Judgement
+from reports.verdicts.comparison import HEADS, Comparison, cells
+from reports.verdicts.report import Judgement
 
 HELP = "write a test case for each trial and metric, as JUnit XML"
 # What XML 1.0 cannot hold.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from reports.comparison import HEADS, Comparison, cells
-from reports.judgement import Judgement
+from reports.verdicts.comparison import HEADS, Comparison, cells
+from reports.verdicts.report import Judgement
 
 HELP = "write a summary as Markdown, such as $GITHUB_STEP_SUMMARY"
 MOST_BYTES = 900_000  # GitHub shows summaries of up to 1 MiB

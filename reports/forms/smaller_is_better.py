@@ -6,7 +6,7 @@ import json
 import statistics
 
 from reports import forms
-from reports.judgement import Judgement
+from reports.verdicts.report import Judgement
 
 HELP = "write HEAD's times, memory and counts as github-action-benchmark's customSmallerIsBetter"
 LARGER = ("images_per_s", "eval_accuracy", "images_per_j")

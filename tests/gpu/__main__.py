@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import gpus
+from bench.machine import gpus
 
 from .apart import apart
 from .sheet import Sheet, machine

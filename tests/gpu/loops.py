@@ -11,14 +11,15 @@ from typing import Any
 import torch
 from accelerate.state import AcceleratorState
 
-from bench import data, setup
-from bench.build import model_for
-from bench.feed import Feed
-from bench.group import Group
-from bench.meter import Meter
-from bench.train import Training, run_window, train_epoch
+from bench.data import datasets
+from bench.data.pipeline import Feed
+from bench.training import setup
+from bench.training.build import model_for
+from bench.training.group import Group
+from bench.training.loop import Training, run_window, train_epoch
+from bench.training.meter import Meter
+from bench.training.windows import Window, epoch_windows
 from bench.trial import Trial
-from bench.windows import Window, epoch_windows
 from bench.worker import all_probes
 
 
@@ -65,7 +66,7 @@ def prepared(trial: Trial, cpu: bool = False) -> Loop:
     AcceleratorState._reset_state(reset_partial_state=True)
     group = Group(trial)
     assert group.device.type == ("cpu" if cpu else "cuda")
-    found = data.load(trial, Path())
+    found = datasets.load(trial, Path())
     feed = Feed(trial, found, group.device)
     training = setup.training(trial, group, model_for, found.classes)
     training.model.train()

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from bench import environment, nvml
-from bench.csvfile import write_whole
+from bench.machine import environment, nvml
+from bench.record.csvfile import write_whole
 
 STANDIN = "Stand-in GPU"
 NOT_RUN = "not run"

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from bench import cuda, nvml
+from bench.machine import cuda, nvml
 from bench.trial import Trial
-from launch import command
+from launch.group import accelerate_command
 
 from .loops import prepared
 
@@ -27,7 +27,7 @@ def test_torch_uses_the_gpus_that_nvml_sees(figures: dict[str, Any]) -> None:
         pytest.skip(f"NVML cannot be asked: {nvml.trouble()}")
     count = torch.cuda.device_count()
     figures |= {"NVML": seen, "torch": count}
-    assert count == len(command.visible_gpus()) <= seen
+    assert count == len(accelerate_command.visible_gpus()) <= seen
     assert {torch.cuda.get_device_name(number) for number in range(count)} <= (nvml.device_names() or set())
     for number in range(count):
         device = torch.device("cuda", number)

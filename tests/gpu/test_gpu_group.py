@@ -59,7 +59,7 @@ class Lost:
 
 
 WAYS = {"1000": "rank 1 killed", "1001": "rank 0 killed", "1002": "rank 1 stopped"}
-if ON_STANDIN:  # where tests/test_launch_nccl.py stops one: what hangs is only told by waiting for it
+if ON_STANDIN:  # where tests/launch/group/test_nccl.py stops one: what hangs is only told by waiting for it
     del WAYS["1002"]
 
 

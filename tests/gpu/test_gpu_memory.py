@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from bench import cuda, limit, oom
-from bench.group import Group
+from bench.failure import oom
+from bench.machine import cuda, memory_limit
+from bench.training.group import Group
 from bench.trial import Trial, UsageError
 
 from . import trials
@@ -25,7 +26,7 @@ LIMIT = "2GiB"
 def test_tensors_get_their_limit_and_no_more(figures: dict[str, Any]) -> None:
     """Tensors get their limit and no more"""
     device = Group(Trial()).device  # as Accelerate gives it to a single process
-    held = limit.hold(Trial(memory_limit_bytes=512 * MIB), device)
+    held = memory_limit.hold(Trial(memory_limit_bytes=512 * MIB), device)
     block = torch.empty(400 * MIB, dtype=torch.uint8, device=device)
     assert (held.held_bytes() or 0) >= block.numel()
     with pytest.raises(torch.OutOfMemoryError) as caught:
@@ -35,7 +36,7 @@ def test_tensors_get_their_limit_and_no_more(figures: dict[str, Any]) -> None:
     figures |= {"limit": 512 * MIB, "given": block.numel() + rest.numel()}
     total = torch.cuda.mem_get_info(device)[1]
     with pytest.raises(UsageError, match=f"is {total + 1} but .* has {total} bytes"):
-        limit.hold(Trial(memory_limit_bytes=total + 1), device)
+        memory_limit.hold(Trial(memory_limit_bytes=total + 1), device)
 
 
 def test_a_trial_over_its_limit_says_so_and_the_next_one_runs(figures: dict[str, Any], tmp_path: Path) -> None:
@@ -67,7 +68,7 @@ def test_fit_is_near_the_predicted_micro_batch(figures: dict[str, Any], tmp_path
 @pytest.mark.usefixtures("without_arithmetic")
 def test_the_simulated_allocator_is_torch_s_own(figures: dict[str, Any]) -> None:
     """500 allocations: the simulated caching allocator has the peaks of torch's own"""
-    from bench.caching import CachingAllocator
+    from bench.memory.caching_allocator import CachingAllocator
 
     torch.zeros(1, device="cuda")
     torch.cuda.empty_cache()

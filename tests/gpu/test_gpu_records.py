@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from bench import cuda, nvml
+from bench.machine import cuda, nvml
 from bench.probes import device as device_probe
 
 from . import trials

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from bench import cuda, experiments
-from bench.footprint import predict
-from bench.train import evaluation_sums
+from bench import experiments
+from bench.machine import cuda
+from bench.memory.prediction import predict
+from bench.training.loop import evaluation_sums
 from bench.trial import Trial
 
 from .loops import prepared

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import torch
 
-from bench import augment, compiler
-from bench.clock import CudaClock
+from bench.data import augment
+from bench.instruments.clock import CudaClock
+from bench.machine import compiler
 from bench.trial import Trial
 
 from .device import ON_STANDIN, on_silicon

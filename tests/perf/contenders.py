@@ -23,16 +23,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from bench import allocator, data, environment, setup
-from bench.build import DTYPES, model_for
-from bench.compiler import compile_model
-from bench.data import Split
-from bench.feed import PAD, Feed
-from bench.group import Group
-from bench.meter import Meter
-from bench.train import train_epoch
+from bench.data import datasets
+from bench.data.datasets import Split
+from bench.data.pipeline import PAD, Feed
+from bench.machine import environment, malloc
+from bench.machine.compiler import compile_model
+from bench.training import setup
+from bench.training.build import DTYPES, model_for
+from bench.training.group import Group
+from bench.training.loop import train_epoch
+from bench.training.meter import Meter
+from bench.training.windows import epoch_windows
 from bench.trial import IMAGENET_MODEL, Trial
-from bench.windows import epoch_windows
 from bench.worker import all_probes
 
 CLASSES = 10
@@ -61,8 +63,8 @@ def random_split(images: int) -> Split:
 
 
 def statistics(trial: Trial) -> Any:
-    """(mean, standard deviation) of the channels, as bench.data.load chooses them."""
-    return data.IMAGENET_STATISTICS if IMAGENET_MODEL.fullmatch(trial.model) else data.CIFAR10_STATISTICS
+    """(mean, standard deviation) of the channels, as bench.data.datasets.load chooses them."""
+    return datasets.IMAGENET_STATISTICS if IMAGENET_MODEL.fullmatch(trial.model) else datasets.CIFAR10_STATISTICS
 
 
 class Pictures(Dataset):
@@ -131,8 +133,8 @@ class Ours:
 
     def __post_init__(self) -> None:
         split = random_split(self.images)
-        found = data.Data(split, split, CLASSES, *statistics(self.trial))
-        allocator.keep_freed_memory()
+        found = datasets.Data(split, split, CLASSES, *statistics(self.trial))
+        malloc.keep_freed_memory()
         group = Group(self.trial)
         self.training = setup.training(self.trial, group, model_for, CLASSES)
         self.feed = Feed(self.trial, found, group.device)

@@ -4,8 +4,8 @@
 experiments leave out the others.
 
 Measured: the peak of what torch's CPU allocator handed out, by its own events (torch.profiler, profile_memory=True), in
-two really executed windows and an evaluation, set up as the worker does. Predicted: bench.footprint, from the trial
-alone. Published: what others measured on GPUs, against the prediction for CUDA.
+two really executed windows and an evaluation, set up as the worker does. Predicted: bench.memory.prediction, from the
+trial alone. Published: what others measured on GPUs, against the prediction for CUDA.
 """
 
 from __future__ import annotations
@@ -30,15 +30,18 @@ from accelerate.state import AcceleratorState
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
-from bench import data, environment, experiments, setup
-from bench.build import Build, model_for
-from bench.feed import Feed
-from bench.footprint import predict
-from bench.group import Group
-from bench.meter import Meter
-from bench.train import evaluation_sums, train_epoch
+from bench import experiments
+from bench.data import datasets
+from bench.data.pipeline import Feed
+from bench.machine import environment
+from bench.memory.prediction import predict
+from bench.training import setup
+from bench.training.build import Build, model_for
+from bench.training.group import Group
+from bench.training.loop import evaluation_sums, train_epoch
+from bench.training.meter import Meter
+from bench.training.windows import epoch_windows
 from bench.trial import Trial
-from bench.windows import epoch_windows
 
 from . import footprint_gpu
 
@@ -118,7 +121,7 @@ def replace(trial: Trial, **changes: Any) -> Trial:
 
 
 def predicted_bytes(case: Case) -> int:
-    """By bench.footprint, for a CPU."""
+    """By bench.memory.prediction, for a CPU."""
     return predict(case.trial, "cpu", case.build()).allocated_bytes
 
 
@@ -162,7 +165,7 @@ def train_profiled(case: Case) -> int:
         group = Group(trial)
         gc.collect()  # what an earlier case left would be seen to be freed in this one
         with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-            found = data.load(trial, Path())
+            found = datasets.load(trial, Path())
             feed = Feed(trial, found, group.device)
             training = setup.training(trial, group, case.build(), found.classes)
             windows = list(

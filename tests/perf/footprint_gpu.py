@@ -23,7 +23,7 @@ from standin_cuda import build
 from standin_cuda.standin import Standin
 
 from bench import experiments
-from bench.footprint import predict
+from bench.memory.prediction import predict
 from bench.trial import Trial
 
 CHECKOUT = Path(__file__).resolve().parents[2]

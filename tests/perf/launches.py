@@ -20,7 +20,8 @@ from typing import Any
 from standin_cuda import build, counts
 from standin_cuda.standin import Standin
 
-from bench import environment, experiments
+from bench import experiments
+from bench.machine import environment
 from bench.trial import Trial
 
 TABLE = Path(__file__).with_name("LAUNCHES.md")
@@ -36,8 +37,8 @@ PRECISIONS = ("no", "bf16", "fp16")
 
 def per_window(loop: Any, windows: int = MEASURED) -> list[counts.Counts]:
     """What each of so many measured windows asked for, the making of its batches included, after some that warm up."""
-    from bench.train import run_window
-    from bench.windows import epoch_windows
+    from bench.training.loop import run_window
+    from bench.training.windows import epoch_windows
 
     trial, meter = loop.trial, loop.meter
     chosen = list(epoch_windows(loop.images, trial.micro_batch, trial.accumulate, 1, 0))[: WARMUP + windows + 1]

@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench.environment import CHECKOUT
-from bench.record import RunFolder
-from bench.rows import first_row
+from bench.machine.environment import CHECKOUT
+from bench.record.rows import first_row
+from bench.record.run_folder import RunFolder
 from bench.trial import Experiment, Trial
 
 from .speed import machine_line

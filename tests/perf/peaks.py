@@ -19,18 +19,18 @@ import torch
 from accelerate.state import AcceleratorState, GradientState
 from torch import nn
 
-from bench import setup
-from bench.build import model_for
-from bench.cuda import memory
-from bench.feed import Feed
-from bench.footprint import shapes
-from bench.group import Group
-from bench.meter import Meter
+from bench.data.pipeline import Feed
+from bench.machine.cuda import memory
+from bench.memory.ddp import bucket_limits
+from bench.memory.prediction import shapes
 from bench.probes import Probe
-from bench.replica import bucket_limits
-from bench.train import evaluation_sums, train_epoch
+from bench.training import setup
+from bench.training.build import model_for
+from bench.training.group import Group
+from bench.training.loop import evaluation_sums, train_epoch
+from bench.training.meter import Meter
+from bench.training.windows import epoch_windows, some
 from bench.trial import Trial
-from bench.windows import epoch_windows, some
 from bench.worker import all_probes
 
 WINDOWS = 3

@@ -14,13 +14,13 @@ import torch.nn.functional as F
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
-from bench import augment
-from bench.clock import clock_for
-from bench.feed import FEWEST, PAD, Batch, Feed, Passes
+from bench.data import augment
+from bench.data.pipeline import FEWEST, PAD, Batch, Feed, Passes
+from bench.instruments.clock import clock_for
 from bench.probes import Probe
-from bench.train import train_epoch
+from bench.training.loop import train_epoch
+from bench.training.windows import epoch_windows
 from bench.trial import Trial
-from bench.windows import epoch_windows
 from models.surgery import UncountedBatchNorm2d
 
 from .contenders import Ours

@@ -24,11 +24,11 @@ from typing import Any
 
 import torch
 
-from bench.meter import Meter
-from bench.record import RunFolder
-from bench.train import train_epoch
+from bench.record.run_folder import RunFolder
+from bench.training.loop import train_epoch
+from bench.training.meter import Meter
+from bench.training.windows import Window, epoch_windows
 from bench.trial import Trial
-from bench.windows import Window, epoch_windows
 from bench.worker import all_probes
 
 from .contenders import Ours

@@ -29,7 +29,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from bench import environment, experiments
+from bench import experiments
+from bench.machine import environment
 from bench.trial import Trial
 
 from .contenders import Contender, process_for

@@ -22,10 +22,10 @@ from rich.table import Table
 
 from bench.cli import Options
 from bench.trial import Trial
-from launch.conduct import Conduct
-from launch.launching import Means
-from launch.runner import means, run_sweep
-from launch.starters import Cold
+from launch.group.starter import Cold
+from launch.group.trial_launch import Means
+from launch.run_options import Conduct
+from launch.sweep.runner import means, run_sweep
 
 from .speed import Bystanders, machine_line
 

@@ -13,13 +13,14 @@ from accelerate.state import AcceleratorState
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench import experiments
-from bench.footprint import predict
-from bench.pytest_step import Run
-from bench.record import RunFolder
-from bench.train import run_window
+from bench.memory.prediction import predict
+from bench.pytest_plugins.step import Run
+from bench.record.run_folder import RunFolder
+from bench.training.loop import run_window
+from bench.training.windows import epoch_windows
 from bench.trial import Trial
-from bench.windows import epoch_windows
-from reports import page, read, table
+from reports import page, read
+from reports.tables import table
 
 from . import million
 from .contenders import Ours

@@ -13,7 +13,7 @@ import torch
 from accelerate.state import AcceleratorState
 
 from bench.probes import Probe
-from bench.windows import epoch_windows
+from bench.training.windows import epoch_windows
 
 from . import contenders, speed
 from .probe_cost import Switched, Turn, median_interval, pairs

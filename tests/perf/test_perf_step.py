@@ -16,12 +16,12 @@ import torch
 from accelerate.state import AcceleratorState
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.meter import Meter
+from bench.instruments.sampler import Sampler
 from bench.probes.device import COUNTERS, INTEGRALS, PEAKS, gauges
-from bench.sampler import Sampler
-from bench.train import run_window
+from bench.training.loop import run_window
+from bench.training.meter import Meter
+from bench.training.windows import epoch_windows
 from bench.trial import Trial
-from bench.windows import epoch_windows
 from bench.worker import all_probes
 
 from .contenders import Ours

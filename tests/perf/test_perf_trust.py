@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.environment import CHECKOUT
+from bench.machine.environment import CHECKOUT
 
 from .trust import FAULTS, Fault
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.environment import CHECKOUT
-from bench.record import write_whole
+from bench.machine.environment import CHECKOUT
+from bench.record.run_folder import write_whole
 
 from .speed import Bystanders, machine_line
 
@@ -45,17 +45,17 @@ PASSED = "        meter.passed(loss_sum.detach(), logits.detach(), labels)\n"
 FAULTS = [
     Fault(
         "`no_sync` lost: each micro-batch shares its gradients",
-        "bench/train.py",
+        "bench/training/loop.py",
         "with contextlib.nullcontext() if shared else training.no_sync():",
         "with contextlib.nullcontext():",
     ),
-    Fault("autocast lost", "bench/group.py", "mixed_precision=trial.precision", 'mixed_precision="no"'),
-    Fault("a `.item()` for each micro-batch", "bench/train.py", PASSED, PASSED + "        loss_sum.item()\n"),
-    Fault("`num_workers=0`", "bench/feed.py", "num_workers=self.trial.workers", "num_workers=0"),
-    Fault("buckets of 0.1 MiB", "bench/group.py", "bucket_cap_mb=trial.bucket_mib", "bucket_cap_mb=0.1"),
+    Fault("autocast lost", "bench/training/group.py", "mixed_precision=trial.precision", 'mixed_precision="no"'),
+    Fault("a `.item()` for each micro-batch", "bench/training/loop.py", PASSED, PASSED + "        loss_sum.item()\n"),
+    Fault("`num_workers=0`", "bench/data/pipeline.py", "num_workers=self.trial.workers", "num_workers=0"),
+    Fault("buckets of 0.1 MiB", "bench/training/group.py", "bucket_cap_mb=trial.bucket_mib", "bucket_cap_mb=0.1"),
     Fault(
         "a micro-batch of images leaked each time",
-        "bench/train.py",
+        "bench/training/loop.py",
         PASSED,
         PASSED + '        globals().setdefault("LEAKED", []).append(images)\n',
     ),

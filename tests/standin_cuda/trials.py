@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import environment
+from bench.machine import environment
 from bench.probes.device import NEEDS
 
 from . import build

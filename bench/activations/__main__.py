@@ -1,0 +1,47 @@
+"""The command line of bench/activations/channels.py, which `python -m reports activations` starts and explains.
+
+Imports no torch before its words are read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from bench.cli import one_sentence
+from bench.trial import UsageError
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse's. UsageError: what it has against the words."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see {self.prog} --help")
+
+
+def main() -> None:
+    """Draw, and exit: 0 well, 2 the request cannot be met, 130 interrupted."""
+    parser = Parser(
+        prog="python -m bench.activations", description=(__doc__ or "").partition("\n")[0], allow_abbrev=False
+    )
+    for name in ("checkpoint", "image"):
+        parser.add_argument(name, type=Path)
+    parser.add_argument("--out", "-o", type=Path, required=True)
+    parser.add_argument("--data-root", type=Path, default=Path("data"))
+    parser.add_argument("--limit-eval", type=int)
+    for name in ("--layers", "--model", "--data"):
+        parser.add_argument(name)
+    with one_sentence():
+        options = parser.parse_args()
+        try:
+            from bench.activations import channels
+
+            channels.run(options)
+        except KeyboardInterrupt:
+            sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""The machine, the versions and the commit that a number was made with. Imports no torch."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from bench.machine import nvml
+from bench.variables import COMMAND
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+PACKAGES = ("torch", "torchvision", "accelerate", "numpy", "pandas", "nvidia-ml-py", "scikit-learn")
+# Of the variables that change what runs.
+PREFIXES: tuple[str, ...] = ("ACCELERATE_", "NCCL_", "GLOO_", "TORCH_", "TORCHDYNAMO_", "TORCHINDUCTOR_", "PYTORCH_")
+PREFIXES += ("ATEN_", "NVIDIA_", "CUDA_", "CUBLAS_", "CUDNN_", "OMP_", "MKL_", "KMP_", "ONEDNN_", "DNNL_")
+PREFIXES += ("HIP_", "ROCR_", "HSA_", "MIOPEN_", "GLIBC_", "MALLOC_", "LD_PRELOAD")
+# None of anybody's business: environment.json is handed on.
+SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE)
+# Differ from launch to launch of one and the same environment.
+PASSING = {"TORCHELASTIC_RUN_ID", "TORCH_NCCL_ASYNC_ERROR_HANDLING"}
+
+
+def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str | None:
+    """The CPU's name; on ARM boards the kernel gives none, and the board's name stands for it."""
+    try:
+        lines = [line.partition(":") for line in cpuinfo.read_text().splitlines()]
+    except OSError:
+        return platform.processor() or None
+    names = [value.strip() for key, _, value in lines if key.strip() in ("model name", "Model", "Hardware")]
+    return names[0] if names else board() or platform.processor() or None
+
+
+def board(model: Path = Path("/proc/device-tree/model")) -> str | None:
+    """The board's name where a device tree gives it, as on a Jetson."""
+    try:
+        return model.read_text().rstrip("\0\n ") or None
+    except OSError:
+        return None
+
+
+def is_jetson(root: Path = Path("/")) -> bool:
+    """Whether this machine is a Jetson, whose GPU NVML may not see.
+
+    By its chip, since a board of another maker need not be called Jetson (rbonghi/jetson_stats#514); in a container,
+    which hides the device tree, by the chip's family.
+    """
+    found = []
+    for path in ("proc/device-tree/compatible", "sys/devices/soc0/family"):
+        with contextlib.suppress(OSError):
+            found.append((root / path).read_text(errors="replace").lower())
+    return any("nvidia,tegra" in text or text.startswith("tegra") for text in found)
+
+
+def cpu_count() -> int:
+    """CPUs that this process may run on."""
+    return len(os.sched_getaffinity(0))
+
+
+@functools.cache
+def commit() -> tuple[str | None, bool | None]:
+    """(this checkout's commit, whether it has no uncommitted change), or (None, None) outside git."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", "-C", str(CHECKOUT), *words], capture_output=True, text=True, check=True).stdout
+
+    try:
+        return git("rev-parse", "HEAD").strip(), not git("status", "--porcelain").strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None, None
+
+
+def version(package: str) -> str | None:
+    """The installed version, or None."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def machine() -> dict[str, Any]:
+    """The columns of trials.csv that need no torch."""
+    sha, clean = commit()
+    return {
+        "host": socket.gethostname(),
+        "cpu_model": cpu_model(),
+        "cpu_count": cpu_count(),
+        "driver": nvml.driver_version(),
+        "commit": sha and sha[:12] + ("" if clean else "-dirty"),
+        **{name: version(name) for name in ("torch", "torchvision", "accelerate")},
+    }
+
+
+def describe(more: dict[str, Any]) -> dict[str, Any]:
+    """All that environment.json keeps of this process, with what the worker knows besides."""
+    sha, clean = commit()
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    command = os.environ.get(COMMAND) or " ".join(sys.orig_argv)
+    return {
+        "command": command,
+        "commit": sha,
+        "commit_is_clean": clean,
+        "host": socket.gethostname(),
+        "system": platform.platform(),
+        "board": board(),
+        "cpu_model": cpu_model(),
+        "cpu_count": cpu_count(),
+        "memory_bytes": memory,
+        "driver": nvml.driver_version(),
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in PACKAGES},
+        "variables": {
+            name: value
+            for name, value in sorted(os.environ.items())
+            if name.startswith(PREFIXES) and name not in PASSING and not SECRET.search(name)
+        },
+        **more,
+    }
+
+
+def key(environment: dict[str, Any]) -> str:
+    """Twelve hex digits; equal environments have equal keys."""
+    return hashlib.sha256(json.dumps(environment, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def flag(name: str) -> bool:
+    """Whether an environment variable says yes, as Accelerate reads it."""
+    return os.environ.get(name, "").lower() in ("1", "true", "yes", "y", "t", "on")

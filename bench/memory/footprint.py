@@ -1,0 +1,123 @@
+"""The storages of a training from birth to death, and the memory that they take. Imports no torch."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from bench.memory.caching_allocator import CachingAllocator, Exhausted
+
+Backend = Literal["cuda", "cpu"]
+Part = Literal[
+    "weights",
+    "gradients",
+    "accumulated gradients",
+    "DDP buckets",
+    "optimizer",
+    "activations",
+    "autocast copies",
+    "input",
+    "workspace",
+]
+PARTS: tuple[Part, ...] = get_args(Part)
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """The storages of a trial's training, in bytes: `sizes` and `counts_as` by storage, `order` as Tracker's.
+
+    `code_bytes`: what the process takes besides on a CPU, for compiled kernels.
+    """
+
+    backend: Backend
+    sizes: Sequence[int]
+    counts_as: Sequence[Part]
+    order: Sequence[int]
+    code_bytes: int = 0
+
+    @property
+    def allocated_bytes(self) -> int:
+        """Most that tensors take at once; on CUDA as max_memory_allocated counts, in the allocator's blocks."""
+        return sum(self.parts.values())
+
+    @property
+    def reserved_bytes(self) -> int | None:
+        """Most that CUDA's caching allocator holds for them with no limit; None on the CPU, which has none."""
+        return self._replayed[1] if self.backend == "cuda" else None
+
+    @property
+    def limited_bytes(self) -> int:
+        """What counts against a limit: reserved bytes on CUDA; on a CPU allocated ones, and compiled kernels."""
+        return self.allocated_bytes + self.code_bytes if self.reserved_bytes is None else self.reserved_bytes
+
+    @functools.cached_property
+    def parts(self) -> Mapping[Part, int]:
+        """What `allocated_bytes` is made of."""
+        held, _, peak = self._replayed
+        alive: set[int] = set()
+        for event in self.order[: peak + 1]:
+            alive.add(event - 1) if event > 0 else alive.discard(-event - 1)
+        by_part: dict[Part, int] = dict.fromkeys(PARTS, 0)
+        for number in alive:
+            by_part[self.counts_as[number]] += held[number]
+        return {part: size for part, size in by_part.items() if size}
+
+    def fits(self, limit_bytes: int) -> bool:
+        """Whether training goes through with this much: on CUDA as a cap on what the allocator may reserve."""
+        if self.backend == "cpu":
+            return self.limited_bytes <= limit_bytes
+        try:
+            self._allocate(limit_bytes)
+        except Exhausted:
+            return False
+        return True
+
+    @functools.cached_property
+    def _replayed(self) -> tuple[list[int], int, int]:
+        return self._allocate(None)
+
+    def _allocate(self, limit: int | None) -> tuple[list[int], int, int]:
+        """(bytes that each storage takes, most reserved, place in `order` at which most was allocated)."""
+        held = list(self.sizes)
+        blocks: dict[int, Any] = {}
+        allocator = CachingAllocator(limit)
+        now = most = peak = 0
+        for at, event in enumerate(self.order):
+            number = abs(event) - 1
+            if event < 0:
+                now -= held[number]
+                if number in blocks:
+                    allocator.free(blocks.pop(number))
+                continue
+            if self.backend == "cuda" and self.sizes[number]:
+                blocks[number] = allocator.allocate(self.sizes[number])
+                held[number] = blocks[number].size
+            now += held[number]
+            if now > most:
+                most, peak = now, at
+        return held, allocator.peak_reserved, peak
+
+
+def settled(order: Sequence[int]) -> list[int]:
+    """The same births and deaths, those deaths sorted that follow one another: their order is chance, and no matter."""
+    result: list[int] = []
+    for died, run in itertools.groupby(order, lambda event: event < 0):
+        events = list(run)
+        result += sorted(events) if died else events
+    return result
+
+
+def at_batch(batch: int, known: Mapping[int, Footprint]) -> Footprint:
+    """The footprint at another micro-batch than the two that are known, micro-batch -> footprint.
+
+    Exact where every storage grows with the batch along a straight line. ValueError: the two differ in more than sizes.
+    """
+    (one, first), (other, second) = known.items()
+    if (first.order, first.counts_as) != (second.order, second.counts_as):
+        raise ValueError(f"training at {one} and at {other} images does not do the same")
+    slopes = ((b - a) / (other - one) for a, b in zip(first.sizes, second.sizes, strict=True))
+    sizes = [round(a + slope * (batch - one)) for a, slope in zip(first.sizes, slopes, strict=True)]
+    return Footprint(first.backend, sizes, first.counts_as, first.order, first.code_bytes)

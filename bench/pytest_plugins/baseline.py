@@ -1,0 +1,89 @@
+"""For pytest-benchmark in CI: what it lets through in silence fails loudly. Imports no torch.
+
+`-p bench.pytest_plugins.baseline --benchmark-baseline FILE`, with this checkout on PYTHONPATH, compares a run with an
+earlier one's JSON, a file or a folder of them: benchmarks that are missing on either side, that were switched off, or
+that ran on another machine fail, as does a baseline that is not there or is none. Whether something got slower is for
+`python -m reports compare` to say.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+OFF = ("benchmark_disable", "benchmark_skip")
+COMMON = ("node", "machine", "python_version", "resbench")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("benchmark")
+    group.addoption("--benchmark-baseline", type=Path, metavar="FILE", help="fail where it cannot be compared with")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """UsageError: the benchmarks would not run, or the baseline is none."""
+    path = config.getoption("benchmark_baseline")
+    if path is None:
+        return
+    for option in OFF:
+        if config.getoption(option):
+            raise pytest.UsageError(f"--{option.replace('_', '-')} switches the benchmarks off; leave it out")
+    if config.getoption("numprocesses", None):
+        raise pytest.UsageError("pytest-xdist switches the benchmarks off; give -n 0")
+    config.pluginmanager.register(Baseline(path, load(path)), "resbench-baseline")
+
+
+def load(path: Path) -> list[dict[str, Any]]:
+    """The runs in a JSON file of pytest-benchmark, or in a folder's. UsageError: there are none, or they are none."""
+    files = sorted(each for each in path.rglob("*.json") if each.is_file()) if path.is_dir() else [path]
+    if not files:
+        raise pytest.UsageError(f"{path} has no JSON file in it; save one with --benchmark-json")
+    return [load_one(file) for file in files]
+
+
+def load_one(path: Path) -> dict[str, Any]:
+    """One run. UsageError: it is none of pytest-benchmark's."""
+    try:
+        found = json.loads(path.read_text())
+        names = [each["fullname"] for each in found["benchmarks"]]
+        if not all(isinstance(name, str) for name in names):
+            raise TypeError("a name is no text")
+        found["machine_info"].get("node")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise pytest.UsageError(f"{path} is no JSON of pytest-benchmark: {type(error).__name__}") from error
+    if not names:
+        raise pytest.UsageError(f"{path} has no benchmark in it; save one of a run that has some")
+    return found
+
+
+class Baseline:
+    """Looks at the end of a session whether it can be held against the baseline."""
+
+    def __init__(self, path: Path, runs: list[dict[str, Any]]) -> None:
+        self.path, self.runs = path, runs
+        self.complaints: list[str] = []
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: Any) -> None:
+        benchmarks = session.config._benchmarksession
+        ran = {each.fullname for each in benchmarks.benchmarks if not each.has_error}
+        known = {each["fullname"] for run in self.runs for each in run["benchmarks"]}
+        self.complaints += [f"{name} is in the baseline and did not run" for name in sorted(known - ran)]
+        self.complaints += [f"{name} is not in the baseline" for name in sorted(ran - known)]
+        here = benchmarks.get_machine_info()
+        for run in self.runs:
+            for name in COMMON:
+                was, now = run["machine_info"].get(name), here.get(name)
+                if was != now:
+                    self.complaints.append(f"the baseline is of another machine: {name} {was!r}, here {now!r}")
+        self.complaints = list(dict.fromkeys(self.complaints))
+        if self.complaints and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        for text in self.complaints:
+            plain = "".join(letter if letter.isprintable() else "?" for letter in text)
+            terminalreporter.write_line(f"benchmark baseline {self.path}: {plain}", red=True)

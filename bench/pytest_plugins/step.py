@@ -1,0 +1,70 @@
+"""For pytest-benchmark, in this suite or a user's own: a training step, timed with its device idle before and after.
+
+`-p bench.pytest_plugins.step`, with this checkout on PYTHONPATH, gives the fixture `benchmark_step` and records the
+machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from bench.instruments.operations import Operations
+from bench.machine import environment
+
+Run = Callable[..., None]
+
+
+@pytest.fixture
+def benchmark_step(benchmark: Any) -> Run:
+    """`benchmark_step(step, rounds=20, warmup_rounds=3)` times a step, and counts what it asks of torch.
+
+    The counts are in `extra_info` under the names of trials.csv (see README), of one step more; so is the peak of
+    CUDA's allocated bytes over the rounds, where the step ran there.
+    """
+
+    def run(step: Callable[[], object], rounds: int = 20, warmup_rounds: int = 3) -> None:
+        on_cuda = torch.cuda.is_available()
+
+        def synchronised() -> None:
+            step()
+            if on_cuda:
+                torch.cuda.synchronize()
+
+        if on_cuda:
+            torch.cuda.synchronize()
+            torch.cuda.reset_peak_memory_stats()
+        benchmark.pedantic(synchronised, rounds=rounds, iterations=1, warmup_rounds=warmup_rounds)
+        if on_cuda:
+            benchmark.extra_info["peak_allocated_bytes"] = torch.cuda.max_memory_allocated()
+        with Operations() as counted:
+            step()
+        benchmark.extra_info["flops_per_window"] = counted.flops
+        benchmark.extra_info["operations_per_window"] = counted.kinds.total()
+        benchmark.extra_info["casts_per_window"] = counted.casts
+        benchmark.extra_info["waits_per_window"] = counted.waits
+        benchmark.extra_info["peak_bytes_per_window"] = counted.peak_bytes
+        benchmark.extra_info["operation_kinds"] = counted.by_kind()
+
+    return run
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_benchmark_update_machine_info(config: Any, machine_info: dict[str, Any]) -> None:
+    """Say what pytest-benchmark leaves out: without it, runs on two GPUs look alike."""
+    known = environment.machine()
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    machine_info["resbench"] = {
+        "host": known["host"],
+        "device_name": device,
+        "device_count": torch.cuda.device_count(),
+        "cpu_model": known["cpu_model"],
+        "cpu_count": known["cpu_count"],
+        "threads": torch.get_num_threads(),
+        "driver": known["driver"],
+        "cuda": torch.version.cuda if torch.cuda.is_available() else None,
+        "torch": known["torch"],
+    }

@@ -1,0 +1,264 @@
+"""The columns of the CSV files: those of every row, the settings of a trial, and what the probes measure. No torch."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import importlib
+import inspect
+import itertools
+import pkgutil
+import textwrap
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from bench.record.csvfile import cell
+from bench.trial import Trial
+
+STATUSES = ("ok", "oom", "over_limit", "timeout", "crashed", "diverged", "interrupted")
+OOM_PHASES = ("setup", "data", "forward", "backward", "optimizer", "evaluation")
+FILES = ("trials", "epochs", "steps", "per_class")
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its name, type, unit, how ranks are combined ("": not measured by rank), and one sentence."""
+
+    name: str
+    type: Literal["str", "int", "float", "bool"]
+    unit: str
+    ranks: Literal["", "max", "sum", "rank 0"]
+    text: str
+
+
+def _column(name: str, type: str, text: str, unit: str = "", ranks: str = "") -> Column:
+    return Column(name, type, unit, ranks, text)  # type: ignore[arg-type]
+
+
+IDENTITY = [
+    _column("launch_id", "str", "Unique to one launch; joins the rows of the files."),
+]
+TRIAL_HEAD = [
+    *IDENTITY,
+    _column("trial_key", "str", "Hash of all settings but repeat: equal for equal work."),
+    _column("status", "str", "How the trial ended: " + ", ".join(STATUSES) + "."),
+    _column("error", "str", "Why it did not end well, in one line, with the path of its log."),
+    _column(
+        "oom_phase",
+        "str",
+        "What the process that ran out of memory was at: " + ", ".join(OOM_PHASES) + "; empty: none of these.",
+    ),
+    _column("oom_requested_bytes", "int", "What it then asked for, as far as the error says.", "bytes"),
+    _column(
+        "oom_held_bytes",
+        "int",
+        "What its tensors held when the error reached the worker; on a CPU only known under a limit.",
+        "bytes",
+    ),
+    _column("started_at", "str", "When the process group began to work (UTC, ISO 8601)."),
+    _column("duration_s", "float", "From then to its end, set-up and evaluation included.", "s"),
+    _column(
+        "startup_s", "float", "From the runner's request until the group had formed, data and model still to come.", "s"
+    ),
+    _column(
+        "started_by",
+        "str",
+        "warm: forked from a process that has its imports; cold: by accelerate launch; empty: by hand.",
+    ),
+    _column("parallel", "int", "Trials that might run side by side, each on GPUs of its own; empty: by hand."),
+]
+TRIAL_DERIVED = [
+    _column("effective_batch", "int", "Images in a full window: micro_batch x accumulate x processes.", "images"),
+    _column("batch_is_shared", "bool", "Whether the arm's micro-batch is shared out to the processes: strong scaling."),
+    _column("total_parameters", "int", "Parameters of the model."),
+    _column("trainable_parameters", "int", "Parameters of the model that are not frozen."),
+    _column("input_pipeline", "str", "The input pipeline that ran: resident, loader, or fixed (synthetic)."),
+    _column("train_images", "int", "Images in the training set.", "images"),
+    _column(
+        "base_rss_bytes",
+        "int",
+        "Resident memory before data and model were there: imports, threads. peak_rss_bytes less this is the trial's.",
+        "bytes",
+        "rank 0",
+    ),
+    _column("resumed_at_epoch", "int", "First epoch that this launch trained, where it went on from a checkpoint."),
+    _column(
+        "optimizer_steps",
+        "int",
+        "Optimizer steps taken, those of earlier launches included; fp16's skipped ones not.",
+    ),
+    _column("skipped_steps", "int", "Optimizer steps that fp16's loss scaling skipped."),
+    _column(
+        "images_seen",
+        "int",
+        "Training images put through the model, those of earlier launches included.",
+        "images",
+    ),
+]
+TRIAL_RESULT = [
+    _column("eval_loss", "float", "Mean cross-entropy over the evaluation set after the last epoch."),
+    _column(
+        "eval_accuracy",
+        "float",
+        "Share of the evaluation set classified correctly after the last epoch.",
+        "1",
+    ),
+    _column("validation_loss", "float", "Mean cross-entropy over the images set aside, after the last epoch."),
+    _column("validation_accuracy", "float", "Share of the images set aside classified correctly, likewise.", "1"),
+    _column("validation_images", "int", "Images set aside for validation.", "images"),
+    _column("evaluate_on_loss", "float", "Mean cross-entropy over the data set of evaluate_on, likewise."),
+    _column("evaluate_on_accuracy", "float", "Share of that data set classified correctly, likewise.", "1"),
+    _column("evaluate_on_images", "int", "Images of that data set.", "images"),
+    _column(
+        "published_train_accuracy",
+        "float",
+        "What the source reports for this arm; see published_differs.",
+        "1",
+    ),
+    _column(
+        "published_eval_accuracy",
+        "float",
+        "What the source reports for this arm; see published_differs.",
+        "1",
+    ),
+    _column(
+        "published_validation_accuracy",
+        "float",
+        "What the source reports for this arm; see published_differs.",
+        "1",
+    ),
+    _column(
+        "published_evaluate_on_accuracy",
+        "float",
+        "What the source reports for this arm; see published_differs.",
+        "1",
+    ),
+    _column("published_epoch_time_s", "float", "What the source reports, on its machine.", "s"),
+    _column("published_where", "str", "The source of the published figures."),
+    _column(
+        "published_differs",
+        "str",
+        "Settings that differ from the arm's own, or why even those are no measure; empty: comparable with the source.",
+    ),
+]
+MACHINE = [
+    _column("host", "str", "Name of the machine that rank 0 ran on."),
+    _column("device_name", "str", "Accelerator that rank 0 used, or cpu."),
+    _column("device_count", "int", "Accelerators that the group used; 0 on a CPU."),
+    _column("devices", "str", "What each machine of the group brought: its name, its devices and their name."),
+    _column("power_limit_w", "float", "Power limit of the GPUs that is enforced, the lowest of the group's.", "W"),
+    _column(
+        "application_sm_clock_hz",
+        "float",
+        "Clock of the GPUs' multiprocessors that applications get, where somebody may choose it; the lowest likewise.",
+        "Hz",
+    ),
+    _column("max_sm_clock_hz", "float", "Highest clock that they can have, likewise.", "Hz"),
+    _column("cpu_model", "str", "Model name of the CPU."),
+    _column("cpu_count", "int", "CPUs that rank 0 could run on."),
+    _column("threads", "int", "Threads that each process computed with on the CPU."),
+    _column("backend", "str", "Communication between processes: gloo, nccl, or empty for one process."),
+    _column("torch", "str", "Version of torch."),
+    _column("torchvision", "str", "Version of torchvision."),
+    _column("accelerate", "str", "Version of accelerate."),
+    _column("cuda", "str", "CUDA version that torch was built for, where the trial ran on CUDA."),
+    _column("driver", "str", "NVIDIA driver version."),
+    _column("commit", "str", "Commit of this checkout; -dirty: with uncommitted changes."),
+    _column("environment", "str", "Key of this launch's entry in environment.json."),
+    _column("log", "str", "The trial's log, relative to the run folder."),
+]
+EPOCH_HEAD = [
+    *IDENTITY,
+    _column("epoch", "int", "Number of the epoch, from 0."),
+    _column("windows", "int", "Optimizer steps in the epoch, warm-up included."),
+    _column("images", "int", "Training images in the epoch.", "images"),
+    _column("learning_rate", "float", "Learning rate of the epoch's last window."),
+]
+EPOCH_RESULT = [
+    _column("eval_loss", "float", "Mean cross-entropy over the evaluation set after the epoch."),
+    _column("eval_accuracy", "float", "Share of the evaluation set classified correctly after the epoch.", "1"),
+    _column("eval_images", "int", "Evaluation images counted, each once.", "images", "sum"),
+    _column("validation_loss", "float", "Mean cross-entropy over the images set aside, after the epoch."),
+    _column("validation_accuracy", "float", "Share of the images set aside classified correctly, likewise.", "1"),
+]
+PER_CLASS = [
+    *IDENTITY,
+    _column("part", "str", "What was evaluated after the last epoch: evaluation, validation, or evaluate_on."),
+    _column("data", "str", "The data set that it is of."),
+    _column("label", "int", "Number of the class, from 0."),
+    _column("class_name", "str", "Its name."),
+    _column("images", "int", "Its images.", "images", "sum"),
+    _column("accuracy", "float", "Share of them classified correctly; empty where it has no images.", "1"),
+    _column(
+        "predicted", "str", "How many of them were taken for each class, by number: a row of the confusion matrix."
+    ),
+]
+STEP_HEAD = [
+    *IDENTITY,
+    _column("epoch", "int", "Number of the epoch, from 0."),
+    _column("window", "int", "Number of the window in its epoch, from 0."),
+    _column("images", "int", "Images of all processes in the window.", "images"),
+    _column("measured", "bool", "Whether the window counts: it is none of unmeasured_windows."),
+    _column("learning_rate", "float", "Learning rate of the window."),
+]
+
+# What earlier versions wrote for a setting's value.
+OLDER = {"compile": {"true": "default", "false": "none"}}
+
+TYPES: dict[str, Literal["str", "int", "float", "bool"]] = {
+    "str": "str",
+    "int": "int",
+    "int | None": "int",
+    "float": "float",
+    "bool": "bool",
+}
+
+
+def settings_columns() -> list[Column]:
+    """A column for each field of Trial. Tuples are written with spaces between their parts."""
+    texts = field_texts()
+    return [
+        Column(
+            f.name,
+            TYPES.get(str(f.type), "str"),
+            "bytes" if f.name.endswith("_bytes") else "MiB" if f.name.endswith("_mib") else "",
+            "",
+            texts.get(f.name, ""),
+        )
+        for f in dataclasses.fields(Trial)
+    ]
+
+
+def default_settings() -> dict[str, Any]:
+    """Each setting's default as `reports` reads it; None: it has none, or is empty."""
+    kinds = {column.name: column.type for column in settings_columns()}
+    found = {f.name: f.default for f in dataclasses.fields(Trial) if f.default is not dataclasses.MISSING}
+    return {name: (cell(value) or None) if kinds[name] == "str" else value for name, value in found.items()}
+
+
+def field_texts() -> dict[str, str]:
+    """Trial's field name -> the string that documents it, which is also what --help shows."""
+    body: list[Any] = ast.parse(textwrap.dedent(inspect.getsource(Trial))).body[0].body  # type: ignore[attr-defined]
+    pairs = itertools.pairwise(body)
+    documented = ((a, b) for a, b in pairs if isinstance(a, ast.AnnAssign) and isinstance(b, ast.Expr))
+    return {ast.unparse(name.target): " ".join(ast.literal_eval(text.value).split()) for name, text in documented}
+
+
+def probe_modules() -> list[Any]:
+    """The modules in bench/probes, sorted by name."""
+    import bench.probes
+
+    found = sorted(module.name for module in pkgutil.iter_modules(bench.probes.__path__))
+    return [importlib.import_module(f"bench.probes.{name}") for name in found]
+
+
+def columns(file: str) -> list[Column]:
+    """The columns of trials, epochs, steps or per_class, those of the probes included."""
+    measured = [column for module in probe_modules() for column in getattr(module, file.upper(), ())]
+    if file == "trials":
+        return [*TRIAL_HEAD, *settings_columns(), *TRIAL_DERIVED, *measured, *TRIAL_RESULT, *MACHINE]
+    if file == "epochs":
+        return [*EPOCH_HEAD, *measured, *EPOCH_RESULT]
+    if file == "per_class":
+        return PER_CLASS
+    return [*STEP_HEAD, *measured]

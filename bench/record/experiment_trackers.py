@@ -1,0 +1,87 @@
+"""Experiment trackers (TensorBoard and others), through Accelerate: what epochs.csv gets, they get too.
+
+They are told between epochs, when no window is timed. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.record.csvfile import cell
+from bench.record.progress import say
+from bench.record.rows import one_line
+from bench.trial import Trial, UsageError
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+PROJECT = "resbench"
+# Those of Accelerate, which cannot be asked without importing torch. Each is its package's name.
+NAMES = ("aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "tensorboard", "trackio", "wandb")
+
+
+def check(names: Sequence[str]) -> None:
+    """UsageError: a tracker is none of Accelerate's, or is not installed."""
+    for name in names:
+        if name not in NAMES:
+            raise UsageError(f"--log-with is {name!r}; choose from: {', '.join(NAMES)}")
+        found = importlib.util.find_spec(name)
+        if found is None or found.origin is None:  # a folder of that name, as wandb leaves one
+            raise UsageError(f"--log-with is {name!r}, which is not installed here; try: pip install {name}")
+
+
+class Trackers:
+    """The trackers of one launch. Only rank 0's say anything; of no names, none does."""
+
+    def __init__(self, names: Sequence[str], accelerator: Accelerator, folder: Path, launch: str) -> None:
+        """UsageError: this version of Accelerate does not know or find one of them."""
+        self.accelerator = accelerator if names else None
+        if self.accelerator is None:
+            return
+        from accelerate.tracking import filter_trackers
+
+        path = folder / "trackers" / launch
+        self.accelerator.project_configuration.set_directories(str(path))
+        try:
+            found = filter_trackers(list(names), str(path))
+        except ValueError as error:  # an older version, which has fewer of them
+            raise UsageError(f"--log-with: {one_line(error)}") from error
+        if missing := set(names) - set(map(str, found)):
+            raise UsageError(f"--log-with: Accelerate finds no {', '.join(sorted(missing))} here; leave it out")
+        self.accelerator.log_with = found
+
+    def begin(self, trial: Trial) -> None:
+        """Tell them the trial's settings. UsageError: one of them cannot begin."""
+        if self.accelerator is None:
+            return
+        known = {name: v if isinstance(v, (int, float, str)) else cell(v) for name, v in trial.settings().items()}
+        try:
+            self.accelerator.init_trackers(PROJECT, config=known)
+        except Exception as error:  # whatever a service's own package raises
+            raise UsageError(f"--log-with: a tracker cannot begin: {one_line(error)}") from error
+
+    def tell(self, row: Mapping[str, Any], epoch: int) -> None:
+        """Give them the numbers of an epoch's row."""
+        numbers = {name: value for name, value in row.items() if isinstance(value, (int, float)) and name != "epoch"}
+        with self.or_without():
+            if self.accelerator is not None:
+                self.accelerator.log(numbers, step=epoch)
+
+    def end(self) -> None:
+        """Let them write what they have yet to write."""
+        with self.or_without():
+            if self.accelerator is not None:
+                self.accelerator.end_training()
+
+    @contextlib.contextmanager
+    def or_without(self) -> Iterator[None]:
+        """What a tracker fails at costs no trial: it is said, and the trackers are told nothing more."""
+        try:
+            yield
+        except Exception as error:
+            say(f"--log-with: a tracker failed, and the trial goes on without: {one_line(error)}")
+            self.accelerator = None

@@ -1,0 +1,43 @@
+"""The parts of a trial's row that are known without measuring. Imports no torch."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+from bench.machine import environment
+from bench.trial import Experiment, Published, Trial, departures
+
+
+def first_row(trial: Trial, experiment: Experiment, launch_id: str) -> dict[str, Any]:
+    """What is known of a trial before it starts, whether or not it ever does."""
+    published = experiment.published.get(trial.arm, Published())
+    return {
+        "launch_id": launch_id,
+        "trial_key": trial.key(),
+        "started_at": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds"),
+        **trial.settings(),
+        "effective_batch": trial.effective_batch(),
+        "batch_is_shared": trial.arm in experiment.shared_batch,
+        "published_train_accuracy": published.train_accuracy,
+        "published_eval_accuracy": published.eval_accuracy,
+        "published_validation_accuracy": published.validation_accuracy,
+        "published_evaluate_on_accuracy": published.evaluate_on_accuracy,
+        "published_epoch_time_s": published.epoch_time_s,
+        "published_where": published.where or None,
+        "published_differs": differs(trial, experiment) if trial.arm in experiment.published else None,
+        **environment.machine(),
+        "log": f"logs/{launch_id}.log",
+    }
+
+
+def differs(trial: Trial, experiment: Experiment) -> str:
+    """Why what is published for the trial's arm is no measure of it; empty: it is."""
+    changed = departures(trial, experiment.trial(trial.experiment, trial.arm))
+    return ", ".join(filter(None, (changed, experiment.published[trial.arm].unlike)))
+
+
+def one_line(error: BaseException, limit: int = 300) -> str:
+    """An exception as one line."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}"[:limit] if text else type(error).__name__

@@ -1,0 +1,113 @@
+"""The state of a trial after an epoch, for training to go on as if nothing had happened, and the model out of it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from bench.record.columns import OLDER
+from bench.record.csvfile import cell
+from bench.training.build import model_for
+from bench.training.loop import Training
+from bench.trial import IMAGENET_MODEL, Trial, UsageError
+from models import ModelError, weights
+
+
+def path_for(out: Path, trial: Trial) -> Path:
+    """Where the trial's checkpoint lies: one for each key and repeat."""
+    return out / "checkpoints" / f"{trial.key()}-{trial.repeat}.pt"
+
+
+def save(path: Path, trial: Trial, training: Training, progress: dict[str, int]) -> None:
+    """Write the settings, the model, the optimizer and the counts in one step. UsageError: the disk is full."""
+    state = {
+        "settings": trial.settings(),
+        "model": training.module.state_dict(),
+        "optimizer": training.optimizer.state_dict(),
+        "scaler": training.scaler.state_dict() if training.scaler else None,
+        "progress": progress,
+    }
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(state, scratch)
+        os.replace(scratch, path)
+    except (OSError, RuntimeError) as error:
+        raise UsageError(f"cannot write checkpoint {path}: {error}; make room, or --no-checkpoint") from error
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def epoch(path: Path) -> int:
+    """How many epochs it comes after. UsageError: it is damaged."""
+    with _readable(path):
+        return int(torch.load(path, mmap=True, weights_only=True)["progress"]["epoch"])
+
+
+def restore(path: Path, training: Training) -> dict[str, int]:
+    """Load what `save` wrote into the training, on every rank, and return the counts. UsageError: it is damaged."""
+    device = next(training.module.parameters()).device
+    with _readable(path):
+        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        training.module.load_state_dict(state["model"])
+        training.optimizer.load_state_dict(state["optimizer"])
+        if training.scaler:
+            training.scaler.load_state_dict(state["scaler"])
+        return state["progress"]
+
+
+def load_model(path: Path, model_name: str | None = None, data: str | None = None) -> tuple[Trial, nn.Module]:
+    """(the trial that a checkpoint is of, its model), on the CPU, in evaluation mode.
+
+    A file without settings, a bare state dict or a checkpoint of an earlier version, needs the model's name, and is
+    taken for that model with projected shortcuts, no block replaced, as many hidden layers as its head has, and trained
+    on `data`, by default CIFAR-10.
+    UsageError: the file cannot be read, does not say its model and no name is given, or is of another one.
+    """
+    try:
+        loaded = weights.read(path)
+        state = weights.plain_head(weights.state_dict_of(loaded, path))
+        settings = loaded.get("settings")
+        trial = _trial(settings, path) if isinstance(settings, dict) else _bare_trial(state, path, model_name, data)
+        if model_name not in (None, trial.model):
+            raise UsageError(f"{path} is of {trial.model}, not of {model_name}; leave --model out")
+        model = model_for(dataclasses.replace(trial, weights="none"), weights.head_classes(state))
+        weights.load_whole(model, state, path)
+    except ModelError as error:
+        raise UsageError(str(error)) from error
+    return trial, model.eval()
+
+
+def _trial(settings: dict[str, Any], path: Path) -> Trial:
+    older = {name: values[cell(settings[name])] for name, values in OLDER.items() if cell(settings.get(name)) in values}
+    try:
+        return Trial(**{**settings, **older})
+    except (TypeError, ValueError, UsageError) as error:
+        raise UsageError(
+            f"the settings in {path} are no trial's here ({error}); use the version that wrote it"
+        ) from error
+
+
+def _bare_trial(state: dict[str, torch.Tensor], path: Path, model_name: str | None, data: str | None) -> Trial:
+    if model_name is None:
+        raise UsageError(f"{path} does not say which model it is of; add --model, such as --model resnet20")
+    head, dropout = weights.hidden_layers(state)
+    size = 224 if IMAGENET_MODEL.fullmatch(model_name) else Trial.image_size
+    known: dict[str, Any] = {"data": data} if data is not None else {}
+    return Trial(model=model_name, head=head, dropout=dropout, image_size=size, **known)
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UsageError(f"cannot resume from {path}: {reason}; delete it to start afresh") from error

@@ -1,0 +1,132 @@
+"""`python -m launch slurm`: a batch script that runs a study under Slurm and survives being requeued."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.record.columns import columns
+from bench.record.csvfile import write_whole
+from bench.record.run_folder import RunFolder
+from bench.trial import UsageError
+from launch.cluster import batch_job
+from launch.group import accelerate_command
+from launch.memory import limits
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+# Seconds before the time limit at which the study is asked to stop. It takes 10, Slurm may be a minute early.
+NOTICE_S = 60
+# Seconds that the other machines have once one has ended: machine 0 may have rows to write.
+PARTING_S = 60
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The options that are Slurm's. None: what the cluster does by itself."""
+
+    nodes: int = 1
+    gpus_per_node: int = 0
+    cpus_per_task: int | None = None
+    """CPUs on each node, all processes of which are one task. None: as many as processes."""
+    partition: str | None = None
+    time: str | None = None
+    job_name: str = "resbench"
+
+    def __post_init__(self) -> None:
+        batch_job.at_least(self, nodes=1, gpus_per_node=0, cpus_per_task=1)
+        batch_job.spelled(
+            self,
+            partition=(r"[A-Za-z0-9_][A-Za-z0-9_.,-]*", "gpu"),
+            time=(r"\d+(:\d\d?){0,2}|\d+-\d\d?(:\d\d?){0,2}", "90 (minutes), 12:00:00 or 2-00:00:00"),
+            job_name=(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", "resbench"),
+        )
+
+
+def run(words: Sequence[str]) -> None:
+    """Write the script and say where; with --submit, hand it to sbatch too and print the job's id."""
+    submit, rest = limits.take_flag(words, "--submit")
+    batch, rest = batch_job.take(Batch, rest)
+    if submit and not shutil.which("sbatch"):
+        raise UsageError("--submit needs Slurm's sbatch, and there is none on PATH; run this on a login node")
+    study = batch_job.study(rest, batch.nodes, batch.gpus_per_node)
+    for trial in study.trials:  # what the machines will find in the same place
+        accelerate_command.check(dataclasses.replace(trial, processes=1, machines=1), 1)
+    out = study.options.out.absolute()
+    text = script(batch, study, out)
+    RunFolder(out).prepare()
+    path = out / "slurm.sh"
+    write_whole(path, text)
+    path.chmod(0o755)
+    print(path)
+    if submit:
+        print(submitted(path))
+
+
+def submitted(path: Path) -> str:
+    """The job's id. UsageError: Slurm does not take the script."""
+    done = subprocess.run(["sbatch", "--parsable", str(path)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        why = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
+        raise UsageError(f"sbatch does not take {path}: {why}")
+    return done.stdout.strip().partition(";")[0]
+
+
+def script(batch: Batch, study: batch_job.Study, out: Path) -> str:
+    """The batch script. UsageError: Slurm could not name a file in this folder."""
+    if "\\" in str(out):
+        raise UsageError(f"--out is {str(out)!r}, and Slurm takes no backslash in a path; choose another folder")
+    log = str(out / "slurm-").replace("%", "%%") + "%j.log"
+    asked = {
+        "job-name": batch.job_name,
+        "nodes": batch.nodes,
+        "ntasks-per-node": 1,
+        "gpus-per-node": batch.gpus_per_node or None,
+        "cpus-per-task": batch.cpus_per_task or study.processes_per_node(),
+        "partition": batch.partition,
+        "time": batch.time,
+        "output": '"{}"'.format(log.replace('"', '\\"')),
+        "open-mode": "append",
+        "signal": f"TERM@{NOTICE_S}",
+    }
+    lines = ["#!/bin/bash", *(f"#SBATCH --{name}={value}" for name, value in asked.items() if value is not None)]
+    lines += ["#SBATCH --requeue", "set -u", f"cd -- {shlex.quote(str(CHECKOUT))} || exit 2"]
+    words = batch_job.with_out(study.words, str(out))
+    lines += [f"study=({shlex.join([sys.executable, '-m', 'launch', 'run', *words])})"]
+    lines += SEVERAL if batch.nodes > 1 else []
+    lines += [f"finished() {{ {finished(out, study.options.checkpoint)}; }}", *BODY]
+    return "\n".join(lines) + "\n"
+
+
+# Two ports that no other job on these machines makes of its id, below those that Linux hands out by itself; and, of
+# all machines, the first one in the list has number 0.
+SEVERAL = """\
+hosts=($(scontrol show hostnames "$SLURM_JOB_NODELIST"))
+study+=(--rendezvous "${hosts[0]}:$((10000 + 2 * (SLURM_JOB_ID % 10000)))")
+study=(bash -c 'exec "$@" --machine-rank "$SLURM_NODEID"' task "${study[@]}")""".splitlines()
+# The signal before the time limit goes to the tasks, not to this script. `exec` above: no shell in between.
+BODY = f"""\
+before=$(finished)
+srun --cpus-per-task="$SLURM_CPUS_PER_TASK" --kill-on-bad-exit=0 --wait={PARTING_S} "${{study[@]}}"
+code=$?
+if ((code == 130)); then  # asked to stop, as before the time limit: go on later, unless that would never end
+    if (($(finished) > before)); then
+        scontrol requeue "$SLURM_JOB_ID"
+    else
+        echo "error: stopped before anything was finished that a later run could build on; give more --time" >&2
+    fi
+fi
+exit "$code\"""".splitlines()
+
+
+def finished(out: Path, checkpoint: bool) -> str:
+    """A shell command that counts what a later run need not do again: epochs, or without checkpoints whole trials."""
+    if checkpoint:
+        return f"cat -- {shlex.quote(str(out / 'epochs.csv'))} 2>/dev/null | wc -l"
+    status = [column.name for column in columns("trials")].index("status") + 1
+    return f"cut -d, -f{status} -- {shlex.quote(str(out / 'trials.csv'))} 2>/dev/null | grep -cx ok"

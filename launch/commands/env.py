@@ -1,0 +1,61 @@
+"""`python -m launch env`: what the probes can read on this machine and, of the rest, why not. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from bench.machine import environment, gpus, nvml, tegra
+from bench.machine.torch_build import built_for
+from bench.record.columns import probe_modules
+from bench.trial import UsageError
+from launch.tables import wide
+
+
+def run(words: Sequence[str]) -> None:
+    """Print it. UsageError: words that mean nothing here."""
+    if words:
+        raise UsageError(f"env takes no {words[0]!r}; run: python -m launch env")
+    console = Console(highlight=False)
+    for line in machine():
+        console.print(escape(line), soft_wrap=True)
+    table = Table("probe", "column", "unit", "can be read here")
+    for probe, column, unit, answer in readable():
+        table.add_row(*map(escape, (probe, column, unit, answer)))
+    wide(console, table)
+
+
+def machine() -> list[str]:
+    """What this machine is, in lines."""
+    why = gpus.why_none()
+    lines = [
+        f"CPU: {environment.cpu_count()} of {environment.cpu_model() or 'unknown'}",
+        f"GPU: {nvml.device_count() or 'none that NVML sees'}, driver {nvml.driver_version() or 'unknown'}",
+        f"trials run on: {f'the CPU ({why})' if why else 'CUDA'}",
+    ]
+    if rocm := built_for().get("hip"):
+        lines.append(f"AMD GPUs: {len(gpus.amd()) or 'none'}, for ROCm {rocm}, which torch calls CUDA")
+    if environment.is_jetson():
+        lines.append(f"Jetson: {tegra.board() or 'unknown'}, power mode {tegra.power_mode() or 'unknown'}")
+    return lines
+
+
+def readable() -> list[tuple[str, str, str, str]]:
+    """(probe, column, unit, "yes" or why not) of every column that a probe adds to a file."""
+    found = []
+    for module in probe_modules():
+        why: dict[str, str] = module.unreadable() if hasattr(module, "unreadable") else {}
+        probe = Path(module.__file__).stem
+        found += [(probe, column.name, column.unit, why.get(column.name, "yes")) for column in columns_of(module)]
+    return found
+
+
+def columns_of(module: Any) -> list[Any]:
+    """A probe's columns, each once, whichever files they stand in."""
+    columns = [column for file in ("TRIALS", "EPOCHS", "STEPS") for column in getattr(module, file, ())]
+    return list({column.name: column for column in reversed(columns)}.values())[::-1]

@@ -1,0 +1,129 @@
+"""The Accelerate command that starts a trial's process group. Imports no torch."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench import experiments
+from bench.cli import Options
+from bench.machine.environment import version
+from bench.machine.gpus import visible as visible_gpus
+from bench.machine.torch_build import built_for, has_distributed
+from bench.trial import Trial, UsageError, check_device_settings, option
+
+# A configuration of the suite's own: what a user once answered to `accelerate config` must not shape a measurement.
+CONFIG = Path(__file__).with_name("accelerate.json")
+# Have defaults of their own in the process that reads them.
+ASKED = ("processes", "precision", "weights", "micro_batch", "evaluate_on")
+# Nor may the group that this process belongs to itself, under torchrun, mpirun or a cluster, nor Accelerate's variables
+# (one of them divides the loss): a trial's processes would take these for their own.
+FOREIGN = re.compile(
+    r"(ACCELERATE|TORCHELASTIC|PET|MASTER|PMI|MPI|OMPI_COMM_WORLD|MV2_COMM_WORLD)_.*"
+    r"|((NODE|GROUP|ROLE|LOCAL)_)?(RANK|WORLD_SIZE)"
+)
+
+
+def gpu_count() -> int:
+    """GPUs that a trial can use."""
+    return len(visible_gpus())
+
+
+def starts_cold(gpus: int) -> bool:
+    """Whether a trial on GPUs has to be started without a fork, in which a GPU cannot be used once its runtime is up.
+
+    Before 1.14, Accelerate brings up CUDA's before it forks the ranks (huggingface/accelerate#3925); AMD's is always.
+    """
+    old = re.match(r"0\.|1\.([0-9]|1[0-3])\.", version("accelerate") or "")
+    return gpus > 0 and ("hip" in built_for() or old is not None)
+
+
+def check(trial: Trial, gpus: int) -> None:
+    """UsageError: this machine cannot start the trial; said before any process is."""
+    if importlib.util.find_spec("accelerate") is None:
+        raise UsageError(f"accelerate is not installed for {sys.executable}; run make setup, or pip install -e .")
+    if trial.processes > 1 and not has_distributed():
+        raise UsageError(
+            f"--processes is {trial.processes} but torch {version('torch')} is built without distributed; give 1, "
+            f"or install one that has it"
+        )
+    here = trial.processes // trial.machines
+    if gpus and here > gpus:
+        asked = f"--processes is {trial.processes}" + (f", {here} on each machine," if trial.machines > 1 else "")
+        raise UsageError(
+            f"{asked} but this machine has {gpus} GPU(s); give at most {gpus * trial.machines}, "
+            f"or ACCELERATE_USE_CPU=true to use the CPU"
+        )
+    if trial.precision == "fp16" and not gpus:
+        raise UsageError("--precision fp16 needs a CUDA device, and Accelerate ignores it on a CPU; use bf16 or no")
+    if not gpus:
+        check_device_settings(trial)
+    if trial.weights != "none" and not trial.weights.startswith("IMAGENET") and not Path(trial.weights).is_file():
+        raise UsageError(
+            f"no file {trial.weights!r} for --weights; give none, IMAGENET1K_V1, IMAGENET1K_V2 or a state dict's path"
+        )
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which of a trial's machines this is, and where the first one's processes meet the others'."""
+
+    machine: int = 0
+    address: str = "127.0.0.1"
+    port: int = 0
+
+
+def accelerate_command(
+    trial: Trial, options: Options, gpus: int, place: Place = Place()
+) -> tuple[dict[str, str], list[str]]:
+    """(environment variables to add, the command) for the trial's group, on GPUs or as a gloo group on the CPU.
+
+    On GPUs an index means the same device to CUDA as to NVML, which counts in PCI order, unless the user wants another.
+    `--cpu --num_processes 2` would start one process, and `--multi_gpu` alone two unconnected ones; the variable makes
+    a group of them.
+    """
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(CONFIG)]
+    command += ["--num_processes", str(trial.processes), "--num_machines", str(trial.machines)]
+    command += ["--mixed_precision", trial.precision, "--dynamo_backend", "no"]
+    if trial.machines > 1:
+        command += ["--multi_gpu", "--same_network", "--machine_rank", str(place.machine)]
+        command += ["--main_process_ip", place.address, "--main_process_port", str(place.port)]
+    elif trial.processes > 1:
+        command += ["--multi_gpu", "--main_process_port", "0"]
+    elif not gpus:
+        command += ["--cpu"]
+    command += ["-m", f"bench.experiments.{trial.experiment}", *words(trial), *option_words(options)]
+    on_gpus = {} if "CUDA_DEVICE_ORDER" in os.environ else {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    return (on_gpus if gpus else {"ACCELERATE_USE_CPU": "true"}), command
+
+
+def inherited() -> dict[str, str]:
+    """The environment variables that a trial's processes get from this one."""
+    return {name: value for name, value in os.environ.items() if not FOREIGN.fullmatch(name)}
+
+
+def words(trial: Trial) -> list[str]:
+    """The options that make this trial of its arm's."""
+    arm = experiments.load(trial.experiment).trial(trial.experiment, trial.arm).settings()
+    result = ["--arm", trial.arm]
+    for name, value in trial.settings().items():
+        if value != arm[name] or name in ASKED:
+            result += [option(name), *_spelled(value)]
+    return result
+
+
+def option_words(options: Options) -> list[str]:
+    """The options that are no settings of a trial."""
+    result = ["--out", str(options.out), "--data-root", str(options.data_root)]
+    result += ["--resume"] if options.resume else []
+    result += ["--log-with", *options.log_with] if options.log_with else []
+    return result + ([] if options.checkpoint else ["--no-checkpoint"])
+
+
+def _spelled(value: Any) -> list[str]:
+    return [str(part) for part in value] if isinstance(value, tuple) else [str(value)]

@@ -1,0 +1,209 @@
+"""A trial's processes on several machines: machine 0 starts them on all, the others do as they are told."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.failure import causes
+from bench.failure.causes import Cause
+from bench.record.progress import say
+from bench.trial import Trial, UsageError
+from launch.group.accelerate_command import Place
+from launch.group.starter import Order, Started, Starter
+from launch.group.trial_launch import GRACE_S, Launch, Means
+from launch.multi_node import machines
+from launch.multi_node.machines import Line, Lost
+from launch.run_options import Conduct
+
+POLL_S = 0.1
+
+
+def place_of(how: Conduct) -> Place:
+    """As place_by_name, with the address that the name stands for here. UsageError: none is known in time."""
+    place = machines.place_by_name(how)
+    return dataclasses.replace(place, address=machines.resolve(place.address, place.port - 1, how.join_timeout)[1][0])
+
+
+def reachable(line: Line) -> dict[str, str]:
+    """Variables by which gloo and NCCL take the interface that leads to the others, unless the user chose one."""
+    name = line.interface()
+    # NCCL takes all interfaces whose name begins so, but for the sign.
+    ours = {"GLOO_SOCKET_IFNAME": name, "NCCL_SOCKET_IFNAME": f"={name}"} if name else {}
+    return {variable: value for variable, value in ours.items() if not os.environ.get(variable)}
+
+
+@dataclass
+class CrewStarted:
+    """A group whose processes are on all machines, as machine 0 sees it."""
+
+    crew: Crew
+    local: Started
+    launch_id: str
+    logs: Path
+    ended: set[int] = field(default_factory=set)
+
+    def poll(self) -> int | None:
+        self.listen(0.0)
+        return self.local.poll()
+
+    def members(self) -> set[int]:
+        return self.local.members()
+
+    def trouble(self) -> str:
+        return self.local.trouble()
+
+    def listen(self, seconds: float) -> None:
+        """Take in what the others say of this launch: why one of them ended is on record then."""
+        for number, line in self.crew.lines.items():
+            if number in self.crew.lost or number in self.ended:
+                continue
+            try:
+                messages = line.hear(seconds)
+            except Lost as error:
+                self.crew.lost[number] = str(error)
+                causes.put(self.logs, self.launch_id, Cause("crashed", str(error)))
+                continue
+            for message in messages:
+                if message.get("of") != self.launch_id:
+                    continue
+                if cause := message.get("cause"):
+                    known = {name: value for name, value in cause.items() if name in Cause._fields}
+                    known |= {"error": f"{line.name}: {cause.get('error')}"}
+                    causes.put(self.logs, self.launch_id, Cause(**known))
+                if message.get("ended"):
+                    self.ended.add(number)
+
+    def end(self, grace_s: float) -> set[int]:
+        """End the group on all machines. What is well on its way out is waited for."""
+        if self.local.poll() == 0:
+            self.wait_for_others(grace_s)
+        for number in self.crew.lines.keys() - self.ended - self.crew.lost.keys():
+            self.crew.lines[number].say(stop=self.launch_id)
+        left = self.local.end(grace_s)
+        self.wait_for_others(3 * grace_s)
+        return left
+
+    def wait_for_others(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while self.crew.lines.keys() - self.ended - self.crew.lost.keys():
+            self.listen(POLL_S)
+            if time.monotonic() > deadline:
+                return
+
+
+@dataclass
+class Crew:
+    """The starter of machine 0: starts groups here, and has the other machines start their part."""
+
+    local: Starter
+    place: Place
+    lines: dict[int, Line]
+    lost: dict[int, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.name = self.local.name
+
+    def check(self) -> None:
+        if self.lost:
+            raise UsageError(f"{next(iter(self.lost.values()))}; no other trial is started: go on with --resume")
+
+    def start(self, order: Order) -> CrewStarted:
+        first = next(iter(self.lines.values()))
+        order = dataclasses.replace(order, place=self.place, variables={**order.variables, **reachable(first)})
+        for line in self.lines.values():
+            line.say(run=[order.trial.key(), order.trial.repeat], launch_id=order.launch_id)
+        logs = order.options.out / "logs"
+        return CrewStarted(self, self.local.start(order), order.launch_id, logs)
+
+    def wait(self, seconds: float) -> None:
+        self.local.wait(seconds)
+
+    def close(self) -> None:
+        self.local.close()
+
+
+def lead(given: Means, trials: Sequence[Trial], work: Callable[[Means], int]) -> int:
+    """As machine 0, do the work, which starts groups on all machines; its exit code, which the others end with too.
+
+    UsageError: they do not come together.
+    """
+    how, count = given.conduct, trials[0].machines
+    place = place_of(how)
+    say(f"waiting for {count - 1} more machine(s) at {how.rendezvous}")
+    lines = machines.gather(how.rendezvous, count, machines.facts(trials, given.options.resume), how.join_timeout)
+    code = 1
+    with contextlib.ExitStack() as beats:
+        for line in lines.values():
+            beats.enter_context(line.beating())
+        try:
+            code = work(dataclasses.replace(given, starter=Crew(given.starter, place, lines)))
+        finally:
+            for line in lines.values():
+                line.say(bye=code)
+    return code
+
+
+def serve(given: Means, trials: Sequence[Trial]) -> int:
+    """As another machine, start this machine's part of each trial that machine 0 begins; 0: all ended well, 1: not.
+
+    UsageError: machine 0 cannot be reached, or refuses this one.
+    """
+    how = given.conduct
+    place = place_of(how)
+    ours = machines.facts(trials, given.options.resume)
+    line = machines.join(how.rendezvous, how.machine_rank, ours, how.join_timeout)
+    # It is machine 0 that keeps the time.
+    given = dataclasses.replace(given, conduct=dataclasses.replace(how, timeout=None, stall_timeout=None))
+    known = {(trial.key(), trial.repeat): trial for trial in trials}
+    with line.beating(), contextlib.closing(line.socket):
+        try:
+            while True:
+                given.guard.watch()
+                for message in line.hear(1.0):
+                    if "bye" in message:
+                        return 0 if message["bye"] == 0 else 1
+                    if "run" in message:
+                        key, repeat = message["run"]
+                        trial = known[key, repeat]
+                        part = Launch(trial, given, f"{trial.experiment} {trial.arm}", (), place, message["launch_id"])
+                        serve_trial(part, line)
+        except Lost as error:
+            say(f"error: {error}; what ran here is ended")
+            return 1
+
+
+def serve_trial(part: Launch, line: Line) -> None:
+    """Run this machine's part of one trial to its end, or to machine 0's word. Lost: machine 0 is."""
+    say(f"{part.title}: this machine's part of it")
+    stopped = told = False
+    try:
+        part.start(reachable(line))
+        while not part.over() and not stopped:
+            part.means.guard.watch()
+            messages: list[dict[str, Any]] = line.hear(POLL_S)
+            stopped = any(message.get("stop") == part.launch_id for message in messages)
+            told = told or tell_cause(part, line)  # at once, for it makes machine 0's ranks fail too
+        if part.code and not stopped:
+            part.put(part.guess())
+    finally:
+        if part.started is not None:
+            part.started.end(GRACE_S)
+        part.clear()
+    if not told:
+        tell_cause(part, line)
+    line.say(of=part.launch_id, ended=True)
+
+
+def tell_cause(part: Launch, line: Line) -> bool:
+    """Say why this machine's part ends, if that is on record; whether it is."""
+    cause = causes.get(part.folder.logs(), part.launch_id)
+    if cause is not None:
+        line.say(of=part.launch_id, cause=cause._asdict())
+    return cause is not None

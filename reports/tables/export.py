@@ -1,0 +1,92 @@
+"""A run's trials in the formats of other programs."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Mapping
+
+import pandas as pd
+
+from bench.record.run_folder import UsageError, columns
+from reports.forms.markdown import escaped, row
+from reports.tables import table
+from reports.tables.table import Sheet
+
+INFINITE = (float("inf"), float("-inf"))
+
+
+def markdown(trials: pd.DataFrame) -> str:
+    """A table for each experiment and machine, with its notes."""
+    parts = []
+    for sheet in table.sheets(trials):
+        parts += [f"### {escaped(title(sheet))}", ""]
+        parts += [row(list(map(escaped, heads(sheet)))), row(["---"] + ["---:"] * (len(sheet.heads) - 1))]
+        parts += [row(list(map(escaped, line))) for line in lines(sheet)]
+        parts += ["", *(f"{number}. {escaped(note)}" for number, note in enumerate(sheet.notes, start=1))]
+        parts += ["", escaped(common(sheet)), "", escaped(sheet.machine), ""]
+    return "\n".join(parts)
+
+
+def latex(trials: pd.DataFrame) -> str:
+    r"""A tabular for each experiment and machine, for \usepackage{booktabs}."""
+    parts = []
+    for sheet in table.sheets(trials):
+        frame = pd.DataFrame(lines(sheet), columns=heads(sheet))
+        style = frame.style.hide(axis="index").format(escape="latex").format_index(axis=1, escape="latex")
+        form = "l" + "r" * (len(sheet.heads) - 1)
+        about = [title(sheet), *(f"[{n}] {note}" for n, note in enumerate(sheet.notes, start=1)), common(sheet)]
+        parts += [f"% {' '.join(text.split())}" for text in (*about, sheet.machine)]
+        parts.append(style.to_latex(hrules=True, column_format=form))
+    return "\n".join(parts)
+
+
+def title(sheet: Sheet) -> str:
+    return str(sheet.rows[0]["experiment"])
+
+
+def common(sheet: Sheet) -> str:
+    """What all rows share."""
+    return ", ".join(f"{name} {value}" for name, value in sheet.common)
+
+
+def heads(sheet: Sheet) -> list[str]:
+    return [" ".join(head.split()) for head in sheet.heads]
+
+
+def lines(sheet: Sheet) -> list[list[str]]:
+    """The cells, with the numbers of a line's notes behind its arm."""
+    noted = ("".join(f" [{mark + 1}]" for mark in marks) for marks in sheet.marks)
+    return [[line[0] + marks, *line[1:]] for line, marks in zip(sheet.lines, noted, strict=True)]
+
+
+def as_json(trials: pd.DataFrame) -> str:
+    """An object with `columns` (type, unit and meaning of each) and `rows`; what is missing is null."""
+    meanings = {c.name: {"type": c.type, "unit": c.unit, "meaning": c.text} for c in columns("trials")}
+    finite = trials.astype(object).where(trials.notna() & ~trials.isin(INFINITE), None)
+    rows = finite.to_dict("records")
+    return json.dumps({"columns": meanings, "rows": rows}, indent=1, allow_nan=False) + "\n"
+
+
+def parquet(trials: pd.DataFrame) -> bytes:
+    """Typed columns, each with its unit and meaning as metadata. UsageError: pyarrow is not installed."""
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise UsageError("export: parquet needs pyarrow; pip install -e '.[parquet]'") from error
+    found = pyarrow.Table.from_pandas(trials, preserve_index=False)
+    for place, column in enumerate(columns("trials")):
+        field = found.schema.field(place).with_metadata({"unit": column.unit, "meaning": column.text})
+        found = found.set_column(place, field, found.column(place))
+    data = io.BytesIO()
+    pyarrow.parquet.write_table(found, data)
+    return data.getvalue()
+
+
+FORMATS: Mapping[str, Callable[[pd.DataFrame], str | bytes]] = {
+    "json": as_json,
+    "latex": latex,
+    "markdown": markdown,
+    "parquet": parquet,
+}

@@ -1,0 +1,256 @@
+"""The trials of a run in tables, a table for each experiment and machine, beside the published figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from bench.record import experiment_lookup
+from bench.record.run_folder import SLOWDOWNS, settings_columns, shortage
+from reports.tables import scaling, summary
+
+WORK = ["model", "weights", "data", "classes", "image_size", "limit_train", "epochs"]
+# Rows that differ in one of these are not put into one table: other work, unless it is what the arms are about, or an
+# unlike machine.
+APART = ["experiment", *WORK, "host", "device_name", "cpu_model", "cpu_count", "power_mode"]
+APART += ["power_limit_w", "application_sm_clock_hz", "torch", "torchvision", "accelerate", "cuda", "driver"]
+SETTINGS = ["effective_batch", "lr", "processes", "precision", "tf32", "cudnn_benchmark", "memory_format", "compile"]
+SETTINGS += ["input_pipeline", "seed", "repeat", "commit"]
+FEW_WINDOWS = 10
+WIDE_SPREAD = 0.2
+THROTTLED = 0.01
+GIB = 2**30
+
+Row = dict[str, Any]
+Cell = Callable[[Row], str]
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """The trials of one experiment on one machine as a table: a head for each cell of a line, a line for each row.
+
+    `marks` has each line's notes, by their place in `notes`; `common` what all rows share.
+    """
+
+    rows: list[Row]
+    heads: list[str]
+    lines: list[list[str]]
+    marks: list[list[int]]
+    notes: list[str]
+    common: list[tuple[str, str]]
+    machine: str
+
+
+def sheets(trials: pd.DataFrame) -> list[Sheet]:
+    """Of all trials; those that must not stand beside each other are in sheets of their own."""
+    found = []
+    for name, own in trials.groupby("experiment", sort=False, dropna=False):
+        apart = [column for column in APART if column not in experiment_lookup.arm_settings(str(name))]
+        for _, group in own.groupby(apart, sort=False, dropna=False):
+            rows = [summary.known(row) for row in group.to_dict("records")]
+            found.append(sheet(scaling.with_efficiency(summary.summarised(rows))))
+    return found
+
+
+def sheet(rows: list[Row]) -> Sheet:
+    """Of summarised rows. Columns that no row has anything in are left out."""
+    varying = varying_settings(rows)
+    settings: list[tuple[str, Cell]] = [(name, _setting(name)) for name in ("arm", *varying)]
+    figures = [*TIMES, *scaling.cells(rows), *RESULTS]
+    shown = [*settings, *((head, cell) for head, cell in figures if any(cell(row) for row in rows))]
+    notes: dict[str, int] = {}
+    said = [dict.fromkeys(text for launch in row["each"] for text in remarks({**row, **launch})) for row in rows]
+    same = [name for name in (*WORK, *SETTINGS) if len({row[name] for row in rows}) == 1]
+    common = [(name, _text(rows[0][name])) for name in same]
+    return Sheet(
+        rows=rows,
+        heads=[head for head, _ in shown],
+        lines=[[cell(row) for _, cell in shown] for row in rows],
+        marks=[[notes.setdefault(text, len(notes)) for text in each] for each in said],
+        notes=list(notes),
+        common=[(name, value) for name, value in common if value],
+        machine=machine_line(rows[0]),
+    )
+
+
+def show(trials: pd.DataFrame) -> None:
+    """Print the tables."""
+    console = Console(highlight=False)
+    if trials.empty:
+        console.print("no trial has ended in this folder yet")
+    for each in sheets(trials):
+        _print(console, each)
+
+
+def varying_settings(rows: Sequence[Row]) -> list[str]:
+    """What differs between rows of one table, which must not look alike: all of WORK and SETTINGS, and what is no arm's
+    own."""
+    fields = [column.name for column in settings_columns() if column.name not in (*SETTINGS, "arm")]
+    arms = {row["arm"] for row in rows}
+    within = [name for name in fields if any(len({r[name] for r in rows if r["arm"] == arm}) > 1 for arm in arms)]
+    found = within + [
+        name for name in (*WORK, *SETTINGS) if name not in within and len({row[name] for row in rows}) > 1
+    ]
+    return found + summary.telling(rows, ["arm", *found])
+
+
+def _print(console: Console, of: Sheet) -> None:
+    title = escape(_text(of.rows[0]["experiment"]))
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
+    for place, head in enumerate(of.heads):
+        table.add_column(head, no_wrap=place == 0, justify="left" if place == 0 else "right")
+    for line, marks in zip(of.lines, of.marks, strict=True):
+        noted = "".join(f"[{mark + 1}]" for mark in marks)
+        table.add_row(escape(f"{line[0]} {noted}".strip()), *map(escape, line[1:]))
+    # As wide as it is: in a narrow terminal rich would cut the figures off.
+    table.width = console.measure(table, options=console.options.update(width=1000)).maximum
+    console.print(table, soft_wrap=True)
+    for place, text in enumerate(of.notes):
+        console.print(escape(f"  [{place + 1}] {text}"), soft_wrap=True)
+    console.print(escape("  " + ", ".join(f"{name} {value}" for name, value in of.common)), soft_wrap=True)
+    console.print(escape("  " + of.machine), soft_wrap=True)
+    console.print()
+
+
+def _setting(name: str) -> Cell:
+    return lambda row: _text(row[name])
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else str(value)
+
+
+def _number(name: str, form: str, factor: float = 1.0) -> Cell:
+    return lambda row: "" if row[name] is None else form.format(float(row[name]) * factor)
+
+
+def _digits(name: str, factor: float = 1.0) -> Cell:
+    """As `digits` shows it."""
+    return lambda row: "" if row[name] is None else digits(float(row[name]) * factor)
+
+
+def digits(value: float) -> str:
+    """Four digits, or the whole number where it has more: never 1.235e+04."""
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def _status(row: Row) -> str:
+    return _text(row["status"])
+
+
+def _published(row: Row) -> str:
+    train, evaluation = (_number(f"published_{part}_accuracy", "{:.1f}", 100)(row) for part in ("train", "eval"))
+    return f"{train or '-'} / {evaluation or '-'}" if train or evaluation else ""
+
+
+def _spread(cell: Callable[[str], Cell], name: str) -> Cell:
+    """The cell, and behind it the lowest and highest of several launches, where they differ as shown."""
+
+    def text(row: Row) -> str:
+        if name not in row["spread"]:
+            return cell(name)(row)
+        low, high = (cell(name)({**row, name: end}) for end in row["spread"][name])
+        return f"{cell(name)(row)} ({low}..{high})" if low != high else cell(name)(row)
+
+    return text
+
+
+def _launches(row: Row) -> str:
+    return str(len(row["each"])) if len(row["each"]) > 1 else ""
+
+
+def _memory(name: str) -> Cell:
+    return _number(name, "{:.2f}", 1 / GIB)
+
+
+def _waiting(row: Row) -> str:
+    wait, windows, time = row["data_wait_s"], row["measured_windows"], row["measured_time_s"]
+    return "" if wait is None or windows is None or not time else f"{100 * wait * windows / time:.0f}"
+
+
+TIMES: list[tuple[str, Cell]] = [
+    ("status", _status),
+    ("launches", _launches),
+    ("images/s", _spread(_digits, "images_per_s")),
+    ("step ms\np50", _spread(lambda name: _digits(name, 1000), "step_time_p50_s")),
+    ("step\ncv", _number("step_time_cv", "{:.2f}")),
+    ("epoch s", _spread(_digits, "epoch_time_s")),
+    ("data\nwait %", _waiting),
+]
+RESULTS: list[tuple[str, Cell]] = [
+    ("GPU GiB\nallocated", _spread(_memory, "peak_allocated_bytes")),
+    ("GPU GiB\nreserved", _spread(_memory, "peak_reserved_bytes")),
+    ("host GiB\nper rank", _spread(_memory, "peak_rss_bytes")),
+    ("J per\nimage", _spread(_digits, "energy_per_image_j")),
+    ("at power\nlimit %", _number("power_capped_share", "{:.0f}", 100)),
+    ("train\nacc %", _spread(lambda name: _number(name, "{:.1f}", 100), "train_accuracy")),
+    ("eval\nacc %", _spread(lambda name: _number(name, "{:.1f}", 100), "eval_accuracy")),
+    ("valid.\nacc %", _spread(lambda name: _number(name, "{:.1f}", 100), "validation_accuracy")),
+    ("other data\nacc %", _spread(lambda name: _number(name, "{:.1f}", 100), "evaluate_on_accuracy")),
+    ("published\ntrain / eval %", _published),
+]
+
+
+def remarks(row: Row) -> list[str]:
+    """What a reader must know before using the row's numbers."""
+    found = []
+    if row["status"] != "ok":
+        found.append(f"{row['status'] or 'no status'}{shortage(row)}: {_text(row['error'])}")
+    windows, cv = row["measured_windows"], row["step_time_cv"]
+    if row["status"] == "ok" and (windows is None or windows < FEW_WINDOWS):
+        found.append(f"times of fewer than {FEW_WINDOWS} measured windows")
+    if cv is not None and cv > WIDE_SPREAD:
+        found.append(f"step times spread by more than {WIDE_SPREAD:.0%} of their mean")
+    found += disturbances(row)
+    found += scaling.remarks(row)
+    if row["weights"] == "none" and "all" not in _text(row["trainable"]).split():
+        found.append("the frozen part has random weights: speed and memory are real, accuracy says nothing")
+    if row["data"] == "digits" and row["augment"] == "flip":
+        found.append("digits are never mirrored: there is no augmentation here")
+    if row["published_where"]:
+        differs = _text(row["published_differs"])
+        text = f"not comparable with the published figure ({row['published_where']})"
+        found.append(f"{text}: here {differs}" if differs else f"published by {row['published_where']}")
+    return found
+
+
+def disturbances(row: Row) -> list[str]:
+    """What the device was held back by, or shared with, while the row was measured."""
+    found = []
+    share, why = row["throttled_share"], _text(row["throttle_reasons"])
+    if held_back(row):
+        found.append(f"clocks held back for {share:.0%} of the time: {why}")
+    elif share is None and why not in ("", "none"):
+        found.append(f"clocks held back: {why}")
+    if row["energy_source"] == "module":
+        found.append("energy is the whole module's: of GPU, CPU and memory")
+    if others := row["other_processes"]:
+        found.append(f"measured beside {others} other process(es) on the device")
+    return found
+
+
+def held_back(row: Row) -> bool:
+    """Whether the device was slower for it than others of its kind: a power limit, as older rows count it too, is what
+    a loaded GPU has."""
+    reasons = set(_text(row["throttle_reasons"]).split())
+    return (row["throttled_share"] or 0.0) > THROTTLED and (not reasons or bool(reasons & set(SLOWDOWNS)))
+
+
+def machine_line(row: Row) -> str:
+    """The machine and versions that a row was made with. A group that failed early has no device to name."""
+    device = row["device_name"]
+    if device == "cpu":
+        device = f"{_text(row['cpu_count'])} CPUs {_text(row['cpu_model'])}"
+    driver = f", driver {row['driver']}" if row["device_count"] and row["driver"] else ""
+    mode = f", power mode {row['power_mode']}" if row["power_mode"] else ""
+    mode += f", power limit {row['power_limit_w']:g} W" if row["power_limit_w"] else ""
+    host, torch = row["host"] or "an unknown host", row["torch"] or "unknown"
+    others = "".join(f", {name} {row[name]}" for name in ("torchvision", "accelerate", "cuda") if row[name])
+    return f"on {host}: {device or 'no device'}, torch {torch}{driver}{mode}{others}"

@@ -1,0 +1,257 @@
+"""Two run folders held against each other: what got worse, what did not, and what nobody can tell yet.
+
+Launches are compared where their settings, machine and versions are equal, and told apart from those that are not.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bench.record.run_folder import UsageError, settings_columns
+from reports.tables.summary import known
+from reports.tables.table import held_back, machine_line
+from reports.verdicts import significance
+from reports.verdicts.comparison import VERDICTS, Comparison
+from reports.verdicts.pytest_benchmark import launches
+from reports.verdicts.report import Judgement
+
+Row = dict[str, Any]
+
+STEP_TIME, ENERGY = "step_time_p50_s", "energy_per_image_j"
+# Column -> whether more of it is worse.
+METRICS = {
+    STEP_TIME: True,
+    "images_per_s": False,
+    "peak_allocated_bytes": True,
+    "peak_reserved_bytes": True,
+    "peak_rss_bytes": True,
+    ENERGY: True,
+    "eval_accuracy": False,
+}
+MACHINE = ["host", "device_name", "device_count", "devices", "cpu_model", "cpu_count", "threads", "power_mode"]
+MACHINE += ["power_limit_w", "application_sm_clock_hz", "max_sm_clock_hz"]
+MACHINE += ["driver", "cuda", "torch", "torchvision", "accelerate", "backend", "input_pipeline", "parallel"]
+KNOWN = ("host", "device_name", "torch")  # what is empty there is not taken for equal
+SETTINGS = [column.name for column in settings_columns() if column.name != "repeat"]
+DRAWN = "eval_accuracy"  # equal to the last digit where nothing but the launch is another
+
+
+@dataclass
+class Side:
+    """All launches of one trial in one folder."""
+
+    rows: list[Row] = field(default_factory=list)
+
+    def good(self) -> list[Row]:
+        return [row for row in self.rows if row["status"] == "ok"]
+
+    def failed(self) -> list[Row]:
+        return [row for row in self.rows if row["status"] != "ok"]
+
+    def calm(self) -> list[Row]:
+        """Of those that ended well, the ones that nothing else slowed down or cut short."""
+        return [row for row in self.good() if not disturbed(row)]
+
+    def values(self, metric: str) -> list[float]:
+        """Of the launches that ended well, in their order; what is missing is left out, and what is no number."""
+        found = (row[metric] for row in self.good())
+        return [float(value) for value in found if value is not None and math.isfinite(value)]
+
+
+def judge(before: Path, after: Path, margin: float, level: float, strict: bool) -> Judgement:
+    """What changed from one run folder to the other; the exit code is 0 where nothing got worse, 1 something did, 3
+    something is missing or not comparable, 4 nothing could be told of something, if that is to fail (strict).
+
+    UsageError: there is nothing to compare.
+    """
+    folders = (before, after)
+    base, head = (by_settings(launches(folder)) for folder in folders)
+    ids = [{row["launch_id"] for each in side.values() for row in each.rows} for side in (base, head)]
+    if both := ids[0] & ids[1]:
+        raise UsageError(f"launch {min(map(str, both))} is in both folders; give two runs")
+    if not base or not head:
+        raise UsageError(f"no trial has ended in {folders[0] if not base else folders[1]}; give the folder of a run")
+    found = compare(base, head, margin, level)
+    rows = [[row for side in each.values() for row in side.rows] for each in (base, head)]
+    commits = [" and ".join(sorted({str(row["commit"] or "unknown") for row in each})) for each in rows]
+    title = f"{after} (commit {commits[1]}) against {before} (commit {commits[0]})"
+    return Judgement(title, machine_line(rows[1][0]), found, exit_code(found, strict), margin, level, strict)
+
+
+def exit_code(found: Sequence[Comparison], strict: bool) -> int:
+    """What the verdicts come to."""
+    seen = {each.verdict for each in found}
+    if "regressed" in seen:
+        return 1
+    if "not comparable" in seen:
+        return 3
+    return 4 if strict and "inconclusive" in seen else 0
+
+
+def by_settings(table: pd.DataFrame) -> dict[Hashable, Side]:
+    """Settings -> the launches that had them, each once, as they began; what was interrupted is none."""
+    found: dict[Hashable, Side] = {}
+    for record in table.drop_duplicates("launch_id").to_dict("records"):
+        row = known(record)
+        if row["status"] == "interrupted":
+            continue
+        found.setdefault(tuple(row[name] for name in SETTINGS), Side()).rows.append(row)
+    for side in found.values():
+        side.rows.sort(key=lambda row: row["started_at"] or "")
+    return found
+
+
+def compare(
+    base: Mapping[Hashable, Side], head: Mapping[Hashable, Side], margin: float, level: float
+) -> list[Comparison]:
+    """All comparisons, what matters most first; what is said of one allows for how many there are."""
+    names = titles([side.rows[0] for side in (*base.values(), *head.values())])
+    found = [each for key in base if key in head for each in of_trial(names(base[key].rows[0]), base[key], head[key])]
+    found += unmatched(base, head, names)
+    measured = [each for each in found if each.change is not None]
+    answers = [each.change.answer(margin, METRICS[each.metric]) for each in measured if each.change is not None]
+    stands = significance.holm([chance for _, chance in answers], level)
+    told = {id(each): answer for each, (answer, _), holds in zip(measured, answers, stands, strict=True) if holds}
+    found = [dataclasses.replace(each, verdict=told.get(id(each), each.verdict)) for each in found]
+    return sorted(found, key=lambda each: VERDICTS.index(each.verdict))
+
+
+def of_trial(name: str, base: Side, head: Side) -> list[Comparison]:
+    """One trial's comparisons, what can be told of each still open."""
+    if not base.good():
+        return [Comparison(name, "not comparable", why="no launch in BASE ended well")]
+    if why := unlike(base.good(), head.good()) if head.good() else elsewhere(base.good(), head.rows):
+        return [Comparison(name, "not comparable", why=why)]
+    found = []
+    if failed := head.failed():
+        said = "regressed" if len(failed) * len(base.rows) > len(base.failed()) * len(head.rows) else "inconclusive"
+        last = f"{failed[-1]['status']}: {failed[-1]['error']}"
+        why = f"{len(failed)} of {len(head.rows)} launches in HEAD failed, {len(base.failed())} of {len(base.rows)} in "
+        found.append(Comparison(name, said, why=f"{why}BASE; {last}"))
+    if head.good():
+        left = len(base.good()) + len(head.good()) - len(base.calm()) - len(head.calm())
+        base, head = Side(base.calm()), Side(head.calm())
+        note = f"{left} launches that were throttled, resumed or not alone on their device are left out" if left else ""
+        pairs = paired(base.rows, head.rows)
+        before, after = map(Side, pairs) if pairs else (base, head)
+        each_of = [each for metric in METRICS for each in of_metric(name, metric, before, after, pairs is not None)]
+        found += [dataclasses.replace(each, why="; ".join(filter(None, (each.why, note)))) for each in each_of]
+        if STEP_TIME not in {each.metric for each in each_of}:
+            why = note or "no window was timed; train more images, or with fewer --warmup-windows"
+            found.append(Comparison(name, "inconclusive", STEP_TIME, why=why))
+    return found or [Comparison(name, "not comparable", why="nothing was measured in BASE and HEAD")]
+
+
+def of_metric(name: str, metric: str, base: Side, head: Side, pairs: bool) -> list[Comparison]:
+    """One metric's comparison, still open where launches tell of it; none where neither side has it."""
+    before, after = base.values(metric), head.values(metric)
+    if not before and not after:
+        return []
+    if not before or not after:
+        where = "HEAD" if before else "BASE"
+        return [Comparison(name, "not comparable", metric, why=f"it was not measured in {where}")]
+    if metric == ENERGY and (why := unlike(base.good(), head.good(), ("energy_source",))):
+        return [Comparison(name, "not comparable", metric, why=why)]
+    change, why, said = None, "", "inconclusive"
+    missing = len(base.good()) + len(head.good()) - len(before) - len(after)
+    if missing:
+        why = f"it is missing in {missing} of {len(base.good()) + len(head.good())} launches"
+    elif min(before) > 0 and not max(after) > 0:
+        said, why = ("improved" if METRICS[metric] else "regressed"), "it is 0 in HEAD"
+    elif min(*before, *after) <= 0:
+        why = "some launches have 0, of which there is no ratio"
+    elif metric == DRAWN and len(set(before)) == len(set(after)) == 1 and before[0] != after[0]:
+        why = "each side is one seed's draw, launched again and again; several seeds would tell"
+    elif (change := significance.change(before, after, pairs)) is None:
+        why = f"{len(before)} and {len(after)} launches tell no spread; give --repeats"
+    return [Comparison(name, said, metric, before, after, pairs, change, why)]
+
+
+def disturbed(row: Row) -> bool:
+    """Whether what was measured is not the trial's alone, or not the whole of it."""
+    return held_back(row) or (row["other_processes"] or 0) > 0 or row["resumed_at_epoch"] is not None
+
+
+def elsewhere(base: Sequence[Row], failed: Sequence[Row]) -> str:
+    """In what the machine of launches that failed is known to be another; "" in nothing."""
+    found = []
+    for name in MACHINE:
+        before, after = ({row[name] for row in rows} - {None} for rows in (base, failed))
+        if after - before and before:
+            found.append(f"{name} {_listed(before)} against {_listed(after)}")
+    return "; ".join(found)
+
+
+def unlike(base: Sequence[Row], head: Sequence[Row], names: Sequence[str] = MACHINE) -> str:
+    """In what the machines or versions of these rows differ; "" in nothing."""
+    found = []
+    for name in names:
+        before, after = ({row[name] for row in rows} for rows in (base, head))
+        if before != after or len(before) > 1:
+            found.append(f"{name} {_listed(before)} against {_listed(after)}")
+        elif name in KNOWN and before == {None}:
+            found.append(f"{name} is not known")
+    for side, rows in (("BASE", base), ("HEAD", head)):
+        if len(commits := {row["commit"] for row in rows}) > 1:
+            found.append(f"{side} has launches of commits {_listed(commits)}")
+    return "; ".join(found)
+
+
+def _listed(values: set[Any]) -> str:
+    return " and ".join(sorted("nothing" if value is None else str(value) for value in values))
+
+
+def paired(base: Sequence[Row], head: Sequence[Row]) -> tuple[list[Row], list[Row]] | None:
+    """The launches of both that were made in turn, partner by partner: one of each, again and again, whichever of the
+    two came first; one whose partner failed is left out. None: they were not made in turn."""
+    if all(len({row["repeat"] for row in rows}) == len(rows) for rows in (base, head)):
+        both = {row["repeat"] for row in base} & {row["repeat"] for row in head}
+        base, head = ([row for row in rows if row["repeat"] in both] for rows in (base, head))
+    order = sorted([(row["started_at"] or "", side) for side, rows in enumerate((base, head)) for row in rows])
+    twos = zip(order[::2], order[1::2], strict=False)
+    in_turn = base and len(base) == len(head) and all(one != other for (_, one), (_, other) in twos)
+    return (list(base), list(head)) if in_turn else None
+
+
+def unmatched(base: Mapping[Hashable, Side], head: Mapping[Hashable, Side], names: Any) -> list[Comparison]:
+    """Trials that are in one folder alone, each beside the one of the other that is nearest to it."""
+    found = []
+    new = {key: side.rows[0] for key, side in head.items() if key not in base}
+    for key, side in base.items():
+        if key in head:
+            continue
+        row = side.rows[0]
+        near = [k for k, other in new.items() if (other["experiment"], other["arm"]) == (row["experiment"], row["arm"])]
+        if not near:
+            found.append(Comparison(names(row), "not comparable", why="it is missing in HEAD"))
+            continue
+        nearest = min(near, key=lambda k: len(differences(row, new[k])))
+        found.append(Comparison(names(row), "not comparable", why="; ".join(differences(row, new.pop(nearest)))))
+    return found + [Comparison(names(row), "not comparable", why="it is missing in BASE") for row in new.values()]
+
+
+def differences(base: Row, head: Row) -> list[str]:
+    """The settings in which two rows differ."""
+    return [
+        f"{name} {_listed({base[name]})} against {_listed({head[name]})}"
+        for name in SETTINGS
+        if base[name] != head[name]
+    ]
+
+
+def titles(rows: Sequence[Row]) -> Any:
+    """What to call a row's trial: its arm, and the settings that tell it from the others of that arm."""
+    arms = {(row["experiment"], row["arm"]) for row in rows}
+    varying = [
+        name
+        for name in SETTINGS
+        if any(len({row[name] for row in rows if (row["experiment"], row["arm"]) == arm}) > 1 for arm in arms)
+    ]
+    return lambda row: " ".join([f"{row['experiment']} {row['arm']}", *(f"{name}={row[name]}" for name in varying)])

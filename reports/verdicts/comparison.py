@@ -1,0 +1,54 @@
+"""What came of one comparison, and its line in a table."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from reports.verdicts.significance import Change
+
+# In the order in which a reader needs them.
+VERDICTS = ("regressed", "changed", "not comparable", "inconclusive", "improved", "equivalent")
+
+
+HEADS = ("trial", "metric", "base", "head", "change %", "95% interval", "could show", "launches", "verdict")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One metric of one trial, or a whole trial that cannot be compared: then `why`, and no metric."""
+
+    trial: str
+    verdict: str
+    metric: str = ""
+    base: Sequence[float] = ()
+    head: Sequence[float] = ()
+    paired: bool = False
+    change: Change | None = None
+    why: str = ""
+
+
+def cells(each: Comparison, margin: float, level: float) -> list[str]:
+    """One line of the table."""
+    said = f"{each.verdict}: {each.why}" if each.why else each.verdict
+    if not each.base:
+        return [each.trial, each.metric, "", "", "", "", "", "", said]
+    before, after = statistics.median(each.base), statistics.median(each.head)
+    count = f"{len(each.base)} pairs" if each.paired else f"{len(each.base)} and {len(each.head)}"
+    if each.change is None:
+        return [each.trial, each.metric, f"{before:.5g}", f"{after:.5g}", "", "", "", count, said]
+    low, high = (100 * (bound - 1) for bound in each.change.interval())
+    shown = 100 * each.change.smallest_shown(margin, level)
+    return [
+        each.trial,
+        each.metric,
+        f"{before:.5g}",
+        f"{after:.5g}",
+        f"{100 * math.expm1(each.change.mean):+.2f}",
+        f"{low:+.2f} .. {high:+.2f}",
+        f"{shown:.3g}%" if shown < 1000 else "nothing",
+        count,
+        said,
+    ]

@@ -1,0 +1,202 @@
+"""The exact gate: what a window asks of torch is counted, and nothing of it may change unseen.
+
+Counts do not depend on the machine's mood, so that there is no tolerance: fewer is news as well as more. The baseline
+is a CSV file in the repository, a line for each trial and metric, in order; it holds for one version of torch, whose
+own operations change with it.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+
+from bench.record.run_folder import OLDER, UsageError, write_whole
+from reports.tables.summary import known as known_row
+from reports.tables.table import machine_line
+from reports.verdicts.comparison import Comparison
+from reports.verdicts.pytest_benchmark import EXPERIMENT, KINDS, launches
+from reports.verdicts.report import Judgement
+
+METRICS = ["total_parameters", "trainable_parameters", "flops_per_window", "operations_per_window"]
+METRICS += ["casts_per_window", "waits_per_window", "allreduces_per_window", "allreduce_bytes_per_window"]
+METRICS += ["peak_bytes_per_window", "compiled_graphs", "graph_breaks"]
+NAMED = ["model", "image_size", "micro_batch", "precision", "processes", "compile"]
+HEAD = ["trial", "metric", "value"]
+VERSION = ("all", "torch")
+
+Counts = dict[tuple[str, str], str]
+
+
+def gate(run: Path, path: Path) -> Judgement:
+    """Hold a run's counts against the baseline at `path`; the exit code is 0 where all counts are its own, 1 some are
+    not, 3 there is nothing to compare with. Without 0 the run's counts are left beside the baseline.
+
+    UsageError: the run did not count each trial twice, or its two counts differ.
+    """
+    table = launches(run)
+    found, known = counts(table), read(path)
+    machine = machine_line(known_row(table.iloc[-1].to_dict()))
+    if known != found:
+        write_whole(beside(path), as_csv(found))
+    elif beside(path).exists():  # another run's, which has been put right
+        beside(path).unlink()
+    if known.get(VERSION) != found[VERSION]:
+        was = f"is of torch {known[VERSION]}" if VERSION in known else "is not there"
+        each = Comparison("all", "not comparable", "torch", why=f"{path} {was}, the run of torch {found[VERSION]}")
+        return Judgement(f"{run} against {path}", machine, [each], 3)
+    changed = differences(known, found)
+    equal = [key for key in sorted(found) if key != VERSION and known.get(key) == found[key]]
+    same = [Comparison(key[0], "equivalent", key[1], count, count) for key in equal if (count := number(found[key]))]
+    return Judgement(f"{run} against {path}", machine, [*changed, *same], 1 if changed else 0)
+
+
+def number(text: str | None) -> list[float]:
+    """A count as the values of a side; one that is none has none."""
+    return [float(text)] if text and text.isdecimal() else []
+
+
+def beside(path: Path) -> Path:
+    """Where a run's counts lie until somebody accepts them."""
+    return path.with_name(f"{path.name}.new")
+
+
+def show(judgement: Judgement, path: Path) -> None:
+    """Print what is new, missing or another, and how to accept it."""
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    accept = f"if that is meant: python -m reports baseline accept {path}"
+    changed = [each for each in judgement.found if each.verdict == "changed"]
+    if judgement.code == 0:
+        console.print(f"{len(judgement.found)} counts are those of {path}")
+    elif judgement.code == 3:
+        console.print(f"not comparable: {judgement.found[0].why}; {accept}")
+    else:
+        console.print(f"{len(changed)} of {len(judgement.found)} counts are not those of {path}; {accept}")
+        for each in changed:
+            console.print(f"  {each.trial}: {each.metric} {each.why}")
+
+
+def renew(path: Path, accept: bool) -> None:
+    """Print how the counts beside a baseline differ from it, and put them in its place if they are accepted.
+
+    UsageError: there are none beside it.
+    """
+    new = beside(path)
+    found = read(new)
+    if not found:
+        raise UsageError(f"no {new}: gate exact leaves it where counts differ; run that first")
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    for each in differences(read(path), found):
+        console.print(f"{each.trial}: {each.metric} {each.why}")
+    if accept:
+        write_whole(path, as_csv(found))
+        new.unlink()
+        console.print(f"{path} has these {len(found) - 1} counts now")
+
+
+def differences(known: Counts, found: Counts) -> list[Comparison]:
+    """What is new, missing or another: of a trial first what it comes to in all, then the kinds."""
+    said = []
+    for key in sorted(known.keys() | found.keys(), key=lambda key: (key[0], key[1].startswith(KINDS), key[1])):
+        was, now = known.get(key), found.get(key)
+        if was != now:
+            why = f"{was} -> {now}" if was and now else f"new: {now}" if now else f"missing: was {was}"
+            before, after = (number(was), number(now)) if was and now else ([], [])
+            said.append(Comparison(key[0], "changed", key[1], before, after, why=why))
+    return said
+
+
+def counts(table: pd.DataFrame) -> Counts:
+    """(trial, metric) -> its count, as text. UsageError: they were not counted twice alike."""
+    table = table.drop_duplicates("launch_id")  # a copy is no second count
+    rows = [{str(n): None if pd.isna(v) else v for n, v in row.items()} for row in table.to_dict("records")]
+    # Of pytest-benchmark's files each has to say the same; of a run folder's launches of a trial, the last two.
+    files = len({row["repeat"] for row in rows if row["experiment"] == EXPERIMENT})
+    # Not all benchmarks are steps that are counted; one that no longer is, is missing then.
+    rows = [row for row in rows if row["status"] != "interrupted" and (row["experiment"] != EXPERIMENT or row[KINDS])]
+    if not rows:
+        raise UsageError("no trial was counted in this run; give one of python -m launch run studies/exact.toml")
+    versions = {str(row["torch"]).partition("+")[0] for row in rows}
+    if len(versions) > 1:
+        raise UsageError(f"the run has rows of torch {' and '.join(sorted(versions))}; run it anew")
+    found: dict[str, list[Counts]] = {}
+    for row in rows:
+        if row["status"] != "ok":
+            raise UsageError(f"{name(row)} ended as {row['status']} ({row['error']}); counts are of whole runs alone")
+        if row["device_name"] != "cpu":
+            raise UsageError(f"{name(row)} ran on {row['device_name']}; exact counts are those of a CPU")
+        found.setdefault(name(row), []).append(of_row(name(row), row))
+    merged: Counts = {VERSION: versions.pop()}
+    for trial, each in found.items():
+        if len(each) < 2:
+            how = "two of pytest's files" if files else "--repeats 2, as studies/exact.toml does"
+            raise UsageError(f"{trial} was counted once; give {how}")
+        if len(each) < files:
+            raise UsageError(f"{trial} is in {len(each)} of {files} files; give a folder with those of one commit")
+        for one in each[-max(2, files) : -1]:  # a run folder may hold earlier ones
+            if unlike := differences(one, each[-1]):
+                first = f"{trial}: {unlike[0].metric} {unlike[0].why}"
+                raise UsageError(f"two counts of one trial differ, {first}; what is not exact cannot be gated")
+        merged |= each[-1]
+    return merged
+
+
+def name(row: Mapping[str, object]) -> str:
+    """A trial's name in the baseline, which does not depend on what else is in it."""
+    settings = [f"{setting}={row[setting]}" for setting in NAMED if row[setting] is not None]
+    return " ".join([f"{row['experiment']} {row['arm']}", *settings])
+
+
+def of_row(trial: str, row: Mapping[str, object]) -> Counts:
+    """A launch's counts. UsageError: it has none."""
+    if row[KINDS] is None:
+        raise UsageError(f"{trial} was not counted; give --warmup-windows 3 or more, as studies/exact.toml does")
+    found = {(trial, name): str(row[name]) for name in METRICS if row[name] is not None}
+    for part in str(row[KINDS]).split(", "):
+        kind, _, count = part.rpartition(" ")
+        key = (trial, f"{KINDS} {kind}")
+        if not kind or not count.isdecimal() or key in found:
+            raise UsageError(f"{trial} has no counts of {KINDS}: {part[:40]!r} is none; count it anew")
+        found[key] = count
+    return found
+
+
+def read(path: Path) -> Counts:
+    """The baseline; empty where there is none. UsageError: the file is none."""
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot read the baseline {path}: {error}") from error
+    try:
+        rows = list(csv.reader(io.StringIO(text)))
+    except csv.Error:
+        rows = []
+    if not rows or rows[0] != HEAD or any(len(row) != len(HEAD) for row in rows):
+        raise UsageError(f"{path} is no baseline: its lines have to be {','.join(HEAD)}")
+    found = {(of_today(trial), metric): value for trial, metric, value in rows[1:]}
+    if len(found) < len(rows) - 1:
+        raise UsageError(f"{path} has a trial's metric twice; accept a run's counts anew")
+    return found
+
+
+def of_today(trial: str) -> str:
+    """A trial's name, where an earlier version called a setting's value otherwise."""
+    for name, values in OLDER.items():
+        for old, new in values.items():
+            trial = trial.replace(f" {name}={old.capitalize()}", f" {name}={new}")
+    return trial
+
+
+def as_csv(found: Counts) -> str:
+    """The baseline's text, its lines in order."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(HEAD)
+    writer.writerows([*key, found[key]] for key in sorted(found))
+    return text.getvalue()

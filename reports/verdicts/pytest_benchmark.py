@@ -1,0 +1,108 @@
+"""pytest-benchmark's JSON as rows, so that the same comparison serves it: each file is a launch of all its benchmarks.
+
+A benchmark is a trial whose step time is the median of its rounds in that launch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bench.record.run_folder import UsageError, columns
+from reports import read
+from reports.read import CONTROL
+
+LARGEST = 2**28  # bytes
+NAMES = [column.name for column in columns("trials")]
+EXPERIMENT = "pytest-benchmark"
+# Of what bench.pytest_plugins.step leaves in extra_info, under the same names.
+COUNTS = ("flops_per_window", "operations_per_window", "casts_per_window", "waits_per_window", "peak_bytes_per_window")
+KINDS = "operation_kinds"
+INCONVENIENT = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError)
+MOST = 2**63 - 1
+
+
+def launches(path: Path) -> pd.DataFrame:
+    """The rows of a run folder, or of pytest-benchmark's JSON, a file or a folder of them."""
+    found = files(path)
+    return trials(found) if found else read.trials(path)
+
+
+def files(path: Path) -> list[Path]:
+    """The JSON files at this path, a file or a folder; none where it is a run folder."""
+    if path.is_dir() and not (path / "trials.csv").exists():
+        return sorted(each for each in path.rglob("*.json") if each.is_file())
+    return [path] if path.suffix == ".json" and path.is_file() else []
+
+
+def trials(paths: list[Path]) -> pd.DataFrame:
+    """A row for each benchmark in each file. UsageError: a file is none of pytest-benchmark's."""
+    rows = [row for number, path in enumerate(paths) for row in launch(path, number)]
+    return pd.DataFrame(rows, columns=NAMES, dtype=object)
+
+
+def launch(path: Path, number: int) -> list[dict[str, Any]]:
+    """The rows of one file."""
+    try:
+        if path.stat().st_size > LARGEST:
+            raise ValueError("it is too large")
+        text = path.read_text()
+        found = json.loads(text)
+        machine = {**found["machine_info"].get("resbench", {})}
+        common = {
+            "status": "ok",
+            "experiment": EXPERIMENT,
+            "started_at": plain(found["datetime"]),
+            "repeat": number,
+            "commit": plain(found["commit_info"]["id"])[:12],
+            "host": plain(machine.get("host") or found["machine_info"]["node"]),
+            "device_name": plain(machine.get("device_name") or "unknown"),
+            "cpu_model": plain(machine.get("cpu_model") or found["machine_info"]["cpu"].get("brand_raw")),
+            "torch": plain(machine.get("torch") or f"none, Python {found['machine_info']['python_version']}"),
+            **{name: number_or_none(machine.get(name)) for name in ("device_count", "cpu_count", "threads")},
+            **{name: plain(machine[name]) for name in ("driver", "cuda") if machine.get(name)},
+        }
+        if not found["benchmarks"]:
+            raise ValueError("it has no benchmark")
+        digest = hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+        return [
+            {**common, **one(each), "launch_id": f"{digest}-{place}"} for place, each in enumerate(found["benchmarks"])
+        ]
+    except INCONVENIENT as error:
+        why = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        raise UsageError(f"{path} is no JSON of pytest-benchmark: {plain(why)[:200]}") from error
+
+
+def one(benchmark: dict[str, Any]) -> dict[str, Any]:
+    """What a benchmark adds to its launch's row. ValueError: its median is no time, or a count is none."""
+    median = number_or_none(benchmark["stats"]["median"])
+    if median is None or median <= 0:
+        raise ValueError(f"{benchmark['fullname']} has a median of {benchmark['stats']['median']!r}")
+    extra = benchmark.get("extra_info") or {}
+    peak = number_or_none(extra.get("peak_allocated_bytes"))
+    counts = {name: whole(extra[name]) for name in COUNTS if name in extra}
+    kinds = {KINDS: plain(extra[KINDS])} if KINDS in extra else {}
+    arm = plain(benchmark["fullname"])
+    return {"arm": arm, "step_time_p50_s": median, "peak_allocated_bytes": peak, **counts, **kinds}
+
+
+def whole(count: object) -> int:
+    """ValueError: it is no count."""
+    if type(count) is not int or not 0 <= count <= MOST:
+        raise ValueError(f"{count!r:.40} is no count")
+    return count
+
+
+def number_or_none(value: object) -> float | None:
+    """A finite number, or none."""
+    return value if isinstance(value, (int, float)) and math.isfinite(value) else None
+
+
+def plain(text: object) -> str:
+    """Text without orders to a terminal."""
+    return pd.Series([str(text)]).str.replace(CONTROL, "?", regex=True)[0]

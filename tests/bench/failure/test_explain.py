@@ -1,0 +1,93 @@
+"""Failures: which cause a trial's row names, whichever rank it came from."""
+
+import functools
+import os
+import subprocess
+from pathlib import Path
+
+import planted
+import pytest
+
+from bench.failure.causes import Cause, Interrupted
+from bench.failure.explain import explain
+from bench.training.loop import Diverged
+from bench.trial import UsageError
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_one_rank_s_error_is_the_trial_s_cause_and_it_has_one_row(rank: int, tmp_path: Path) -> None:
+    trial = planted.settings(micro_batch=2, processes=2)
+    build = functools.partial(planted.failing, at=3, how="raise", build=planted.smooth, rank=rank)
+    ran = planted.run(tmp_path, trial, build, functools.partial(planted.noise, train=16))
+    assert ran.codes == [1, 1], ran.said()
+    assert ran.row()["status"] == "crashed"
+    assert ran.row()["error"] == 'RuntimeError: planted failure, in "two" lines'
+    assert int(ran.row()["total_parameters"]) > 0
+
+
+def explained(error: BaseException, logs: Path, **peers: int) -> Cause:
+    return explain(error, {int(rank[1:]): pid for rank, pid in peers.items()}, logs, "a")
+
+
+def ended() -> int:
+    """The id of a process that is gone."""
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return process.pid
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:115] . DefaultCPUAllocator: can't allocate memory: you tried"),
+        RuntimeError("NVML_SUCCESS == r INTERNAL ASSERT FAILED at CUDACachingAllocator.cpp"),
+    ],
+)
+def test_running_out_of_memory_is_oom(error: Exception, tmp_path: Path) -> None:
+    assert explained(error, tmp_path).status == "oom"
+
+
+def test_an_error_is_its_own_cause_in_one_line(tmp_path: Path) -> None:
+    for error in (RuntimeError("shapes cannot\nbe multiplied"), ValueError("connection closed by peer")):
+        text = " ".join(str(error).split())
+        assert explained(error, tmp_path, r0=os.getpid()) == Cause("crashed", f"{type(error).__name__}: {text}")
+    assert explained(KeyError(), tmp_path) == Cause("crashed", "KeyError")
+    assert len(explained(RuntimeError("x" * 10_000), tmp_path).error) <= 300
+
+
+def test_a_request_that_cannot_be_met_and_a_divergence_keep_their_sentence(tmp_path: Path) -> None:
+    assert explained(UsageError("out of memory is no word here"), tmp_path).usage
+    assert explained(Diverged("the loss is nan"), tmp_path) == Cause("diverged", "the loss is nan")
+
+
+def test_a_lost_connection_is_the_end_of_the_rank_that_is_gone(tmp_path: Path) -> None:
+    lost = RuntimeError("[gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:1234")
+    cause = explained(lost, tmp_path, r0=os.getpid(), r1=ended())
+    assert cause.status == "crashed"
+    assert cause.error.startswith("rank 1 was killed: ")
+
+
+def test_a_rank_that_ends_a_moment_after_its_connection_is_waited_for(tmp_path: Path) -> None:
+    # Unreaped, it is a zombie by then, as a rank is whose launcher has not looked yet.
+    dying = subprocess.Popen(["sleep", "1"])
+    assert dying.poll() is None
+    cause = explained(RuntimeError("Connection reset by peer"), tmp_path, r0=os.getpid(), r1=dying.pid)
+    dying.wait()
+    assert cause.error.startswith("rank 1 was killed: ")
+
+
+def test_a_rank_that_is_told_to_stop_names_the_one_that_is_gone_or_was_interrupted(tmp_path: Path) -> None:
+    told = Interrupted("stopped by SIGTERM")
+    assert explained(told, tmp_path, r0=os.getpid(), r1=os.getppid()) == Cause("interrupted", "stopped by SIGTERM")
+    assert explained(told, tmp_path, r0=os.getpid(), r1=ended()).error.startswith("rank 1 was killed: ")
+
+
+def test_an_allocation_that_fails_is_oom(tmp_path: Path) -> None:
+    trial = planted.settings(micro_batch=4, processes=2)
+    build = functools.partial(planted.hoarder, sizes=(0, 2**60))
+    ran = planted.run(tmp_path, trial, build, functools.partial(planted.noise, train=32))
+    assert ran.codes == [1, 1], ran.said()
+    assert ran.row()["status"] == "oom"
+    assert "can't allocate memory" in ran.row()["error"]

@@ -1,0 +1,188 @@
+"""The command line of one trial: every field is an option, and what cannot be is one sentence."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+from launching import is_one_error, python
+from settings import OTHER
+
+from bench import experiments
+from bench.cli import Options, Request, new_id, parse_request, read_request, take_option
+from bench.trial import Trial, UsageError, option
+
+NAME = "resnet20_accumulation"
+EXPERIMENT = experiments.load(NAME)
+FIXED = {"experiment", "arm"}
+LAUNCHER = ("WORLD_SIZE", "ACCELERATE_MIXED_PRECISION")
+
+
+@pytest.fixture(autouse=True)
+def _by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in LAUNCHER:
+        monkeypatch.delenv(name, raising=False)
+
+
+def read(*words: str) -> Request:
+    return read_request(NAME, EXPERIMENT, "16x8", words)
+
+
+def spelled(value: Any) -> list[str]:
+    return [str(part) for part in value] if isinstance(value, tuple) else [str(value)]
+
+
+@pytest.mark.parametrize("name", sorted(set(OTHER) - FIXED))
+def test_every_field_of_a_trial_is_an_option(name: str) -> None:
+    needs = {"machines": ["--processes", "2"], "body_dropout": ["--body-dropout-after", "layer2"]}
+    needed = needs.get(name, ["--data", "voc"] if name == "evaluate_on" else [])
+    changed = dataclasses.replace(read(*needed).trial, **{name: OTHER[name]})
+    assert read(*needed, option(name), *spelled(OTHER[name])).trial == changed
+
+
+@pytest.mark.parametrize("name", ["replace_blocks", "head", "dropout", "classes", "milestones"])
+def test_a_list_can_be_made_empty(name: str) -> None:
+    assert getattr(read(option(name)).trial, name) == ()
+
+
+@pytest.mark.parametrize("name", ["limit_train", "limit_eval", "lr_batch"])
+def test_an_optional_number_can_be_none(name: str) -> None:
+    assert getattr(read(option(name), "None").trial, name) is None
+
+
+def test_without_options_a_trial_is_its_arm() -> None:
+    assert read().trial == EXPERIMENT.trial(NAME, "16x8")
+    assert read().options == Options()
+
+
+def test_what_the_launcher_set_up_is_the_default_and_options_come_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    assert (read().trial.processes, read().trial.precision) == (4, "bf16")
+    assert read("--precision", "no", "--processes", "2").trial.precision == "no"
+    assert read("--processes", "2").trial.processes == 2
+
+
+def test_a_shared_batch_is_shared_by_the_processes_that_were_launched_or_are_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By hand under Accelerate's launcher, and in a sweep; a micro-batch that is given is each process's own."""
+    scaling = experiments.load("process_scaling")
+
+    def micro_batch(arm: str, *words: str) -> int:
+        return read_request("process_scaling", scaling, arm, words).trial.micro_batch
+
+    def swept(*words: str) -> int:
+        default = Request(scaling.trial("process_scaling", "resnet20_strong"))
+        return parse_request(default, words, "launch run", "").trial.micro_batch
+
+    assert [micro_batch(arm, "--processes", "4") for arm in ("resnet20_strong", "resnet20_weak")] == [32, 128]
+    for words in (["--micro-batch", "128"], ["--micro-batch=128"], ["--micro_batch", "128"]):
+        assert micro_batch("resnet20_strong", "--processes", "4", *words) == 128
+    assert [swept("--processes", processes) for processes in ("1", "2", "8")] == [128, 64, 16]
+    assert swept("--processes", "2", "--micro-batch", "16") == 16
+    with pytest.raises(UsageError, match="--processes is 3, which cannot share the 128 images of resnet20_strong"):
+        swept("--processes", "3")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert micro_batch("resnet20_strong") == 64
+
+
+def test_options_of_the_launch_are_no_settings_of_the_trial() -> None:
+    request = read("--out", "a b/c", "--data-root", "/d", "--resume", "--no-checkpoint")
+    assert request.options == Options(Path("a b/c"), Path("/d"), resume=True, checkpoint=False)
+    assert request.trial.key() == read().trial.key()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--micro-batsh", "4"], ("--micro-batsh", "--micro-batch")),
+        (["--lr", "fast"], ("--lr", "fast")),
+        (["--epochs", "2.5"], ("--epochs", "2.5")),
+        (["--epochs"], ("--epochs",)),
+        (["--precision", "fp8"], ("--precision", "fp8", "bf16")),
+        (["--shortcut", "C"], ("--shortcut", "C")),
+        (["--replaced-skip", "perhaps"], ("--replaced-skip", "perhaps")),
+        (["--compile", "True"], ("--compile", "True", "default", "reduce-overhead")),
+        (["--head", "12", "wide"], ("--head", "wide")),
+        (["--arm-of-the-law", "1"], ("--arm-of-the-law",)),
+        (["stray"], ("stray",)),
+        (["--micro-batch", "0"], ("--micro-batch is 0; give 1 or more",)),
+        (["--accumulate", "-3"], ("--accumulate is -3",)),
+        (["--model", "resnt20"], ("no model 'resnt20'; choose from: ",)),
+    ],
+    ids=" ".join,
+)
+def test_what_cannot_be_is_one_sentence_with_the_value(words: list[str], said: tuple[str, ...]) -> None:
+    with pytest.raises(UsageError) as caught:
+        read(*words)
+    sentence = str(caught.value)
+    assert all(part in sentence for part in said), sentence
+    assert "\n" not in sentence
+    assert len(sentence) < 400
+
+
+def test_a_precision_that_only_the_launcher_knows_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp8")
+    with pytest.raises(UsageError, match="--precision is 'fp8'; choose from: no, bf16, fp16"):
+        read()
+
+
+def test_unknown_and_missing_arms_are_named_with_those_there_are() -> None:
+    with pytest.raises(UsageError, match="no arm '16x9' in resnet20_accumulation; choose from: 16x4, 64x1"):
+        read_request(NAME, EXPERIMENT, "16x9", [])
+    with pytest.raises(UsageError, match="resnet20_accumulation needs --arm; choose from: 16x4, 64x1"):
+        read_request(NAME, EXPERIMENT, None, ["--epochs", "2"])
+
+
+def test_an_unknown_experiment_is_named_with_those_there_are() -> None:
+    with pytest.raises(UsageError, match=r"no experiment 'resnt20'; choose from: augmentation, .*, resnet_depth$"):
+        experiments.load("resnt20")
+
+
+def test_one_option_can_be_taken_out_of_the_words() -> None:
+    assert take_option(["--epochs", "2", "--arm", "a", "--head", "1", "2"], "--arm") == (
+        "a",
+        ["--epochs", "2", "--head", "1", "2"],
+    )
+    assert take_option(["--arm=a,b"], "--arm") == ("a,b", [])
+    assert take_option(["--arms", "a"], "--arm") == (None, ["--arms", "a"])
+    with pytest.raises(UsageError, match="--arm needs a value"):
+        take_option(["--epochs", "1", "--arm"], "--arm")
+
+
+def test_launches_have_ids_of_their_own() -> None:
+    ids = {new_id() for _ in range(100)}
+    assert len(ids) == 100
+    assert all(len(one) == 12 for one in ids)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [[], ["--arm"], ["--arm", "16x9"], ["--arm", "16x8", "--micro-batch", "0"], ["--arm", "16x8", "--lrr", "0.1"]],
+    ids=" ".join,
+)
+def test_a_wrong_command_ends_with_one_line_and_exit_code_2_and_leaves_nothing(
+    words: list[str], tmp_path: Path
+) -> None:
+    done = python("-m", f"bench.experiments.{NAME}", *words, *(["--out", str(tmp_path / "run")] if words[1:] else []))
+    assert is_one_error(done), done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_needs_no_arm_and_lists_the_arms_and_every_field() -> None:
+    done = python("-m", f"bench.experiments.{NAME}", "--help")
+    assert done.returncode == 0
+    assert "16x16_scaled" in done.stdout
+    assert all(option(name) in done.stdout for name in set(Trial().settings()) - FIXED)
+
+
+def test_random_images_are_evaluated_on_alone_unless_asked_otherwise() -> None:
+    experiment = experiments.load("resnet50_transfer")
+
+    def other(*words: str) -> str:
+        return read_request("resnet50_transfer", experiment, "v1_all", words).trial.evaluate_on
+
+    assert other() == "voc"
+    assert other("--data", "synthetic") == "none"
+    assert other("--data", "synthetic", "--evaluate-on", "voc") == "voc"

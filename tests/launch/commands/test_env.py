@@ -1,0 +1,97 @@
+"""`python -m launch env` says what can be measured here and, of the rest, why not: all of it, and truly."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import jetsons
+import pytest
+from launching import python
+from vendors import CUDA, plant_torch
+
+from bench.machine import environment
+from bench.probes import memory, timing
+from bench.record.columns import FILES, Column, probe_modules
+from launch.commands import env
+
+COLUMNS = {(m.__name__, c.name) for m in probe_modules() for file in FILES for c in getattr(m, file.upper(), ())}
+
+
+def answers(**variables: str | None) -> dict[str, str]:
+    """Column -> what the command says of it."""
+    done = python("-m", "launch", "env", env={"COLUMNS": "30", **variables})
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in done.stdout.splitlines() if "│" in line]
+    assert len(rows) == len(COLUMNS)
+    return {row[1]: row[3] for row in rows}
+
+
+def test_every_column_of_every_probe_is_answered_for_once() -> None:
+    assert set(answers()) == {name for _, name in COLUMNS}
+
+
+def test_without_nvidia_s_library_that_is_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library is looked for where a damaged one lies, so that the machine's own is not found."""
+    (tmp_path / "libnvidia-ml.so.1").write_bytes(b"no library at all")
+    found = answers(LD_LIBRARY_PATH=str(tmp_path), ACCELERATE_USE_CPU=None)
+    torch = environment.version("torch") or ""
+    why = f"torch {torch} is built without CUDA" if torch.endswith("+cpu") else "no libnvidia-ml.so.1"
+    for name in ("energy_j", "peak_device_bytes", "other_processes", "peak_allocated_bytes"):
+        assert found[name] == f"needs a CUDA device: {why}"
+    assert {found[name] for name in ("images_per_s", "train_loss", "step_time_s")} == {"yes"}
+
+
+def test_a_cpu_that_was_asked_for_is_the_reason() -> None:
+    assert answers(ACCELERATE_USE_CPU="true")["energy_j"] == "needs a CUDA device: ACCELERATE_USE_CPU is set"
+
+
+def test_a_peak_that_the_kernel_does_not_forget_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "forget_peak_rss", lambda: False)
+    assert memory.unreadable()["peak_rss_bytes"].endswith("/proc/self/clear_refs is not writable")
+    monkeypatch.setattr(memory, "peak_rss_bytes", lambda: None)
+    assert memory.unreadable()["peak_rss_bytes"] == "no VmHWM in /proc/self/status"
+
+
+WHY = """
+import json, os, sys
+from pathlib import Path
+from bench.machine import gpus
+for variables, _ in json.loads(sys.argv[2]):
+    os.environ.update(variables)
+    print(gpus.why_none(Path(sys.argv[1])))
+    for name in variables:
+        del os.environ[name]
+"""
+REASONS: list[tuple[dict[str, str], str]] = [
+    ({"STANDIN_NVML": "1"}, "None"),
+    ({"STANDIN_NVML": "0"}, "NVML sees none"),
+    ({"STANDIN_NVML": "refuses"}, "NVML: Driver Not Loaded"),
+    ({"STANDIN_NVML": "1", "CUDA_VISIBLE_DEVICES": ""}, "CUDA_VISIBLE_DEVICES hides every GPU"),
+    ({"STANDIN_NVML": "1", "CUDA_VISIBLE_DEVICES": "1"}, "CUDA_VISIBLE_DEVICES hides every GPU"),
+    ({"STANDIN_NVML": "1", "CUDA_VISIBLE_DEVICES": "0"}, "None"),
+    ({"STANDIN_NVML": "1", "ACCELERATE_USE_CPU": "yes"}, "ACCELERATE_USE_CPU is set"),
+]
+
+
+def test_why_a_trial_finds_no_gpu(standin_nvml: Path, tmp_path: Path) -> None:
+    env = plant_torch(tmp_path / "torch", CUDA) | {"LD_LIBRARY_PATH": str(standin_nvml)}
+    done = python("-c", WHY, str(tmp_path), json.dumps(REASONS), env=env)
+    assert done.stdout.splitlines() == [why for _, why in REASONS], done.stderr
+    board = jetsons.plant(tmp_path / "jetson", jetsons.ORIN_NANO)
+    done = python("-c", WHY, str(board), json.dumps(REASONS[2:3]), env=env)
+    assert done.stdout == "None\n", done.stderr
+
+
+def test_a_new_probe_is_answered_for_without_being_known() -> None:
+    column = Column("quanta", "int", "", "", "")
+    module = SimpleNamespace(TRIALS=[column], EPOCHS=[column], STEPS=[])
+    assert env.columns_of(module) == [column]
+    assert {c.name for c in env.columns_of(timing)} == {name for m, name in COLUMNS if m == timing.__name__}
+
+
+def test_help_and_the_list_of_commands_name_it() -> None:
+    assert "launch env" in python("-m", "launch", "--help").stdout
+    assert re.search(r"choose from: .*env", python("-m", "launch", "lst").stderr)

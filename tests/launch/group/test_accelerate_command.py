@@ -1,0 +1,150 @@
+"""The command that starts a trial: the same trial arrives at the other end, on the devices that are there."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+from launching import is_one_error, python, two_gpus
+
+from bench import experiments
+from bench.cli import Options, read_request, take_option
+from bench.trial import Trial
+from launch.group import accelerate_command
+
+ARMS = [(name, arm) for name in experiments.names() for arm in experiments.load(name).arms]
+UNLIKE: list[dict[str, Any]] = [
+    {},
+    {"replace_blocks": (), "milestones": (), "trainable": ("all",), "classes": (3, 1)},
+    {"limit_train": 100, "limit_eval": None, "lr_batch": 512, "compile": "max-autotune", "replaced_skip": True},
+    {"weights": "/a folder/of weights.pt", "lr": 1e-05, "warmup": 0.1, "seed": 2**40},
+    {"data": "synthetic"},
+    {"head": (512, 128), "dropout": (0.3,), "batch_norm": "eval", "optimizer_holds": "another_model"},
+    {"processes": 2},  # with the micro-batch of one process, which an arm of a shared batch has only by request
+    {"bucket_mib": 0.1, "gradient_compression": "bf16", "processes": 2, "micro_batch": 3},
+    {"processes": 4, "precision": "bf16", "micro_batch": 1, "repeat": 7, "pipeline": "loader", "workers": 0},
+]
+
+
+@pytest.mark.parametrize("changes", UNLIKE, ids=lambda changes: " ".join(changes) or "as it stands")
+@pytest.mark.parametrize(("name", "arm"), ARMS)
+def test_the_worker_reads_the_trial_that_was_asked_for(name: str, arm: str, changes: dict[str, Any]) -> None:
+    experiment = experiments.load(name)
+    trial = dataclasses.replace(experiment.trial(name, arm), **changes)
+    options = Options(out=Path("a folder/x,y"), data_root=Path("/data"), resume=True, checkpoint=False)
+    _, words = accelerate_command.accelerate_command(trial, options, gpus=0)
+    words = words[words.index(f"bench.experiments.{name}") + 1 :]
+    named, rest = take_option(words, "--arm")
+    request = read_request(name, experiment, named, rest)
+    assert (request.trial, request.options) == (trial, options)
+
+
+def test_one_trial_in_two_processes_is_a_connected_group_and_on_the_cpu_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
+    trial = Trial(experiment="resnet20_accumulation", arm="16x8", processes=2, precision="bf16")
+    variables, words = accelerate_command.accelerate_command(trial, Options(), gpus=0)
+    assert variables == {"ACCELERATE_USE_CPU": "true"}
+    assert "--multi_gpu" in words
+    assert words[words.index("--num_processes") + 1] == "2"
+    assert words[words.index("--mixed_precision") + 1] == "bf16"
+    variables, words = accelerate_command.accelerate_command(trial, Options(), gpus=2)
+    assert variables == {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "FASTEST_FIRST")
+    assert accelerate_command.accelerate_command(trial, Options(), gpus=2)[0] == {}
+    assert "--cpu" not in words
+
+
+def test_what_is_inherited_puts_no_trial_into_another_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Left by a cluster, by mpirun, by torchrun, or by accelerate launch, they would."""
+    group = {"RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "far.away"}
+    group |= {"MASTER_PORT": "1", "NODE_RANK": "1", "GROUP_RANK": "1", "PET_NNODES": "4", "PMI_RANK": "1"}
+    group |= {"OMPI_COMM_WORLD_RANK": "1", "TORCHELASTIC_RUN_ID": "x", "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "8"}
+    kept = {
+        "HOME": "/home/x",
+        "CUDA_VISIBLE_DEVICES": "1",
+        "OMP_NUM_THREADS": "1",
+        "NCCL_DEBUG": "INFO",
+        "RANKING": "1",
+    }
+    for name, value in (group | kept).items():
+        monkeypatch.setenv(name, value)
+    inherited = accelerate_command.inherited()
+    assert set(group) & set(inherited) == set()
+    assert kept.items() <= inherited.items()
+
+
+STARTERS = """
+import sys
+from pathlib import Path
+from bench.cli import Options
+from launch.run_options import Conduct
+from launch.sweep.runner import means
+for gpus in (2, 0):
+    with means(Options(out=Path(sys.argv[1])), gpus, Conduct()) as given:
+        print(given.starter.name)
+"""
+
+
+@pytest.mark.parametrize(
+    ("accelerate", "way"),
+    [("1.2.1", "cold"), ("1.9.0", "cold"), ("1.13.0", "cold"), ("1.14.0", "warm"), ("2.0.0", "warm")],
+)
+def test_an_accelerate_that_touches_cuda_before_it_forks_forks_nothing_on_gpus(
+    accelerate: str, way: str, tmp_path: Path
+) -> None:
+    facts = tmp_path / "packages" / f"accelerate-{accelerate}.dist-info"
+    facts.mkdir(parents=True)
+    (facts / "METADATA").write_text(f"Metadata-Version: 2.1\nName: accelerate\nVersion: {accelerate}\n")
+    done = python("-c", STARTERS, str(tmp_path / "runs"), env={"PYTHONPATH": str(facts.parent)})
+    assert done.stdout.split() == [way, "warm"], done.stderr
+
+
+def gpus(env: dict[str, str | None]) -> int:
+    done = python("-c", "from launch.group.accelerate_command import gpu_count; print(gpu_count())", env=env)
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("visible", "count"),
+    [
+        (None, 2),
+        ("", 0),
+        ("-1", 0),
+        ("0", 1),
+        ("1", 1),
+        ("0,1", 2),
+        (" 1, 0 ", 2),
+        # As CUDA has it: what follows a name that it does not know is not seen.
+        ("0,7", 1),
+        ("7,0", 0),
+        ("0,-1,1", 1),
+        ("GPU-8932f937-d72c-4106-c12f-20bd9faed9f6", 1),
+    ],
+)
+def test_gpus_are_counted_as_far_as_they_are_visible(standin_nvml: Path, visible: str | None, count: int) -> None:
+    shown = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
+    assert gpus(two_gpus(standin_nvml, **shown)) == count
+
+
+@pytest.mark.parametrize("behaviour", ["0", "refuses", "jetson"])
+def test_without_an_answer_there_are_no_gpus(standin_nvml: Path, behaviour: str) -> None:
+    assert gpus(two_gpus(standin_nvml, STANDIN_NVML=behaviour)) == 0
+
+
+def test_who_asks_for_the_cpu_gets_it(standin_nvml: Path) -> None:
+    assert gpus(two_gpus(standin_nvml, ACCELERATE_USE_CPU="true")) == 0
+    assert gpus(two_gpus(standin_nvml, ACCELERATE_USE_CPU="false")) == 2
+
+
+def test_three_processes_on_two_gpus_are_refused_before_anything_is_started(standin_nvml: Path, tmp_path: Path) -> None:
+    words = ["run", "resnet20_accumulation", "--processes", "1,3", "--out", str(tmp_path / "runs")]
+    done = python("-m", "launch", *words, env=two_gpus(standin_nvml))
+    assert is_one_error(done), done.stderr
+    assert "--processes is 3" in done.stderr
+    assert "2 GPU" in done.stderr
+    assert not (tmp_path / "runs").exists()

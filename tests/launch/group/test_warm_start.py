@@ -1,0 +1,137 @@
+"""A trial that is forked off a warm process is the one that `accelerate launch` starts, and as well kept apart."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from launching import SMALL, Command, python, rows, two_gpus, until
+from standin_cuda.standin import Standin
+
+RUN = ["-m", "launch", "run", "resnet20_accumulation", "--arm", "16x1", *SMALL, "--no-checkpoint"]
+# Of a trial, these may differ between two launches of it.
+OWN = {"launch_id", "started_at", "started_by", "environment", "log"}
+
+
+@dataclass(frozen=True)
+class Way:
+    """What a way to start trials left: their rows, and the losses of their windows, as text."""
+
+    trials: list[dict[str, str]]
+    losses: list[list[str]]
+
+
+@pytest.fixture(scope="module")
+def ways(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Way]:
+    """The same trials warm and cold: one process and two, with a limit on memory and without."""
+    found = {}
+    for way, more in (("warm", []), ("cold", ["--cold"])):
+        out = tmp_path_factory.mktemp(way) / "runs"
+        words = ["--processes", "1,2", "--precision", "bf16", "--epochs", "3"]
+        for limit in ([], ["--memory-limit", "1GiB"]):
+            done = python(*RUN, *words, *limit, *more, "--out", str(out))
+            assert done.returncode == 0, done.stderr
+        steps, trials = rows(out, "steps"), rows(out, "trials")
+        losses = [[step["train_loss"] for step in steps if step["launch_id"] == row["launch_id"]] for row in trials]
+        found[way] = Way(trials, losses)
+    return found
+
+
+def test_losses_are_equal_to_the_last_bit(ways: dict[str, Way]) -> None:
+    assert ways["warm"].losses == ways["cold"].losses
+    assert [len(losses) for losses in ways["warm"].losses] == [12, 6, 12, 6]
+    assert len(set(ways["warm"].losses[0])) > 1
+
+
+def test_rows_have_the_same_columns_filled_and_the_same_results(ways: dict[str, Way]) -> None:
+    for warm, cold in zip(ways["warm"].trials, ways["cold"].trials, strict=True):
+        assert {name for name in warm if warm[name]} == {name for name in cold if cold[name]}
+        same = [name for name in warm if name not in OWN and not re.search(r"_s$|_cv$|_bytes$|_process$", name)]
+        assert {name: warm[name] for name in same} == {name: cold[name] for name in same}
+        assert (warm["started_by"], cold["started_by"]) == ("warm", "cold")
+
+
+@pytest.mark.parametrize("more", [[], ["--cold"]], ids=["warm", "cold"])
+def test_a_run_on_one_machine_listens_on_the_loopback_device_alone(more: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "runs"
+    words = [*RUN, "--processes", "2", "--epochs", "100000", *more, "--out", str(out)]
+    with Command(words, tmp_path) as command:
+        until(lambda: rows(out, "epochs"), "training to begin")
+        listening = [c.laddr for p in command.left() for c in p.net_connections() if c.status == "LISTEN"]
+        command.interrupt()
+        assert command.wait() == 130
+    assert listening, "gloo listens for the other rank at least"
+    assert {address.ip for address in listening} <= {"127.0.0.1", "::1"}
+
+
+def test_the_warm_process_runs_one_thread_and_knows_no_device() -> None:
+    code = """
+import os, torch
+from launch.group import fork_server
+fork_server.load()
+print(len(os.listdir("/proc/self/task")), torch.cuda.is_initialized())
+"""
+    done = python("-c", code, env={"OPENBLAS_NUM_THREADS": "1"})
+    assert done.stdout == "1 False\n", done.stderr
+
+
+def test_a_process_with_another_thread_is_not_forked() -> None:
+    code = "import threading, time; threading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n"
+    done = python("-c", code + "from launch.group import fork_server\nfork_server.load()")
+    assert done.returncode == 1
+    assert "threads run after the imports; start trials with --cold" in done.stderr
+
+
+def test_what_starts_the_warm_process_imports_no_torch() -> None:
+    code = "import sys; import launch.cli, launch.sweep.runner\nprint('torch' in sys.modules)"
+    assert python("-c", code).stdout == "False\n"
+
+
+# Side by side
+
+
+def test_trials_side_by_side_have_gpus_of_their_own(standin_cuda: Standin, tmp_path: Path) -> None:
+    out = tmp_path / "runs"
+    env = standin_cuda.variables(gpus=2)
+    words = [*RUN, "--parallel", "2", "--processes", "1", "--seed", "0,1", "--epochs", "8", "--out", str(out)]
+    done = python(*words, env=env, preexec_fn=lambda: os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}))
+    assert done.returncode == 0, done.stderr
+    first, second = rows(out, "trials")
+    began = [datetime.datetime.fromisoformat(row["started_at"]).timestamp() for row in (first, second)]
+    assert max(began) < min(began[0] + float(first["duration_s"]), began[1] + float(second["duration_s"]))
+    assert (first["parallel"], second["parallel"]) == ("2", "2")
+    environments = json.loads((out / "environment.json").read_text())
+    variables = [environments[row["environment"]]["variables"] for row in (first, second)]
+    assert sorted(each["CUDA_VISIBLE_DEVICES"] for each in variables) == ["0", "1"]
+    assert {each["CUDA_DEVICE_ORDER"] for each in variables} == {"PCI_BUS_ID"}  # as NVML counts, which found them
+
+
+def test_devices_are_given_out_once_and_what_needs_more_waits(standin_nvml: Path) -> None:
+    code = """
+from types import SimpleNamespace as S
+from launch.sweep.runner import Sweep
+sweep = object.__new__(Sweep)
+sweep.means = S(conduct=S(parallel=3))
+sweep.under_way = []
+one, two = S(processes=1), S(processes=2)
+print(sweep.devices(two))
+sweep.under_way = [S(devices=sweep.devices(one))]
+print(sweep.devices(one), sweep.devices(two))
+sweep.means.conduct.parallel = 1
+print(sweep.devices(two))
+"""
+    done = python("-c", code, env=two_gpus(standin_nvml))
+    assert done.stdout == "['0', '1']\n['1'] None\n[]\n", done.stderr
+
+
+def test_side_by_side_on_one_device_is_refused(standin_nvml: Path, tmp_path: Path) -> None:
+    for env, what in ((two_gpus(standin_nvml, STANDIN_NVML="1"), "1 GPU;"), ({}, "no GPU to use;")):
+        done = python(*RUN, "--parallel", "2", "--out", str(tmp_path / "runs"), env=env)
+        assert done.returncode == 2
+        assert f"--parallel is 2 but this machine has {what}" in done.stderr
+    assert not (tmp_path / "runs").exists()

@@ -1,0 +1,229 @@
+"""Plans within a limit: what reaches the effective batch, what fits, which is chosen, and what is said and written."""
+
+import csv
+import dataclasses
+import re
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import CHECKOUT
+from launching import SMALL, Command, is_one_error, python, until
+
+from bench import experiments
+from bench.memory.prediction import predict
+from bench.trial import Trial, UsageError
+from launch.group.accelerate_command import gpu_count
+from launch.memory import devices, plan
+
+MIB = 2**20
+PLAN = ["-m", "launch", "plan", "resnet20_accumulation", "--model", "resnet8", "--data", "synthetic"]
+RESNET8 = Trial(model="resnet8", data="synthetic")
+
+
+def cpu(limit: int) -> devices.Budget:
+    return devices.budget(str(limit), cpu=True)
+
+
+def plans(limit: int, *trials: Trial, effective_batch: int = 64) -> list[plan.Plan]:
+    return plan.plans(trials or (RESNET8,), effective_batch, cpu(limit))
+
+
+@pytest.mark.parametrize(
+    ("effective_batch", "processes", "expected"),
+    [
+        (8, 1, [(8, 1), (4, 2), (2, 4)]),
+        (12, 2, [(6, 1), (3, 2), (2, 3)]),
+        (7, 1, [(7, 1)]),
+        (3, 3, [(1, 1)]),
+    ],
+)
+def test_every_way_to_the_effective_batch(
+    effective_batch: int, processes: int, expected: list[tuple[int, int]]
+) -> None:
+    assert list(plan.ways(effective_batch, processes)) == expected
+
+
+@pytest.mark.parametrize(("effective_batch", "near"), [(255, "254 or 256"), (1, "2")])
+def test_an_effective_batch_that_cannot_be_shared_is_told_with_the_nearest(effective_batch: int, near: str) -> None:
+    with pytest.raises(UsageError, match=f"by 2 processes; give {near}$"):
+        list(plan.ways(effective_batch, 2))
+
+
+def test_a_plan_s_figures_are_those_of_its_own_trace() -> None:
+    for each in plans(2**30, effective_batch=32):
+        trial = dataclasses.replace(RESNET8, micro_batch=each.trial.micro_batch, accumulate=each.trial.accumulate)
+        traced = predict(trial, "cpu")
+        assert (each.predicted_allocated_bytes, dict(each.parts)) == (traced.allocated_bytes, dict(traced.parts))
+
+
+def test_the_fewest_passes_that_fit_are_chosen_and_why_is_said() -> None:
+    everything = plans(2**30)
+    third = everything[2]
+    found = plans(third.limited_bytes)
+    assert [each.fits for each in found[:4]] == ["no", "no", "yes", "yes"]
+    assert [each.way() for each in found if each.chosen] == ["16x4"]
+    assert found[2].why == "4 passes per step, the fewest that fit; 0% of the limit to spare"
+    assert not any(each.why for each in found if not each.chosen)
+
+
+def test_a_precision_that_needs_fewer_passes_wins_and_at_equal_passes_the_one_named_first() -> None:
+    both = [dataclasses.replace(RESNET8, precision=precision) for precision in ("no", "bf16")]
+    roomy = plans(2**30, *both, effective_batch=512)
+    assert [(each.trial.precision, each.way()) for each in roomy if each.chosen] == [("no", "512x1")]
+    full = max(each.limited_bytes for each in roomy)
+    scarce = plans(full - 1, *both, effective_batch=512)
+    assert [(each.trial.precision, each.way()) for each in scarce if each.chosen] == [("bf16", "512x1")]
+
+
+def test_arms_that_take_the_same_memory_are_one_and_others_are_not() -> None:
+    arms = experiments.load("resnet20_accumulation")
+    trials = [arms.trial("resnet20_accumulation", arm) for arm in ("16x4", "256x1", "16x1_scaled")]
+    trials.append(dataclasses.replace(trials[0], arm="plain", momentum=0.0))
+    assert {each.arms for each in plans(2**30, *trials)} == {("16x4", "256x1", "16x1_scaled"), ("plain",)}
+
+
+def test_what_fits_only_by_giving_cached_memory_back_is_tight_and_not_chosen_where_another_fits() -> None:
+    budget = devices.budget("1GiB")
+    roomy = plan.plans((RESNET8,), 512, budget)
+    first = roomy[0]
+    assert first.predicted_reserved_bytes is not None
+    found = plan.plans((RESNET8,), 512, dataclasses.replace(budget, bytes=first.predicted_reserved_bytes - 1))
+    assert found[0].fits == "tight"
+    assert [each.way() for each in found if each.chosen] == ["256x2"]
+
+
+def test_where_nothing_fits_nothing_is_chosen() -> None:
+    assert not any(each.chosen for each in plans(MIB))
+
+
+def test_a_limit_below_the_weights_is_told_with_them() -> None:
+    with pytest.raises(UsageError, match=r"is below what the weights of resnet50 alone take, 9\d+;"):
+        plans(MIB, dataclasses.replace(RESNET8, model="resnet50", image_size=64))
+
+
+def test_the_orin_s_story_holds() -> None:
+    """ResNet-20's 64 images fit many times over, ResNet-50's do not and its 16 do; the arms are the plans chosen."""
+    experiment = experiments.load("orin_batch_limit")
+    budget = devices.budget("orin-nano-8gb")
+    trials = [experiment.trial("orin_batch_limit", arm) for arm in ("resnet20_64", "resnet50_64")]
+    found = plan.plans(trials, 256, budget)
+    fits = {(each.trial.model, each.trial.micro_batch): each.fits for each in found}
+    assert fits["resnet20", 64] == fits["resnet50", 16] == "yes"
+    assert fits["resnet50", 64] == "no"
+    assert next(each for each in found if each.way() == "64x4").limited_bytes < budget.bytes / 10
+    chosen = {each.trial.model: (each.trial.micro_batch, each.trial.accumulate) for each in found if each.chosen}
+    for model, way in chosen.items():
+        planned = experiment.trial("orin_batch_limit", f"{model}_planned")
+        assert (planned.model, (planned.micro_batch, planned.accumulate)) == (model, way)
+    told: dict[str, list[float]] = {"ResNet-20": [], "ResNet-50": []}
+    for line in (CHECKOUT / "README.md").read_text().splitlines():
+        if line.startswith("| ResNet-"):
+            told[line[2:11]] = [float(number) for number in re.findall(r"\b\d+\.\d+\b", line)]
+    for model, numbers in told.items():
+        mine = [each for each in found if each.trial.model == model.lower().replace("-", "")]
+        sizes = {each.trial.micro_batch: each.limited_bytes / 2**30 for each in mine}
+        best = next(each for each in mine if each.chosen)
+        assert numbers == pytest.approx([sizes[64], sizes[16], best.limited_bytes / 2**30], rel=0.02)
+
+
+def test_neighbours_are_the_next_micro_batches_of_the_chosen_plan() -> None:
+    found = plans(2**30)
+    found[0].chosen, found[2].chosen = False, True
+    assert [each.way() for each in plan.neighbours(found)] == ["32x2", "16x4", "8x8"]
+    assert plan.neighbours([dataclasses.replace(each, chosen=False) for each in found]) == []
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with open(folder / "plan.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_command_prints_a_table_and_writes_every_plan(tmp_path: Path) -> None:
+    words = [*PLAN, "--effective-batch", "16", "--memory-limit", "orin-nano-8gb", "--precision", "no,bf16"]
+    (tmp_path / "plan.csv").write_text("an earlier plan's\n")
+    done = python(*words, "--out", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert "resnet20_accumulation, all: effective batch 16" in done.stdout
+    assert "choose 16x1, no: one pass per step" in done.stdout
+    assert "orin-nano-8gb: 7.30 GiB visible" in done.stdout
+    found = rows(tmp_path)
+    assert [(row["precision"], row["micro_batch"], row["accumulate"]) for row in found] == [
+        (precision, str(micro_batch), str(16 // micro_batch))
+        for precision in ("no", "bf16")
+        for micro_batch in (16, 8, 4, 2)
+    ]
+    for row in found:
+        parts = sum(
+            int(row[name]) for name in row if name.endswith("_bytes") and name.partition("_")[0] not in NOT_PARTS
+        )
+        assert parts == int(row["predicted_allocated_bytes"]) <= int(row["predicted_reserved_bytes"])
+
+
+NOT_PARTS = ("limit", "predicted", "peak", "base")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "--effective-batch is None"),
+        (["--effective-batch", "many"], "--effective-batch is many"),
+        (["--effective-batch", "256"], "give --memory-limit"),
+        (["--effective-batch", "256", "--memory-limit", "orin-nan-8gb"], "orin-nano-8gb"),
+        (["--effective-batch", "256", "--memory-limit", "1GiB", "--micro-batch", "8"], "leave --micro-batch out"),
+        (["--effective-batch", "256", "--memory-limit", "1GiB", "--compile", "default"], "--compile"),
+        (["--effective-batch", "256", "--memory-limit", "1GiB", "--arm", "8x8"], "no arm '8x8'"),
+        (["--effective-batch", "8", "--memory-limit", "1GiB", "--processes", "1,2"], "not of --processes"),
+        (["--effective-batch", "8", "--memory-limit", "1GiB", "--memory-limit-bytes", "5"], "give one of them"),
+        (["--effective-batch", "8", "--memory-limit", "1GiB", "--limit-train", "7"], "more than the 7 training images"),
+    ],
+)
+def test_what_cannot_be_planned_is_one_sentence_and_leaves_nothing(words: list[str], said: str, tmp_path: Path) -> None:
+    done = python(*PLAN, *words, "--out", str(tmp_path / "runs"))
+    assert is_one_error(done), done.stderr
+    assert said in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.skipif(gpu_count() > 0, reason="this machine has a GPU")
+def test_a_gpu_s_plan_is_not_measured_on_a_cpu(tmp_path: Path) -> None:
+    done = python(
+        *PLAN, "--effective-batch", "8", "--memory-limit", "1GiB", "--measure", "--out", str(tmp_path / "runs")
+    )
+    assert is_one_error(done), done.stderr
+    assert "plan with --device cpu" in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_plan_at_once_and_leaves_no_process(number: int, tmp_path: Path) -> None:
+    words = ["--effective-batch", "256", "--memory-limit", "1GiB", "--model", "resnet152", "--image-size", "224"]
+    with Command([*PLAN, *words, "--out", str(tmp_path / "runs")], tmp_path) as command:
+        until(lambda: len(command.left()) >= 3, "the helpers")  # with what starts them
+        if number == signal.SIGINT:
+            command.interrupt()
+        else:
+            command.process.send_signal(number)
+        assert command.wait(30) == 130
+        until(lambda: command.left() == [], "nothing to be left", 10)
+    assert command.stderr.read_text() == ""
+
+
+def test_no_plan_that_fits_is_exit_code_1(tmp_path: Path) -> None:
+    done = python(*PLAN, "--effective-batch", "64", "--memory-limit", "9MiB", "--out", str(tmp_path))
+    assert done.returncode == 1, done.stderr
+    assert "none fits: 2x32, no needs " in done.stdout
+
+
+def test_measured_stands_beside_predicted(tmp_path: Path) -> None:
+    more: list[Any] = ["--effective-batch", "4", "--memory-limit", "400MiB", "--device", "cpu", "--measure"]
+    done = python("-m", "launch", "plan", "resnet20_accumulation", *SMALL, *more, "--out", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    found = rows(tmp_path)
+    assert [row["status"] for row in found] == ["ok", "ok"]
+    assert all(float(row["images_per_s"]) > 0 for row in found[:2])
+    for row in found[:2]:
+        grew = int(row["peak_rss_bytes"]) - int(row["base_rss_bytes"])
+        assert 0 < grew < 400 * MIB
+        assert f"{plan.gib(grew)} " in done.stdout

@@ -1,0 +1,356 @@
+"""One sweep on several machines: two runners on this one, and two hosts made of network namespaces."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import CHECKOUT
+from launching import SMALL, Command, is_one_error, python, rows, until
+
+from bench import experiments
+from bench.trial import UsageError
+from launch.multi_node import crew, machines
+
+RUN = ["-m", "launch", "run", "resnet20_accumulation", "--arm", "16x1", *SMALL, "--no-checkpoint"]
+SOON_S = 90.0
+
+
+def free_port() -> int:
+    """A port that is free, and the one behind it as far as one can tell."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return min(probe.getsockname()[1], 65000)
+
+
+@dataclass
+class Two:
+    """What came of a sweep on two machines."""
+
+    folders: tuple[Path, Path]
+    codes: list[int]
+    said: list[str]
+    trials: list[dict[str, str]]
+    left: int
+
+
+@contextlib.contextmanager
+def two(
+    scratch: Path, words: Sequence[str], rendezvous: str, prefixes: Sequence[Sequence[str]] = ((), ()), **options: Any
+) -> Iterator[tuple[Two, list[Command]]]:
+    """The same command as machines 0 and 1, each with a folder of its own; at the end, what came of it."""
+    folders = (scratch / "machine0", scratch / "machine1")
+    found = Two(folders, [], [], [], 0)
+    common = [*RUN, *words, "--machines", "2", "--rendezvous", rendezvous]
+    with contextlib.ExitStack() as stack:
+        commands = [
+            stack.enter_context(
+                Command([*common, "--machine-rank", str(n), "--out", str(folders[n])], scratch, prefix=prefixes[n])
+            )
+            for n in (0, 1)
+        ]
+        yield found, commands
+        found.codes = [command.wait(SOON_S) for command in commands]
+        found.said = [command.stderr.read_text() for command in commands]
+        found.trials = rows(folders[0], "trials")
+        found.left = sum(len(command.left()) for command in commands)
+
+
+# Two runners on this machine
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Two:
+    """Two trials of four processes; of the second, machine 1's rank 2 is killed in the middle."""
+    words = ["--processes", "4", "--epochs", "2,100000"]
+    with two(tmp_path_factory.mktemp("here"), words, f"127.0.0.1:{free_port()}") as (found, commands):
+        until(lambda: len(rows(found.folders[0], "trials")) == 1 and rank(commands[1], 2), "the second trial")
+        until(lambda: len({row["launch_id"] for row in rows(found.folders[0], "epochs")}) == 2, "training to begin")
+        rank(commands[1], 2).kill()
+    return found
+
+
+def rank(command: Command, number: int) -> Any:
+    """The rank's process, which has to be there."""
+    return until(lambda: command.rank(number), f"rank {number}")
+
+
+def test_a_trial_over_two_machines_is_one_group_with_one_row(here: Two) -> None:
+    row = here.trials[0]
+    assert row["status"] == "ok", here.said
+    assert (row["processes"], row["machines"], row["backend"], row["images_seen"]) == ("4", "2", "gloo", "128")
+    assert [part.split(": ")[1].split(" x ")[0] for part in row["devices"].split("; ")] == ["2", "2"]
+
+
+def test_what_happens_on_another_machine_is_told_by_its_row(here: Two) -> None:
+    row = here.trials[1]
+    assert row["status"] == "crashed"
+    assert row["error"].startswith("machine 1 (")
+    assert "rank 2 was killed" in row["error"]
+
+
+def test_only_machine_0_keeps_rows_and_nothing_is_left(here: Two) -> None:
+    assert not (here.folders[1] / "trials.csv").exists()
+    assert (here.codes, here.left) == ([1, 1], 0)
+
+
+def test_gloo_and_nccl_take_the_interface_that_leads_to_machine_0_unless_one_was_chosen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+        monkeypatch.delenv(name, raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as ours:
+        line = machines.Line(ours)
+        leading = line.interface()
+        assert leading
+        assert crew.reachable(line) == {"GLOO_SOCKET_IFNAME": leading, "NCCL_SOCKET_IFNAME": f"={leading}"}
+        monkeypatch.setenv("NCCL_SOCKET_IFNAME", "ib0")
+        assert crew.reachable(line) == {"GLOO_SOCKET_IFNAME": leading}
+
+
+# Two hosts
+
+
+@pytest.fixture(scope="module")
+def hosts() -> Iterator[tuple[str, str]]:
+    """Two network namespaces with a link between them."""
+    if os.geteuid() != 0 or not shutil.which("ip"):
+        pytest.skip("two hosts are made by root with iproute2's ip")
+    names = (f"rb{os.getpid()}a", f"rb{os.getpid()}b")
+    made = subprocess.run(["ip", "netns", "add", names[0]], capture_output=True, text=True, check=False)
+    if made.returncode:
+        pytest.skip(f"no network namespaces here: {made.stderr.strip()}")
+    try:
+        ip("netns", "add", names[1])
+        ip("link", "add", "v0", "netns", names[0], "type", "veth", "peer", "name", "v1", "netns", names[1])
+        for number, name in enumerate(names):
+            ip("-n", name, "addr", "add", f"10.77.0.{number + 1}/24", "dev", f"v{number}")
+            for device in ("lo", f"v{number}"):
+                ip("-n", name, "link", "set", device, "up")
+        yield names
+    finally:
+        for name in names:
+            subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
+
+
+def ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True)
+
+
+@pytest.fixture(scope="module")
+def cut(hosts: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> Two:
+    """A trial over both hosts; then one in whose middle the link between them is cut, and one that never begins."""
+    prefixes = [["ip", "netns", "exec", name] for name in hosts]
+    words = ["--processes", "2", "--epochs", "2,100000,3"]
+    with two(tmp_path_factory.mktemp("hosts"), words, "10.77.0.1:29500", prefixes) as (found, _):
+        until(lambda: len({row["launch_id"] for row in rows(found.folders[0], "steps")}) == 2, "the second trial")
+        ip("-n", hosts[1], "link", "set", "v1", "down")
+    return found
+
+
+def test_a_trial_over_two_hosts_has_its_row(cut: Two) -> None:
+    row = cut.trials[0]
+    assert (row["status"], row["machines"], row["images_seen"], row["backend"]) == ("ok", "2", "128", "gloo"), cut.said
+
+
+def test_a_link_that_is_cut_ends_the_trial_and_the_sweep(cut: Two) -> None:
+    assert [row["epochs"] for row in cut.trials] == ["2", "100000"]
+    assert cut.trials[1]["status"] == "crashed"
+    assert "machine 1" in cut.trials[1]["error"]
+    assert "nothing was heard of it" in cut.trials[1]["error"]
+    assert "no other trial is started" in cut.said[0]
+    assert "machine 0 (10.77.0.1) is lost" in cut.said[1]
+    assert (cut.codes, cut.left) == ([2, 1], 0)
+
+
+# Machines that do not go together
+
+
+def test_a_machine_with_other_code_is_refused_by_the_file(tmp_path: Path) -> None:
+    for folder in (*machines.FOLDERS, "reports"):
+        shutil.copytree(CHECKOUT / folder, tmp_path / "other" / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    with open(tmp_path / "other" / "bench" / "trial.py", "a") as file:
+        file.write("# another version\n")
+    elsewhere = [["env", "-C", str(CHECKOUT)], ["env", "-C", str(tmp_path / "other")]]
+    with two(tmp_path, ["--processes", "2"], f"127.0.0.1:{free_port()}", elsewhere) as (found, _):
+        pass
+    for said in found.said:
+        assert said.splitlines()[-1].startswith("error: machine 1 (")
+        assert "has other code than machine 0, in bench/training/loop.py; check out the same commit" in said
+    assert (found.codes, found.trials, found.left) == ([2, 2], [], 0)
+
+
+def test_a_machine_with_other_versions_is_refused_by_the_package(tmp_path: Path) -> None:
+    planted = tmp_path / "packages" / "accelerate-0.0.1.dist-info"
+    planted.mkdir(parents=True)
+    (planted / "METADATA").write_text("Metadata-Version: 2.1\nName: accelerate\nVersion: 0.0.1\n")
+    prefixes: list[list[str]] = [[], ["env", f"PYTHONPATH={planted.parent}"]]
+    with two(tmp_path, ["--processes", "2"], f"127.0.0.1:{free_port()}", prefixes) as (found, _):
+        pass
+    assert all("has accelerate 0.0.1 where machine 0 has" in said for said in found.said)
+    assert (found.codes, found.trials) == ([2, 2], [])
+
+
+def test_other_trials_are_a_difference_and_the_same_are_none() -> None:
+    trial = experiments.load("resnet20_accumulation").trial("resnet20_accumulation", "16x1")
+    ours = machines.facts([trial])
+    assert machines.difference("machine 1", ours, json.loads(json.dumps(ours))) is None
+    said = machines.difference("machine 1", ours, machines.facts([trial, trial]))
+    assert said == "machine 1 is asked for other trials than machine 0; give both the same command"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--machines", "2", "--processes", "2"], "--rendezvous HOST:PORT"),
+        (
+            ["--machines", "2", "--processes", "3", "--rendezvous", "localhost:1"],
+            "--processes is 3 but --machines is 2",
+        ),
+        (["--machines", "2", "--processes", "2", "--rendezvous", "localhost"], "'localhost'"),
+        (["--machines", "2", "--processes", "2", "--rendezvous", "localhost:65535"], "'localhost:65535'"),
+        (["--machines", "2", "--processes", "2", "--rendezvous", "h:1", "--machine-rank", "2"], "--machine-rank is 2"),
+        (["--rendezvous", "localhost:1"], "--machines too"),
+        (["--machine-rank", "1"], "--machines too"),
+    ],
+)
+def test_options_that_do_not_go_together_are_named(words: list[str], said: str, tmp_path: Path) -> None:
+    done = python(*RUN, *words, "--out", str(tmp_path / "runs"))
+    assert is_one_error(done), done.stderr
+    assert said in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("machine", "rendezvous", "said"),
+    [
+        ("1", "127.0.0.1:9", "machine 0 cannot be reached at 127.0.0.1:9"),
+        ("1", "no.such.host.invalid:9", "no.such.host.invalid:9 has no address"),
+        ("0", "192.0.2.1:2950", "cannot listen on --rendezvous 192.0.2.1:2950"),
+    ],
+)
+def test_an_unreachable_rendezvous_is_one_sentence(machine: str, rendezvous: str, said: str, tmp_path: Path) -> None:
+    words = ["--machines", "2", "--processes", "2", "--machine-rank", machine, "--rendezvous", rendezvous]
+    done = python(*RUN, *words, "--join-timeout", "1", "--out", str(tmp_path / "runs"))
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("error: ")
+    assert said in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    assert rows(tmp_path / "runs", "trials") == []
+
+
+def test_machine_0_says_how_many_came(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="of 3 machines only 1 came to 127"):
+        machines.gather(f"127.0.0.1:{free_port()}", 3, machines.facts([]), 0.5)
+
+
+def test_who_does_not_speak_our_language_is_no_machine() -> None:
+    """A stranger at the port neither stops the others from coming nor is let in."""
+    rendezvous, known = f"127.0.0.1:{free_port()}", machines.facts([])
+    host, port = machines.endpoint(rendezvous)
+    gathered: dict[int, machines.Line] = {}
+    gathering = threading.Thread(target=lambda: gathered.update(machines.gather(rendezvous, 2, known, 30.0)))
+    gathering.start()
+    hostile = [b"GET / HTTP/1.1\r\n\r\n", b'{"machine": 1}\n', b"[1]\n", b'{"machine": "x", "facts": 3, "host": 1}\n']
+    for words in hostile:
+        stranger = until(lambda: connected(host, port), "machine 0 to listen")
+        assert stranger is not None
+        with stranger:
+            stranger.sendall(words)
+    line = machines.join(rendezvous, 1, known, 30.0)
+    gathering.join()
+    assert list(gathered) == [1]
+    gathered[1].say(hello="there")
+    assert line.hear(10.0) == [{"hello": "there"}]
+
+
+def test_machines_wait_for_each_other_longer_than_a_line_may_be_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And one that was started again while it waited is let in again; its former line does not count."""
+    monkeypatch.setattr(machines, "LOST_S", 0.3)
+    rendezvous, known = f"127.0.0.1:{free_port()}", machines.facts([])
+    gathered: dict[int, machines.Line] = {}
+    gathering = threading.Thread(target=lambda: gathered.update(machines.gather(rendezvous, 3, known, 30.0)))
+    gathering.start()
+    host, port = machines.endpoint(rendezvous)
+    former = until(lambda: connected(host, port), "machine 0 to listen")
+    assert former is not None
+    with former:
+        machines.Line(former).say(machine=1, host="former", facts=known)
+        time.sleep(0.6)
+    joined: dict[int, machines.Line] = {}
+
+    def join(number: int) -> None:
+        joined[number] = machines.join(rendezvous, number, known, 30.0)
+
+    joining = threading.Thread(target=join, args=[1])
+    joining.start()
+    time.sleep(0.6)
+    join(2)
+    for thread in (joining, gathering):
+        thread.join()
+    assert gathered[1].name == f"machine 1 ({socket.gethostname()})"
+    assert [line.hear(0.0) for line in gathered.values()] == [[], []]
+
+
+def test_a_name_under_which_no_other_machine_can_come_is_told_when_none_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Debian has it in /etc/hosts of the machine's own name."""
+    known = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, *more, **named: known("127.0.1.1", *more, **named))
+    with pytest.raises(UsageError, match=r"came to node7:\d+ within 0.5 s; it is 127\.0\.1\.1 here, where no other"):
+        machines.gather(f"node7:{free_port()}", 2, machines.facts([]), 0.5)
+
+
+def connected(host: str, port: int) -> socket.socket | None:
+    with contextlib.suppress(OSError):
+        return socket.create_connection((host, port))
+    return None
+
+
+def test_a_line_is_lost_when_nothing_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = socket.socketpair()
+    line = machines.Line(ours, "machine 1")
+    other = machines.Line(theirs, "machine 0")
+    monkeypatch.setattr(machines, "LOST_S", 0.5)
+    monkeypatch.setattr(machines, "BEAT_S", 0.1)
+    with other.beating():
+        deadline = time.monotonic() + 1.0
+        while time.monotonic() < deadline:
+            assert line.hear(0.05) == []
+    assert "machine 1 is lost: nothing was heard of it" in until(lambda: loss(line), "the loss")
+    theirs.close()
+    assert loss(line) == "machine 1 closed its connection"
+
+
+def loss(line: machines.Line) -> str:
+    """Why the line is lost; "" of one that is not."""
+    try:
+        line.hear(0.1)
+    except machines.Lost as error:
+        return str(error)
+    return ""
+
+
+def test_a_name_that_is_known_a_little_later_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As that of a pod, which has no address before it runs."""
+    known, asked = socket.getaddrinfo, []
+
+    def later(host: str, *more: Any, **named: Any) -> Any:
+        asked.append(host)
+        if len(asked) == 1:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return known(host, *more, **named)
+
+    monkeypatch.setattr(socket, "getaddrinfo", later)
+    assert machines.resolve("127.0.0.1", 9, 30.0)[1] == ("127.0.0.1", 9)
+    assert len(asked) == 2

@@ -1,0 +1,267 @@
+"""pytest-benchmark's JSON is compared as runs are: a file is a launch, and nothing in it is believed unread."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import CHECKOUT
+from launching import own_environment
+
+from reports.cli import main
+
+SPREAD = [0.002, -0.001, 0.0, 0.001, -0.002]
+MACHINE = {
+    "node": "tower",
+    "python_version": "3.11.7",
+    "cpu": {"brand_raw": "AMD EPYC"},
+    "resbench": {"host": "tower", "device_name": "NVIDIA H100", "device_count": 1, "torch": "2.9.0", "threads": 4},
+}
+
+
+def launch(name: str = "test_a.py::test_step", median: float = 0.01, **extra: Any) -> dict[str, Any]:
+    each = {"fullname": name, "stats": {"median": median}, "extra_info": extra}
+    commit = {"id": "0123456789abcdef"}
+    return {"datetime": "2026-01-01T00:00:00", "commit_info": commit, "machine_info": MACHINE, "benchmarks": [each]}
+
+
+def save(folder: Path, *launches: dict[str, Any]) -> Path:
+    folder.mkdir()
+    for number, each in enumerate(launches):
+        each["datetime"] = f"2026-01-01T00:{number:02}:00+00:00"
+        (folder / f"{number}.json").write_text(json.dumps({**each, "number": f"{folder.name}{number}"}))
+    return folder
+
+
+def told(base: Path, head: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as ended:
+        main(["compare", str(base), str(head)])
+    printed = capsys.readouterr()
+    assert isinstance(ended.value.code, int)
+    return ended.value.code, printed.out, printed.err
+
+
+@pytest.mark.parametrize(
+    ("factor", "code", "said"), [(1.0, 0, "equivalent"), (1.05, 1, "regressed"), (0.9, 0, "improved")]
+)
+def test_several_files_each_are_launches(
+    factor: float, code: int, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = save(tmp_path / "base", *[launch(median=0.01 * (1 + share)) for share in SPREAD])
+    head = save(tmp_path / "head", *[launch(median=0.01 * factor * (1 + share)) for share in SPREAD[::-1]])
+    ended, out, _ = told(base, head, capsys)
+    assert ended == code
+    (line,) = [line for line in out.splitlines() if "test_a.py::test_step" in line]
+    assert "step_time_p50_s" in line
+    assert line.rstrip().endswith(said)
+
+
+def test_one_file_each_tells_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base, head = save(tmp_path / "base", launch()), save(tmp_path / "head", launch(median=0.02))
+    code, out, _ = told(base / "0.json", head / "0.json", capsys)
+    assert code == 0
+    assert out.startswith("1 inconclusive")
+
+
+def test_memory_is_compared_where_it_was_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base = save(tmp_path / "base", *[launch(peak_allocated_bytes=2**30)] * 3)
+    head = save(tmp_path / "head", *[launch(peak_allocated_bytes=2**31)] * 3)
+    code, out, _ = told(base, head, capsys)
+    assert code == 1
+    assert any("peak_allocated_bytes" in line and "regressed" in line for line in out.splitlines())
+
+
+# The exact gate
+
+COUNTED: dict[str, Any] = {
+    "flops_per_window": 10**12,
+    "operations_per_window": 3,
+    "operation_kinds": "add 1, convolution 2",
+}
+
+
+def gate(run: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    """Its exit code and what it says, against the baseline beside the run."""
+    with pytest.raises(SystemExit) as ended:
+        main(["gate", "exact", str(run), str(run.parent / "steps.csv")])
+    assert isinstance(ended.value.code, int)
+    printed = capsys.readouterr()
+    return ended.value.code, printed.out + printed.err
+
+
+def test_a_step_that_is_gone_from_some_files_and_a_copy_are_no_counts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = {**on_a_cpu(), "benchmarks": launch("test_a.py::test_other", **COUNTED)["benchmarks"]}
+    code, said = gate(save(tmp_path / "gone", on_a_cpu(), on_a_cpu(), gone, {**gone}), capsys)
+    assert code == 2
+    assert "test_a.py::test_step is in 2 of 4 files; give a folder with those of one commit" in said
+    copied = save(tmp_path / "copied", on_a_cpu())
+    (copied / "copy.json").write_bytes((copied / "0.json").read_bytes())
+    code, said = gate(copied, capsys)
+    assert code == 2
+    assert "was counted once" in said
+
+
+def test_counts_that_were_put_right_leave_none_to_accept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sound = save(tmp_path / "sound", on_a_cpu(), on_a_cpu())
+    gate(sound, capsys)
+    main(["baseline", "accept", str(tmp_path / "steps.csv")])
+    assert gate(save(tmp_path / "other", on_a_cpu(flops_per_window=1), on_a_cpu(flops_per_window=1)), capsys)[0] == 1
+    assert (tmp_path / "steps.csv.new").exists()
+    assert gate(sound, capsys)[0] == 0
+    assert not (tmp_path / "steps.csv.new").exists()
+
+
+def on_a_cpu(**extra: Any) -> dict[str, Any]:
+    """A launch of a step that is counted and of a benchmark that is none."""
+    found = launch(**{**COUNTED, **extra})
+    machine = {**MACHINE, "resbench": {**MACHINE["resbench"], "device_name": "cpu"}}  # type: ignore[dict-item]
+    return {
+        **found,
+        "machine_info": machine,
+        "benchmarks": [*found["benchmarks"], *launch("test_a.py::b")["benchmarks"]],
+    }
+
+
+def test_counts_are_held_against_a_baseline(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sound = save(tmp_path / "sound", on_a_cpu(), on_a_cpu())
+    assert gate(sound, capsys)[0] == 3
+    main(["baseline", "accept", str(tmp_path / "steps.csv")])
+    capsys.readouterr()
+    assert gate(sound, capsys) == (0, f"4 counts are those of {tmp_path / 'steps.csv'}\n")
+    os.mkfifo(sound / "pipe.json")  # nobody will ever write to it
+    assert gate(sound, capsys)[0] == 0
+    kinds = "add 2, convolution 2"
+    code, said = gate(save(tmp_path / "more", *[on_a_cpu(operation_kinds=kinds) for _ in range(2)]), capsys)
+    assert code == 1
+    assert "  pytest-benchmark test_a.py::test_step: operation_kinds add 1 -> 2\n" in said
+
+
+@pytest.mark.parametrize(
+    ("launches", "said"),
+    [
+        ([on_a_cpu()], "pytest-benchmark test_a.py::test_step was counted once; give two of pytest's files"),
+        ([on_a_cpu(), on_a_cpu(flops_per_window=1)], "two counts of one trial differ"),
+        ([launch(**COUNTED)] * 2, "ran on NVIDIA H100; exact counts are those of a CPU"),
+        ([launch()] * 2, "no trial was counted in this run"),
+        ([on_a_cpu(flops_per_window=1.5)] * 2, "1.5 is no count"),
+        ([on_a_cpu(operations_per_window="3")] * 2, "'3' is no count"),
+        ([on_a_cpu(operations_per_window=-1)] * 2, "-1 is no count"),
+        ([on_a_cpu(operations_per_window=10**400)] * 2, "00 is no count"),
+        ([on_a_cpu(operation_kinds="add -1")] * 2, "'add -1' is none"),
+        ([on_a_cpu(operation_kinds="add 1, add 2")] * 2, "'add 2' is none"),
+        ([on_a_cpu(operation_kinds={"add": 1})] * 2, "is none; count it anew"),
+        ([{**on_a_cpu(), "benchmarks": launch(median=10**400)["benchmarks"]}] * 2, "OverflowError"),
+        ([on_a_cpu(), on_a_cpu(flops_per_window=1), on_a_cpu(flops_per_window=1)], "two counts of one trial differ"),
+        ([on_a_cpu(), on_a_cpu(), launch("test_a.py::test_new")], "test_a.py::test_step is in 2 of 3 files"),
+    ],
+)
+def test_what_was_not_counted_is_no_answer(
+    launches: list[dict[str, Any]], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, told = gate(save(tmp_path / "run", *launches), capsys)
+    assert (code, told.count("\n")) == (2, 1)
+    assert said in told
+    assert list(tmp_path.glob("steps.csv*")) == []
+
+
+# Comparing
+
+
+def test_a_benchmark_that_is_gone_and_another_machine_are_not_comparable(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base, gone = save(tmp_path / "base", launch()), save(tmp_path / "gone", launch("test_a.py::test_new"))
+    assert told(base, gone, capsys)[0] == 3
+    other = launch()
+    other["machine_info"] = {**MACHINE, "resbench": {**MACHINE["resbench"], "device_name": "NVIDIA A100"}}  # type: ignore[dict-item]
+    code, out, _ = told(base, save(tmp_path / "other", other), capsys)
+    assert code == 3
+    assert "device_name NVIDIA H100 against NVIDIA A100" in out
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        "{}",
+        "[" * 100_000,
+        json.dumps(launch(median=float("nan"))),
+        json.dumps(launch(median=-1.0)),
+        json.dumps(launch(median="fast")),  # type: ignore[arg-type]
+        json.dumps({**launch(), "machine_info": None}),
+        json.dumps({**launch(), "benchmarks": {"a": 1}}),
+        json.dumps({**launch(), "benchmarks": []}),
+        "\0\xff",
+    ],
+    ids=[
+        "empty",
+        "list",
+        "object",
+        "nested",
+        "NaN",
+        "negative",
+        "text",
+        "no machine",
+        "no list",
+        "no benchmark",
+        "binary",
+    ],
+)
+def test_what_is_none_of_its_files_is_one_sentence(
+    content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = save(tmp_path / "base", launch())
+    (tmp_path / "head.json").write_text(content)
+    code, out, err = told(base, tmp_path / "head.json", capsys)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(f"error: {tmp_path / 'head.json'} is no JSON of pytest-benchmark: ")
+
+
+def test_names_give_the_terminal_no_orders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = "test_a.py::test[\x1b[31mred[/]\x07]"
+    base, head = save(tmp_path / "base", launch(name)), save(tmp_path / "head", launch(name))
+    _, out, _ = told(base, head, capsys)
+    assert [letter for letter in out if ord(letter) < 32 and letter != "\n"] == []
+
+
+def test_the_readme_s_example_runs_and_is_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (
+        (CHECKOUT / "README.md")
+        .read_text()
+        .partition("<!-- example: begin -->")[2]
+        .partition("<!-- example: end -->")[0]
+    )
+    code, commands = re.findall(r"```\w*\n(.*?)```", text, flags=re.DOTALL)
+    (tmp_path / "test_step.py").write_text(code)
+    export, make, *lines = commands.splitlines()
+    assert export.startswith("export PYTHONPATH=")
+    subprocess.run(make.split(), cwd=tmp_path, check=True)
+    for line in lines:
+        words = [sys.executable, "-m", *line.split()]
+        done = subprocess.run(words, cwd=tmp_path, env=own_environment(), capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads((tmp_path / "after" / "1.json").read_text())
+    extra = found["benchmarks"][0]["extra_info"]
+    # Two for each multiply-add: forward and the weights' gradients of both, and the matrix's input's.
+    convolution, matrix = 16 * 2 * 8 * 27 * 30 * 30, 16 * 2 * 7200 * 10
+    assert extra["flops_per_window"] == 2 * convolution + 3 * matrix
+    assert (extra["casts_per_window"], extra["waits_per_window"]) == (0, 0)
+    assert extra["peak_bytes_per_window"] > 16 * 7200 * 4
+    assert found["machine_info"]["resbench"]["torch"]
+    code_of, out, _ = told(tmp_path / "before", tmp_path / "after", capsys)
+    assert code_of == 0
+    assert "1 inconclusive" in out
+    (both := tmp_path / "both").mkdir()
+    for folder in ("before", "after"):
+        (tmp_path / folder).rename(both / folder)
+    code_of, said = gate(both, capsys)
+    assert code_of == 3, said  # counted twice, alike, and no baseline yet
