@@ -20,32 +20,36 @@ from typing import Any, NoReturn
 import psutil
 import torch
 
-from bench.cli import Options
 from bench.data import datasets
 from bench.data.pipeline import Feed, free_bytes, mix
+from bench.data.split import Data
+from bench.errors import UsageError
+from bench.experiment import Experiment
 from bench.failure import causes, crash_handler, explain, signals
-from bench.failure.causes import Cause, Interrupted
+from bench.failure.causes import Cause, Diverged, Interrupted
 from bench.instruments.collectives import in_group
 from bench.machine import environment, malloc, memory_limit, procfs
 from bench.machine.backends import configure
-from bench.probes import Probe
+from bench.options import Options
+from bench.probes import Probe, probe_modules
 from bench.probes.memory import forget_peak_rss
-from bench.record.columns import probe_modules
+from bench.record.csvfile import write_whole
 from bench.record.experiment_trackers import Trackers
-from bench.record.progress import Teller, beat, say, state_after
+from bench.record.progress import Teller, beat, state_after
 from bench.record.rows import first_row
-from bench.record.run_folder import RunFolder, write_whole
+from bench.record.run_folder import RunFolder
+from bench.terminal import say
 from bench.training import checkpoint, evaluation, setup
 from bench.training.build import Build, model_for
 from bench.training.group import Group
-from bench.training.loop import Diverged, Training, train_epoch
+from bench.training.loop import Training, train_epoch
 from bench.training.meter import Meter
 from bench.training.windows import epoch_windows, some
-from bench.trial import Experiment, Trial, UsageError
+from bench.trial import Trial
 from bench.variables import HOW, LAUNCH_ID
 from models import surgery
 
-Load = Callable[[Trial, Path], datasets.Data]
+Load = Callable[[Trial, Path], Data]
 ORPHANED_S = 0.5
 KEEP_S, KEEP_RATIO = 1.0, 100.0
 
@@ -161,13 +165,13 @@ class Worker:
         limited = self.trial.memory_limit_bytes is not None
         return malloc.return_freed_memory() if limited else malloc.keep_freed_memory()
 
-    def feed(self, group: Group, load: Load) -> tuple[datasets.Data, Feed]:
+    def feed(self, group: Group, load: Load) -> tuple[Data, Feed]:
         """The data set, and the pipeline that makes micro-batches of it, which on all ranks is what fits on each."""
         found = group.first_fetches(lambda: load(self.trial, self.options.data_root))
         free = min(bytes for (bytes,) in group.gather([free_bytes(self.trial, group.device)]))
         return found, Feed(self.trial, found, group.device, free)
 
-    def describe(self, group: Group, training: Training, feed: Feed, found: datasets.Data) -> None:
+    def describe(self, group: Group, training: Training, feed: Feed, found: Data) -> None:
         """Fill in what is known of the machine and the trial before it trains."""
         facts, described = setup.describe(self.trial, group, self.mallopt_accepted)
         self.row |= {**facts, "environment": environment.key(described)}

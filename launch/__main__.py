@@ -2,7 +2,7 @@
 
 import sys
 
-import bench.record.run_folder  # noqa: F401  before all else, since it checks the version of Python
+import bench.errors  # noqa: F401  before all else, since it checks the version of Python
 from launch.cli import main
 
 if __name__ == "__main__":  # not where plan's helpers import it

@@ -11,9 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import experiments
-from bench.cli import one_sentence
+from bench.errors import UsageError, one_sentence
 from bench.record import experiment_trackers
-from bench.trial import UsageError
 from launch.cluster import k8s, slurm
 from launch.commands import env, evaluate, gate, plan, sheet
 from launch.commands import list as catalogue

@@ -7,7 +7,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from bench.trial import UsageError, option
+from bench.errors import UsageError
+from bench.trial import option
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import sys
 
-import bench.record.run_folder  # noqa: F401  before all else, since it checks the version of Python
+import bench.errors  # noqa: F401  before all else, since it checks the version of Python
 from reports.cli import main
 
 main(sys.argv[1:])

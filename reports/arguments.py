@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from bench.record.run_folder import UsageError
+from bench.errors import UsageError
 
 
 class Parser(argparse.ArgumentParser):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from bench.record.run_folder import UsageError
+from bench.errors import UsageError
 from reports import commands
 from reports.arguments import Parser
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.record.run_folder import FILES, UsageError, columns, write_whole
+from bench.errors import UsageError
+from bench.record.columns import FILES, columns
+from bench.record.csvfile import write_whole
 
 BEGIN, END = "<!-- columns: begin -->", "<!-- columns: end -->"
 

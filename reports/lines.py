@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bench.record.run_folder import UsageError
+from bench.errors import UsageError
 
 LONGEST = 2**20
 BLOCK = 2**20

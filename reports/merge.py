@@ -16,7 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.record.run_folder import FILES, UsageError, columns, whole_rows
+from bench.errors import UsageError
+from bench.record.columns import FILES, columns
+from bench.record.csvfile import whole_rows
 
 LAUNCH_ID = re.compile(r"[\w-]{1,64}", re.ASCII)
 LOG = re.compile(r"logs/[\w-][\w.-]*", re.ASCII)

@@ -15,7 +15,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from bench.record import experiment_lookup
-from bench.record.run_folder import write_whole
+from bench.record.csvfile import write_whole
 from reports import read
 from reports.charts import NARROW, draw
 from reports.tables import published, summary, table

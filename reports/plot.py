@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from bench.record.run_folder import UsageError, write_whole
+from bench.errors import UsageError
+from bench.record.csvfile import write_whole
 from reports import read
 from reports.charts import draw
 from reports.tables import table

@@ -17,7 +17,10 @@ from typing import Any
 
 import pandas as pd
 
-from bench.record.run_folder import OLDER, Column, UsageError, columns, size
+from bench.column import Column
+from bench.errors import UsageError
+from bench.record.columns import OLDER, columns
+from bench.record.run_folder import size
 from reports.lines import BLOCK, Lines
 
 CONTROL = r"[\x00-\x1f\x7f-\x9f]"  # would be an order to the terminal

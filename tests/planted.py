@@ -30,17 +30,18 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from bench.cli import Options, new_id
 from bench.data import datasets
-from bench.data.datasets import Data, Split
 from bench.data.pipeline import Feed
+from bench.data.split import Data, Split
+from bench.experiment import Experiment
+from bench.options import Options, new_id
 from bench.record.run_folder import RunFolder
 from bench.training import checkpoint, evaluation
 from bench.training.build import model_for
 from bench.training.loop import Training, evaluate, train_epoch
 from bench.training.meter import Meter
 from bench.training.windows import epoch_windows
-from bench.trial import Experiment, Trial
+from bench.trial import Trial
 from bench.worker import all_probes
 
 FORKS = multiprocessing.get_context("forkserver")

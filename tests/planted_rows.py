@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from bench.experiment import Experiment
 from bench.record.rows import first_row
 from bench.record.run_folder import RunFolder
-from bench.trial import Experiment, Trial
+from bench.trial import Trial
 from reports.cli import main
 
 MACHINE: dict[str, Any] = {

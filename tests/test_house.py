@@ -8,7 +8,7 @@ import functools
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,21 +16,84 @@ from conftest import CHECKOUT
 from launching import is_one_error, python
 
 from bench import experiments
+from bench.experiment import Experiment
+from bench.probes import probe_modules
 from bench.record.columns import FILES as CSV_FILES
-from bench.record.columns import probe_modules
-from bench.trial import Experiment, Trial, option
+from bench.trial import Trial, option
 from reports import dictionary
 
 HOUSE = ("models", "bench", "launch", "reports")
-# What the files of a folder may import of ours; a name stands for all that is below it.
+# What all of bench is written in: a row's columns, a trial's settings, how a request is refused.
+WORDS = ("errors", "terminal", "variables", "column", "trial", "experiment")
+# folder -> room -> the other rooms of the folder that its files may import. A room is a sub-package or, beside those, a
+# file. Lowest first: a room may only import rooms above it here.
+ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
+    "models": {},
+    "bench": {
+        "errors": (),
+        "terminal": (),
+        "variables": (),
+        "column": (),
+        "trial": ("errors",),
+        "experiment": ("errors", "trial"),
+        "experiments": WORDS,
+        "machine": WORDS,
+        "instruments": WORDS,
+        "probes": (*WORDS, "machine", "instruments"),
+        "record": (*WORDS, "experiments", "machine", "probes"),
+        "data": (*WORDS, "machine"),
+        "failure": (*WORDS, "machine", "instruments", "record"),
+        "training": (*WORDS, "machine", "instruments", "probes", "record", "data", "failure"),
+        "memory": (*WORDS, "instruments", "data", "training"),
+        "activations": (*WORDS, "record", "data", "training"),
+        "pytest_plugins": ("machine", "instruments"),
+        "options": (*WORDS, "experiments"),
+        "worker": (*WORDS, "options", "machine", "instruments", "probes", "record", "data", "failure", "training"),
+        "cli": (*WORDS, "experiments", "options", "record", "worker"),
+    },
+    "launch": {
+        "run_options": (),
+        "group": ("run_options",),
+        "memory": ("group",),
+        "multi_node": ("run_options", "group"),
+        "sweep": ("run_options", "group", "memory", "multi_node"),
+        "cluster": ("run_options", "group", "memory", "sweep"),
+        "commands": ("run_options", "group", "memory", "multi_node", "sweep", "cluster"),
+        "cli": ("run_options", "group", "memory", "multi_node", "sweep", "cluster", "commands"),
+        "__main__": ("cli",),
+    },
+    "reports": {
+        "arguments": (),
+        "lines": (),
+        "markdown": (),
+        "dictionary": (),
+        "merge": (),
+        "read": ("lines",),
+        "tables": ("read", "markdown"),
+        "charts": ("tables",),
+        "verdicts": ("read", "tables"),
+        "forms": ("arguments", "markdown", "verdicts"),
+        "page": ("read", "tables", "charts"),
+        "plot": ("read", "tables", "charts"),
+        "tensorboard": ("merge", "read", "tables"),
+        "commands": (
+            *("arguments", "dictionary", "merge", "read", "tables", "verdicts", "forms", "page", "plot"),
+            "tensorboard",
+        ),
+        "cli": ("arguments", "commands"),
+        "__main__": ("cli",),
+    },
+}
+# What a folder may import of the others; a name stands for all that is below it.
 MAY_IMPORT = {
-    "models": ("models",),
-    "bench": ("bench", "models"),
-    "launch": ("launch", "bench", "models"),
-    "reports": ("reports", "bench.record"),
+    "models": (),
+    "bench": ("models",),
+    "launch": ("bench", "models"),
+    "reports": ("bench.record", "bench.errors", "bench.terminal", "bench.column"),
 }
 HEAVY = ("torch", "torchvision", "accelerate", "lightning", "sklearn")
 LONGEST_FUNCTION = 60
+MOST_FILES = 14
 EXPERIMENTS = experiments.names()
 FILES = sorted(path for folder in HOUSE for path in (CHECKOUT / folder).rglob("*.py"))
 
@@ -78,11 +141,87 @@ def test_nothing_that_we_load_ourselves_is_a_pickle_to_be_run(path: Path) -> Non
 # Imports
 
 
+def dotted(path: Path) -> str:
+    """bench.machine.nvml of bench/machine/nvml.py."""
+    return ".".join(path.relative_to(CHECKOUT).with_suffix("").parts)
+
+
+def room_of(name: str) -> str | None:
+    """The room of a dotted name of ours; None: the folder itself, or another's."""
+    folder, _, rest = name.partition(".")
+    return next((room for room in ROOMS.get(folder, ()) if rest and is_below(rest, (room,))), None)
+
+
+def wrong_way(path: Path, imports: Iterable[str]) -> list[str]:
+    """The imports of ours that this file may not have."""
+    folder = path.relative_to(CHECKOUT).parts[0]
+    ours = [name for name in imports if is_below(name, (*HOUSE, "tests"))]
+    room = room_of(dotted(path))
+    if room is None:  # models, or the __init__ of a folder
+        return [name for name in ours if not is_below(name, (folder, *MAY_IMPORT[folder]))]
+    allowed = (room, *ROOMS[folder][room])
+    inside = {name for name in ours if is_below(name, (folder,)) and room_of(name) in (None, *allowed)}
+    return [name for name in ours if name not in inside and not is_below(name, MAY_IMPORT[folder])]
+
+
 @pytest.mark.parametrize("path", FILES, ids=names(FILES))
 def test_imports_run_one_way(path: Path) -> None:
-    folder = path.relative_to(CHECKOUT).parts[0]
-    ours = [name for name in imported(path) if is_below(name, (*HOUSE, "tests"))]
-    assert [name for name in ours if not is_below(name, MAY_IMPORT[folder])] == []
+    found = wrong_way(path, imported(path))
+    if CHECKOUT / "bench" / "experiments" in path.parents:  # to run itself
+        found = [name for name in found if name != "bench.cli.main"]
+    assert found == [], f"see ROOMS in {Path(__file__).name}"
+
+
+@pytest.mark.parametrize(
+    ("file", "imports"),
+    [
+        ("models/cifar.py", "bench.trial.Trial"),
+        ("bench/machine/nvml.py", "bench.probes.Probe"),
+        ("bench/machine/nvml.py", "launch.cli.main"),
+        ("bench/trial.py", "bench.worker"),
+        ("launch/group/watchdog.py", "launch.sweep.runner"),
+        ("launch/sweep/runner.py", "launch.commands.run"),
+        ("reports/tables/table.py", "reports.verdicts.compare"),
+        ("reports/tables/table.py", "bench.machine.nvml"),
+        ("reports/page.py", "tests.conftest"),
+    ],
+)
+def test_an_import_that_runs_the_wrong_way_is_found(file: str, imports: str) -> None:
+    assert wrong_way(CHECKOUT / file, [*imported(CHECKOUT / file), imports]) == [imports]
+
+
+def test_a_room_may_import_only_rooms_that_stand_before_it() -> None:
+    for rooms in ROOMS.values():
+        order = list(rooms)
+        assert [
+            room for room, others in rooms.items() if any(o not in order[: order.index(room)] for o in others)
+        ] == []
+
+
+def test_every_file_stands_in_a_room() -> None:
+    inside = [path for path in FILES if path.name != "__init__.py" and CHECKOUT / "models" not in path.parents]
+    assert [str(path) for path in inside if room_of(dotted(path)) is None] == []
+
+
+def test_a_room_says_what_it_answers_and_is_small() -> None:
+    for folder, rooms in ROOMS.items():
+        for room in rooms:
+            if (package := CHECKOUT / folder / room).is_dir():
+                assert ast.get_docstring(ast.parse((package / "__init__.py").read_text())), package
+                assert len(list(package.glob("*.py"))) <= MOST_FILES + 1, package
+
+
+def test_no_two_files_import_each_other() -> None:
+    modules = {
+        ".".join(path.relative_to(CHECKOUT).with_suffix("").parts).removesuffix(".__init__"): path for path in FILES
+    }
+    of = {
+        path: {
+            modules[found] for name in imported(path) for found in (name, name.rpartition(".")[0]) if found in modules
+        }
+        for path in FILES
+    }
+    assert [(str(one), str(other)) for one in FILES for other in of[one] if other != one and one in of[other]] == []
 
 
 REPORTS = [path for path in FILES if CHECKOUT / "reports" in path.parents]
@@ -95,9 +234,12 @@ def test_reports_never_import_torch(path: Path) -> None:
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_an_experiment_is_plain_data(name: str) -> None:
-    """All that it may reach for is what a trial is, and, to run, the command line."""
+    """All that it may import is what a trial and an experiment are, and, to run, the command line."""
     path = CHECKOUT / "bench" / "experiments" / f"{name}.py"
-    assert [found for found in imported(path) if not is_below(found, ("bench.trial", "bench.cli"))] == []
+    allowed = ("bench.trial", "bench.experiment", "bench.cli")
+    assert [
+        found for found in imported(path) if found != "__future__.annotations" and not is_below(found, allowed)
+    ] == []
 
 
 @pytest.mark.parametrize(

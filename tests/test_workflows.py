@@ -10,7 +10,7 @@ import pytest
 import yaml
 from conftest import CHECKOUT
 
-from bench.record.run_folder import UsageError
+from bench.errors import UsageError
 from launch.commands import gate
 from launch.sweep import request
 from reports import commands

@@ -1,0 +1,1 @@
+"""`python -m bench.activations`: what do the channels of a trained model respond to?"""

@@ -10,8 +10,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from bench.cli import one_sentence
-from bench.trial import UsageError
+from bench.errors import UsageError, one_sentence
 
 
 class Parser(argparse.ArgumentParser):

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from PIL import __version__ as pillow
 
-from bench.trial import UsageError
+from bench.errors import UsageError
 
 WIDEST = 1300  # pixels that all tiles of a row share, unless a value has less than one
 LARGEST_TILE = 128

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,39 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.trial import IMAGENET_MODEL, Trial, UsageError
+from bench.data.split import Data, Split
+from bench.errors import UsageError
+from bench.trial import IMAGENET_MODEL, Trial
 
 IMAGENET_STATISTICS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CIFAR10_STATISTICS = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
 CIFAR10_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-
-
-@dataclass(frozen=True)
-class Split:
-    """Images (N, 3, H, W) uint8 and labels (N,) int64, on the CPU."""
-
-    images: Tensor
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-
-@dataclass(frozen=True)
-class Data:
-    """A data set: its two splits, and each channel's mean and standard deviation for images in 0..1."""
-
-    train: Split
-    evaluation: Split
-    classes: int
-    mean: Sequence[float]
-    std: Sequence[float]
-    names: Sequence[str] = ()
-    """Of the classes, where they have any."""
-    validation: Split | None = None
-    """What of the training images is set aside."""
-    other: Split | None = None
-    """The evaluation images of another data set."""
 
 
 def load(trial: Trial, root: Path) -> Data:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from bench.data import augment
-from bench.data.datasets import Data, Split
+from bench.data.split import Data, Split
 from bench.machine import memory_limit
 from bench.trial import Trial
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from torchvision.datasets import VOCDetection
 from torchvision.transforms.functional import pil_to_tensor
 
-from bench.data.datasets import Split
-from bench.trial import UsageError
+from bench.data.split import Split
+from bench.errors import UsageError
 
 YEAR = "2012"
 FOLDER = f"VOCdevkit/VOC{YEAR}"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
-from bench.trial import Experiment, UsageError
+from bench.errors import UsageError
+from bench.experiment import Experiment
 
 
 def names() -> list[str]:

@@ -7,7 +7,8 @@ and make the same of an image each time. `python -m launch sheet augmentation` d
 beside accuracy are what each costs and brings.
 """
 
-from bench.trial import Experiment, Trial
+from bench.experiment import Experiment
+from bench.trial import Trial
 
 ARMS = ("none", "rotation", "flip", "color_jitter", "resized_crop", "resize", "center_crop", "cutout", "blur")
 

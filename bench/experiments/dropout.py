@@ -4,7 +4,8 @@ Rates from 0 to 0.5 by 0.1, after each of the first three stages; `--body-dropou
 source trains for 80 epochs and says "after different layers", not which; its results are plots.
 """
 
-from bench.trial import Experiment, Trial
+from bench.experiment import Experiment
+from bench.trial import Trial
 
 EXPERIMENT = Experiment(
     question="Does dropout between the stages help ResNet-18 on CIFAR-10, and at which rate?",

@@ -6,7 +6,8 @@ torchvision's ResNet-50, and does not say which one crashed. The arms are both a
 that `python -m launch plan orin_batch_limit --effective-batch 256 --memory-limit orin-nano-8gb` chooses.
 """
 
-from bench.trial import Experiment, Published, Trial
+from bench.experiment import Experiment, Published
+from bench.trial import Trial
 
 WHERE = "RicoJia, ResNet transfer learning, Orin Nano"
 RESNET50 = {

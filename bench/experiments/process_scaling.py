@@ -10,7 +10,8 @@ Weights are random, on which no time depends. `--bucket-mib`, `--gradient-compre
 what is shared, and how often.
 """
 
-from bench.trial import Experiment, Trial
+from bench.experiment import Experiment
+from bench.trial import Trial
 
 RESNET152 = {"model": "resnet152", "image_size": 224, "augment": "flip", "lr": 0.01}
 FROZEN = {**RESNET152, "trainable": ("head",), "batch_norm": "eval", "micro_batch": 64}

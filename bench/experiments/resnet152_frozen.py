@@ -5,7 +5,8 @@ batch's statistics and its running statistics go on moving (`as_published`). In 
 full: nothing in it moves, and its result for an image does not depend on the other images of the batch.
 """
 
-from bench.trial import Experiment, Published, Trial
+from bench.experiment import Experiment, Published
+from bench.trial import Trial
 
 EXPERIMENT = Experiment(
     question="How far does a linear head on a frozen ResNet-152 get, and what does an epoch cost?",

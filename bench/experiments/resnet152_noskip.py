@@ -6,7 +6,8 @@ model: the model without skips is never updated (`as_published`). `corrected` tr
 loss of the pretrained weights. `baseline` is the untouched backbone.
 """
 
-from bench.trial import Experiment, Published, Trial
+from bench.experiment import Experiment, Published
+from bench.trial import Trial
 
 BLOCKS = ("layer1.2", "layer2.5", "layer3.10", "layer3.20", "layer3.30")
 MINI_BLOCKS = ("layer1.1", "layer2.1", "layer3.1")

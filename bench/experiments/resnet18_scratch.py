@@ -5,7 +5,8 @@ rate and augmentation are in code that it does not show, and those here are comm
 128: the log's "31200/50000 (100%)" is the number of the last batch, 390, times the 80 images left for it.
 """
 
-from bench.trial import Experiment, Published, Trial
+from bench.experiment import Experiment, Published
+from bench.trial import Trial
 
 EXPERIMENT = Experiment(
     question="How far does ResNet-18 with a 3x3 stem get on CIFAR-10 from random weights?",

@@ -10,7 +10,8 @@ ones. Its training accuracies (98.6, 99.5, 99.0, 99.5%) are of the finished netw
 training, and not held against them. It says nothing of BatchNorm in the frozen part, which is in training mode here.
 """
 
-from bench.trial import Experiment, Published, Trial
+from bench.experiment import Experiment, Published
+from bench.trial import Trial
 
 WHERE = "ELL 793, assignment 3, part b"
 FROZEN = {"trainable": ("layer4", "head")}

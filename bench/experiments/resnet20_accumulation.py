@@ -10,7 +10,8 @@ Without BatchNorm, m x k is one batch of m*k, to rounding. ResNet-20 has BatchNo
 micro-batch: arms of one effective batch differ in that.
 """
 
-from bench.trial import Experiment, Published, Trial
+from bench.experiment import Experiment, Published
+from bench.trial import Trial
 
 SCALED = {"lr_batch": 128, "warmup": 0.1}
 

@@ -7,7 +7,8 @@ out (of 50,000 there is none), transforms meant for the device that ran on the C
 option B is torchvision's. The learning rate and the number of epochs are ours.
 """
 
-from bench.trial import Experiment, Trial
+from bench.experiment import Experiment
+from bench.trial import Trial
 
 OPTIONS = ("A", "B", "none")
 MINI = {"image_size": 64}

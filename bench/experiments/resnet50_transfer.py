@@ -10,7 +10,8 @@ It uses the weights V1 and says that V2 is better: both are arms, all trainable 
 network are not given; those here are common ones. See bench/data/voc.py for the classes.
 """
 
-from bench.trial import Experiment, Published, Trial
+from bench.experiment import Experiment, Published
+from bench.trial import Trial
 
 HEAD = {"trainable": ("head",), "batch_norm": "eval"}
 V2 = {"weights": "IMAGENET1K_V2"}

@@ -9,7 +9,8 @@ Their test errors are of the residual networks (table 6); the plain ones are in 
 miniature has a lower learning rate and a warm-up: in its 184 steps the deep networks do not get going at 0.1.
 """
 
-from bench.trial import Experiment, Published, Trial
+from bench.experiment import Experiment, Published
+from bench.trial import Trial
 
 DEPTHS = (20, 32, 44, 56)
 WHERE = "He et al. 2015, table 6"

@@ -1,0 +1,1 @@
+"""Why did a process of a trial end, and what does its row say about that?"""

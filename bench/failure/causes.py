@@ -64,3 +64,7 @@ def get(logs: Path, launch_id: str) -> Cause | None:
         return Cause(**json.loads((logs / f"{launch_id}.cause.json").read_text()))
     except (OSError, ValueError):
         return None
+
+
+class Diverged(Exception):
+    """The training loss is not finite."""

@@ -10,12 +10,11 @@ from pathlib import Path
 import psutil
 import torch
 
+from bench.errors import UsageError
 from bench.failure import causes, oom
-from bench.failure.causes import Cause, Interrupted
+from bench.failure.causes import Cause, Diverged, Interrupted
 from bench.instruments.collectives import in_group
 from bench.record.rows import one_line
-from bench.training.loop import Diverged
-from bench.trial import UsageError
 
 LOST = re.compile(r"gloo|nccl|connection (reset|closed|refused)|broken pipe|socket|peer", re.IGNORECASE)
 LOADER_KILLED = re.compile(r"DataLoader worker .*killed by signal: Killed")

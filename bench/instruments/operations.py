@@ -12,7 +12,6 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from bench.instruments.storage_tracker import Tracker
-from bench.memory.footprint import Footprint
 
 # What .item() and float() of a tensor come to, and whatever else a device has to answer first; so does a copy from or
 # to memory that is not pinned. On a CPU, .tolist() and .cpu() are no operations at all, and not seen.
@@ -61,8 +60,7 @@ class Operations(TorchDispatchMode):
     @property
     def peak_bytes(self) -> int:
         """Most bytes at once of the tensors that operations made: what was there before is not among them."""
-        found = self._storages
-        return Footprint("cpu", found.sizes, found.parts, found.order).allocated_bytes
+        return self._storages.peak_bytes()
 
     def by_kind(self) -> str:
         """`add 12, convolution 40, ...`: kinds of torch's own (aten) by their bare name."""

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from bench.memory.footprint import Part
+Part = Literal[
+    "weights",
+    "gradients",
+    "accumulated gradients",
+    "DDP buckets",
+    "optimizer",
+    "activations",
+    "autocast copies",
+    "input",
+    "workspace",
+]
+PARTS: tuple[Part, ...] = get_args(Part)
 
 # What an operation takes before its results and what after them, in bytes; all of it is given back when it returns.
 Sizes = tuple[Sequence[int], Sequence[int]]
@@ -72,6 +84,11 @@ class Tracker(TorchDispatchMode):
         """What the tensor's storage counts as; None: it is not known."""
         number = self.alive.get(tensor.untyped_storage()._cdata)
         return None if number is None else self.parts[number]
+
+    def peak_bytes(self) -> int:
+        """Most bytes that the storages had at once."""
+        events = (self.sizes[event - 1] if event > 0 else -self.sizes[-event - 1] for event in self.order)
+        return max(itertools.accumulate(events), default=0)
 
     def _born(self, size: int, part: Part) -> int:
         self.sizes.append(size)

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from bench.trial import Trial, UsageError, check_device_settings
+from bench.errors import UsageError
+from bench.trial import Trial, check_device_settings
 
 TF32_SINCE = (8, 0)  # compute capability
 # For debugging, says NVIDIA: 0 switches TF32 off whatever a program asks for; other values mean nothing yet.

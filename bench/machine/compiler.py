@@ -7,7 +7,8 @@ import sys
 import torch
 from torch import nn
 
-from bench.trial import Trial, UsageError
+from bench.errors import UsageError
+from bench.trial import Trial
 
 # Modes that record CUDA graphs, whose every replay writes to the same memory.
 CUDA_GRAPHS = ("reduce-overhead", "max-autotune")

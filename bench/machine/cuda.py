@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from bench.trial import UsageError
+from bench.errors import UsageError
 
 
 def memory(device: torch.device) -> tuple[int, int]:

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 import torch
 from accelerate.utils import patch_environment
 
+from bench.errors import UsageError
 from bench.machine import environment, gpus
-from bench.trial import Trial, UsageError
+from bench.trial import Trial
 from bench.variables import LAUNCH_ID
 
 

@@ -15,8 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from bench.errors import UsageError
 from bench.machine import compiler, procfs
-from bench.trial import Trial, UsageError
+from bench.trial import Trial
 
 # What a trial imports when it first needs it: a library takes memory that no tensor asked for.
 IMPORTED_LATE = {"cifar10": "torchvision.datasets", "digits": "sklearn.datasets", "loader": "torchvision.transforms.v2"}

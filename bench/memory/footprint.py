@@ -6,23 +6,12 @@ import functools
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
+from bench.instruments.storage_tracker import PARTS, Part
 from bench.memory.caching_allocator import CachingAllocator, Exhausted
 
 Backend = Literal["cuda", "cpu"]
-Part = Literal[
-    "weights",
-    "gradients",
-    "accumulated gradients",
-    "DDP buckets",
-    "optimizer",
-    "activations",
-    "autocast copies",
-    "input",
-    "workspace",
-]
-PARTS: tuple[Part, ...] = get_args(Part)
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,9 @@ from torch import Tensor, nn
 from torch._subclasses import fake_tensor
 
 from bench.data import datasets
-from bench.data.datasets import Data, Split
 from bench.data.pipeline import FEWEST, Batch, Feed
+from bench.data.split import Data, Split
+from bench.errors import UsageError
 from bench.instruments.storage_tracker import Tracker
 from bench.memory.cuda_workspaces import Capability, Fused, Scratch, size_of
 from bench.memory.ddp import Replica
@@ -34,7 +35,7 @@ from bench.training.build import DTYPES, Build, model_for, optimizer_for, place,
 from bench.training.loop import Training, backward_with, evaluation_sums, kept_casts, train_epoch
 from bench.training.meter import Meter
 from bench.training.windows import Window, share
-from bench.trial import Trial, UsageError
+from bench.trial import Trial
 
 HOST = torch.device("cpu")
 # Fake tensors "on the GPU" differ from those in the host's memory by this index alone.

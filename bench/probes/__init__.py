@@ -16,6 +16,8 @@ None means that there is no such measurement, and stays None.
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -117,3 +119,9 @@ def difference(after: Value, before: Value) -> Value:
 def ratio(numerator: Value, denominator: Value) -> Value:
     """Their quotient, or None where there is none."""
     return numerator / denominator if numerator is not None and denominator else None
+
+
+def probe_modules() -> list[Any]:
+    """The probe modules of this folder, sorted by name."""
+    found = sorted(module.name for module in pkgutil.iter_modules(__path__))
+    return [importlib.import_module(f"{__name__}.{name}") for name in found]

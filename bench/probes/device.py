@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 import psutil
 
+from bench.column import Column
 from bench.instruments.sampler import Sampler
 from bench.machine import environment, gpus, nvml, tegra
 from bench.probes import Cell, Over, Span, Value, ratio
 from bench.probes import Probe as Base
-from bench.record.columns import Column
 
 if TYPE_CHECKING:
     import torch

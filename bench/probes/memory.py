@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from bench.column import Column
 from bench.machine import gpus
 from bench.machine.procfs import peak_rss_bytes
 from bench.probes import Over, Span, Value
 from bench.probes import Probe as Base
-from bench.record.columns import Column
 
 if TYPE_CHECKING:
     import torch

@@ -9,9 +9,9 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, ClassVar
 
+from bench.column import Column
 from bench.probes import Cell, Over, Span, Value
 from bench.probes import Probe as Base
-from bench.record.columns import Column
 
 if TYPE_CHECKING:
     import torch

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from bench.column import Column
 from bench.machine import environment, tegra
 from bench.probes import Cell, Over, Span, Value
 from bench.probes import Probe as Base
-from bench.record.columns import Column
 
 if TYPE_CHECKING:
     import torch

@@ -10,9 +10,9 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from bench.column import Column
 from bench.probes import Over, Span, Value, ratio
 from bench.probes import Probe as Base
-from bench.record.columns import Column
 
 if TYPE_CHECKING:
     import torch

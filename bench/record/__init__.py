@@ -1,0 +1,1 @@
+"""What is written down about a trial, in which columns, and where?"""

@@ -4,31 +4,19 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import importlib
 import inspect
 import itertools
-import pkgutil
 import textwrap
-from dataclasses import dataclass
 from typing import Any, Literal
 
+from bench.column import Column
+from bench.probes import probe_modules
 from bench.record.csvfile import cell
 from bench.trial import Trial
 
 STATUSES = ("ok", "oom", "over_limit", "timeout", "crashed", "diverged", "interrupted")
 OOM_PHASES = ("setup", "data", "forward", "backward", "optimizer", "evaluation")
 FILES = ("trials", "epochs", "steps", "per_class")
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column: its name, type, unit, how ranks are combined ("": not measured by rank), and one sentence."""
-
-    name: str
-    type: Literal["str", "int", "float", "bool"]
-    unit: str
-    ranks: Literal["", "max", "sum", "rank 0"]
-    text: str
 
 
 def _column(name: str, type: str, text: str, unit: str = "", ranks: str = "") -> Column:
@@ -242,14 +230,6 @@ def field_texts() -> dict[str, str]:
     pairs = itertools.pairwise(body)
     documented = ((a, b) for a, b in pairs if isinstance(a, ast.AnnAssign) and isinstance(b, ast.Expr))
     return {ast.unparse(name.target): " ".join(ast.literal_eval(text.value).split()) for name, text in documented}
-
-
-def probe_modules() -> list[Any]:
-    """The modules in bench/probes, sorted by name."""
-    import bench.probes
-
-    found = sorted(module.name for module in pkgutil.iter_modules(bench.probes.__path__))
-    return [importlib.import_module(f"bench.probes.{name}") for name in found]
 
 
 def columns(file: str) -> list[Column]:

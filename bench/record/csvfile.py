@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.trial import UsageError
+from bench.errors import UsageError
 
 
 def cell(value: Any) -> str:

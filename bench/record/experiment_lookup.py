@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from bench import experiments
+from bench.experiment import Experiment, Published
 from bench.record.csvfile import cell
-from bench.trial import Experiment, Published, Trial, option
+from bench.trial import Trial, option
 
 
 def experiment(name: object) -> Experiment | None:

@@ -11,10 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.errors import UsageError
 from bench.record.csvfile import cell
-from bench.record.progress import say
 from bench.record.rows import one_line
-from bench.trial import Trial, UsageError
+from bench.terminal import say
+from bench.trial import Trial
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -5,48 +5,18 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from bench.terminal import watched
+
 VARIABLE = "RESBENCH_PROGRESS"
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Unbroken:
-    """A stream whose reader may go, as a terminal that closes: what is written then is lost, and nothing else is."""
-
-    stream: IO[str]
-
-    def write(self, text: str) -> int:
-        with contextlib.suppress(OSError):
-            self.stream.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        with contextlib.suppress(OSError):
-            self.stream.flush()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.stream, name)
-
-
-def watched(stream: IO[str] | None = None) -> IO[str] | None:
-    """The stream, or stderr if there is one, for what somebody may watch and nothing depends on."""
-    stream = stream or sys.stderr
-    return cast(IO[str], Unbroken(stream)) if stream else None
-
-
-def say(text: str, stream: IO[str] | None = None) -> None:
-    """A line for whoever watches the stream, or stderr."""
-    print(text, file=watched(stream), flush=True)
 
 
 class Display:

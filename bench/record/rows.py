@@ -5,8 +5,9 @@ from __future__ import annotations
 import datetime
 from typing import Any
 
+from bench.experiment import Experiment, Published, departures
 from bench.machine import environment
-from bench.trial import Experiment, Published, Trial, departures
+from bench.trial import Trial
 
 
 def first_row(trial: Trial, experiment: Experiment, launch_id: str) -> dict[str, Any]:

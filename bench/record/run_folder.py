@@ -13,15 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.errors import UsageError
 from bench.machine.nvml import SLOWDOWNS as SLOWDOWNS
-from bench.record.columns import FILES as FILES
-from bench.record.columns import OLDER as OLDER
-from bench.record.columns import Column as Column
-from bench.record.columns import columns as columns
-from bench.record.columns import default_settings as default_settings
-from bench.record.columns import settings_columns as settings_columns
+from bench.record.columns import columns
 from bench.record.csvfile import append, whole_rows, write_whole
-from bench.trial import UsageError
 
 
 def shortage(row: Mapping[str, Any]) -> str:

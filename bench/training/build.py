@@ -8,7 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from bench.trial import CIFAR_MODEL, HANDBUILT, Trial, UsageError
+from bench.errors import UsageError
+from bench.trial import CIFAR_MODEL, HANDBUILT, Trial
 from models import ModelError, cifar, imagenet, surgery, weights
 from models.resnet34 import resnet34
 

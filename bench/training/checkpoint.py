@@ -12,11 +12,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from bench.errors import UsageError
 from bench.record.columns import OLDER
 from bench.record.csvfile import cell
 from bench.training.build import model_for
 from bench.training.loop import Training
-from bench.trial import IMAGENET_MODEL, Trial, UsageError
+from bench.trial import IMAGENET_MODEL, Trial
 from models import ModelError, weights
 
 

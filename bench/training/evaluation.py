@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import nn
 
-from bench.data.datasets import Split
 from bench.data.pipeline import Batch, Feed, Passes
+from bench.data.split import Split
 from bench.record.columns import columns
 from bench.record.progress import beating
 from bench.training.group import Group

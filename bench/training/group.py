@@ -13,10 +13,11 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import DDPCommunicationHookType, GradientAccumulationPlugin, InitProcessGroupKwargs
 from torch import Tensor, nn
 
+from bench.errors import UsageError
 from bench.instruments.collectives import in_group
 from bench.machine import environment
 from bench.machine.devices import check_devices, local_processes, uses_cuda, without_nvidia_smi
-from bench.trial import Trial, UsageError
+from bench.trial import Trial
 from bench.variables import LAUNCH_ID, STORE
 
 Found = TypeVar("Found")

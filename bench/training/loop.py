@@ -13,13 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bench.failure.causes import Diverged
 from bench.training.meter import Meter
 from bench.training.windows import Window, share
 from models import surgery
-
-
-class Diverged(Exception):
-    """The training loss is not finite."""
 
 
 @dataclass

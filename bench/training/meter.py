@@ -15,10 +15,11 @@ from typing import Any
 
 import torch
 
+from bench.column import Column
 from bench.instruments.clock import clock_for
 from bench.machine import compiler
-from bench.probes import Cell, Over, Probe, Span, Value, combine, difference
-from bench.record.columns import Column, columns, probe_modules
+from bench.probes import Cell, Over, Probe, Span, Value, combine, difference, probe_modules
+from bench.record.columns import columns
 from bench.training.windows import Window
 
 Gather = Callable[[list[float]], list[list[float]]]

@@ -11,13 +11,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from bench.errors import UsageError
 from bench.instruments.collectives import in_group
 from bench.machine import compiler, environment, nvml
 from bench.machine.backends import allowed
 from bench.training.build import Build, optimizer_for, place, updated_model
 from bench.training.group import Group
 from bench.training.loop import Training, backward_with, kept_casts
-from bench.trial import Trial, UsageError
+from bench.trial import Trial
 
 
 def training(trial: Trial, group: Group, build: Build, classes: int) -> Training:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bench.cli import Options, take_option
-from bench.trial import Trial, UsageError, check_device_settings, option
+from bench.errors import UsageError
+from bench.options import Options, take_option
+from bench.trial import Trial, check_device_settings, option
 from launch.sweep import request, study_file
 
 # What the scheduler knows, and each machine is told when it starts.

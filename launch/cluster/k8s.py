@@ -13,9 +13,9 @@ from typing import Any
 
 import yaml
 
-from bench.cli import take_option
+from bench.errors import UsageError
+from bench.options import take_option
 from bench.record.csvfile import write_whole
-from bench.trial import UsageError
 from launch.cluster import batch_job
 
 # Names of the replicated job and of its container.

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.errors import UsageError
 from bench.record.columns import columns
 from bench.record.csvfile import write_whole
 from bench.record.run_folder import RunFolder
-from bench.trial import UsageError
 from launch.cluster import batch_job
 from launch.group import accelerate_command
 from launch.memory import limits

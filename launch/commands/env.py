@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from bench.errors import UsageError
 from bench.machine import environment, gpus, nvml, tegra
 from bench.machine.torch_build import built_for
-from bench.record.columns import probe_modules
-from bench.trial import UsageError
-from launch.tables import wide
+from bench.probes import probe_modules
+from bench.terminal import wide
 
 
 def run(words: Sequence[str]) -> None:

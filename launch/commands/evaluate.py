@@ -14,16 +14,18 @@ from rich.console import Console
 from rich.table import Table
 from tyro.conf import Positional
 
-from bench import cli
+from bench import options
+from bench.errors import UsageError
 from bench.machine import environment
-from bench.record.run_folder import RunFolder, write_whole
-from bench.trial import Trial, UsageError
+from bench.record.csvfile import write_whole
+from bench.record.run_folder import RunFolder
+from bench.trial import Trial
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from bench.data.datasets import Data
     from bench.data.pipeline import Batch, Passes
+    from bench.data.split import Data
     from bench.training.loop import Evaluation
 
 PROG = "python -m launch evaluate"
@@ -49,7 +51,7 @@ class Asked:
 
 def run(words: Sequence[str]) -> int:
     """Evaluate, print a line for each class and add them to per_class.csv. UsageError: it cannot be done."""
-    asked: Asked = cli.parse(Asked(Path()), words, PROG, "Evaluate a trained checkpoint, class by class.")
+    asked: Asked = options.parse(Asked(Path()), words, PROG, "Evaluate a trained checkpoint, class by class.")
     if asked.checkpoint == Path():
         raise UsageError(f"evaluate needs a checkpoint first, such as RUN/checkpoints/KEY-0.pt; see {PROG} --help")
     from bench.training import checkpoint, evaluation
@@ -68,7 +70,7 @@ def run(words: Sequence[str]) -> int:
     result, how = measured(trial, model, found)
     part = "evaluation" if trial.evaluate_on == "none" else "evaluate_on"
     rows = evaluation.per_class({part: result}, trial, found.names)
-    launch_id = cli.new_id()
+    launch_id = options.new_id()
     facts = {"checkpoint": str(asked.checkpoint), "model": trial.model, "data": rows[0]["data"], **how}
     facts |= {"images": result.images(), "accuracy": result.accuracy(), "loss": result.loss, **environment.machine()}
     folder.append("per_class", [{"launch_id": launch_id, **row} for row in rows])

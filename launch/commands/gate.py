@@ -19,12 +19,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.cli import take_option
+from bench.errors import UsageError
 from bench.failure.causes import Interrupted
 from bench.machine.environment import CHECKOUT
-from bench.record.progress import say
+from bench.options import take_option
 from bench.record.run_folder import RunFolder
-from bench.trial import UsageError
+from bench.terminal import say
 from launch.sweep import request
 
 REPOSITORY = CHECKOUT

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench import experiments
-from bench.trial import Experiment, Published
+from bench.experiment import Experiment, Published
 
 FIGURES = {
     "train_accuracy": "train",

@@ -12,14 +12,15 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import experiments
-from bench.cli import Options, take_option
+from bench.errors import UsageError
+from bench.options import Options, take_option
 from bench.record.run_folder import RunFolder
-from bench.trial import Trial, UsageError
+from bench.terminal import wide
+from bench.trial import Trial
 from launch.group import accelerate_command
 from launch.memory import devices, limits, plan
 from launch.run_options import Conduct
 from launch.sweep import fit, matrix, runner
-from launch.tables import wide
 
 # A plan is measured over its warm-up windows and this many more.
 MEASURED_WINDOWS = 5

@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import experiments
-from bench.cli import take_option
-from bench.record.run_folder import write_whole
-from bench.trial import Trial, UsageError
+from bench.errors import UsageError
+from bench.options import take_option
+from bench.record.csvfile import write_whole
+from bench.trial import Trial
 from launch.sweep import matrix
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-    from bench.data.datasets import Data
+    from bench.data.split import Data
 
 IMAGES, EPOCHS = 8, 7
 TILE, GAP, MARGIN, HEAD = 96, 4, 12, 44  # pixels
@@ -85,8 +86,8 @@ def shown(trial: Trial, found: Data) -> list[list[Tensor]]:
     """
     import torch
 
-    from bench.data.datasets import Split
     from bench.data.pipeline import Feed
+    from bench.data.split import Split
 
     # Numbered in place of labelled, so that each is known again in whatever order an epoch has.
     numbered = Split(found.train.images, torch.arange(len(found.train)))

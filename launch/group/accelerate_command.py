@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from bench import experiments
-from bench.cli import Options
+from bench.errors import UsageError
 from bench.machine.environment import version
 from bench.machine.gpus import visible as visible_gpus
 from bench.machine.torch_build import built_for, has_distributed
-from bench.trial import Trial, UsageError, check_device_settings, option
+from bench.options import Options
+from bench.trial import Trial, check_device_settings, option
 
 # A configuration of the suite's own: what a user once answered to `accelerate config` must not shape a measurement.
 CONFIG = Path(__file__).with_name("accelerate.json")

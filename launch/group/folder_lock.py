@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from bench.errors import UsageError
 from bench.record.run_folder import RunFolder
-from bench.trial import UsageError
 from launch.group import processes
 
 # A killed runner's processes are ended within this time, and hold the lock until then.

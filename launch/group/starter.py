@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from bench.cli import Options
+from bench.options import Options
 from bench.trial import Trial
 from bench.variables import LAUNCH_ID, STORE
 from launch.group import processes

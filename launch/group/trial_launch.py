@@ -16,14 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from bench import experiments
-from bench.cli import Options, new_id
+from bench.errors import UsageError
 from bench.failure import causes, crash_handler
 from bench.failure.causes import Cause
 from bench.machine import gpus, procfs
+from bench.options import Options, new_id
 from bench.record import progress
 from bench.record.rows import first_row
 from bench.record.run_folder import RunFolder, shortage
-from bench.trial import Trial, UsageError
+from bench.trial import Trial
 from bench.variables import COMMAND, HOW, LAUNCH_ID
 from launch.group import postmortem, processes
 from launch.group.accelerate_command import Place

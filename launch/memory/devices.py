@@ -16,8 +16,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Literal
 
+from bench.errors import UsageError
 from bench.machine import environment, nvml
-from bench.trial import UsageError
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30
 UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}

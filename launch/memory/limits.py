@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.cli import take_option
+from bench.errors import UsageError
 from bench.machine.environment import flag, version
 from bench.machine.torch_build import built_for
-from bench.trial import Trial, UsageError
+from bench.options import take_option
+from bench.trial import Trial
 from launch.group import accelerate_command
 from launch.memory import devices
 

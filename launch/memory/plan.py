@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from bench.errors import UsageError
 from bench.machine import environment
 from bench.record.csvfile import cell, write_whole
-from bench.trial import Trial, UsageError
+from bench.trial import Trial
 from launch.memory.devices import Budget
 
 if TYPE_CHECKING:
@@ -203,7 +204,7 @@ def _choose(group: Sequence[Plan]) -> None:
 
 def write(path: Path, found: Sequence[Plan]) -> None:
     """plan.csv: a row for each plan, whole or not at all."""
-    from bench.memory.footprint import PARTS
+    from bench.instruments.storage_tracker import PARTS
 
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bench.errors import UsageError
 from bench.failure import causes
 from bench.failure.causes import Cause
-from bench.record.progress import say
-from bench.trial import Trial, UsageError
+from bench.terminal import say
+from bench.trial import Trial
 from launch.group.accelerate_command import Place
 from launch.group.starter import Order, Started, Starter
 from launch.group.trial_launch import GRACE_S, Launch, Means

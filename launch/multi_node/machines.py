@@ -22,8 +22,9 @@ from typing import Any
 
 import psutil
 
+from bench.errors import UsageError
 from bench.machine import environment
-from bench.trial import Trial, UsageError
+from bench.trial import Trial
 from launch.group.accelerate_command import Place
 from launch.run_options import Conduct
 

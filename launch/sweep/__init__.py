@@ -1,0 +1,1 @@
+"""Many trials: which ones, in which order, into which run folder?"""

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from bench.record import progress
+from bench.terminal import watched
 from launch.sweep.estimate import lasting
 
 LINE_S = 30.0
@@ -18,7 +19,7 @@ class Display:
     """Bars for the trials under way, and one for all `trials` together."""
 
     def __init__(self, trials: int) -> None:
-        self.console = Console(file=progress.watched(), stderr=True, highlight=False)
+        self.console = Console(file=watched(), stderr=True, highlight=False)
         columns = [
             TextColumn("{task.description}", markup=False),
             BarColumn(),

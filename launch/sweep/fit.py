@@ -11,9 +11,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench.cli import Options
+from bench.errors import UsageError
+from bench.options import Options
 from bench.record.csvfile import cell, write_whole
-from bench.trial import Trial, UsageError
+from bench.trial import Trial
 from launch.group.trial_launch import Means
 from launch.memory.devices import Budget, this_capability
 from launch.run_options import Conduct

@@ -7,8 +7,9 @@ import itertools
 from collections.abc import Sequence
 
 from bench import experiments
-from bench.cli import Options, Request, parse_request, take_option
-from bench.trial import Trial, UsageError
+from bench.errors import UsageError
+from bench.options import Options, Request, parse_request, take_option
+from bench.trial import Trial
 
 
 def trials(name: str, arms: str | None, words: Sequence[str]) -> tuple[list[Trial], Options]:

@@ -11,9 +11,10 @@ from typing import Annotated
 
 from tyro.conf import FlagConversionOff
 
-from bench import cli, experiments
-from bench.cli import Options, take_option
-from bench.trial import Trial, UsageError
+from bench import experiments
+from bench.errors import UsageError
+from bench.options import Options, parse, take_option
+from bench.trial import Trial
 from bench.trial import option as spelling
 from launch import run_options
 from launch.memory import limits
@@ -149,7 +150,7 @@ def check_options(words: Sequence[str]) -> None:
 def take_conduct(words: Sequence[str], prog: str) -> tuple[Conduct, list[str]]:
     """(how the sweep is conducted, the other words)."""
     others = set(fields(words)) - run_options.FIELDS
-    how = cli.parse(Conduct(), pick(words, run_options.FIELDS), prog, "How the trials are run.")
+    how = parse(Conduct(), pick(words, run_options.FIELDS), prog, "How the trials are run.")
     return how, pick(words, others)
 
 
@@ -179,4 +180,4 @@ def show_help(name: str) -> None:
     experiment = experiments.load(name)
     arms = list(experiment.arms)
     about = f"{experiment.question} Arms (--arm A,B; default all): {', '.join(arms)}. --device and --memory-limit: see "
-    cli.parse(Shown(experiment.trial(name, arms[0])), ["--help"], f"python -m launch run {name}", f"{about}run --help.")
+    parse(Shown(experiment.trial(name, arms[0])), ["--help"], f"python -m launch run {name}", f"{about}run --help.")

@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.cli import Options, new_id
+from bench.errors import UsageError
 from bench.failure.causes import Cause, Interrupted
+from bench.options import Options, new_id
 from bench.record.columns import FILES
 from bench.record.run_folder import RunFolder
-from bench.trial import Trial, UsageError
+from bench.trial import Trial
 from launch.group import accelerate_command, folder_lock, trial_launch
 from launch.group.starter import Cold, Starter
 from launch.group.trial_launch import Launch, Means

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from bench.cli import Options
-from bench.trial import Trial, UsageError, option
+from bench.errors import UsageError
+from bench.options import Options
+from bench.trial import Trial, option
 from launch.run_options import Conduct
 
 if sys.version_info >= (3, 11):

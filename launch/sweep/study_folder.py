@@ -7,10 +7,11 @@ import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
+from bench.errors import UsageError
 from bench.record.columns import STATUSES
 from bench.record.csvfile import write_whole
 from bench.record.run_folder import RunFolder
-from bench.trial import Trial, UsageError
+from bench.trial import Trial
 from launch.sweep import request
 from launch.sweep.request import Request
 from launch.sweep.study_file import Study

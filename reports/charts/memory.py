@@ -10,17 +10,16 @@ import pandas as pd
 
 from bench.record.run_folder import size
 from reports.charts import GREY, RED, Chart, Run, colour, kind, kinds, sized
-from reports.tables.summary import Row
+from reports.tables.summary import GPU_MEMORY, Row, memory_column
 
 PLACE = 0
 GIB = 2**30
-ON_GPU = "peak_allocated_bytes"
 NEAR = 4  # times the most memory of a trial: a limit farther off would leave no room for the trials
 
 
 def draw(run: Run) -> Chart | None:
     """Of two trials or more: memory of tensors on GPUs, of processes on a CPU."""
-    name = column(run.rows)
+    name = memory_column(run.rows)
     found = [row for row in run.rows if row[name] and row["images_per_s"]]
     if len(found) < 2:
         return None
@@ -28,7 +27,7 @@ def draw(run: Run) -> Chart | None:
     table = pd.DataFrame([point(run, row, name, number in best) for number, row in enumerate(found)])
     x = alt.X(
         "memory:Q",
-        title="most memory of a GPU's tensors, GiB" if name == ON_GPU else "most memory of a process, GiB",
+        title="most memory of a GPU's tensors, GiB" if name == GPU_MEMORY else "most memory of a process, GiB",
         axis=alt.Axis(format=".4~g"),
         scale=alt.Scale(zero=False, padding=20),
     )
@@ -39,11 +38,6 @@ def draw(run: Run) -> Chart | None:
     said += " Red: the memory limit." if near else ""
     said += "".join(f" A limit of {each} is beyond what is drawn." for each in far)
     return Chart("memory", "Memory against throughput", said, sized(drawing, 320), list(table["tip"]))
-
-
-def column(rows: Sequence[Row]) -> str:
-    """Which memory is compared."""
-    return ON_GPU if any(row[ON_GPU] for row in rows) else "peak_rss_bytes"
 
 
 def point(run: Run, row: Row, name: str, best: bool) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import importlib
 import pkgutil
 from typing import Any
 
-from bench.record.run_folder import UsageError
+from bench.errors import UsageError
 
 
 def names() -> list[str]:

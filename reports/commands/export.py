@@ -19,7 +19,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from bench.record.run_folder import UsageError, write_whole
+    from bench.errors import UsageError
+    from bench.record.csvfile import write_whole
     from reports import read
     from reports.tables import export
 

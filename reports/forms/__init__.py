@@ -10,7 +10,8 @@ import importlib
 import pkgutil
 from typing import Any
 
-from bench.record.run_folder import columns, write_whole
+from bench.record.columns import columns
+from bench.record.csvfile import write_whole
 from reports.arguments import new_file
 from reports.verdicts.report import Judgement
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from reports.markdown import escaped, row
 from reports.verdicts.comparison import HEADS, Comparison, cells
 from reports.verdicts.report import Judgement
 
@@ -11,7 +12,6 @@ HELP = "write a summary as Markdown, such as $GITHUB_STEP_SUMMARY"
 MOST_BYTES = 900_000  # GitHub shows summaries of up to 1 MiB
 FOLDED = ("improved", "equivalent")
 OUTCOMES = {0: "Nothing got worse", 1: "Something got worse", 3: "Not comparable", 4: "Inconclusive"}
-PLAIN = set(" ,;=%+-./:()")
 
 
 def render(judgement: Judgement) -> str:
@@ -47,16 +47,3 @@ def table(found: Sequence[Comparison], judgement: Judgement, room: int) -> tuple
             return [*lines, "", f"{len(found) - number} lines more are left out for want of room.", ""], 0
         lines.append(line)
     return [*lines, ""], room
-
-
-def row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def escaped(text: str) -> str:
-    """Text that Markdown, HTML and GitHub's own marks cannot turn into anything."""
-    words = text.replace("://", ":&#47;&#47;").split("&#47;")
-    return "&#47;".join(
-        "".join(letter if letter.isalnum() or letter in PLAIN else f"&#{ord(letter)};" for letter in word)
-        for word in words
-    ).replace("www.", "www&#46;")

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from bench.record.run_folder import size
-from reports.charts.memory import column as memory_column
 from reports.tables.published import Verdict, worst
-from reports.tables.summary import Row, titles
+from reports.tables.summary import Row, memory_column, titles
 from reports.tables.table import Sheet, digits
 
 COLUMNS = {

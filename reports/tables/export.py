@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping
 
 import pandas as pd
 
-from bench.record.run_folder import UsageError, columns
-from reports.forms.markdown import escaped, row
+from bench.errors import UsageError
+from bench.record.columns import columns
+from reports.markdown import escaped, row
 from reports.tables import table
 from reports.tables.table import Sheet
 

@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
-from bench.record.run_folder import settings_columns
+from bench.record.columns import settings_columns
 
 Row = dict[str, Any]
 Cell = Callable[[Row], str]

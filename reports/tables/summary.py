@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.record.run_folder import columns, default_settings, settings_columns
+from bench.record.columns import columns, default_settings, settings_columns
 
 Row = dict[str, Any]
 
@@ -17,6 +17,7 @@ SETTINGS = [column.name for column in settings_columns() if column.name != "repe
 ALIKE = [*SETTINGS, "status", "commit", "host", "device_name", "device_count", "cpu_model", "cpu_count", "threads"]
 ALIKE += ["power_mode", "power_limit_w", "application_sm_clock_hz", "max_sm_clock_hz"]
 ALIKE += ["driver", "cuda", "torch", "torchvision", "accelerate", "backend", "input_pipeline", "parallel"]
+GPU_MEMORY = "peak_allocated_bytes"
 DEFAULTS = default_settings()
 MEASURED = [c.name for c in columns("trials") if c.type in ("int", "float") and c.name not in (*ALIKE, "repeat")]
 
@@ -102,3 +103,8 @@ def in_words(name: str, value: Any) -> str:
     if name == "processes":
         return f"{value} process{'' if value == 1 else 'es'}"
     return f"{name}={value}"
+
+
+def memory_column(rows: Sequence[Row]) -> str:
+    """The memory that rows are compared by: that of tensors on GPUs, else that of processes."""
+    return GPU_MEMORY if any(row[GPU_MEMORY] for row in rows) else "peak_rss_bytes"

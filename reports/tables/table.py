@@ -13,7 +13,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench.record import experiment_lookup
-from bench.record.run_folder import SLOWDOWNS, settings_columns, shortage
+from bench.record.columns import settings_columns
+from bench.record.run_folder import SLOWDOWNS, shortage
 from reports.tables import scaling, summary
 
 WORK = ["model", "weights", "data", "classes", "image_size", "limit_train", "epochs"]

@@ -1,0 +1,1 @@
+"""Did something change? Comparisons of runs, each with how sure it is."""

@@ -7,7 +7,8 @@ import hashlib
 import re
 from pathlib import Path
 
-from bench.record.run_folder import UsageError, whole_rows, write_whole
+from bench.errors import UsageError
+from bench.record.csvfile import whole_rows, write_whole
 from reports.read import trials
 from reports.tables.summary import Row, known
 from reports.verdicts import compare, report

@@ -14,7 +14,8 @@ from typing import Any
 
 import pandas as pd
 
-from bench.record.run_folder import UsageError, settings_columns
+from bench.errors import UsageError
+from bench.record.columns import settings_columns
 from reports.tables.summary import known
 from reports.tables.table import held_back, machine_line
 from reports.verdicts import significance

@@ -15,7 +15,9 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
-from bench.record.run_folder import OLDER, UsageError, write_whole
+from bench.errors import UsageError
+from bench.record.columns import OLDER
+from bench.record.csvfile import write_whole
 from reports.tables.summary import known as known_row
 from reports.tables.table import machine_line
 from reports.verdicts.comparison import Comparison

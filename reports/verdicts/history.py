@@ -17,7 +17,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench.record.run_folder import UsageError
+from bench.errors import UsageError
 from reports.read import trials
 from reports.verdicts import compare
 from reports.verdicts.compare import METRICS, Row

@@ -13,7 +13,8 @@ from typing import Any
 
 import pandas as pd
 
-from bench.record.run_folder import UsageError, columns
+from bench.errors import UsageError
+from bench.record.columns import columns
 from reports import read
 from reports.read import CONTROL
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.record.run_folder import UsageError
+from bench.errors import UsageError
 from reports.read import trials
 from reports.verdicts import compare
 from reports.verdicts.compare import Row, Side

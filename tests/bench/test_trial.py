@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from settings import OTHER
 
+from bench.errors import UsageError
+from bench.experiment import Experiment, Published, departures
 from bench.record.columns import field_texts
-from bench.trial import Experiment, Published, Trial, UsageError, departures
+from bench.trial import Trial
 
 
 def rates(trial: Trial, images: int) -> list[float]:

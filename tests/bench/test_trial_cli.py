@@ -9,8 +9,10 @@ from launching import is_one_error, python
 from settings import OTHER
 
 from bench import experiments
-from bench.cli import Options, Request, new_id, parse_request, read_request, take_option
-from bench.trial import Trial, UsageError, option
+from bench.cli import read_request
+from bench.errors import UsageError
+from bench.options import Options, Request, new_id, parse_request, take_option
+from bench.trial import Trial, option
 
 NAME = "resnet20_accumulation"
 EXPERIMENT = experiments.load(NAME)

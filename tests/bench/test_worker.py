@@ -21,9 +21,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from bench.cli import Options
 from bench.data.datasets import load
 from bench.data.pipeline import Feed
+from bench.options import Options
 from bench.training.build import model_for
 
 CPU = torch.device("cpu")

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 import torch
 
+from bench.errors import UsageError
 from bench.failure import oom
 from bench.machine import cuda, memory_limit
 from bench.training.group import Group
-from bench.trial import Trial, UsageError
+from bench.trial import Trial
 
 from . import trials
 from .device import on_silicon

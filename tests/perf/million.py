@@ -10,10 +10,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+from bench.experiment import Experiment
 from bench.machine.environment import CHECKOUT
 from bench.record.rows import first_row
 from bench.record.run_folder import RunFolder
-from bench.trial import Experiment, Trial
+from bench.trial import Trial
 
 from .speed import machine_line
 

@@ -20,7 +20,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bench.cli import Options
+from bench.options import Options
 from bench.trial import Trial
 from launch.group.starter import Cold
 from launch.group.trial_launch import Means

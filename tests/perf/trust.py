@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.machine.environment import CHECKOUT
-from bench.record.run_folder import write_whole
+from bench.record.csvfile import write_whole
 
 from .speed import Bystanders, machine_line
 

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from launching import python, rows
 
+from bench.errors import UsageError
 from bench.record.columns import FILES, columns
-from bench.record.run_folder import RunFolder, UsageError
+from bench.record.run_folder import RunFolder
 from reports import merge
 
 TRIAL: dict[str, Any] = {

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from bench.errors import UsageError
 from bench.record.columns import OLDER, columns
-from bench.record.run_folder import RunFolder, UsageError
+from bench.record.run_folder import RunFolder
 from reports import read as reading
 from reports.cli import main
 from reports.read import epochs, readable_trials, steps, trials

@@ -21,10 +21,11 @@ from torch import Tensor, nn
 from bench.activations import __main__ as activations
 from bench.activations import channels, grid
 from bench.data import datasets
+from bench.errors import UsageError
 from bench.training import checkpoint
 from bench.training.build import model_for, optimizer_for
 from bench.training.loop import Training
-from bench.trial import Trial, UsageError
+from bench.trial import Trial
 from models import cifar, imagenet, surgery
 
 DIGITS = Trial(model="resnet8", data="digits", limit_eval=40)

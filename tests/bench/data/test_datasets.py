@@ -14,8 +14,9 @@ import torch
 from torchvision.datasets import CIFAR10
 
 from bench.data import datasets
-from bench.data.datasets import Data, Split
-from bench.trial import Trial, UsageError
+from bench.data.split import Data, Split
+from bench.errors import UsageError
+from bench.trial import Trial
 
 CPU = torch.device("cpu")
 SIZE = 8

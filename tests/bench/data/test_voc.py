@@ -12,7 +12,8 @@ from PIL import Image
 from voc_folder import BLUE, LIME, RED, SIZE, below, plant
 
 from bench.data import datasets, voc
-from bench.trial import Trial, UsageError
+from bench.errors import UsageError
+from bench.trial import Trial
 
 
 def test_objects_are_cut_out_to_the_pixel_and_labelled_as_in_cifar10(tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from bench import experiments
+from bench.errors import UsageError
 from bench.training.build import model_for
-from bench.trial import UsageError
 from launch.commands import list as catalogue
 from models.surgery import total_parameters, trainable_parameters
 

@@ -8,10 +8,9 @@ from pathlib import Path
 import planted
 import pytest
 
-from bench.failure.causes import Cause, Interrupted
+from bench.errors import UsageError
+from bench.failure.causes import Cause, Diverged, Interrupted
 from bench.failure.explain import explain
-from bench.training.loop import Diverged
-from bench.trial import UsageError
 
 
 @pytest.mark.parametrize("rank", [0, 1])

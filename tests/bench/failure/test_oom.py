@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from bench.errors import UsageError
 from bench.failure import oom
 from bench.record.columns import OOM_PHASES
-from bench.trial import UsageError
 
 CUDA = (
     "CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity of 79.15 GiB of which 1.00 GiB is free"

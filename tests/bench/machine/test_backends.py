@@ -18,7 +18,8 @@ import types
 import torch
 from bench.machine import backends
 from bench.training import setup
-from bench.trial import Trial, UsageError
+from bench.trial import Trial
+from bench.errors import UsageError
 from tests.standin_cuda import counts
 
 device = torch.device("cuda", 0)

@@ -17,7 +17,8 @@ import json, os, sys
 import torch
 from bench.machine import memory_limit
 from bench.training.group import Group
-from bench.trial import Trial, UsageError
+from bench.trial import Trial
+from bench.errors import UsageError
 
 def fits(limit_bytes, tensor_bytes):
     torch.cuda.empty_cache()

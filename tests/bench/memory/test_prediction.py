@@ -10,12 +10,13 @@ from perf.footprint import PUBLISHED, Case, error_of, measured_bytes, predicted_
 from torch import nn
 
 from bench import experiments
+from bench.errors import UsageError
 from bench.memory import prediction
 from bench.memory.cuda_workspaces import workspace_bytes
 from bench.memory.footprint import at_batch
 from bench.memory.prediction import predict
 from bench.training.build import model_for
-from bench.trial import Trial, UsageError
+from bench.trial import Trial
 
 SMALL = Trial(model="resnet8", data="synthetic", micro_batch=8)
 MIB = 2**20

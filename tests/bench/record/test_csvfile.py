@@ -13,9 +13,9 @@ from typing import Any
 import planted
 import pytest
 
+from bench.errors import UsageError
 from bench.record import csvfile
 from bench.record.run_folder import RunFolder
-from bench.trial import UsageError
 
 AWKWARD = "RuntimeError: \"a\", b;\r\n  c\td 'e' \u2028 \x85 \x1c µ,"
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from bench import experiments
+from bench.errors import UsageError
 from bench.record import experiment_lookup
 from bench.record.rows import first_row
-from bench.trial import UsageError
 from launch.sweep import request
 
 CHANGED: dict[str, Any] = {

@@ -11,10 +11,11 @@ from accelerate.utils import ProjectConfiguration
 from event_files import read_back
 from launching import SMALL, is_one_error, python
 
+from bench.errors import UsageError
 from bench.record.columns import columns
 from bench.record.experiment_trackers import NAMES, Trackers, check
 from bench.record.run_folder import RunFolder
-from bench.trial import Trial, UsageError
+from bench.trial import Trial
 
 TIMED = {column.name for column in columns("trials") if column.unit in ("s", "images/s", "bytes")}
 TIMED |= {"launch_id", "started_at", "log", "step_time_cv", "environment"}

@@ -2,8 +2,9 @@
 
 import dataclasses
 
+from bench.experiment import Experiment, Published
 from bench.record.rows import first_row
-from bench.trial import Experiment, Published, Trial
+from bench.trial import Trial
 
 EXPERIMENT = Experiment(
     "?",

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from bench.errors import UsageError
 from bench.record.columns import FILES, columns
 from bench.record.run_folder import RunFolder
-from bench.trial import Trial, UsageError
+from bench.trial import Trial
 
 UNITS = {"_s": "s", "_bytes": "bytes", "_j": "J", "_w": "W", "_hz": "Hz", "_c": "°C"}
 UNITS |= {"_per_s": "images/s", "_per_j": "images/J"}

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import nn
 
+from bench.errors import UsageError
 from bench.training.build import model_for, optimizer_for, place, updated_model
-from bench.trial import Trial, UsageError
+from bench.trial import Trial
 
 MADE = planted.small(head=(16,), dropout=(0.2,), replace_blocks=("layer2.0",), trainable=("head", "layer2.0"))
 

@@ -14,8 +14,8 @@ from conftest import CHECKOUT
 from launching import SMALL, is_one_error, python, rows
 from standin_cuda.standin import Standin
 
-from bench.cli import Options
 from bench.machine.environment import cpu_count
+from bench.options import Options
 from bench.variables import LAUNCH_ID, STORE
 
 

@@ -16,8 +16,9 @@ from launching import python
 from standin_cuda.standin import Standin
 from torch import Tensor, nn
 
+from bench.failure.causes import Diverged
 from bench.training.build import optimizer_for
-from bench.training.loop import Diverged, Training, run_window, train_epoch
+from bench.training.loop import Training, run_window, train_epoch
 from bench.training.meter import Meter
 from bench.training.windows import Window, epoch_windows
 from bench.trial import Trial

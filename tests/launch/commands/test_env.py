@@ -12,9 +12,10 @@ import pytest
 from launching import python
 from vendors import CUDA, plant_torch
 
+from bench.column import Column
 from bench.machine import environment
-from bench.probes import memory, timing
-from bench.record.columns import FILES, Column, probe_modules
+from bench.probes import memory, probe_modules, timing
+from bench.record.columns import FILES
 from launch.commands import env
 
 COLUMNS = {(m.__name__, c.name) for m in probe_modules() for file in FILES for c in getattr(m, file.upper(), ())}

@@ -10,7 +10,8 @@ import pytest
 from launching import is_one_error, python, two_gpus
 
 from bench import experiments
-from bench.cli import Options, read_request, take_option
+from bench.cli import read_request
+from bench.options import Options, take_option
 from bench.trial import Trial
 from launch.group import accelerate_command
 
@@ -80,7 +81,7 @@ def test_what_is_inherited_puts_no_trial_into_another_group(monkeypatch: pytest.
 STARTERS = """
 import sys
 from pathlib import Path
-from bench.cli import Options
+from bench.options import Options
 from launch.run_options import Conduct
 from launch.sweep.runner import means
 for gpus in (2, 0):

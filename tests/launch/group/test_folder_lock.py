@@ -21,8 +21,8 @@ import pytest
 from conftest import CHECKOUT
 from launching import python
 
+from bench.errors import UsageError
 from bench.record.run_folder import RunFolder
-from bench.trial import UsageError
 from launch.group import folder_lock, processes
 
 HOLD = """

@@ -14,8 +14,8 @@ import psutil
 import pytest
 from launching import SMALL, Command, alive, delete, named, python, rows, until
 
+from bench.errors import UsageError
 from bench.record.run_folder import RunFolder
-from bench.trial import UsageError
 from launch.group import folder_lock
 
 RUN = ["-m", "launch", "run", "resnet20_accumulation", "--arm", "16x1", *SMALL]

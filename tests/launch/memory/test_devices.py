@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from launching import python
 
-from bench.trial import UsageError
+from bench.errors import UsageError
 from launch.memory import devices
 from launch.memory.devices import DEVICES, GIB, Budget, Device, budget, parse_bytes
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from launching import SMALL, is_one_error, plant_kernel, python, rows
 
-from bench.cli import Options
+from bench.errors import UsageError
 from bench.failure.causes import Cause
 from bench.memory.prediction import predict
-from bench.trial import Trial, UsageError
+from bench.options import Options
+from bench.trial import Trial
 from launch.group import postmortem
 from launch.group.starter import Order
 from launch.group.warm_starter import Warm

@@ -16,9 +16,9 @@ import pytest
 from conftest import CHECKOUT
 from launching import SMALL, Command, having, named, plant_kernel, rows, until
 
-from bench.cli import Options
 from bench.failure import crash_handler, oom
 from bench.failure.causes import Cause
+from bench.options import Options
 from bench.trial import Trial
 from launch.group.processes import RUNNER_ID
 from launch.run_options import Conduct

@@ -12,8 +12,9 @@ from conftest import CHECKOUT
 from launching import SMALL, Command, is_one_error, python, until
 
 from bench import experiments
+from bench.errors import UsageError
 from bench.memory.prediction import predict
-from bench.trial import Trial, UsageError
+from bench.trial import Trial
 from launch.group.accelerate_command import gpu_count
 from launch.memory import devices, plan
 

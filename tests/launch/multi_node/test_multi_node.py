@@ -20,7 +20,7 @@ from conftest import CHECKOUT
 from launching import SMALL, Command, is_one_error, python, rows, until
 
 from bench import experiments
-from bench.trial import UsageError
+from bench.errors import UsageError
 from launch.multi_node import crew, machines
 
 RUN = ["-m", "launch", "run", "resnet20_accumulation", "--arm", "16x1", *SMALL, "--no-checkpoint"]

@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from bench import experiments
-from bench.trial import UsageError
+from bench.errors import UsageError
 from launch.sweep.matrix import axes, trials
 
 NAME = "resnet20_accumulation"

@@ -10,8 +10,9 @@ import pytest
 from launching import python
 
 from bench import experiments
+from bench.errors import UsageError
 from bench.record.columns import field_texts
-from bench.trial import Trial, UsageError, option
+from bench.trial import Trial, option
 from launch import run_options
 from launch.sweep import request
 from launch.sweep.request import Request, read

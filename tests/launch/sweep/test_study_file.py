@@ -8,7 +8,7 @@ import pytest
 from conftest import CHECKOUT
 from launching import is_one_error, python
 
-from bench.trial import UsageError
+from bench.errors import UsageError
 from launch.sweep import request, study_file
 
 STUDIES = sorted((CHECKOUT / "studies").glob("*.toml"))

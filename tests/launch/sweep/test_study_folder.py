@@ -8,9 +8,10 @@ import pytest
 from launching import SMALL, is_one_error, python, rows
 
 from bench import experiments
+from bench.errors import UsageError
 from bench.record.rows import first_row
 from bench.record.run_folder import RunFolder
-from bench.trial import Trial, UsageError
+from bench.trial import Trial
 from launch.sweep import request
 from launch.sweep.study_folder import check_folder, keep
 

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from planted_rows import ARM, MACHINE, MEASURED, NAME, plant, rows_of, shown, tables
 
+from bench.experiment import Experiment, Published
 from bench.record.columns import columns
 from bench.record.rows import first_row
 from bench.record.run_folder import RunFolder
-from bench.trial import Experiment, Published, Trial
+from bench.trial import Trial
 
 # Figures
 

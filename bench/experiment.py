@@ -1,0 +1,96 @@
+"""An experiment: one question, its arms, and what its source published."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.errors import UsageError
+from bench.trial import Trial
+
+PRESETS = ("full", "mini")
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a source reports for an arm, after its last epoch and by epoch from the first.
+
+    Accuracies are fractions; None or empty: not reported. `unlike`: what makes them no measure of ours even at the
+    arm's own settings, to follow "here".
+    """
+
+    train_accuracy: float | None = None
+    eval_accuracy: float | None = None
+    validation_accuracy: float | None = None
+    evaluate_on_accuracy: float | None = None
+    epoch_time_s: float | None = None
+    where: str = ""
+    unlike: str = ""
+    train_accuracies: tuple[float, ...] = ()
+    eval_accuracies: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One question: its arms as changes to a base trial, and what the source reports for them.
+
+    `shared_batch`: the arms whose micro-batch is what all processes share, so that more of them get less each.
+    `mini`: what makes the base small, for the preset of minutes on two CPUs that shows that a study runs; what an arm
+    changes still holds, but for `mini_arms`. `source` and `faults`: where the question comes from, and what its
+    figures got wrong.
+    """
+
+    question: str
+    base: Trial
+    arms: dict[str, dict[str, Any]]
+    published: dict[str, Published] = field(default_factory=dict)
+    shared_batch: tuple[str, ...] = ()
+    mini: dict[str, Any] = field(default_factory=dict)
+    mini_arms: dict[str, dict[str, Any]] = field(default_factory=dict)
+    source: str = ""
+    faults: str = ""
+
+    def trial(self, name: str, arm: str, preset: str = "full") -> Trial:
+        """The arm's trial with its own settings, or those of its miniature. UsageError: no such arm or preset."""
+        if arm not in self.arms:
+            raise UsageError(f"no arm {arm!r} in {name}; choose from: {', '.join(self.arms)}")
+        if preset not in PRESETS:
+            raise UsageError(f"no preset {preset!r}; choose from: {', '.join(PRESETS)}")
+        small, own = (self.mini, self.mini_arms.get(arm, {})) if preset == "mini" else ({}, {})
+        return dataclasses.replace(self.base, **{"experiment": name, "arm": arm, **small, **self.arms[arm], **own})
+
+    def shared_out(self, trial: Trial) -> Trial:
+        """The trial with its process's part of the micro-batch, where its arm shares one. UsageError: no even part."""
+        if trial.arm not in self.shared_batch:
+            return trial
+        if trial.micro_batch % trial.processes:
+            raise UsageError(
+                f"--processes is {trial.processes}, which cannot share the {trial.micro_batch} images of {trial.arm} "
+                f"evenly; give a divisor of {trial.micro_batch}, or each process's --micro-batch"
+            )
+        return dataclasses.replace(trial, micro_batch=trial.micro_batch // trial.processes)
+
+
+# What a published figure does not depend on: a faster machine must not move the accuracy.
+FREE = {"repeat", "pipeline", "workers", "seed", "processes", "machines", "precision", "memory_format", "compile"}
+FREE |= {"tf32", "cudnn_benchmark", "warmup_windows", "micro_batch", "accumulate", "eval_batch", "memory_limit_bytes"}
+FREE |= {"bucket_mib"}
+
+
+def departures(trial: Trial, published: Trial) -> str:
+    """How the trial differs from the settings that a published figure was made with; empty: comparable.
+
+    The effective batch counts, and not how it is made up.
+    """
+    ours, theirs = trial.settings(), published.settings()
+    changed = [f"{name}={_plain(ours[name])}" for name in ours if name not in FREE and ours[name] != theirs[name]]
+    if trial.effective_batch() != published.effective_batch():
+        changed.append(f"effective_batch={trial.effective_batch()}")
+    return ", ".join(changed)
+
+
+def _plain(value: Any) -> str:
+    text = " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return Path(text).name if "/" in text else text
