@@ -15,7 +15,7 @@ import psutil
 from bench import experiments
 from bench.errors import UsageError, one_sentence
 from bench.experiment import Experiment
-from bench.options import Request, new_id, parse_request, take_option
+from bench.options import TrialRequest, new_id, parse_request, take_option
 from bench.record import experiment_trackers
 from bench.variables import LAUNCH_ID
 
@@ -37,7 +37,7 @@ def main(file: str) -> None:
 
 def read_request(
     name: str, experiment: Experiment, arm: str | None, words: Sequence[str], preset: str = "full"
-) -> Request:
+) -> TrialRequest:
     """The arm's trial with these options over it. What Accelerate's launcher set up is the default."""
     if arm is None and not {"-h", "--help"} & set(words):
         raise UsageError(f"{name} needs --arm; choose from: {', '.join(experiment.arms)}")
@@ -46,7 +46,7 @@ def read_request(
         "processes": int(os.environ.get("WORLD_SIZE", "1")),
         "precision": os.environ.get("ACCELERATE_MIXED_PRECISION", base.precision),
     }
-    default = Request(dataclasses.replace(base, **launched))
+    default = TrialRequest(dataclasses.replace(base, **launched))
     description = f"{experiment.question} Arms (--arm): {', '.join(experiment.arms)}. Presets (--preset): full, mini."
     return parse_request(default, words, f"python -m bench.experiments.{name}", description)
 

@@ -41,7 +41,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Request:
+class TrialRequest:
     """All that a command line asks for."""
 
     trial: Annotated[Trial, FlagConversionOff]
@@ -89,13 +89,13 @@ def take_option(words: Sequence[str], name: str) -> tuple[str | None, list[str]]
     return (known.values or [None])[0], rest
 
 
-def parse_request(default: Request, words: Sequence[str], prog: str, description: str) -> Request:
+def parse_request(default: TrialRequest, words: Sequence[str], prog: str, description: str) -> TrialRequest:
     """As `parse`, and what follows from an option unless another says otherwise.
 
     Random images need no trained weights: with `--data synthetic` they are none, and nothing else is evaluated on. An
     arm's shared batch is shared out to `--processes`; a `--micro-batch` is each process's own.
     """
-    request: Request = parse(default, words, prog, description)
+    request: TrialRequest = parse(default, words, prog, description)
     given = {word.split("=")[0].replace("_", "-") for word in words}
     name = request.trial.experiment
     if name in experiments.names() and "--micro-batch" not in given:

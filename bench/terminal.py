@@ -12,7 +12,7 @@ from rich.table import Table
 
 
 @dataclass(frozen=True)
-class Unbroken:
+class BestEffortStream:
     """A stream whose reader may go, as a terminal that closes: what is written then is lost, and nothing else is."""
 
     stream: IO[str]
@@ -33,7 +33,7 @@ class Unbroken:
 def watched(stream: IO[str] | None = None) -> IO[str] | None:
     """The stream, or stderr if there is one, for what somebody may watch and nothing depends on."""
     stream = stream or sys.stderr
-    return cast(IO[str], Unbroken(stream)) if stream else None
+    return cast(IO[str], BestEffortStream(stream)) if stream else None
 
 
 def say(text: str, stream: IO[str] | None = None) -> None:

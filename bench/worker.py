@@ -21,8 +21,8 @@ import psutil
 import torch
 
 from bench.data import datasets
-from bench.data.pipeline import Feed, free_bytes, mix
-from bench.data.split import Data
+from bench.data.pipeline import InputPipeline, free_bytes, mix
+from bench.data.split import DataSet
 from bench.errors import UsageError
 from bench.experiment import Experiment
 from bench.failure import causes, crash_handler, explain, signals
@@ -34,8 +34,8 @@ from bench.options import Options
 from bench.probes import Probe, probe_modules
 from bench.probes.memory import forget_peak_rss
 from bench.record.csvfile import write_whole
-from bench.record.experiment_trackers import Trackers
-from bench.record.progress import Teller, beat, state_after
+from bench.record.experiment_trackers import ExperimentTrackers
+from bench.record.progress import ProgressWriter, beat, state_after
 from bench.record.rows import first_row
 from bench.record.run_folder import RunFolder
 from bench.terminal import say
@@ -49,7 +49,7 @@ from bench.trial import Trial
 from bench.variables import HOW, LAUNCH_ID
 from models import surgery
 
-Load = Callable[[Trial, Path], Data]
+Load = Callable[[Trial, Path], DataSet]
 ORPHANED_S = 0.5
 KEEP_S, KEEP_RATIO = 1.0, 100.0
 
@@ -107,7 +107,7 @@ class Worker:
         self.rank = int(os.environ.get("RANK", "0"))
         self.began, self.launcher = time.monotonic(), os.getppid()
         self.meter: Meter | None = None
-        self.trackers: Trackers | None = None
+        self.trackers: ExperimentTrackers | None = None
         self.training: Training | None = None
         self.counts = Counts()
         self.skipped = 0
@@ -133,7 +133,7 @@ class Worker:
         if requested := self.how.get("requested_at"):
             self.row["startup_s"] = round(time.time() - requested, 3)
         # What they import and keep is none of the trial's memory.
-        self.trackers = Trackers(self.options.log_with, group.accelerator, self.options.out, self.launch_id)
+        self.trackers = ExperimentTrackers(self.options.log_with, group.accelerator, self.options.out, self.launch_id)
         self.trackers.begin(self.trial)
         beat()
         self.mallopt_accepted = group.device.type == "cpu" and self.set_malloc()
@@ -155,7 +155,7 @@ class Worker:
         windows *= self.trial.epochs - resumed
         self.meter = Meter(all_probes(), group.gather, self.trial.warmup_windows, group.device, windows)
         title = f"{self.trial.experiment} {self.trial.arm}"
-        said = Teller(title) if self.rank == 0 else contextlib.nullcontext()
+        said = ProgressWriter(title) if self.rank == 0 else contextlib.nullcontext()
         with contextlib.closing(self.meter), said as teller:
             for epoch in range(resumed, self.trial.epochs):
                 self.epoch(epoch, training, feed, teller)
@@ -165,13 +165,13 @@ class Worker:
         limited = self.trial.memory_limit_bytes is not None
         return malloc.return_freed_memory() if limited else malloc.keep_freed_memory()
 
-    def feed(self, group: Group, load: Load) -> tuple[Data, Feed]:
+    def feed(self, group: Group, load: Load) -> tuple[DataSet, InputPipeline]:
         """The data set, and the pipeline that makes micro-batches of it, which on all ranks is what fits on each."""
         found = group.first_fetches(lambda: load(self.trial, self.options.data_root))
         free = min(bytes for (bytes,) in group.gather([free_bytes(self.trial, group.device)]))
-        return found, Feed(self.trial, found, group.device, free)
+        return found, InputPipeline(self.trial, found, group.device, free)
 
-    def describe(self, group: Group, training: Training, feed: Feed, found: Data) -> None:
+    def describe(self, group: Group, training: Training, feed: InputPipeline, found: DataSet) -> None:
         """Fill in what is known of the machine and the trial before it trains."""
         facts, described = setup.describe(self.trial, group, self.mallopt_accepted)
         self.row |= {**facts, "environment": environment.key(described)}
@@ -201,7 +201,7 @@ class Worker:
             raise UsageError(f"all {self.trial.epochs} epochs are in {path}; nothing is left to resume")
         return self.counts.epoch
 
-    def epoch(self, epoch: int, training: Training, feed: Feed, teller: Teller | None) -> None:
+    def epoch(self, epoch: int, training: Training, feed: InputPipeline, teller: ProgressWriter | None) -> None:
         """Train an epoch, evaluate, record, keep a checkpoint."""
         trial, meter, group = self.trial, self.meter, self.group
         assert meter is not None

@@ -19,7 +19,7 @@ from launch.commands import list as catalogue
 from launch.group import accelerate_command
 from launch.memory import limits
 from launch.multi_node.machines import endpoint
-from launch.run_options import Conduct
+from launch.run_options import RunOptions
 from launch.sweep import dry_run, request, runner, study_folder
 
 USAGE = """usage: python -m launch list [--markdown]
@@ -107,7 +107,7 @@ def run(words: Sequence[str]) -> int:
     check(asked)
     out = asked.options.out
     study_folder.check_folder(out, asked)
-    if asked.conduct.dry_run:
+    if asked.run_options.dry_run:
         dry_run.show(asked)
         return 0
 
@@ -117,22 +117,22 @@ def run(words: Sequence[str]) -> int:
             study_folder.keep(out, asked.study)
 
     over_limit = functools.partial(limits.over_limit, gpus=asked.gpus) if asked.skip_over_limit else runner.never
-    code = runner.run_all(asked.trials, asked.options, asked.conduct, asked.gpus, asked.axes, over_limit, prepare)
-    if asked.conduct.machine_rank == 0:
+    code = runner.run_all(asked.trials, asked.options, asked.run_options, asked.gpus, asked.axes, over_limit, prepare)
+    if asked.run_options.machine_rank == 0:
         subprocess.run([sys.executable, "-m", "reports", "show", str(out)], check=False)
     return code
 
 
-def check(asked: request.Request) -> None:
+def check(asked: request.RunRequest) -> None:
     """UsageError: one of the trials cannot be run here, said before the first is."""
-    if asked.conduct.parallel > 1 and asked.gpus < 2:
+    if asked.run_options.parallel > 1 and asked.gpus < 2:
         what = f"{asked.gpus} GPU" if asked.gpus else "no GPU to use"
         raise UsageError(
-            f"--parallel is {asked.conduct.parallel} but this machine has {what}; trials that share a device "
+            f"--parallel is {asked.run_options.parallel} but this machine has {what}; trials that share a device "
             f"would measure each other: leave --parallel out"
         )
     experiment_trackers.check(asked.options.log_with)
-    check_machines(asked.trials[0].machines, asked.conduct)
+    check_machines(asked.trials[0].machines, asked.run_options)
     for trial in asked.trials:
         accelerate_command.check(trial, asked.gpus)
         if asked.skip_over_limit and trial.compile != "none":
@@ -141,18 +141,18 @@ def check(asked: request.Request) -> None:
             raise UsageError(f"{limits.SKIP} needs a limit; give --memory-limit too")
 
 
-def check_machines(machines: int, how: Conduct) -> None:
+def check_machines(machines: int, options: RunOptions) -> None:
     """UsageError: the options that are about several machines do not go together."""
     if machines == 1:
-        if how.rendezvous or how.machine_rank:
+        if options.rendezvous or options.machine_rank:
             raise UsageError("--machine-rank and --rendezvous are for several machines; give --machines too")
         return
-    if not how.rendezvous:
+    if not options.rendezvous:
         raise UsageError(f"--machines is {machines}; give --rendezvous HOST:PORT, where machine 0 is found")
-    endpoint(how.rendezvous)
-    if how.machine_rank >= machines:
-        raise UsageError(f"--machine-rank is {how.machine_rank} of --machines {machines}; give 0 to {machines - 1}")
-    if how.parallel > 1:
+    endpoint(options.rendezvous)
+    if options.machine_rank >= machines:
+        raise UsageError(f"--machine-rank is {options.machine_rank} of --machines {machines}; give 0 to {machines - 1}")
+    if options.parallel > 1:
         raise UsageError("--parallel is for one machine; leave it out, or --machines")
 
 

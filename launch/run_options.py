@@ -12,7 +12,7 @@ from bench.trial import option
 
 
 @dataclass(frozen=True)
-class Conduct:
+class RunOptions:
     """The options of `python -m launch run` that are neither a trial's nor a process's."""
 
     repeats: int = 1
@@ -54,4 +54,4 @@ class Conduct:
             raise UsageError(f"--machine-rank is {self.machine_rank}; give 0 or more")
 
 
-FIELDS = frozenset(field.name for field in dataclasses.fields(Conduct))
+FIELDS = frozenset(field.name for field in dataclasses.fields(RunOptions))

@@ -19,7 +19,7 @@ from bench.record.csvfile import write_whole
 from reports import read
 from reports.charts import NARROW, draw
 from reports.tables import published, summary, table
-from reports.tables.beside import beside, glance
+from reports.tables.published_table import beside, highlights
 from reports.tables.summary import Row
 from reports.tables.table import Sheet
 
@@ -84,7 +84,7 @@ def overview(rows: Sequence[Row]) -> dict[str, Any]:
 def section(sheet: Sheet, epochs: pd.DataFrame, steps: pd.DataFrame) -> dict[str, Any]:
     """One experiment on one machine: its question, tables, charts and commands."""
     counts = eval_counts(epochs)
-    verdicts = [published.judge(row, counts.get(row["launch_id"])) for row in sheet.rows]
+    verdicts = [published.compare_runs(row, counts.get(row["launch_id"])) for row in sheet.rows]
     charts = draw(sheet.rows, epochs, steps)
     return {
         "sheet": sheet,
@@ -94,7 +94,7 @@ def section(sheet: Sheet, epochs: pd.DataFrame, steps: pd.DataFrame) -> dict[str
         "lines": list(zip(sheet.rows, sheet.lines, sheet.marks, map(published.worst, verdicts), strict=True)),
         "beside": beside(sheet.rows, verdicts),
         "sources": list(dict.fromkeys(row["published_where"] for row in sheet.rows if row["published_where"])),
-        "glance": glance(sheet, verdicts),
+        "glance": highlights(sheet, verdicts),
         "charts": [(chart, Markup(chart.svg()), Markup(chart.svg(NARROW))) for chart in charts],
         "commands": list(dict.fromkeys(filter(None, map(command, sheet.rows)))),
     }

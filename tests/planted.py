@@ -31,8 +31,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from bench.data import datasets
-from bench.data.pipeline import Feed
-from bench.data.split import Data, Split
+from bench.data.pipeline import InputPipeline
+from bench.data.split import DataSet, Split
 from bench.experiment import Experiment
 from bench.options import Options, new_id
 from bench.record.run_folder import RunFolder
@@ -153,7 +153,7 @@ def run(
     folder: Path,
     trial: Trial,
     build: Callable[[Trial, int], nn.Module] = model_for,
-    load: Callable[[Trial, Path], Data] = datasets.load,
+    load: Callable[[Trial, Path], DataSet] = datasets.load,
     resume: bool = False,
     processes: int | None = None,
     **variables: str,
@@ -283,12 +283,12 @@ def split(m: int, k: int, p: int) -> dict[str, int]:
     return {"micro_batch": m, "accumulate": k, "processes": p}
 
 
-def plain_data(train: Split, evaluation: Split, classes: int = 10) -> Data:
+def plain_data(train: Split, evaluation: Split, classes: int = 10) -> DataSet:
     """Data that reaches the model as the very numbers stored."""
-    return Data(train, evaluation, classes, (0.0,) * 3, (1 / 255,) * 3)
+    return DataSet(train, evaluation, classes, (0.0,) * 3, (1 / 255,) * 3)
 
 
-def numbered(trial: Trial, root: Path, train: int = 20, evaluation: int = 10) -> Data:
+def numbered(trial: Trial, root: Path, train: int = 20, evaluation: int = 10) -> DataSet:
     """Images that carry their own number and a class, which is the label's of every third image and else the next."""
 
     def split(count: int) -> Split:
@@ -304,7 +304,7 @@ def numbered(trial: Trial, root: Path, train: int = 20, evaluation: int = 10) ->
 FIRST = {"evaluation": 0, "validation": 101, "evaluate_on": 202}
 
 
-def evaluated_on(trial: Trial, root: Path, sizes: dict[str, int]) -> Data:
+def evaluated_on(trial: Trial, root: Path, sizes: dict[str, int]) -> DataSet:
     """`numbered` with images set aside, and those of another data set: how many of each part, from FIRST on."""
     whole = numbered(trial, root, evaluation=300).evaluation
     aside, other = (
@@ -318,7 +318,7 @@ def thirds(images: int) -> float:
     return math.ceil(images / 3) / images
 
 
-def noise(trial: Trial, root: Path, train: int = 20, evaluation: int = 4) -> Data:
+def noise(trial: Trial, root: Path, train: int = 20, evaluation: int = 4) -> DataSet:
     """Random images and labels, always the same."""
 
     def split(count: int) -> Split:
@@ -326,7 +326,7 @@ def noise(trial: Trial, root: Path, train: int = 20, evaluation: int = 4) -> Dat
         images = torch.randint(0, 256, (count, 3, 4, 4), generator=generator, dtype=torch.uint8)
         return Split(images, torch.randint(0, 10, (count,), generator=generator))
 
-    return Data(split(train), split(evaluation), 10, (0.5,) * 3, (0.25,) * 3)
+    return DataSet(split(train), split(evaluation), 10, (0.5,) * 3, (0.25,) * 3)
 
 
 class Stalling:
@@ -342,7 +342,7 @@ class Stalling:
         return self.images[index]
 
 
-def stalling(trial: Trial, root: Path, each: Sequence[float], train: int, first: float = 0.0) -> Data:
+def stalling(trial: Trial, root: Path, each: Sequence[float], train: int, first: float = 0.0) -> DataSet:
     """Training images that stall the loader that reads them."""
     found = noise(trial, root, train)
     slow: Any = Stalling(found.train.images, each, first)
@@ -508,7 +508,7 @@ def greedy(trial: Trial, classes: int, phase: str, asked: int, rank: int = 0) ->
     return model
 
 
-def greedy_noise(trial: Trial, root: Path, asked: int, rank: int = 0) -> Data:
+def greedy_noise(trial: Trial, root: Path, asked: int, rank: int = 0) -> DataSet:
     """`noise`, for whose images this rank asks for so many bytes."""
     if this_rank() == rank:
         torch.empty(asked, dtype=torch.uint8)
@@ -546,7 +546,7 @@ class Costly:
         return self.images[index]
 
 
-def costly(trial: Trial, root: Path, cost: int) -> Data:
+def costly(trial: Trial, root: Path, cost: int) -> DataSet:
     found = noise(trial, root)
     dear: Any = Costly(found.train.images, cost)
     return plain_data(Split(dear, found.train.labels), found.evaluation)
@@ -713,7 +713,7 @@ def evaluations(folder: Path, cases: Sequence[tuple[int, int, str]]) -> None:
     results = []
     for images, micro_batch, pipeline in cases:
         trial = settings(micro_batch=micro_batch, processes=processes, pipeline=pipeline)
-        feed = Feed(trial, numbered(trial, folder, evaluation=images), torch.device("cpu"))
+        feed = InputPipeline(trial, numbered(trial, folder, evaluation=images), torch.device("cpu"))
         found = evaluate(Reader(), feed.evaluate, images, micro_batch, rank, processes, add_up, 10)
         results.append(evaluation.cells({"evaluation": found}, "epochs"))
     (folder / f"results{rank}.json").write_text(json.dumps(results))

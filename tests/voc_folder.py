@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from bench.data import datasets, voc
-from bench.data.split import Data
+from bench.data.split import DataSet
 from bench.trial import Trial
 
 Object = tuple[str, str, tuple[int, int, int, int]]  # name, colour, (xmin, ymin, xmax, ymax) as VOC counts, from 1
@@ -54,6 +54,6 @@ def plant(root: Path, difficult: Sequence[str] = ()) -> Path:
     return folder
 
 
-def below(folder: Path, trial: Trial, root: Path) -> Data:
+def below(folder: Path, trial: Trial, root: Path) -> DataSet:
     """The trial's data, out of this folder."""
     return datasets.load(trial, folder)

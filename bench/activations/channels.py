@@ -28,8 +28,8 @@ from torch import Tensor, nn
 
 from bench.activations import grid
 from bench.data import datasets
-from bench.data.pipeline import Feed
-from bench.data.split import Data, Split
+from bench.data.pipeline import InputPipeline
+from bench.data.split import DataSet, Split
 from bench.errors import UsageError
 from bench.record.csvfile import cell, write_whole
 from bench.training import checkpoint
@@ -161,20 +161,20 @@ def _check_kind(image: Image.Image, path: Path) -> None:
         raise UsageError(f"{path} has more than 8 bits a pixel and channel (mode {image.mode}); save it with 8")
 
 
-def prepared(image: Tensor, trial: Trial, found: Data) -> Tensor:
+def prepared(image: Tensor, trial: Trial, found: DataSet) -> Tensor:
     """uint8 (3, H, W) as the trial's model is shown an evaluation image: (1, 3, S, S), resized and normalised."""
     alone = dataclasses.replace(found, evaluation=Split(image[None], torch.zeros(1, dtype=torch.long)))
     # Random images are made in their final size; this one is not.
-    feed = Feed(dataclasses.replace(trial, data="cifar10", pipeline="resident"), alone, CPU)
+    feed = InputPipeline(dataclasses.replace(trial, data="cifar10", pipeline="resident"), alone, CPU)
     return next(feed.evaluate([(0, 1)]))[0]
 
 
-def evaluation_images(trial: Trial, found: Data) -> tuple[int, Iterator[Tensor]]:
+def evaluation_images(trial: Trial, found: DataSet) -> tuple[int, Iterator[Tensor]]:
     """(how many unlike images, batches of them) of the evaluation set; of random ones there is one micro-batch."""
     count = len(found.evaluation)
     if trial.data == "synthetic":
         count = min(count, trial.micro_batch, PASS)
-    feed = Feed(trial, found, CPU)
+    feed = InputPipeline(trial, found, CPU)
     passes = [(at, min(at + PASS, count)) for at in range(0, count, PASS)]
     return count, (images for images, _ in feed.evaluate(passes))
 

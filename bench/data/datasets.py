@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.data.split import Data, Split
+from bench.data.split import DataSet, Split
 from bench.errors import UsageError
 from bench.trial import IMAGENET_MODEL, Trial
 
@@ -19,7 +19,7 @@ CIFAR10_STATISTICS = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
 CIFAR10_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
-def load(trial: Trial, root: Path) -> Data:
+def load(trial: Trial, root: Path) -> DataSet:
     """The trial's data. UsageError: it is missing or damaged, in one sentence."""
     train, evaluation, (mean, std) = READERS[trial.data](root, trial.image_size)
     classes = len(trial.classes) or 10
@@ -33,7 +33,7 @@ def load(trial: Trial, root: Path) -> Data:
     real = {trial.data, trial.evaluate_on} & {"cifar10", "voc"}
     names = CIFAR10_NAMES if real else tuple(map(str, range(10)))
     names = tuple(names[number] for number in trial.classes) or names
-    return Data(train, evaluation, classes, mean, std, names, validation, other)
+    return DataSet(train, evaluation, classes, mean, std, names, validation, other)
 
 
 def load_evaluation(trial: Trial, root: Path) -> Split:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from bench.data import augment
-from bench.data.split import Data, Split
+from bench.data.split import DataSet, Split
 from bench.machine import memory_limit
 from bench.trial import Trial
 
@@ -37,7 +37,7 @@ def free_bytes(trial: Trial, device: torch.device) -> float:
     return psutil.virtual_memory().available * trial.machines / trial.processes
 
 
-def pipeline_for(trial: Trial, data: Data, free: float) -> str:
+def pipeline_for(trial: Trial, data: DataSet, free: float) -> str:
     """resident, loader or fixed. auto: resident where the images take at most a quarter of the free memory or limit.
 
     `free`: bytes for one process, the same on every rank.
@@ -50,7 +50,7 @@ def pipeline_for(trial: Trial, data: Data, free: float) -> str:
     return "resident" if size <= min(free, trial.memory_limit_bytes or math.inf) / 4 else "loader"
 
 
-class Feed:
+class InputPipeline:
     """Micro-batches of a data set on one device, augmented, resized and normalised there.
 
     `train(epoch, passes)` and `evaluate(passes)` yield (images (N, 3, S, S) float32, labels (N,)) for each pass, a
@@ -58,7 +58,7 @@ class Feed:
     repeating one; the loop leaves those out of the loss.
     """
 
-    def __init__(self, trial: Trial, data: Data, device: torch.device, free: float | None = None) -> None:
+    def __init__(self, trial: Trial, data: DataSet, device: torch.device, free: float | None = None) -> None:
         """`free`: bytes for one process for `pipeline=auto`, by default what is free now; ranks have to agree on it."""
         self.trial, self.data, self.device = trial, data, device
         self.pipeline = pipeline_for(trial, data, free_bytes(trial, device) if free is None else free)

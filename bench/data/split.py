@@ -20,7 +20,7 @@ class Split:
 
 
 @dataclass(frozen=True)
-class Data:
+class DataSet:
     """A data set: its two splits, and each channel's mean and standard deviation for images in 0..1."""
 
     train: Split

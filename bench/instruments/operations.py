@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from bench.instruments.storage_tracker import Tracker
+from bench.instruments.storage_tracker import StorageTracker
 
 # What .item() and float() of a tensor come to, and whatever else a device has to answer first; so does a copy from or
 # to memory that is not pinned. On a CPU, .tolist() and .cpu() are no operations at all, and not seen.
@@ -30,7 +30,7 @@ class Operations(TorchDispatchMode):
         super().__init__()
         self.kinds: Counter[str] = Counter()
         self.flops = self.casts = self.blocking_copies = 0
-        self._storages = Tracker()
+        self._storages = StorageTracker()
 
     @classmethod
     def ignore_compile_internals(cls) -> bool:

@@ -31,7 +31,7 @@ Sizes = tuple[Sequence[int], Sequence[int]]
 Transient = Callable[[Any, Any, Any], Sizes]
 
 
-class Tracker(TorchDispatchMode):
+class StorageTracker(TorchDispatchMode):
     """While entered, notes the storages that operations make. `part` is what they count as from now on.
 
     `sizes` (bytes) and `parts` are by storage, in order of birth; `order` has n + 1 for the birth of storage n and

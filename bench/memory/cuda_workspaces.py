@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from bench.instruments.storage_tracker import Sizes, Tracker
+from bench.instruments.storage_tracker import Sizes, StorageTracker
 
 Capability = tuple[int, int]
 
@@ -25,7 +25,7 @@ WORKSPACE_SINCE_HOPPER = ":32768:1"
 SINCE_HOPPER = 9
 
 
-class Fused(TorchFunctionMode):
+class FusedDropout(TorchFunctionMode):
     """While entered, dropout is the one operation that it is on CUDA, with a mask of bytes."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -41,10 +41,10 @@ def dropout(images: Tensor, p: float = 0.5, training: bool = True, inplace: bool
     return F.dropout(images, p, training, inplace)
 
 
-class Scratch:
+class CudaWorkspaces:
     """Told of a training's operations; has the tracker count what they take on a device of this compute capability."""
 
-    def __init__(self, tracker: Tracker, capability: Capability | None) -> None:
+    def __init__(self, tracker: StorageTracker, capability: Capability | None) -> None:
         self.tracker = tracker
         self.workspace_bytes = workspace_bytes(capability)
         self.threads: set[bool] = set()

@@ -20,7 +20,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from bench.instruments.storage_tracker import Tracker
+from bench.instruments.storage_tracker import StorageTracker
 from bench.trial import Trial
 
 MIB = 2**20
@@ -48,10 +48,10 @@ def bucket_limits(trial: Trial) -> list[int]:
     return [FIRST_BUCKET, bucket] if bucket == DEFAULT_BUCKET else [bucket]
 
 
-class Replica(nn.Module):
+class SimulatedDDP(nn.Module):
     """A module as training calls it; with several processes, with DDP's buckets. Tells the tracker of gradients."""
 
-    def __init__(self, module: nn.Module, trial: Trial, tracker: Tracker) -> None:
+    def __init__(self, module: nn.Module, trial: Trial, tracker: StorageTracker) -> None:
         super().__init__()
         self.module, self.tracker = module, tracker
         self.bucket_limits = bucket_limits(trial)

@@ -16,7 +16,7 @@ Backend = Literal["cuda", "cpu"]
 
 @dataclass(frozen=True)
 class Footprint:
-    """The storages of a trial's training, in bytes: `sizes` and `counts_as` by storage, `order` as Tracker's.
+    """The storages of a trial's training, in bytes: `sizes` and `counts_as` by storage, `order` as StorageTracker's.
 
     `code_bytes`: what the process takes besides on a CPU, for compiled kernels.
     """

@@ -29,7 +29,7 @@ CODE_BYTES = {torch.float32: int(0.8 * 2**20), torch.bfloat16: int(1.3 * 2**20)}
 SHORT = 0.7
 
 
-class Convolutions:
+class OneDNNWorkspaces:
     """Told of a training's operations; says what their convolutions take."""
 
     def __init__(self) -> None:

@@ -23,14 +23,14 @@ from torch import Tensor, nn
 from torch._subclasses import fake_tensor
 
 from bench.data import datasets
-from bench.data.pipeline import FEWEST, Batch, Feed
-from bench.data.split import Data, Split
+from bench.data.pipeline import FEWEST, Batch, InputPipeline
+from bench.data.split import DataSet, Split
 from bench.errors import UsageError
-from bench.instruments.storage_tracker import Tracker
-from bench.memory.cuda_workspaces import Capability, Fused, Scratch, size_of
-from bench.memory.ddp import Replica
+from bench.instruments.storage_tracker import StorageTracker
+from bench.memory.cuda_workspaces import Capability, CudaWorkspaces, FusedDropout, size_of
+from bench.memory.ddp import SimulatedDDP
 from bench.memory.footprint import Backend, Footprint, at_batch, settled
-from bench.memory.onednn import Convolutions
+from bench.memory.onednn import OneDNNWorkspaces
 from bench.training.build import DTYPES, Build, model_for, optimizer_for, place, updated_model
 from bench.training.loop import Training, backward_with, evaluation_sums, kept_casts, train_epoch
 from bench.training.meter import Meter
@@ -73,8 +73,8 @@ def predict(
     trial = dataclasses.replace(trial, weights="none", accumulate=min(trial.accumulate, 2))
     found = shapes(trial)
     classes = classes or found.classes
-    convolutions = Convolutions()
-    tracker = Tracker(convolutions) if backend == "cpu" else Tracker(device=GPU)
+    convolutions = OneDNNWorkspaces()
+    tracker = StorageTracker(convolutions) if backend == "cpu" else StorageTracker(device=GPU)
     try:
         with torch.device("meta"):
             module = place(build(trial, classes), trial, torch.device("meta"))
@@ -128,12 +128,12 @@ def largest_micro_batch(
     return low, answer
 
 
-def most_images(trial: Trial, found: Data) -> int:
+def most_images(trial: Trial, found: DataSet) -> int:
     """The most that a micro-batch can be: the images that a process has in an epoch."""
     return max(FEWEST, len(found.train) // trial.processes)
 
 
-def shapes(trial: Trial) -> Data:
+def shapes(trial: Trial) -> DataSet:
     """The trial's data with the right sizes and, where it is not in the package, no content."""
     if trial.data == "voc":
         raise UsageError("how many objects voc has is not known before it is read; plan with --data cifar10")
@@ -146,13 +146,13 @@ def shapes(trial: Trial) -> Data:
         return Split(torch.zeros(1, dtype=torch.uint8).expand(count, 3, 32, 32), torch.zeros(1).long().expand(count))
 
     train = 50_000 - round(trial.validation * 50_000)
-    return Data(split(train, trial.limit_train), split(10_000, trial.limit_eval), classes, (0, 0, 0), (1, 1, 1))
+    return DataSet(split(train, trial.limit_train), split(10_000, trial.limit_eval), classes, (0, 0, 0), (1, 1, 1))
 
 
-class FakeFeed(Feed):
+class FakePipeline(InputPipeline):
     """The trial's input pipeline, without the worker processes of the loader: their batches come as they would."""
 
-    def __init__(self, trial: Trial, found: Data, device: torch.device, free: float | None) -> None:
+    def __init__(self, trial: Trial, found: DataSet, device: torch.device, free: float | None) -> None:
         super().__init__(trial, found, device, free)
         self.mean, self.std = self.mean.to(device), self.std.to(device)  # torch.tensor knows one CPU alone
 
@@ -166,8 +166,8 @@ def _train(
     trial: Trial,
     backend: Backend,
     models: list[nn.Module],
-    found: Data,
-    tracker: Tracker,
+    found: DataSet,
+    tracker: StorageTracker,
     capability: Capability | None,
     last: bool,
 ) -> None:
@@ -181,11 +181,11 @@ def _train(
         _materialise(module, device, tracker)
         tracker.part = "activations"
         if backend == "cuda":
-            tracker.transient_bytes = Scratch(tracker, capability)
+            tracker.transient_bytes = CudaWorkspaces(tracker, capability)
         if trial.precision != "no":  # as Accelerate's prepare_model
             cast = torch.autocast("cpu", dtype=DTYPES[trial.precision])
             module.forward = convert_outputs_to_fp32(cast(module.forward))
-        model = Replica(module, trial, tracker)
+        model = SimulatedDDP(module, trial, tracker)
         if models[1:]:
             tracker.part = "weights"
             _materialise(models[1], device, tracker)
@@ -205,11 +205,11 @@ def _train(
             kept_casts=contextlib.nullcontext if trial.precision == "no" else functools.partial(kept_casts, HOST),
             scaler=scaler,
         )
-        with Fused() if backend == "cuda" else contextlib.nullcontext():
+        with FusedDropout() if backend == "cuda" else contextlib.nullcontext():
             _windows(trial, training, feed, tracker, last)
 
 
-def _windows(trial: Trial, training: Training, feed: Feed, tracker: Tracker, last: bool) -> None:
+def _windows(trial: Trial, training: Training, feed: InputPipeline, tracker: StorageTracker, last: bool) -> None:
     """A window of one micro-batch, which makes the optimizer's state, one of all, the epoch's `last`; an evaluation."""
     most = most_images(trial, feed.data)
     images = min(trial.micro_batch, most)
@@ -232,21 +232,21 @@ def _windows(trial: Trial, training: Training, feed: Feed, tracker: Tracker, las
     evaluation_sums(training.module, _input(feed.evaluate(evaluated), tracker), feed.data.classes)
 
 
-def _feed(trial: Trial, backend: Backend, found: Data, device: torch.device) -> Feed:
+def _feed(trial: Trial, backend: Backend, found: DataSet, device: torch.device) -> InputPipeline:
     """The input pipeline. With CUDA the data set itself stays with the host."""
     if backend == "cpu" and trial.data == "cifar10":
         # torchvision stacks five arrays to one, and each process reads all classes and images.
         torch.empty((2, 50_000, 3, 32, 32), dtype=torch.uint8)
     fake = dataclasses.replace(found, train=_fake(found.train), evaluation=_fake(found.evaluation))
     # Of another machine's GPU nothing is known but the trial's limit.
-    return FakeFeed(trial, fake, device, free=math.inf if backend == "cuda" else None)
+    return FakePipeline(trial, fake, device, free=math.inf if backend == "cuda" else None)
 
 
 def _fake(split: Split) -> Split:
     return Split(*(torch.empty(part.shape, dtype=part.dtype) for part in (split.images, split.labels)))
 
 
-def _input(batches: Iterator[Batch], tracker: Tracker) -> Iterator[Batch]:
+def _input(batches: Iterator[Batch], tracker: StorageTracker) -> Iterator[Batch]:
     """The same batches, counted as input."""
     while True:
         tracker.part = "input"
@@ -257,7 +257,7 @@ def _input(batches: Iterator[Batch], tracker: Tracker) -> Iterator[Batch]:
         yield batch
 
 
-def _materialise(module: nn.Module, device: torch.device, tracker: Tracker) -> None:
+def _materialise(module: nn.Module, device: torch.device, tracker: StorageTracker) -> None:
     """Give a model on the meta device fake parameters and buffers of the same strides, in the order of Module.to."""
     for child in module.children():
         _materialise(child, device, tracker)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 Value = float | None
 Cell = float | str | None
-Over = tuple[Literal["counter", "peak"], Literal["max", "sum"]]
+Aggregation = tuple[Literal["counter", "peak"], Literal["max", "sum"]]
 
 COMBINE: dict[str, Callable[[Sequence[float]], float]] = {"max": max, "sum": sum}
 
@@ -51,7 +51,7 @@ class Probe:
     """
 
     clock: Clock
-    TOTALS: ClassVar[dict[str, Over]] = {}
+    TOTALS: ClassVar[dict[str, Aggregation]] = {}
 
     def begin(self, device: torch.device) -> None:
         """Training is about to start on this device."""
@@ -62,25 +62,25 @@ class Probe:
     def resume(self) -> None:
         """Windows follow: the epoch begins, or goes on after the probes were read. Reads nothing."""
 
-    def fetched(self, seconds: float) -> None:
+    def batch_fetched(self, seconds: float) -> None:
         """The loop waited this long for a micro-batch."""
 
     def window_begin(self, images: int, warmup_left: int) -> None:
         """A window of `images` images of all ranks begins; so many warm-up windows are left, this one among them."""
 
-    def sharing(self, loss_sum: torch.Tensor) -> None:
+    def communication_begin(self, loss_sum: torch.Tensor) -> None:
         """The window's last micro-batch, of this loss (), goes backward, and its gradients will be shared."""
 
-    def shared(self) -> None:
+    def communication_end(self) -> None:
         """The window's gradients are there, those of all ranks."""
 
-    def passed(self, loss_sum: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> None:
+    def micro_batch_end(self, loss_sum: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> None:
         """A micro-batch went forward and backward: summed loss (), logits (N, classes) and labels (N,)."""
 
     def window_end(self, images: int, measured: bool) -> None:
         """The optimizer has stepped on a window of `images` images of all ranks.
 
-        `measured`: it is none of `warmup_windows`; whether it counts in the end, `counted` says.
+        `measured`: it is none of `warmup_windows`; whether it counts in the end, `windows_decided` says.
         """
 
     def epoch_end(self) -> None:
@@ -90,7 +90,7 @@ class Probe:
         """Column -> a value for each window since the last call."""
         return {}
 
-    def counted(self, measured: Sequence[bool]) -> None:
+    def windows_decided(self, measured: Sequence[bool]) -> None:
         """Whether each of those windows is measured, the same on all ranks."""
 
     def totals(self) -> dict[str, Value]:

@@ -6,7 +6,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, ClassVar
 
 from bench.column import Column
-from bench.probes import Over, Span, Value, ratio
+from bench.probes import Aggregation, Span, Value, ratio
 from bench.probes import Probe as Base
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ TRIALS = [
 class Probe(Base):
     """Keeps which images were right on the device, a byte for each; nothing is added up or read before `windows()`."""
 
-    TOTALS: ClassVar[dict[str, Over]] = {
+    TOTALS: ClassVar[dict[str, Aggregation]] = {
         "loss_sum": ("counter", "sum"),
         "hits": ("counter", "sum"),
         "seen": ("counter", "sum"),
@@ -56,7 +56,7 @@ class Probe(Base):
         self.loss: torch.Tensor | None = None
         self.seen = 0
 
-    def passed(self, loss_sum: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> None:
+    def micro_batch_end(self, loss_sum: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> None:
         # As few operations as will do: at small micro-batches each is felt.
         self.loss = loss_sum if self.loss is None else self.loss + loss_sum
         # Not the labels themselves: a loader's lie in shared memory, each with a file descriptor.

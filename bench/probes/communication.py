@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bench.column import Column
-from bench.probes import Over, Span, Value, ratio
+from bench.probes import Aggregation, Span, Value, ratio
 from bench.probes import Probe as Base
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ TRIALS = [
 class Probe(Base):
     """Marks when a rank's gradients are computed and when they are shared, on the device's time line."""
 
-    TOTALS: ClassVar[dict[str, Over]] = {
+    TOTALS: ClassVar[dict[str, Aggregation]] = {
         "measured_exposed_s": ("counter", "max"),
         "measured_compute_s": ("counter", "max"),
         "allreduces_per_window": ("peak", "max"),
@@ -96,7 +96,7 @@ class Probe(Base):
     def epoch_begin(self) -> None:
         self.wait_s = 0.0
 
-    def fetched(self, seconds: float) -> None:
+    def batch_fetched(self, seconds: float) -> None:
         self.wait_s += seconds
 
     def window_begin(self, images: int, warmup_left: int) -> None:
@@ -110,13 +110,13 @@ class Probe(Base):
             self.collectives.__enter__()
         self.first_images = self.first_images or images
 
-    def sharing(self, loss_sum: torch.Tensor) -> None:
+    def communication_begin(self, loss_sum: torch.Tensor) -> None:
         if self.several:
             from bench.instruments.collectives import when_computed
 
             when_computed(loss_sum, self._mark)
 
-    def shared(self) -> None:
+    def communication_end(self) -> None:
         if self.several:
             self._mark()
 
@@ -153,7 +153,7 @@ class Probe(Base):
         self.read = [(exposed_s, step_s - exposed_s - wait_s) for step_s, exposed_s, wait_s in spans]
         return {"exposed_communication_s": list(exposed) if self.several else [None] * len(exposed)}
 
-    def counted(self, measured: Sequence[bool]) -> None:
+    def windows_decided(self, measured: Sequence[bool]) -> None:
         for (exposed_s, compute_s), counts in zip(self.read, measured, strict=True):
             self.exposed_s += exposed_s * counts
             self.compute_s += compute_s * counts

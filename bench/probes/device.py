@@ -16,7 +16,7 @@ import psutil
 from bench.column import Column
 from bench.instruments.sampler import Sampler
 from bench.machine import environment, gpus, nvml, tegra
-from bench.probes import Cell, Over, Span, Value, ratio
+from bench.probes import Aggregation, Cell, Span, Value, ratio
 from bench.probes import Probe as Base
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
 class Probe(Base):
     """One rank reads each device; another rank on it answers 0, which changes no sum and no maximum of these."""
 
-    TOTALS: ClassVar[dict[str, Over]] = {
+    TOTALS: ClassVar[dict[str, Aggregation]] = {
         **{f"sampled_{name}": ("counter", "sum") for name in COUNTED},
         "peak_device_bytes": ("peak", "max"),
         "peak_temperature_c": ("peak", "max"),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from bench.column import Column
 from bench.machine import gpus
 from bench.machine.procfs import peak_rss_bytes
-from bench.probes import Over, Span, Value
+from bench.probes import Aggregation, Span, Value
 from bench.probes import Probe as Base
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ EPOCHS = TRIALS = [
 class Probe(Base):
     """Peaks since the trial began (`forget_peak_rss`), so that the loading of data and model counts."""
 
-    TOTALS: ClassVar[dict[str, Over]] = {column.name: ("peak", "max") for column in TRIALS}
+    TOTALS: ClassVar[dict[str, Aggregation]] = {column.name: ("peak", "max") for column in TRIALS}
 
     def begin(self, device: torch.device) -> None:
         self.device = device

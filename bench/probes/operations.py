@@ -10,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING, ClassVar
 
 from bench.column import Column
-from bench.probes import Cell, Over, Span, Value
+from bench.probes import Aggregation, Cell, Span, Value
 from bench.probes import Probe as Base
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ COMPILED = ("compiled_graphs", "graph_breaks")
 class Probe(Base):
     """Counts in one window."""
 
-    TOTALS: ClassVar[dict[str, Over]] = {
+    TOTALS: ClassVar[dict[str, Aggregation]] = {
         "flops_per_window": ("peak", "max"),
         "operations_per_window": ("peak", "max"),
         "casts_per_window": ("peak", "max"),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from bench.column import Column
 from bench.machine import environment, tegra
-from bench.probes import Cell, Over, Span, Value
+from bench.probes import Aggregation, Cell, Span, Value
 from bench.probes import Probe as Base
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ TRIALS = [
 class Probe(Base):
     """Facts of the machine, read once, and one peak."""
 
-    TOTALS: ClassVar[dict[str, Over]] = {NVMAP.name: ("peak", "max")}
+    TOTALS: ClassVar[dict[str, Aggregation]] = {NVMAP.name: ("peak", "max")}
 
     def __init__(self, root: Path = Path("/")) -> None:
         self.root = root

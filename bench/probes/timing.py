@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bench.column import Column
-from bench.probes import Over, Span, Value, ratio
+from bench.probes import Aggregation, Span, Value, ratio
 from bench.probes import Probe as Base
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ TRIALS = [
 class Probe(Base):
     """Times windows on the device's own time line, and waiting on the host's."""
 
-    TOTALS: ClassVar[dict[str, Over]] = {
+    TOTALS: ClassVar[dict[str, Aggregation]] = {
         "measured_windows": ("counter", "max"),
         "unmeasured_windows": ("counter", "max"),
         "measured_images": ("counter", "max"),
@@ -93,7 +93,7 @@ class Probe(Base):
     def epoch_begin(self) -> None:
         self.wait = 0.0
 
-    def fetched(self, seconds: float) -> None:
+    def batch_fetched(self, seconds: float) -> None:
         self.wait += seconds
 
     def window_end(self, images: int, measured: bool) -> None:
@@ -108,7 +108,7 @@ class Probe(Base):
         self.waits, self.images = [], []
         return {"step_time_s": list(steps), "data_wait_s": list(waits)}
 
-    def counted(self, measured: Sequence[bool]) -> None:
+    def windows_decided(self, measured: Sequence[bool]) -> None:
         for (images, step, wait), counts in zip(self.read, measured, strict=True):
             self.count["measured_windows" if counts else "unmeasured_windows"] += 1
             self.count["measured_images"] += images * counts

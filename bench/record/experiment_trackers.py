@@ -35,7 +35,7 @@ def check(names: Sequence[str]) -> None:
             raise UsageError(f"--log-with is {name!r}, which is not installed here; try: pip install {name}")
 
 
-class Trackers:
+class ExperimentTrackers:
     """The trackers of one launch. Only rank 0's say anything; of no names, none does."""
 
     def __init__(self, names: Sequence[str], accelerator: Accelerator, folder: Path, launch: str) -> None:

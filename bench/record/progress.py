@@ -83,7 +83,7 @@ def _loss(value: float | None) -> str:
     return "" if value is None else f"loss {value:.3f}"
 
 
-class Teller:
+class ProgressWriter:
     """Rank 0's side: to the file that the environment names, or else to a display of its own."""
 
     def __init__(self, title: str) -> None:
@@ -91,7 +91,7 @@ class Teller:
         self.path = Path(path) if path else None
         self.display = None if path else Display(title)
 
-    def __enter__(self) -> Teller:
+    def __enter__(self) -> ProgressWriter:
         if self.display:
             self.display.__enter__()
         return self

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from bench.data.pipeline import Batch, Feed, Passes
+from bench.data.pipeline import Batch, InputPipeline, Passes
 from bench.data.split import Split
 from bench.record.columns import columns
 from bench.record.progress import beating
@@ -20,7 +20,7 @@ PREFIX = {"evaluation": "eval"}
 
 
 def after_epoch(
-    trial: Trial, module: nn.Module, feed: Feed, group: Group, images: int, last: bool
+    trial: Trial, module: nn.Module, feed: InputPipeline, group: Group, images: int, last: bool
 ) -> dict[str, Evaluation]:
     """Each part of the data -> how the model does on it, the group's ranks together. `images`: of the evaluation set.
 

@@ -93,16 +93,16 @@ def run_window(training: Training, window: Window, batches: Iterator[tuple[Tenso
     with training.kept_casts() if last else contextlib.nullcontext():
         for number, (start, stop) in enumerate(window.passes):
             images, labels = next(batches)
-            shared = number == last
-            with contextlib.nullcontext() if shared else training.no_sync():
+            synchronises = number == last
+            with contextlib.nullcontext() if synchronises else training.no_sync():
                 labels = labels[: stop - start]  # filled up with repeats, a pass is longer
                 logits, loss_sum = forward(training, images, labels)
-                if shared:
-                    meter.sharing(loss_sum)
+                if synchronises:
+                    meter.communication_begin(loss_sum)
                 backward(training, loss_sum * scale)
-            if shared:
-                meter.shared()
-            meter.passed(loss_sum.detach(), logits.detach(), labels)
+            if synchronises:
+                meter.communication_end()
+            meter.micro_batch_end(loss_sum.detach(), logits.detach(), labels)
     training.step()
 
 

@@ -18,7 +18,7 @@ import torch
 from bench.column import Column
 from bench.instruments.clock import clock_for
 from bench.machine import compiler
-from bench.probes import Cell, Over, Probe, Span, Value, combine, difference, probe_modules
+from bench.probes import Aggregation, Cell, Probe, Span, Value, combine, difference, probe_modules
 from bench.record.columns import columns
 from bench.training.windows import Window
 
@@ -26,7 +26,7 @@ Gather = Callable[[list[float]], list[list[float]]]
 BLOCK_S = 1.0
 # On a GPU warm-up lasts this long too, while its clocks rise and kernels are loaded, but for half the windows at most.
 WARMUP_S = 1.0
-OWN: dict[str, Over] = {"probe_time_s": ("counter", "max")}
+OWN: dict[str, Aggregation] = {"probe_time_s": ("counter", "max")}
 NONE = -math.inf  # "no measurement" on its way through a collective; a loss can be nan or inf
 
 
@@ -85,7 +85,7 @@ class Meter:
             batch = next(batches, None)
             waited = time.perf_counter() - asked
             for probe in self.probes:
-                probe.fetched(waited)
+                probe.batch_fetched(waited)
 
     def window_begin(self, window: Window) -> None:
         """The window's first micro-batch is about to go forward."""
@@ -94,20 +94,20 @@ class Meter:
         for probe in self.probes:
             probe.window_begin(window.images, warmup_left)
 
-    def sharing(self, loss_sum: torch.Tensor) -> None:
+    def communication_begin(self, loss_sum: torch.Tensor) -> None:
         """The window's last micro-batch is about to go backward, and to share the gradients."""
         for probe in self.probes:
-            probe.sharing(loss_sum)
+            probe.communication_begin(loss_sum)
 
-    def shared(self) -> None:
+    def communication_end(self) -> None:
         """It has."""
         for probe in self.probes:
-            probe.shared()
+            probe.communication_end()
 
-    def passed(self, loss_sum: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> None:
+    def micro_batch_end(self, loss_sum: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> None:
         """A micro-batch has gone forward and backward."""
         for probe in self.probes:
-            probe.passed(loss_sum, logits, labels)
+            probe.micro_batch_end(loss_sum, logits, labels)
 
     def window_end(self, window: Window, facts: dict[str, Any]) -> list[dict[str, Any]]:
         """The optimizer has stepped. Rows of steps.csv, the same on every rank, when a block is full; else none.
@@ -166,7 +166,7 @@ class Meter:
                 row[name] = combine(column.ranks, [rank[at] for rank in per_rank])
         self._decide(rows, [any(ranks) for ranks in zip(*(rank[len(flat) :] for rank in per_rank), strict=True)])
         for probe in self.probes:
-            probe.counted([row["measured"] for row in rows])
+            probe.windows_decided([row["measured"] for row in rows])
         self.now = self._totals()
         self.measured += [row for row in rows if row["measured"]]
         if rows:

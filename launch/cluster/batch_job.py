@@ -99,7 +99,7 @@ def study(words: Sequence[str], nodes: int, gpus_per_node: int) -> Study:
     return found
 
 
-def read(names: Sequence[str], options: Sequence[str]) -> request.Request:
+def read(names: Sequence[str], options: Sequence[str]) -> request.RunRequest:
     """What `launch run` makes of this on a machine with whatever device: the one that waits for it need not have it."""
     _, rest = take_option(options, "--device")
     return request.read([*names, *rest, "--device", "cpu"])

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from bench.data.pipeline import Batch, Passes
-    from bench.data.split import Data
+    from bench.data.split import DataSet
     from bench.training.loop import Evaluation
 
 PROG = "python -m launch evaluate"
@@ -82,14 +82,14 @@ def run(words: Sequence[str]) -> int:
     return 0
 
 
-def measured(trial: Trial, model: nn.Module, found: Data) -> tuple[Evaluation, dict[str, Any]]:
+def measured(trial: Trial, model: nn.Module, found: DataSet) -> tuple[Evaluation, dict[str, Any]]:
     """(how the model does on the evaluation images, how that was computed).
 
     In the trial's precision, as training evaluates; on a CPU fp16's is float32.
     """
     import torch
 
-    from bench.data.pipeline import Feed
+    from bench.data.pipeline import InputPipeline
     from bench.machine import backends
     from bench.machine.devices import uses_cuda
     from bench.training.build import DTYPES, place
@@ -102,7 +102,7 @@ def measured(trial: Trial, model: nn.Module, found: Data) -> tuple[Evaluation, d
     model = place(model, trial, device)
     if dtype is not None:
         model.forward = torch.autocast(device.type, dtype)(model.forward)
-    feed = Feed(dataclasses.replace(trial, pipeline="resident"), found, device)
+    feed = InputPipeline(dataclasses.replace(trial, pipeline="resident"), found, device)
 
     def batches(passes: Passes) -> Iterator[Batch]:
         return feed.evaluate(passes, found.evaluation)  # where the trial's own are random images too
@@ -125,7 +125,7 @@ def evaluated(trained: Trial, asked: Asked) -> Trial:
     return dataclasses.replace(trained, **changes)
 
 
-def images(trial: Trial, root: Path) -> Data:
+def images(trial: Trial, root: Path) -> DataSet:
     """The evaluation images, to be normalised as those that were trained on, which are not looked at."""
     from bench.data import datasets
 

@@ -19,7 +19,7 @@ from bench.terminal import wide
 from bench.trial import Trial
 from launch.group import accelerate_command
 from launch.memory import devices, limits, plan
-from launch.run_options import Conduct
+from launch.run_options import RunOptions
 from launch.sweep import fit, matrix, runner
 
 # A plan is measured over its warm-up windows and this many more.
@@ -147,7 +147,7 @@ def measure_plans(measured: Sequence[plan.Plan], options: Options, gpus: int, wo
     folder = RunFolder(options.out)
     before = len(folder.rows("trials"))
     options = dataclasses.replace(options, checkpoint=False)
-    code = runner.run_all(trials, options, Conduct(), gpus, ["micro_batch", "accumulate", "precision"])
+    code = runner.run_all(trials, options, RunOptions(), gpus, ["micro_batch", "accumulate", "precision"])
     rows = {row["trial_key"]: row for row in folder.rows("trials")[before:]}
     for each, trial in zip(measured, trials, strict=True):
         each.measured = rows.get(trial.key(), {})

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-    from bench.data.split import Data
+    from bench.data.split import DataSet
 
 IMAGES, EPOCHS = 8, 7
 TILE, GAP, MARGIN, HEAD = 96, 4, 12, 44  # pixels
@@ -58,7 +58,7 @@ def write(path: Path, content: bytes) -> None:
         raise UsageError(f"cannot write {path}: {error.strerror}; choose another -o") from error
 
 
-def sheet(trial: Trial, found: Data) -> Image:
+def sheet(trial: Trial, found: DataSet) -> Image:
     """A row for each training image: as it is, then as the model sees it in each of the first epochs."""
     from PIL import Image, ImageDraw, ImageFont
     from torchvision.transforms.functional import to_pil_image
@@ -79,19 +79,19 @@ def sheet(trial: Trial, found: Data) -> Image:
     return page
 
 
-def shown(trial: Trial, found: Data) -> list[list[Tensor]]:
+def shown(trial: Trial, found: DataSet) -> list[list[Tensor]]:
     """For each of the training images: itself, then it in each epoch, (3, S, S) uint8 of the size that is trained on.
 
     Every picture comes out of the pipeline that training gets its own from.
     """
     import torch
 
-    from bench.data.pipeline import Feed
+    from bench.data.pipeline import InputPipeline
     from bench.data.split import Split
 
     # Numbered in place of labelled, so that each is known again in whatever order an epoch has.
     numbered = Split(found.train.images, torch.arange(len(found.train)))
-    feed = Feed(trial, dataclasses.replace(found, train=numbered, evaluation=numbered), torch.device("cpu"))
+    feed = InputPipeline(trial, dataclasses.replace(found, train=numbered, evaluation=numbered), torch.device("cpu"))
     passes = [(0, len(numbered))]
     rows: list[list[Tensor]] = [[] for _ in range(len(numbered))]
     for batches in (feed.evaluate(passes), *(feed.train(epoch, passes) for epoch in range(EPOCHS))):

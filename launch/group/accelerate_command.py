@@ -71,7 +71,7 @@ def check(trial: Trial, gpus: int) -> None:
 
 
 @dataclass(frozen=True)
-class Place:
+class NodeAddress:
     """Which of a trial's machines this is, and where the first one's processes meet the others'."""
 
     machine: int = 0
@@ -80,7 +80,7 @@ class Place:
 
 
 def accelerate_command(
-    trial: Trial, options: Options, gpus: int, place: Place = Place()
+    trial: Trial, options: Options, gpus: int, node: NodeAddress = NodeAddress()
 ) -> tuple[dict[str, str], list[str]]:
     """(environment variables to add, the command) for the trial's group, on GPUs or as a gloo group on the CPU.
 
@@ -92,8 +92,8 @@ def accelerate_command(
     command += ["--num_processes", str(trial.processes), "--num_machines", str(trial.machines)]
     command += ["--mixed_precision", trial.precision, "--dynamo_backend", "no"]
     if trial.machines > 1:
-        command += ["--multi_gpu", "--same_network", "--machine_rank", str(place.machine)]
-        command += ["--main_process_ip", place.address, "--main_process_port", str(place.port)]
+        command += ["--multi_gpu", "--same_network", "--machine_rank", str(node.machine)]
+        command += ["--main_process_ip", node.address, "--main_process_port", str(node.port)]
     elif trial.processes > 1:
         command += ["--multi_gpu", "--main_process_port", "0"]
     elif not gpus:

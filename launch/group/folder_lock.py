@@ -24,7 +24,7 @@ CLEANING_S = 30.0
 
 
 @dataclass(frozen=True)
-class Claim:
+class FolderLock:
     """A run folder that this process alone writes to."""
 
     path: Path
@@ -39,7 +39,7 @@ class Claim:
 
 
 @contextlib.contextmanager
-def claim(folder: RunFolder, runner_id: str, machine: int = 0) -> Iterator[Claim]:
+def claim(folder: RunFolder, runner_id: str, machine: int = 0) -> Iterator[FolderLock]:
     """Hold the folder, which exists. Machines that share it hold it side by side. UsageError: another runner does.
 
     What a former holder has left running, when both it and its guard were killed, is ended.
@@ -59,7 +59,7 @@ def claim(folder: RunFolder, runner_id: str, machine: int = 0) -> Iterator[Claim
         me = {"pid": os.getpid(), "host": socket.gethostname(), "runner_id": runner_id, "command": command}
         file.write(json.dumps({**me, "since": time.strftime("%Y-%m-%d %H:%M:%S")}))
         file.flush()
-        yield Claim(path, file)
+        yield FolderLock(path, file)
         file.truncate(0)
 
 

@@ -3,7 +3,7 @@
 It has touched no device and started no thread, so a fork of it is as good as a fresh process. Each trial is a session
 of its own, whose first process is its launcher: there Accelerate's notebook_launcher forms the ranks.
 
-It speaks JSON lines over a socket. Requests are what launch.group.warm_starter.Warm.start sends; answers:
+It speaks JSON lines over a socket. Requests are what launch.group.warm_starter.WarmStarter.start sends; answers:
 {"launch_id", "pid"} when the launcher is forked, {"launch_id", "code"} when it has ended.
 """
 

@@ -18,14 +18,14 @@ from bench.options import Options
 from bench.trial import Trial
 from bench.variables import LAUNCH_ID, STORE
 from launch.group import processes
-from launch.group.accelerate_command import Place, accelerate_command, inherited
+from launch.group.accelerate_command import NodeAddress, accelerate_command, inherited
 
 # From SIGKILL until a process counts as one that nothing ends: a driver may have to give its memory back first.
 UNKILLABLE_S = 60.0
 
 
 @dataclass(frozen=True)
-class Order:
+class StartRequest:
     """What is to be started: one trial's processes on this machine. `log`: where they write."""
 
     launch_id: str
@@ -35,7 +35,7 @@ class Order:
     variables: Mapping[str, str]
     log: Path
     scratch: Path
-    place: Place = field(default_factory=Place)
+    node: NodeAddress = field(default_factory=NodeAddress)
 
     def environment(self, more: Mapping[str, str]) -> dict[str, str]:
         """All variables of the group's processes."""
@@ -61,7 +61,7 @@ class Order:
         }
 
 
-class Started(Protocol):
+class RunningGroup(Protocol):
     """A process group under way."""
 
     def poll(self) -> int | None:
@@ -85,21 +85,21 @@ class Starter(Protocol):
     def check(self) -> None:
         """UsageError: it can start nothing any more."""
 
-    def start(self, order: Order) -> Started: ...
+    def start(self, request: StartRequest) -> RunningGroup: ...
     def wait(self, seconds: float) -> None:
         """Wait so long, or until something happened."""
 
     def close(self) -> None: ...
 
 
-def head_line(order: Order) -> str:
+def head_line(request: StartRequest) -> str:
     """The first line of a log: how to start this by hand."""
-    more, command = accelerate_command(order.trial, order.options, order.gpus, order.place)
+    more, command = accelerate_command(request.trial, request.options, request.gpus, request.node)
     return " ".join(["$", *(f"{name}={value}" for name, value in more.items()), shlex.join(command)]) + "\n"
 
 
 @dataclass
-class ColdStarted:
+class ColdGroup:
     """An `accelerate launch` in a session of its own, which Ctrl-C does not reach; torch gives ranks others."""
 
     process: subprocess.Popen[bytes]
@@ -121,7 +121,7 @@ class ColdStarted:
         return ""
 
 
-class Cold:
+class ColdStarter:
     """Starts each group by a fresh `accelerate launch`."""
 
     name = "cold"
@@ -129,23 +129,23 @@ class Cold:
     def check(self) -> None:
         """There is always a way."""
 
-    def start(self, order: Order) -> ColdStarted:
-        more, command = accelerate_command(order.trial, order.options, order.gpus, order.place)
-        more["PET_LOG_DIR"] = str(order.scratch)  # torchrun's, which it leaves behind
-        if order.local():
+    def start(self, request: StartRequest) -> ColdGroup:
+        more, command = accelerate_command(request.trial, request.options, request.gpus, request.node)
+        more["PET_LOG_DIR"] = str(request.scratch)  # torchrun's, which it leaves behind
+        if request.local():
             at = command.index("-m", command.index("--config_file"))
             command[at:at] = ["--rdzv_backend", "c10d", "--rdzv_conf", "store_type=file"]
-            more["PET_RDZV_ENDPOINT"] = order.meeting_point()
-        with open(order.log, "a") as log:
+            more["PET_RDZV_ENDPOINT"] = request.meeting_point()
+        with open(request.log, "a") as log:
             process = subprocess.Popen(
                 command,
-                env=order.environment(more),
+                env=request.environment(more),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        return ColdStarted(process, order.launch_id)
+        return ColdGroup(process, request.launch_id)
 
     def wait(self, seconds: float) -> None:
         time.sleep(seconds)

@@ -27,11 +27,11 @@ from bench.record.run_folder import RunFolder, shortage
 from bench.trial import Trial
 from bench.variables import COMMAND, HOW, LAUNCH_ID
 from launch.group import postmortem, processes
-from launch.group.accelerate_command import Place
-from launch.group.folder_lock import Claim
-from launch.group.starter import Order, Started, Starter, head_line
-from launch.group.watchdog import Guard
-from launch.run_options import Conduct
+from launch.group.accelerate_command import NodeAddress
+from launch.group.folder_lock import FolderLock
+from launch.group.starter import RunningGroup, Starter, StartRequest, head_line
+from launch.group.watchdog import Watchdog
+from launch.run_options import RunOptions
 
 # From the request to end, or a rank's end, to SIGKILL: time to write the row, not more.
 GRACE_S = 8.0
@@ -41,16 +41,16 @@ LOG_ENDS_BYTES = 2**20
 
 
 @dataclass(frozen=True)
-class Means:
+class RunContext:
     """What all trials of a runner are started with."""
 
     runner_id: str
-    claim: Claim
-    guard: Guard
+    claim: FolderLock
+    guard: Watchdog
     starter: Starter
     scratch: Path
     options: Options
-    conduct: Conduct
+    run_options: RunOptions
     gpus: int
     root: Path = Path("/")
     """Where the kernel's files lie."""
@@ -61,46 +61,46 @@ class Launch:
     """One trial under way. `devices`: GPUs of its own, where others run beside it; else it may see all."""
 
     trial: Trial
-    means: Means
+    context: RunContext
     title: str
     devices: Sequence[str] = ()
-    place: Place = field(default_factory=Place)
+    node: NodeAddress = field(default_factory=NodeAddress)
     launch_id: str = field(default_factory=new_id)
 
     def __post_init__(self) -> None:
-        self.folder = RunFolder(self.means.options.out)
-        part = f".machine{self.place.machine}" if self.place.machine else ""  # machines may share the folder
+        self.folder = RunFolder(self.context.options.out)
+        part = f".machine{self.node.machine}" if self.node.machine else ""  # machines may share the folder
         self.log = self.folder.logs() / f"{self.launch_id}{part}.log"
-        self.oom_kills = procfs.oom_kills(self.means.root)
+        self.oom_kills = procfs.oom_kills(self.context.root)
         self.progress = self.folder.logs() / f"{self.launch_id}.progress"
         self.began, self.began_at = time.monotonic(), _now()
         self.told, self.told_at = 0, self.began
         self.fatal_since: float | None = None
-        self.started: Started | None = None
+        self.started: RunningGroup | None = None
         self.code: int | None = None
 
     def start(self, more: Mapping[str, str] | None = None) -> None:
         """Start the group, with these environment variables more. UsageError: the folder or the machine has no room."""
-        how = {"started_by": self.means.starter.name, "parallel": self.means.conduct.parallel}
+        how = {"started_by": self.context.starter.name, "parallel": self.context.run_options.parallel}
         variables = {
             LAUNCH_ID: self.launch_id,
-            processes.RUNNER_ID: self.means.runner_id,
+            processes.RUNNER_ID: self.context.runner_id,
             COMMAND: os.environ.get(COMMAND, shlex.join(sys.orig_argv)),
             HOW: json.dumps({**how, "requested_at": time.time()}),
             **(more or {}),
         }
         if self.devices:
             variables |= gpus.only(self.devices)
-        means = self.means
-        order = Order(
-            self.launch_id, self.trial, means.options, means.gpus, variables, self.log, means.scratch, self.place
+        context = self.context
+        request = StartRequest(
+            self.launch_id, self.trial, context.options, context.gpus, variables, self.log, context.scratch, self.node
         )
         try:
-            if self.place.machine == 0:
+            if self.node.machine == 0:
                 variables[progress.VARIABLE] = str(self.progress.resolve())
                 self.progress.touch()
-            self.log.write_text(head_line(order))
-            self.started = means.starter.start(order)
+            self.log.write_text(head_line(request))
+            self.started = context.starter.start(request)
         except OSError as error:
             raise UsageError(f"cannot start a trial in {self.folder.path}: {error}; is it still there?") from error
 
@@ -128,7 +128,7 @@ class Launch:
 
     def late(self) -> str | None:
         """Which time limit has passed."""
-        how = self.means.conduct
+        how = self.context.run_options
         if how.timeout is not None and time.monotonic() - self.began > how.timeout:
             return f"not done after the {how.timeout:g} s of --timeout"
         with contextlib.suppress(OSError):
@@ -164,7 +164,7 @@ class Launch:
             self.code = self.started.poll() if self.code is None else self.code
         self.cut_log()  # of what was printed since the last look, which its end may have followed at once
         try:
-            self.means.claim.check()
+            self.context.claim.check()
             row, cause = self.settle()
         finally:
             self.clear()
@@ -189,7 +189,7 @@ class Launch:
     def guess(self) -> Cause:
         """Why the group ended if it left no word: for one, there was no room for it."""
         try:
-            self.means.claim.check()
+            self.context.claim.check()
             self.folder.prepare()
         except UsageError as error:
             return Cause("crashed", str(error), usage=True)
@@ -229,7 +229,7 @@ class Launch:
         written = [row for row in self.folder.rows("trials") if row["launch_id"] == self.launch_id]
         if written:
             return dict(written[0]), cause
-        cause = postmortem.cause(cause or self.guess(), self.code, self.log, self.oom_kills, self.means.root)
+        cause = postmortem.cause(cause or self.guess(), self.code, self.log, self.oom_kills, self.context.root)
         known = self.folder.logs() / f"{self.launch_id}.row.json"
         try:
             row: dict[str, Any] = json.loads(known.read_text())
@@ -244,7 +244,7 @@ class Launch:
 
     def bare_row(self) -> dict[str, Any]:
         """What is known of the trial before it starts."""
-        how = {"started_by": self.means.starter.name, "parallel": self.means.conduct.parallel}
+        how = {"started_by": self.context.starter.name, "parallel": self.context.run_options.parallel}
         return {**first_row(self.trial, experiments.load(self.trial.experiment), self.launch_id), **how}
 
     def skip(self, why: str) -> dict[str, Any]:
@@ -255,9 +255,9 @@ class Launch:
 
     def clear(self) -> None:
         """Remove what served while it ran."""
-        if self.place.machine == 0:
+        if self.node.machine == 0:
             clear(self.folder, f"{self.launch_id}.")
-        for path in self.means.scratch.glob(f"{self.launch_id}.*"):
+        for path in self.context.scratch.glob(f"{self.launch_id}.*"):
             path.unlink(missing_ok=True)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from launch.group import processes
 from launch.group.accelerate_command import accelerate_command, inherited, option_words, words
-from launch.group.starter import UNKILLABLE_S, Order
+from launch.group.starter import UNKILLABLE_S, StartRequest
 
 RENDEZVOUS = "resbench"  # see launch.group.rendezvous, which imports torch
 # For word of a launcher that has ended; the warm process tells it at once, unless it hangs.
@@ -23,10 +23,10 @@ ANSWER_S = 5.0
 
 
 @dataclass
-class WarmStarted:
+class WarmGroup:
     """A launcher forked by the warm process, its ranks in its session. `pid`: not known before the answer."""
 
-    warm: Warm
+    warm: WarmStarter
     launch_id: str
     pid: int | None = None
     code: int | None = None
@@ -63,7 +63,7 @@ class WarmStarted:
         return f"the process that forks trials is gone, killed or for what {self.warm.log} says; or try --cold"
 
 
-class Warm:
+class WarmStarter:
     """Starts groups by forking them off a process that has their imports (launch.group.fork_server), which is started
     when first needed and again should it be gone. `log`: what it has to say."""
 
@@ -73,7 +73,7 @@ class Warm:
         self.runner_id, self.log = runner_id, log
         self.process: subprocess.Popen[bytes] | None = None
         self.gone = False
-        self.under_way: dict[str, WarmStarted] = {}
+        self.under_way: dict[str, WarmGroup] = {}
         self.read = b""
 
     def check(self) -> None:
@@ -103,23 +103,23 @@ class Warm:
             )
         self.gone, self.read = False, b""
 
-    def start(self, order: Order) -> WarmStarted:
+    def start(self, request: StartRequest) -> WarmGroup:
         self.boot()
-        more, _ = accelerate_command(order.trial, order.options, order.gpus, order.place)
-        started = self.under_way[order.launch_id] = WarmStarted(self, order.launch_id)
-        request = {
-            "launch_id": order.launch_id,
-            "experiment": order.trial.experiment,
-            "words": [*words(order.trial), *option_words(order.options)],
-            "processes": order.trial.processes,
-            "precision": order.trial.precision,
-            "variables": order.environment(more),
-            "log": str(order.log.resolve()),
-            "scratch": str(order.scratch),
-            "meeting": meeting(order),
+        more, _ = accelerate_command(request.trial, request.options, request.gpus, request.node)
+        started = self.under_way[request.launch_id] = WarmGroup(self, request.launch_id)
+        message = {
+            "launch_id": request.launch_id,
+            "experiment": request.trial.experiment,
+            "words": [*words(request.trial), *option_words(request.options)],
+            "processes": request.trial.processes,
+            "precision": request.trial.precision,
+            "variables": request.environment(more),
+            "log": str(request.log.resolve()),
+            "scratch": str(request.scratch),
+            "meeting": meeting(request),
         }
         with contextlib.suppress(ConnectionError):  # it is gone, which poll() sees
-            self.control.sendall(json.dumps(request).encode() + b"\n")
+            self.control.sendall(json.dumps(message).encode() + b"\n")
         return started
 
     def listen(self, seconds: float = 0.0) -> None:
@@ -141,7 +141,7 @@ class Warm:
         elif "code" in answer:
             self.under_way.pop(answer["launch_id"]).code = answer["code"]
 
-    def expect(self, ended: WarmStarted) -> None:
+    def expect(self, ended: WarmGroup) -> None:
         """Wait for the exit code of a launcher that has ended; give the process up if it does not come."""
         until = time.monotonic() + ANSWER_S
         while ended.code is None and self.process is not None and not self.gone:
@@ -170,16 +170,16 @@ class Warm:
             self.process = None
 
 
-def meeting(order: Order) -> dict[str, Any]:
+def meeting(request: StartRequest) -> dict[str, Any]:
     """How Accelerate's notebook_launcher gathers the ranks."""
-    if order.local():
-        return {"rdzv_backend": RENDEZVOUS, "rdzv_endpoint": order.meeting_point()}
-    if order.trial.machines == 1:
+    if request.local():
+        return {"rdzv_backend": RENDEZVOUS, "rdzv_endpoint": request.meeting_point()}
+    if request.trial.machines == 1:
         return {}
-    place = order.place
+    node = request.node
     return {
-        "num_nodes": order.trial.machines,
-        "node_rank": place.machine,
-        "master_addr": place.address,
-        "use_port": str(place.port),
+        "num_nodes": request.trial.machines,
+        "node_rank": node.machine,
+        "master_addr": node.address,
+        "use_port": str(node.port),
     }

@@ -21,7 +21,7 @@ AGAIN_S = 0.1
 
 
 @dataclass
-class Guard:
+class Watchdog:
     """The runner's side. `runner_id` is in the environment of all that the runner starts."""
 
     runner_id: str

@@ -16,20 +16,20 @@ from bench.failure import causes
 from bench.failure.causes import Cause
 from bench.terminal import say
 from bench.trial import Trial
-from launch.group.accelerate_command import Place
-from launch.group.starter import Order, Started, Starter
-from launch.group.trial_launch import GRACE_S, Launch, Means
+from launch.group.accelerate_command import NodeAddress
+from launch.group.starter import RunningGroup, Starter, StartRequest
+from launch.group.trial_launch import GRACE_S, Launch, RunContext
 from launch.multi_node import machines
 from launch.multi_node.machines import Line, Lost
-from launch.run_options import Conduct
+from launch.run_options import RunOptions
 
 POLL_S = 0.1
 
 
-def place_of(how: Conduct) -> Place:
-    """As place_by_name, with the address that the name stands for here. UsageError: none is known in time."""
-    place = machines.place_by_name(how)
-    return dataclasses.replace(place, address=machines.resolve(place.address, place.port - 1, how.join_timeout)[1][0])
+def node_address(options: RunOptions) -> NodeAddress:
+    """As node_by_name, with the address that the name stands for here. UsageError: none is known in time."""
+    node = machines.node_by_name(options)
+    return dataclasses.replace(node, address=machines.resolve(node.address, node.port - 1, options.join_timeout)[1][0])
 
 
 def reachable(line: Line) -> dict[str, str]:
@@ -45,7 +45,7 @@ class CrewStarted:
     """A group whose processes are on all machines, as machine 0 sees it."""
 
     crew: Crew
-    local: Started
+    local: RunningGroup
     launch_id: str
     logs: Path
     ended: set[int] = field(default_factory=set)
@@ -104,7 +104,7 @@ class Crew:
     """The starter of machine 0: starts groups here, and has the other machines start their part."""
 
     local: Starter
-    place: Place
+    node: NodeAddress
     lines: dict[int, Line]
     lost: dict[int, str] = field(default_factory=dict)
 
@@ -115,13 +115,13 @@ class Crew:
         if self.lost:
             raise UsageError(f"{next(iter(self.lost.values()))}; no other trial is started: go on with --resume")
 
-    def start(self, order: Order) -> CrewStarted:
+    def start(self, request: StartRequest) -> CrewStarted:
         first = next(iter(self.lines.values()))
-        order = dataclasses.replace(order, place=self.place, variables={**order.variables, **reachable(first)})
+        request = dataclasses.replace(request, node=self.node, variables={**request.variables, **reachable(first)})
         for line in self.lines.values():
-            line.say(run=[order.trial.key(), order.trial.repeat], launch_id=order.launch_id)
-        logs = order.options.out / "logs"
-        return CrewStarted(self, self.local.start(order), order.launch_id, logs)
+            line.say(run=[request.trial.key(), request.trial.repeat], launch_id=request.launch_id)
+        logs = request.options.out / "logs"
+        return CrewStarted(self, self.local.start(request), request.launch_id, logs)
 
     def wait(self, seconds: float) -> None:
         self.local.wait(seconds)
@@ -130,50 +130,52 @@ class Crew:
         self.local.close()
 
 
-def lead(given: Means, trials: Sequence[Trial], work: Callable[[Means], int]) -> int:
+def lead(context: RunContext, trials: Sequence[Trial], work: Callable[[RunContext], int]) -> int:
     """As machine 0, do the work, which starts groups on all machines; its exit code, which the others end with too.
 
     UsageError: they do not come together.
     """
-    how, count = given.conduct, trials[0].machines
-    place = place_of(how)
-    say(f"waiting for {count - 1} more machine(s) at {how.rendezvous}")
-    lines = machines.gather(how.rendezvous, count, machines.facts(trials, given.options.resume), how.join_timeout)
+    options, count = context.run_options, trials[0].machines
+    node = node_address(options)
+    say(f"waiting for {count - 1} more machine(s) at {options.rendezvous}")
+    lines = machines.gather(
+        options.rendezvous, count, machines.facts(trials, context.options.resume), options.join_timeout
+    )
     code = 1
     with contextlib.ExitStack() as beats:
         for line in lines.values():
             beats.enter_context(line.beating())
         try:
-            code = work(dataclasses.replace(given, starter=Crew(given.starter, place, lines)))
+            code = work(dataclasses.replace(context, starter=Crew(context.starter, node, lines)))
         finally:
             for line in lines.values():
                 line.say(bye=code)
     return code
 
 
-def serve(given: Means, trials: Sequence[Trial]) -> int:
+def serve(context: RunContext, trials: Sequence[Trial]) -> int:
     """As another machine, start this machine's part of each trial that machine 0 begins; 0: all ended well, 1: not.
 
     UsageError: machine 0 cannot be reached, or refuses this one.
     """
-    how = given.conduct
-    place = place_of(how)
-    ours = machines.facts(trials, given.options.resume)
-    line = machines.join(how.rendezvous, how.machine_rank, ours, how.join_timeout)
+    options = context.run_options
+    node = node_address(options)
+    ours = machines.facts(trials, context.options.resume)
+    line = machines.join(options.rendezvous, options.machine_rank, ours, options.join_timeout)
     # It is machine 0 that keeps the time.
-    given = dataclasses.replace(given, conduct=dataclasses.replace(how, timeout=None, stall_timeout=None))
+    context = dataclasses.replace(context, run_options=dataclasses.replace(options, timeout=None, stall_timeout=None))
     known = {(trial.key(), trial.repeat): trial for trial in trials}
     with line.beating(), contextlib.closing(line.socket):
         try:
             while True:
-                given.guard.watch()
+                context.guard.watch()
                 for message in line.hear(1.0):
                     if "bye" in message:
                         return 0 if message["bye"] == 0 else 1
                     if "run" in message:
                         key, repeat = message["run"]
                         trial = known[key, repeat]
-                        part = Launch(trial, given, f"{trial.experiment} {trial.arm}", (), place, message["launch_id"])
+                        part = Launch(trial, context, f"{trial.experiment} {trial.arm}", (), node, message["launch_id"])
                         serve_trial(part, line)
         except Lost as error:
             say(f"error: {error}; what ran here is ended")
@@ -187,7 +189,7 @@ def serve_trial(part: Launch, line: Line) -> None:
     try:
         part.start(reachable(line))
         while not part.over() and not stopped:
-            part.means.guard.watch()
+            part.context.guard.watch()
             messages: list[dict[str, Any]] = line.hear(POLL_S)
             stopped = any(message.get("stop") == part.launch_id for message in messages)
             told = told or tell_cause(part, line)  # at once, for it makes machine 0's ranks fail too

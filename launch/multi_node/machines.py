@@ -25,8 +25,8 @@ import psutil
 from bench.errors import UsageError
 from bench.machine import environment
 from bench.trial import Trial
-from launch.group.accelerate_command import Place
-from launch.run_options import Conduct
+from launch.group.accelerate_command import NodeAddress
+from launch.run_options import RunOptions
 
 BEAT_S = 1.0
 LOST_S = 15.0
@@ -155,10 +155,10 @@ def endpoint(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def place_by_name(how: Conduct) -> Place:
+def node_by_name(options: RunOptions) -> NodeAddress:
     """Where this machine's processes meet the others': at machine 0, on the port behind that of the machines."""
-    host, port = endpoint(how.rendezvous)
-    return Place(how.machine_rank, host, port + 1)
+    host, port = endpoint(options.rendezvous)
+    return NodeAddress(options.machine_rank, host, port + 1)
 
 
 def resolve(host: str, port: int, patience_s: float = 0.0) -> tuple[socket.AddressFamily, tuple[Any, ...]]:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import shlex
 
-from launch.group.accelerate_command import Place, accelerate_command
-from launch.multi_node.machines import place_by_name
+from launch.group.accelerate_command import NodeAddress, accelerate_command
+from launch.multi_node.machines import node_by_name
 from launch.sweep import estimate, study_folder
-from launch.sweep.request import Request
+from launch.sweep.request import RunRequest
 
 
-def show(asked: Request) -> None:
+def show(asked: RunRequest) -> None:
     """Print a comment and a command for each trial, then the time they may take. Starts and writes nothing."""
     rows = study_folder.read_rows(asked.options.out)
-    done = study_folder.finished(rows, asked.conduct.retry_failed)
+    done = study_folder.finished(rows, asked.run_options.retry_failed)
     estimator, known = estimate.of_rows(rows, asked.gpus)
-    place = place_by_name(asked.conduct) if asked.trials[0].machines > 1 else Place()
+    node = node_by_name(asked.run_options) if asked.trials[0].machines > 1 else NodeAddress()
     times: list[float | None] = []
     for number, trial in enumerate(asked.trials, 1):
         title = f"# [{number}/{len(asked.trials)}] {trial.experiment} {trial.arm}"
@@ -31,6 +31,6 @@ def show(asked: Request) -> None:
             "; has a row, which --resume would leave at that" if has_row else "",
             sep="",
         )
-        variables, command = accelerate_command(trial, asked.options, asked.gpus, place)
+        variables, command = accelerate_command(trial, asked.options, asked.gpus, node)
         print(*(f"{name}={shlex.quote(value)}" for name, value in variables.items()), shlex.join(command))
-    print(f"# {estimate.in_words(times, known, asked.conduct.parallel)}" if times else "# nothing is left to run")
+    print(f"# {estimate.in_words(times, known, asked.run_options.parallel)}" if times else "# nothing is left to run")

@@ -15,10 +15,10 @@ from bench.errors import UsageError
 from bench.options import Options
 from bench.record.csvfile import cell, write_whole
 from bench.trial import Trial
-from launch.group.trial_launch import Means
+from launch.group.trial_launch import RunContext
 from launch.memory.devices import Budget, this_capability
-from launch.run_options import Conduct
-from launch.sweep.runner import means, run_sweep
+from launch.run_options import RunOptions
+from launch.sweep.runner import run_context, run_sweep
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,10 @@ def largest(trial: Trial, options: Options, gpus: int) -> Fit:
     capability = this_capability(gpus)
     predicted, _ = largest_micro_batch(trial, trial.memory_limit_bytes, "cuda" if gpus else "cpu", capability)
     tried: dict[int, bool] = {}
-    with means(dataclasses.replace(options, resume=False), gpus, Conduct()) as given:
+    with run_context(dataclasses.replace(options, resume=False), gpus, RunOptions()) as context:
 
         def runs(micro_batch: int) -> bool:
-            tried[micro_batch] = attempt(short(trial, micro_batch), given, len(tried) + 1)
+            tried[micro_batch] = attempt(short(trial, micro_batch), context, len(tried) + 1)
             return tried[micro_batch]
 
         measured = search(predicted, most_images(trial, shapes(trial)), runs)
@@ -84,9 +84,9 @@ def short(trial: Trial, micro_batch: int) -> Trial:
     return dataclasses.replace(trial, micro_batch=micro_batch, epochs=2, warmup_windows=0, limit_windows=2)
 
 
-def attempt(trial: Trial, given: Means, number: int) -> bool:
+def attempt(trial: Trial, context: RunContext, number: int) -> bool:
     """Whether the trial runs. UsageError: it neither runs nor runs out of memory."""
-    sweep = run_sweep([(f"[try {number}] micro_batch={trial.micro_batch}", trial)], given)
+    sweep = run_sweep([(f"[try {number}] micro_batch={trial.micro_batch}", trial)], context)
     ((_, _, row),) = sweep.ended
     if row["status"] not in ("ok", "oom"):
         raise UsageError(f"the try with micro-batch {trial.micro_batch} ended as {row['status']}: {row['error']}")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from bench import experiments
 from bench.errors import UsageError
-from bench.options import Options, Request, parse_request, take_option
+from bench.options import Options, TrialRequest, parse_request, take_option
 from bench.trial import Trial
 
 
@@ -25,7 +25,7 @@ def trials(name: str, arms: str | None, words: Sequence[str]) -> tuple[list[Tria
     options = Options()
     description = f"{experiment.question} Arms (--arm A,B; default all): {', '.join(experiment.arms)}."
     for arm in arms.split(",") if arms is not None else experiment.arms:
-        default = Request(experiment.trial(name, arm, preset or "full"))
+        default = TrialRequest(experiment.trial(name, arm, preset or "full"))
         for combination in combinations(words):
             request = parse_request(default, combination, f"python -m launch run {name}", description)
             found[request.trial] = None

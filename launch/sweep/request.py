@@ -18,7 +18,7 @@ from bench.trial import Trial
 from bench.trial import option as spelling
 from launch import run_options
 from launch.memory import limits
-from launch.run_options import Conduct
+from launch.run_options import RunOptions
 from launch.sweep import matrix, study_file
 from launch.sweep.study_file import Study
 
@@ -29,12 +29,12 @@ ASIDE = {*run_options.FIELDS, *(field.name for field in dataclasses.fields(Optio
 
 
 @dataclass(frozen=True)
-class Request:
+class RunRequest:
     """What to run, in which order, and how."""
 
     trials: list[Trial]
     options: Options
-    conduct: Conduct
+    run_options: RunOptions
     gpus: int
     axes: list[str]
     """The fields in which trials differ by request, for their titles."""
@@ -43,15 +43,15 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Shown:
+class HelpOptions:
     """All that --help lists."""
 
     trial: Annotated[Trial, FlagConversionOff]
     options: Options = field(default_factory=Options)
-    conduct: Conduct = field(default_factory=Conduct)
+    run_options: RunOptions = field(default_factory=RunOptions)
 
 
-def read(words: Sequence[str]) -> Request:
+def read(words: Sequence[str]) -> RunRequest:
     """What these words ask for: experiments or one study file, then options, which replace the file's.
 
     UsageError: something is unknown, contradicts another or cannot be.
@@ -65,7 +65,7 @@ def read(words: Sequence[str]) -> Request:
     if {"-h", "--help"} & set(rest):
         show_help(names[0])
     check_options(rest)
-    how, rest = take_conduct(rest, f"python -m launch run {names[0]}")
+    how, rest = take_run_options(rest, f"python -m launch run {names[0]}")
     arms, rest = take_option(rest, "--arm")
     gpus, rest = limits.take_device(rest)
     skip, rest = limits.take_flag(limits.in_bytes(rest, gpus), limits.SKIP)
@@ -78,9 +78,9 @@ def read(words: Sequence[str]) -> Request:
         raise UsageError("--retry-failed is a way to resume; give --resume too")
     axes = matrix.axes(rest)
     if "repeat" in fields(rest):
-        return Request(list(found), options, how, gpus, axes, skip, study)
+        return RunRequest(list(found), options, how, gpus, axes, skip, study)
     axes += ["repeat"] if how.repeats > 1 else []
-    return Request(matrix.repeated(list(found), how.repeats, how.order), options, how, gpus, axes, skip, study)
+    return RunRequest(matrix.repeated(list(found), how.repeats, how.order), options, how, gpus, axes, skip, study)
 
 
 def split(words: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -147,10 +147,10 @@ def check_options(words: Sequence[str]) -> None:
         raise UsageError("--machines takes one value, since each machine runs a command of its own; give one")
 
 
-def take_conduct(words: Sequence[str], prog: str) -> tuple[Conduct, list[str]]:
+def take_run_options(words: Sequence[str], prog: str) -> tuple[RunOptions, list[str]]:
     """(how the sweep is conducted, the other words)."""
     others = set(fields(words)) - run_options.FIELDS
-    how = parse(Conduct(), pick(words, run_options.FIELDS), prog, "How the trials are run.")
+    how = parse(RunOptions(), pick(words, run_options.FIELDS), prog, "How the trials are run.")
     return how, pick(words, others)
 
 
@@ -180,4 +180,6 @@ def show_help(name: str) -> None:
     experiment = experiments.load(name)
     arms = list(experiment.arms)
     about = f"{experiment.question} Arms (--arm A,B; default all): {', '.join(arms)}. --device and --memory-limit: see "
-    parse(Shown(experiment.trial(name, arms[0])), ["--help"], f"python -m launch run {name}", f"{about}run --help.")
+    parse(
+        HelpOptions(experiment.trial(name, arms[0])), ["--help"], f"python -m launch run {name}", f"{about}run --help."
+    )

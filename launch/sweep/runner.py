@@ -19,12 +19,12 @@ from bench.record.columns import FILES
 from bench.record.run_folder import RunFolder
 from bench.trial import Trial
 from launch.group import accelerate_command, folder_lock, trial_launch
-from launch.group.starter import Cold, Starter
-from launch.group.trial_launch import Launch, Means
-from launch.group.warm_starter import Warm
-from launch.group.watchdog import Guard
+from launch.group.starter import ColdStarter, Starter
+from launch.group.trial_launch import Launch, RunContext
+from launch.group.warm_starter import WarmStarter
+from launch.group.watchdog import Watchdog
 from launch.multi_node import crew
-from launch.run_options import Conduct
+from launch.run_options import RunOptions
 from launch.sweep import estimate, study_folder
 from launch.sweep.display import Display
 
@@ -39,7 +39,7 @@ def never(trial: Trial) -> str | None:
 def run_all(
     trials: Sequence[Trial],
     options: Options,
-    conduct: Conduct,
+    run_options: RunOptions,
     gpus: int,
     axes: Sequence[str],
     over_limit: Callable[[Trial], str | None] = never,
@@ -50,24 +50,24 @@ def run_all(
     A trial that is `over_limit`, and why, gets its row and is not started. `prepare` is called when nobody else writes
     to the folder.
     """
-    with contextlib.suppress(Interrupted), handling(interrupt), means(options, gpus, conduct) as given:
-        if conduct.machine_rank > 0:
-            return crew.serve(given, trials)
+    with contextlib.suppress(Interrupted), handling(interrupt), run_context(options, gpus, run_options) as context:
+        if run_options.machine_rank > 0:
+            return crew.serve(context, trials)
         prepare()
 
-        def work(given: Means) -> int:
-            return run_sweep(titled(trials, axes), given, over_limit).code()
+        def work(context: RunContext) -> int:
+            return run_sweep(titled(trials, axes), context, over_limit).code()
 
-        return crew.lead(given, trials, work) if trials[0].machines > 1 else work(given)
+        return crew.lead(context, trials, work) if trials[0].machines > 1 else work(context)
     return 130
 
 
 def run_sweep(
-    waiting: list[tuple[str, Trial]], given: Means, over_limit: Callable[[Trial], str | None] = never
+    waiting: list[tuple[str, Trial]], context: RunContext, over_limit: Callable[[Trial], str | None] = never
 ) -> Sweep:
     """Run titled trials: what came of them. Interrupted: a signal asked for the end, and has it."""
     with Display(len(waiting)) as display:
-        sweep = Sweep(waiting, given, over_limit, display)
+        sweep = Sweep(waiting, context, over_limit, display)
         try:
             sweep.run()
         finally:
@@ -77,23 +77,25 @@ def run_sweep(
 
 
 @contextlib.contextmanager
-def means(options: Options, gpus: int, conduct: Conduct) -> Iterator[Means]:
+def run_context(options: Options, gpus: int, run_options: RunOptions) -> Iterator[RunContext]:
     """All that launches need, for as long as this lasts: the folder to itself, a guard, a starter.
 
     UsageError: the folder cannot take the rows that will come, or is in use.
     """
     folder, runner_id = RunFolder(options.out), new_id()
     folder.prepare()
-    with folder_lock.claim(folder, runner_id, conduct.machine_rank) as claim, scratch() as room:
+    with folder_lock.claim(folder, runner_id, run_options.machine_rank) as claim, scratch() as room:
         ready(folder, claim)
-        if conduct.machine_rank == 0:
+        if run_options.machine_rank == 0:
             trial_launch.clear(folder)
-        guard = Guard(runner_id, claim.file.fileno(), room)
+        guard = Watchdog(runner_id, claim.file.fileno(), room)
         log = folder.logs() / f"{runner_id}.warm.log"
-        starter: Starter = Cold() if conduct.cold or accelerate_command.starts_cold(gpus) else Warm(runner_id, log)
+        starter: Starter = (
+            ColdStarter() if run_options.cold or accelerate_command.starts_cold(gpus) else WarmStarter(runner_id, log)
+        )
         try:
             guard.watch()
-            yield Means(runner_id, claim, guard, starter, room, options, conduct, gpus)
+            yield RunContext(runner_id, claim, guard, starter, room, options, run_options, gpus)
         finally:
             with undisturbed():
                 starter.close()
@@ -113,7 +115,7 @@ def scratch() -> Iterator[Path]:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def ready(folder: RunFolder, claim: folder_lock.Claim) -> None:
+def ready(folder: RunFolder, claim: folder_lock.FolderLock) -> None:
     """UsageError, now and not after hours of training: the folder cannot take the rows that will come."""
     claim.check()
     folder.prepare()
@@ -127,7 +129,7 @@ class Sweep:
     """Trials with their titles, and how far they have come. `over_limit`: why a trial is not to be started."""
 
     waiting: list[tuple[str, Trial]]
-    means: Means
+    run_context: RunContext
     over_limit: Callable[[Trial], str | None]
     display: Display
     ended: list[tuple[str, int, dict[str, Any]]] = field(default_factory=list)
@@ -135,11 +137,11 @@ class Sweep:
     under_way: list[Launch] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        rows = RunFolder(self.means.options.out).rows("trials")
+        rows = RunFolder(self.run_context.options.out).rows("trials")
         self.all = len(self.waiting)
-        self.estimator, _ = estimate.of_rows(rows, self.means.gpus)
-        if self.means.options.resume:
-            self.leave_out(study_folder.finished(rows, self.means.conduct.retry_failed))
+        self.estimator, _ = estimate.of_rows(rows, self.run_context.gpus)
+        if self.run_context.options.resume:
+            self.leave_out(study_folder.finished(rows, self.run_context.run_options.retry_failed))
 
     def leave_out(self, finished: Collection[tuple[str, str]]) -> None:
         """Do not run these again."""
@@ -151,7 +153,7 @@ class Sweep:
     def run(self) -> None:
         """Run what has no row yet. UsageError: the folder takes no more."""
         while self.waiting or self.under_way:
-            while self.waiting and len(self.under_way) < self.means.conduct.parallel:
+            while self.waiting and len(self.under_way) < self.run_context.run_options.parallel:
                 if (devices := self.devices(self.waiting[0][1])) is None:
                     if not self.under_way:
                         raise UsageError(
@@ -159,9 +161,9 @@ class Sweep:
                         )
                     break
                 self.begin(*self.waiting.pop(0), devices)
-            self.means.guard.watch()
-            self.means.claim.check()
-            self.means.starter.wait(POLL_S)
+            self.run_context.guard.watch()
+            self.run_context.claim.check()
+            self.run_context.starter.wait(POLL_S)
             for launch in list(self.under_way):
                 self.display.show(launch.title, launch.state())
                 if launch.over():
@@ -170,9 +172,9 @@ class Sweep:
 
     def begin(self, title: str, trial: Trial, devices: list[str]) -> None:
         """Start a trial, unless it is known not to fit."""
-        ready(RunFolder(self.means.options.out), self.means.claim)
-        self.means.starter.check()
-        launch = Launch(trial, self.means, title, devices)
+        ready(RunFolder(self.run_context.options.out), self.run_context.claim)
+        self.run_context.starter.check()
+        launch = Launch(trial, self.run_context, title, devices)
         if why := self.over_limit(trial):
             self.note(launch, 0, launch.skip(why))
             return
@@ -182,7 +184,7 @@ class Sweep:
 
     def devices(self, trial: Trial) -> list[str] | None:
         """GPUs for the trial that no other under way has, none where it runs alone; None: too few are free."""
-        if self.means.conduct.parallel == 1:
+        if self.run_context.run_options.parallel == 1:
             return []
         taken = {name for launch in self.under_way for name in launch.devices}
         free = [name for name in accelerate_command.visible_gpus() if name not in taken]
@@ -193,7 +195,7 @@ class Sweep:
         self.under_way.remove(launch)
         code, row = launch.finish(undone)
         self.note(launch, code, row)
-        if code == 130 or (code and self.means.conduct.fail_fast):
+        if code == 130 or (code and self.run_context.run_options.fail_fast):
             self.waiting.clear()
 
     def note(self, launch: Launch, code: int, row: dict[str, Any]) -> None:
@@ -208,7 +210,7 @@ class Sweep:
         known = [seconds for _, trial in self.waiting if (seconds := self.estimator.seconds(trial)) is not None]
         if not known:
             return None
-        return sum(known) / len(known) * len(self.waiting) / self.means.conduct.parallel
+        return sum(known) / len(known) * len(self.waiting) / self.run_context.run_options.parallel
 
     def end(self) -> None:
         """Give up what is under way, and sum up."""

@@ -14,7 +14,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from bench.errors import UsageError
 from bench.options import Options
 from bench.trial import Trial, option
-from launch.run_options import Conduct
+from launch.run_options import RunOptions
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -49,7 +49,7 @@ class Study:
 
 def kinds() -> dict[str, Any]:
     """The options of `run`, each as the field that it sets, and the field's type."""
-    fields = {**get_type_hints(Trial), **get_type_hints(Options), **get_type_hints(Conduct), **OTHERS}
+    fields = {**get_type_hints(Trial), **get_type_hints(Options), **get_type_hints(RunOptions), **OTHERS}
     del fields["experiment"]
     return fields
 

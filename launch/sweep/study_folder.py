@@ -13,13 +13,13 @@ from bench.record.csvfile import write_whole
 from bench.record.run_folder import RunFolder
 from bench.trial import Trial
 from launch.sweep import request
-from launch.sweep.request import Request
+from launch.sweep.request import RunRequest
 from launch.sweep.study_file import Study
 
 KEPT = "study.toml"
 
 
-def check_folder(folder: Path, asked: Request) -> None:
+def check_folder(folder: Path, asked: RunRequest) -> None:
     """UsageError: the folder holds another study's rows, or is a study's that these trials are none of.
 
     Without a study on either side anything may be added to a folder. Changes nothing.

@@ -29,7 +29,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from reports.verdicts import compare, report
 
-    found = compare.judge(options.base, options.head, options.margin, options.level, options.fail_inconclusive)
+    found = compare.compare_runs(options.base, options.head, options.margin, options.level, options.fail_inconclusive)
     forms.write(options, found)
     with contextlib.suppress(SystemExit):  # rich's way to end where `| head` has seen enough
         report.show(found)

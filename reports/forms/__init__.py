@@ -1,6 +1,6 @@
 """What was judged, for other programs: each file here is a form, found by its name, which is also the option's.
 
-`HELP` says what it is for; `render(judgement)` gives its text.
+`HELP` says what it is for; `render(report)` gives its text.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from bench.record.columns import columns
 from bench.record.csvfile import write_whole
 from reports.arguments import new_file
-from reports.verdicts.report import Judgement
+from reports.verdicts.report import ComparisonReport
 
 UNITS = {column.name: {"1": "share"}.get(column.unit, column.unit) for column in columns("trials")}
 
@@ -34,11 +34,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{name.replace('_', '-')}", type=new_file, metavar="FILE", help=load(name).HELP)
 
 
-def write(options: argparse.Namespace, judgement: Judgement) -> None:
+def write(options: argparse.Namespace, report: ComparisonReport) -> None:
     """Write the forms that were asked for. UsageError: one cannot be written."""
     for name in names():
         if (path := getattr(options, name)) is not None:
-            write_whole(path, load(name).render(judgement))
+            write_whole(path, load(name).render(report))
 
 
 def unit(metric: str) -> str:

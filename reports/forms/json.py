@@ -9,32 +9,32 @@ from typing import Any
 
 from reports import forms
 from reports.verdicts.comparison import Comparison
-from reports.verdicts.report import Judgement
+from reports.verdicts.report import ComparisonReport
 
 HELP = "write everything as JSON"
 FORMAT = 1
 
 
-def render(judgement: Judgement) -> str:
+def render(report: ComparisonReport) -> str:
     """A JSON object; what is not known is null."""
     found = {
         "format": FORMAT,
-        "title": judgement.title,
-        "machine": judgement.machine,
-        "exit_code": judgement.code,
-        "margin": judgement.margin,
-        "level": judgement.level,
-        "verdicts": judgement.counts(),
-        "comparisons": [comparison(each, judgement) for each in judgement.found],
+        "title": report.title,
+        "machine": report.machine,
+        "exit_code": report.code,
+        "margin": report.margin,
+        "level": report.level,
+        "verdicts": report.counts(),
+        "comparisons": [comparison(each, report) for each in report.found],
     }
     return json.dumps(found, indent=1, allow_nan=False) + "\n"
 
 
-def comparison(each: Comparison, judgement: Judgement) -> dict[str, Any]:
+def comparison(each: Comparison, report: ComparisonReport) -> dict[str, Any]:
     """One of them: `change` is relative, (head - base) / base, with its 95% interval."""
     shown = None
-    if each.change is not None and judgement.margin is not None:
-        shown = finite(each.change.smallest_shown(judgement.margin, judgement.each_level()))
+    if each.change is not None and report.margin is not None:
+        shown = finite(each.change.smallest_shown(report.margin, report.each_level()))
     low, high = each.change.interval() if each.change else (None, None)
     return {
         "trial": each.trial,

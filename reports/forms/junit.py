@@ -6,26 +6,26 @@ import re
 import xml.etree.ElementTree as ElementTree
 
 from reports.verdicts.comparison import HEADS, Comparison, cells
-from reports.verdicts.report import Judgement
+from reports.verdicts.report import ComparisonReport
 
 HELP = "write a test case for each trial and metric, as JUnit XML"
 # What XML 1.0 cannot hold.
 FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def render(judgement: Judgement) -> str:
+def render(report: ComparisonReport) -> str:
     """regressed is a failure, not comparable an error, inconclusive skipped, or a failure where it is to fail."""
-    suite = ElementTree.Element("testsuite", name=clean(judgement.title), tests=str(len(judgement.found)))
-    kinds = [kind(each, judgement.strict) for each in judgement.found]
+    suite = ElementTree.Element("testsuite", name=clean(report.title), tests=str(len(report.found)))
+    kinds = [kind(each, report.strict) for each in report.found]
     for attribute, of in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
         suite.set(attribute, str(kinds.count(of)))
-    for each, of in zip(judgement.found, kinds, strict=True):
+    for each, of in zip(report.found, kinds, strict=True):
         case = ElementTree.SubElement(
             suite, "testcase", classname=clean(each.trial), name=clean(each.metric or "trial")
         )
         if of:
             ElementTree.SubElement(case, of, message=clean(f"{each.verdict}: {each.why}" if each.why else each.verdict))
-        ElementTree.SubElement(case, "system-out").text = clean(figures(each, judgement))
+        ElementTree.SubElement(case, "system-out").text = clean(figures(each, report))
     root = ElementTree.Element("testsuites")
     root.append(suite)
     ElementTree.indent(root)
@@ -39,9 +39,9 @@ def kind(each: Comparison, strict: bool) -> str:
     return bad.get(each.verdict, "")
 
 
-def figures(each: Comparison, judgement: Judgement) -> str:
+def figures(each: Comparison, report: ComparisonReport) -> str:
     """The comparison's figures in a line."""
-    shown = cells(each, judgement.margin or 0.0, judgement.each_level())[2:-1]
+    shown = cells(each, report.margin or 0.0, report.each_level())[2:-1]
     return "; ".join(f"{head}: {cell}" for head, cell in zip(HEADS[2:-1], shown, strict=True) if cell) or each.verdict
 
 

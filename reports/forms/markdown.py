@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from reports.markdown import escaped, row
 from reports.verdicts.comparison import HEADS, Comparison, cells
-from reports.verdicts.report import Judgement
+from reports.verdicts.report import ComparisonReport
 
 HELP = "write a summary as Markdown, such as $GITHUB_STEP_SUMMARY"
 MOST_BYTES = 900_000  # GitHub shows summaries of up to 1 MiB
@@ -14,34 +14,34 @@ FOLDED = ("improved", "equivalent")
 OUTCOMES = {0: "Nothing got worse", 1: "Something got worse", 3: "Not comparable", 4: "Inconclusive"}
 
 
-def render(judgement: Judgement) -> str:
+def render(report: ComparisonReport) -> str:
     """Lines that there is no room for are counted."""
-    outcome = "Counts changed" if "changed" in judgement.counts() else OUTCOMES[judgement.code]
-    text = [f"## {outcome}: {judgement.summary()}", "", escaped(judgement.title), ""]
+    outcome = "Counts changed" if "changed" in report.counts() else OUTCOMES[report.code]
+    text = [f"## {outcome}: {report.summary()}", "", escaped(report.title), ""]
     left = MOST_BYTES - sum(len(line.encode()) + 1 for line in text) - 1000
-    first = [each for each in judgement.found if each.verdict not in FOLDED]
-    lines, left = table(first, judgement, left)
+    first = [each for each in report.found if each.verdict not in FOLDED]
+    lines, left = table(first, report, left)
     text += lines
-    rest, left = table([each for each in judgement.found if each.verdict in FOLDED], judgement, left)
+    rest, left = table([each for each in report.found if each.verdict in FOLDED], report, left)
     if rest:
         text += ["<details><summary>What did not get worse</summary>", "", *rest, "</details>", ""]
-    text += [escaped(judgement.machine), ""]
-    if judgement.margin is not None and judgement.level is not None:
+    text += [escaped(report.machine), ""]
+    if report.margin is not None and report.level is not None:
         text += [
-            f"Regressed, improved: by more than {judgement.margin:.3g}; equivalent: within it; wrong by chance, of all "
-            f"together, {judgement.level:.3g} of the time. Could show: what so many launches find 4 times in 5.",
+            f"Regressed, improved: by more than {report.margin:.3g}; equivalent: within it; wrong by chance, of all "
+            f"together, {report.level:.3g} of the time. Could show: what so many launches find 4 times in 5.",
             "",
         ]
     return "\n".join(text)
 
 
-def table(found: Sequence[Comparison], judgement: Judgement, room: int) -> tuple[list[str], int]:
+def table(found: Sequence[Comparison], report: ComparisonReport, room: int) -> tuple[list[str], int]:
     """(a table in so many bytes at most, the bytes that are left)."""
     if not found:
         return [], room
     lines = [row(HEADS), row(["---"] * 2 + ["---:"] * 6 + ["---"])]
     for number, each in enumerate(found):
-        line = row(list(map(escaped, cells(each, judgement.margin or 0.0, judgement.each_level()))))
+        line = row(list(map(escaped, cells(each, report.margin or 0.0, report.each_level()))))
         room -= len(line.encode()) + 1
         if room < 0:
             return [*lines, "", f"{len(found) - number} lines more are left out for want of room.", ""], 0

@@ -6,13 +6,13 @@ import json
 import statistics
 
 from reports import forms
-from reports.verdicts.report import Judgement
+from reports.verdicts.report import ComparisonReport
 
 HELP = "write HEAD's times, memory and counts as github-action-benchmark's customSmallerIsBetter"
 LARGER = ("images_per_s", "eval_accuracy", "images_per_j")
 
 
-def render(judgement: Judgement) -> str:
+def render(report: ComparisonReport) -> str:
     """Medians of the launches, and half of the way from the lowest to the highest as their range."""
     found = [
         {
@@ -20,9 +20,9 @@ def render(judgement: Judgement) -> str:
             "unit": forms.unit(each.metric),
             "value": statistics.median(each.head),
             "range": f"{(max(each.head) - min(each.head)) / 2:.3g}",
-            "extra": f"{len(each.head)} launches; {each.verdict}; {judgement.machine}",
+            "extra": f"{len(each.head)} launches; {each.verdict}; {report.machine}",
         }
-        for each in judgement.found
+        for each in report.found
         if each.head and each.metric not in LARGER
     ]
     return json.dumps(found, indent=1, allow_nan=False) + "\n"

@@ -18,7 +18,7 @@ ORDER = ("differs", "not comparable", "reproduced", "")
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Reproduction:
     """One published figure: what it is, what the source has, what was measured here, and what is said of the two.
 
     `said` is reproduced, differs, or not comparable, and then `why` says why. Accuracies are fractions, times seconds;
@@ -34,7 +34,7 @@ class Verdict:
     allowed: float | None = None
 
 
-def judge(row: Mapping[str, Any], eval_images: int | None) -> list[Verdict]:
+def compare_runs(row: Mapping[str, Any], eval_images: int | None) -> list[Reproduction]:
     """All published figures of a row of trials.csv, whose evaluation accuracy is of so many images."""
     found = []
     parts = (
@@ -50,7 +50,7 @@ def judge(row: Mapping[str, Any], eval_images: int | None) -> list[Verdict]:
             )
     if (theirs := row["published_epoch_time_s"]) is not None:
         why = unlike(row) or "a time of another machine"
-        found.append(Verdict("epoch time", theirs, row["epoch_time_s"], "not comparable", why))
+        found.append(Reproduction("epoch time", theirs, row["epoch_time_s"], "not comparable", why))
     return found
 
 
@@ -61,16 +61,16 @@ def unlike(row: Mapping[str, Any]) -> str:
     return f"here {row['published_differs']}" if row["published_differs"] else ""
 
 
-def accuracy(figure: str, theirs: float, ours: float | None, images: int | None, why: str) -> Verdict:
+def accuracy(figure: str, theirs: float, ours: float | None, images: int | None, why: str) -> Reproduction:
     """What is said of an accuracy over so many images, unless there is a reason why nothing can be."""
     if not why and (ours is None or not images or not math.isfinite(ours)):
         why = "the accuracy, or of how many images it is, is not known"
     if not why and not 0 <= theirs <= 1:
         why = "what is published is no share"
     if why or ours is None or not images:
-        return Verdict(figure, theirs, ours, "not comparable", why)
+        return Reproduction(figure, theirs, ours, "not comparable", why)
     allowed = WIDTH * math.sqrt(2 * theirs * (1 - theirs) / images) + rounding(theirs)
-    return Verdict(figure, theirs, ours, "reproduced" if abs(ours - theirs) <= allowed else "differs", "", allowed)
+    return Reproduction(figure, theirs, ours, "reproduced" if abs(ours - theirs) <= allowed else "differs", "", allowed)
 
 
 def rounding(figure: float) -> float:
@@ -79,7 +79,7 @@ def rounding(figure: float) -> float:
     return 0.5 * 10.0 ** min(int(exponent), -2)
 
 
-def worst(verdicts: list[Verdict]) -> str:
+def worst(verdicts: list[Reproduction]) -> str:
     """What is said of a trial with these figures, of which its times say nothing."""
     said = [each.said for each in verdicts if each.figure != "epoch time"]
     return min(said, key=ORDER.index, default="")

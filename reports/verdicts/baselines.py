@@ -24,7 +24,7 @@ def renew(run: Path, root: Path, margin: float, accept: bool) -> None:
     rows = [known(row) for row in trials(run).to_dict("records")]
     folder = root / name(rows, run)
     if (folder / "trials.csv").exists():
-        found = compare.judge(folder, run, margin, LEVEL, strict=False)
+        found = compare.compare_runs(folder, run, margin, LEVEL, strict=False)
         with contextlib.suppress(SystemExit):  # rich's way to end where `| head` has seen enough
             report.show(found)
     else:

@@ -21,7 +21,7 @@ from reports.tables.table import held_back, machine_line
 from reports.verdicts import significance
 from reports.verdicts.comparison import VERDICTS, Comparison
 from reports.verdicts.pytest_benchmark import launches
-from reports.verdicts.report import Judgement
+from reports.verdicts.report import ComparisonReport
 
 Row = dict[str, Any]
 
@@ -66,7 +66,7 @@ class Side:
         return [float(value) for value in found if value is not None and math.isfinite(value)]
 
 
-def judge(before: Path, after: Path, margin: float, level: float, strict: bool) -> Judgement:
+def compare_runs(before: Path, after: Path, margin: float, level: float, strict: bool) -> ComparisonReport:
     """What changed from one run folder to the other; the exit code is 0 where nothing got worse, 1 something did, 3
     something is missing or not comparable, 4 nothing could be told of something, if that is to fail (strict).
 
@@ -83,7 +83,7 @@ def judge(before: Path, after: Path, margin: float, level: float, strict: bool) 
     rows = [[row for side in each.values() for row in side.rows] for each in (base, head)]
     commits = [" and ".join(sorted({str(row["commit"] or "unknown") for row in each})) for each in rows]
     title = f"{after} (commit {commits[1]}) against {before} (commit {commits[0]})"
-    return Judgement(title, machine_line(rows[1][0]), found, exit_code(found, strict), margin, level, strict)
+    return ComparisonReport(title, machine_line(rows[1][0]), found, exit_code(found, strict), margin, level, strict)
 
 
 def exit_code(found: Sequence[Comparison], strict: bool) -> int:

@@ -22,7 +22,7 @@ from reports.tables.summary import known as known_row
 from reports.tables.table import machine_line
 from reports.verdicts.comparison import Comparison
 from reports.verdicts.pytest_benchmark import EXPERIMENT, KINDS, launches
-from reports.verdicts.report import Judgement
+from reports.verdicts.report import ComparisonReport
 
 METRICS = ["total_parameters", "trainable_parameters", "flops_per_window", "operations_per_window"]
 METRICS += ["casts_per_window", "waits_per_window", "allreduces_per_window", "allreduce_bytes_per_window"]
@@ -34,7 +34,7 @@ VERSION = ("all", "torch")
 Counts = dict[tuple[str, str], str]
 
 
-def gate(run: Path, path: Path) -> Judgement:
+def gate(run: Path, path: Path) -> ComparisonReport:
     """Hold a run's counts against the baseline at `path`; the exit code is 0 where all counts are its own, 1 some are
     not, 3 there is nothing to compare with. Without 0 the run's counts are left beside the baseline.
 
@@ -50,11 +50,11 @@ def gate(run: Path, path: Path) -> Judgement:
     if known.get(VERSION) != found[VERSION]:
         was = f"is of torch {known[VERSION]}" if VERSION in known else "is not there"
         each = Comparison("all", "not comparable", "torch", why=f"{path} {was}, the run of torch {found[VERSION]}")
-        return Judgement(f"{run} against {path}", machine, [each], 3)
+        return ComparisonReport(f"{run} against {path}", machine, [each], 3)
     changed = differences(known, found)
     equal = [key for key in sorted(found) if key != VERSION and known.get(key) == found[key]]
     same = [Comparison(key[0], "equivalent", key[1], count, count) for key in equal if (count := number(found[key]))]
-    return Judgement(f"{run} against {path}", machine, [*changed, *same], 1 if changed else 0)
+    return ComparisonReport(f"{run} against {path}", machine, [*changed, *same], 1 if changed else 0)
 
 
 def number(text: str | None) -> list[float]:
@@ -67,17 +67,17 @@ def beside(path: Path) -> Path:
     return path.with_name(f"{path.name}.new")
 
 
-def show(judgement: Judgement, path: Path) -> None:
+def show(report: ComparisonReport, path: Path) -> None:
     """Print what is new, missing or another, and how to accept it."""
     console = Console(highlight=False, markup=False, soft_wrap=True)
     accept = f"if that is meant: python -m reports baseline accept {path}"
-    changed = [each for each in judgement.found if each.verdict == "changed"]
-    if judgement.code == 0:
-        console.print(f"{len(judgement.found)} counts are those of {path}")
-    elif judgement.code == 3:
-        console.print(f"not comparable: {judgement.found[0].why}; {accept}")
+    changed = [each for each in report.found if each.verdict == "changed"]
+    if report.code == 0:
+        console.print(f"{len(report.found)} counts are those of {path}")
+    elif report.code == 3:
+        console.print(f"not comparable: {report.found[0].why}; {accept}")
     else:
-        console.print(f"{len(changed)} of {len(judgement.found)} counts are not those of {path}; {accept}")
+        console.print(f"{len(changed)} of {len(report.found)} counts are not those of {path}; {accept}")
         for each in changed:
             console.print(f"  {each.trial}: {each.metric} {each.why}")
 

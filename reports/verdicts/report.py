@@ -14,7 +14,7 @@ from reports.verdicts.comparison import HEADS, VERDICTS, Comparison, cells
 
 
 @dataclass(frozen=True)
-class Judgement:
+class ComparisonReport:
     """Comparisons, what matters most first, and the exit code that they come to.
 
     `title` is what was compared, `machine` where; `margin` and `level` are None where counts are compared exactly.
@@ -43,19 +43,19 @@ class Judgement:
         return (self.level or 0.0) / max(1, sum(each.change is not None for each in self.found))
 
 
-def show(judgement: Judgement) -> None:
+def show(report: ComparisonReport) -> None:
     """Print the verdict, the table, and how to read it."""
     console = Console(highlight=False)
-    console.print(judgement.summary(), soft_wrap=True)
-    margin, level = judgement.margin or 0.0, judgement.level or 0.0
+    console.print(report.summary(), soft_wrap=True)
+    margin, level = report.margin or 0.0, report.level or 0.0
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for head in HEADS:
         table.add_column(head, justify="left" if head in ("trial", "metric", "verdict") else "right", no_wrap=True)
-    for each in judgement.found:
-        table.add_row(*map(escape, cells(each, margin, judgement.each_level())))
+    for each in report.found:
+        table.add_row(*map(escape, cells(each, margin, report.each_level())))
     table.width = console.measure(table, options=console.options.update(width=1000)).maximum
     console.print(table, soft_wrap=True)
-    measured = sum(each.change is not None for each in judgement.found)
+    measured = sum(each.change is not None for each in report.found)
     console.print(
         f"base and head: medians of the launches. regressed, improved: by more than the margin of {margin:.3g}; "
         f"equivalent: within it; each beyond chance at {level:.3g} over all {measured} lines together (Holm). "

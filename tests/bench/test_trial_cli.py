@@ -11,7 +11,7 @@ from settings import OTHER
 from bench import experiments
 from bench.cli import read_request
 from bench.errors import UsageError
-from bench.options import Options, Request, new_id, parse_request, take_option
+from bench.options import Options, TrialRequest, new_id, parse_request, take_option
 from bench.trial import Trial, option
 
 NAME = "resnet20_accumulation"
@@ -26,7 +26,7 @@ def _by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def read(*words: str) -> Request:
+def read(*words: str) -> TrialRequest:
     return read_request(NAME, EXPERIMENT, "16x8", words)
 
 
@@ -75,7 +75,7 @@ def test_a_shared_batch_is_shared_by_the_processes_that_were_launched_or_are_ask
         return read_request("process_scaling", scaling, arm, words).trial.micro_batch
 
     def swept(*words: str) -> int:
-        default = Request(scaling.trial("process_scaling", "resnet20_strong"))
+        default = TrialRequest(scaling.trial("process_scaling", "resnet20_strong"))
         return parse_request(default, words, "launch run", "").trial.micro_batch
 
     assert [micro_batch(arm, "--processes", "4") for arm in ("resnet20_strong", "resnet20_weak")] == [32, 128]

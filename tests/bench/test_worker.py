@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 
 from bench.data.datasets import load
-from bench.data.pipeline import Feed
+from bench.data.pipeline import InputPipeline
 from bench.options import Options
 from bench.training.build import model_for
 
@@ -227,7 +227,7 @@ def test_the_evaluation_is_of_the_model_in_the_checkpoint(arm: str, frozen: dict
     model = model_for(ran.trial, 10).eval()
     model.load_state_dict(ran.state()["model"])
     data = load(ran.trial, ran.folder)
-    images, labels = next(Feed(ran.trial, data, CPU).evaluate([(0, 7)]))
+    images, labels = next(InputPipeline(ran.trial, data, CPU).evaluate([(0, 7)]))
     with torch.no_grad():
         logits = model(images)
     assert float(ran.row()["eval_loss"]) == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-4)

@@ -12,7 +12,7 @@ import torch
 from accelerate.state import AcceleratorState
 
 from bench.data import datasets
-from bench.data.pipeline import Feed
+from bench.data.pipeline import InputPipeline
 from bench.training import setup
 from bench.training.build import model_for
 from bench.training.group import Group
@@ -29,7 +29,7 @@ class Loop:
 
     trial: Trial
     training: Training
-    feed: Feed
+    feed: InputPipeline
     meter: Meter
     device: torch.device
 
@@ -67,7 +67,7 @@ def prepared(trial: Trial, cpu: bool = False) -> Loop:
     group = Group(trial)
     assert group.device.type == ("cpu" if cpu else "cuda")
     found = datasets.load(trial, Path())
-    feed = Feed(trial, found, group.device)
+    feed = InputPipeline(trial, found, group.device)
     training = setup.training(trial, group, model_for, found.classes)
     training.model.train()
     return Loop(

@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from bench.data import datasets
-from bench.data.pipeline import PAD, Feed
-from bench.data.split import Data, Split
+from bench.data.pipeline import PAD, InputPipeline
+from bench.data.split import DataSet, Split
 from bench.machine import environment, malloc
 from bench.machine.compiler import compile_model
 from bench.training import setup
@@ -133,11 +133,11 @@ class Ours:
 
     def __post_init__(self) -> None:
         split = random_split(self.images)
-        found = Data(split, split, CLASSES, *statistics(self.trial))
+        found = DataSet(split, split, CLASSES, *statistics(self.trial))
         malloc.keep_freed_memory()
         group = Group(self.trial)
         self.training = setup.training(self.trial, group, model_for, CLASSES)
-        self.feed = Feed(self.trial, found, group.device)
+        self.feed = InputPipeline(self.trial, found, group.device)
         self.meter = Meter(all_probes(), group.gather, 0, group.device)
         self.rank, self.device, self.accelerator = group.rank, group.device, group.accelerator
 

@@ -32,7 +32,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from bench import experiments
 from bench.data import datasets
-from bench.data.pipeline import Feed
+from bench.data.pipeline import InputPipeline
 from bench.machine import environment
 from bench.memory.prediction import predict
 from bench.training import setup
@@ -166,7 +166,7 @@ def train_profiled(case: Case) -> int:
         gc.collect()  # what an earlier case left would be seen to be freed in this one
         with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
             found = datasets.load(trial, Path())
-            feed = Feed(trial, found, group.device)
+            feed = InputPipeline(trial, found, group.device)
             training = setup.training(trial, group, case.build(), found.classes)
             windows = list(
                 epoch_windows(

@@ -81,7 +81,12 @@ def count() -> dict[str, Any]:
         return one(loop)
 
     both = [
-        (f"{name} {arm}", precision, counted(name, arm, precision, list(PIECES)), counted(name, arm, precision, []))
+        (
+            f"{name} {arm}",
+            precision,
+            counted(name, arm, precision, list(PIECES)),
+            counted(name, arm, precision, []),
+        )
         for name, arm in TRIALS
         for precision in PRECISIONS
     ]

@@ -19,7 +19,7 @@ import torch
 from accelerate.state import AcceleratorState, GradientState
 from torch import nn
 
-from bench.data.pipeline import Feed
+from bench.data.pipeline import InputPipeline
 from bench.machine.cuda import memory
 from bench.memory.ddp import bucket_limits
 from bench.memory.prediction import shapes
@@ -53,7 +53,7 @@ def peaks(trial: Trial) -> tuple[int, int]:
     group = Group(trial)
     torch.cuda.reset_peak_memory_stats(group.device)
     data = shapes(trial)
-    feed = Feed(trial, data, group.device)
+    feed = InputPipeline(trial, data, group.device)
     training = setup.training(trial, group, model_for, data.classes)
     windows = list(epoch_windows(len(data.train), trial.micro_batch, trial.accumulate, trial.processes, group.rank))
     windows = some(windows, WINDOWS)
@@ -88,10 +88,10 @@ class Holds(Probe):
         self.held: list[torch.Tensor | None] = []
         self.left = 0
 
-    def sharing(self, loss_sum: torch.Tensor) -> None:
+    def communication_begin(self, loss_sum: torch.Tensor) -> None:
         self.sharing_now = True
 
-    def shared(self) -> None:
+    def communication_end(self) -> None:
         self.sharing_now = False
         if self.order:
             self.held = [parameter.grad for parameter in self.order]

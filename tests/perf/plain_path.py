@@ -15,7 +15,7 @@ from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from bench.data import augment
-from bench.data.pipeline import FEWEST, PAD, Batch, Feed, Passes
+from bench.data.pipeline import FEWEST, PAD, Batch, InputPipeline, Passes
 from bench.instruments.clock import clock_for
 from bench.probes import Probe
 from bench.training.loop import train_epoch
@@ -28,7 +28,7 @@ from .contenders import Ours
 AUGMENTED = ("none", "flip", "crop_flip", *augment.NAMES)
 
 
-class PlainFeed(Feed):
+class PlainFeed(InputPipeline):
     """Order and draws are looked up by indices that each micro-batch copies; the images go through many operations."""
 
     def _fixed(self, passes: Passes, order: Tensor, generator: torch.Generator) -> Iterator[Batch]:

@@ -61,15 +61,15 @@ class Switched(Meter):
     def window_begin(self, window: Window) -> None:
         self._timed(super().window_begin, window)
 
-    def sharing(self, loss_sum: torch.Tensor) -> None:
+    def communication_begin(self, loss_sum: torch.Tensor) -> None:
         """What is called back in the backward pass is in the step's time alone."""
-        self._timed(super().sharing, loss_sum)
+        self._timed(super().communication_begin, loss_sum)
 
-    def shared(self) -> None:
-        self._timed(super().shared)
+    def communication_end(self) -> None:
+        self._timed(super().communication_end)
 
-    def passed(self, loss_sum: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> None:
-        self._timed(super().passed, loss_sum, logits, labels)
+    def micro_batch_end(self, loss_sum: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> None:
+        self._timed(super().micro_batch_end, loss_sum, logits, labels)
 
     def _timed(self, call: Callable[..., None], *words: Any) -> None:
         if self.on:

@@ -22,10 +22,10 @@ from rich.table import Table
 
 from bench.options import Options
 from bench.trial import Trial
-from launch.group.starter import Cold
-from launch.group.trial_launch import Means
-from launch.run_options import Conduct
-from launch.sweep.runner import means, run_sweep
+from launch.group.starter import ColdStarter
+from launch.group.trial_launch import RunContext
+from launch.run_options import RunOptions
+from launch.sweep.runner import run_context, run_sweep
 
 from .speed import Bystanders, machine_line
 
@@ -34,20 +34,20 @@ TRIAL = Trial(
 )
 
 
-def cost_s(trial: Trial, given: Means) -> float:
+def cost_s(trial: Trial, context: RunContext) -> float:
     """Run the trial: seconds of its launch that were none of its work."""
     began = time.time()
-    ((_, code, row),) = run_sweep([("", trial)], given).ended
+    ((_, code, row),) = run_sweep([("", trial)], context).ended
     if code:
         raise RuntimeError(f"the trial ended as {row['status']}: {row['error']}")
     recorded = datetime.datetime.fromisoformat(row["started_at"]).timestamp() + float(row["duration_s"])
     return float(row["startup_s"]) + time.time() - max(recorded, began)
 
 
-def race(processes: int, rounds: int, given: Means) -> dict[str, list[float]]:
+def race(processes: int, rounds: int, context: RunContext) -> dict[str, list[float]]:
     """Costs of each way, in turn."""
     trial = dataclasses.replace(TRIAL, processes=processes, micro_batch=16)
-    ways = {"cold": dataclasses.replace(given, starter=Cold()), "warm": given}
+    ways = {"cold": dataclasses.replace(context, starter=ColdStarter()), "warm": context}
     costs: dict[str, list[float]] = {"cold": [], "warm": []}
     for number in range(rounds):
         for way in ("cold", "warm") if number % 2 == 0 else ("warm", "cold"):
@@ -81,9 +81,9 @@ def main() -> None:
     bystanders = Bystanders()
     with tempfile.TemporaryDirectory() as folder:
         options = Options(out=Path(folder) / "runs", checkpoint=False)
-        with means(options, 0, Conduct()) as given:
-            first_s = cost_s(TRIAL, given)
-            found = {processes: race(processes, rounds, given) for processes in (1, 2)}
+        with run_context(options, 0, RunOptions()) as context:
+            first_s = cost_s(TRIAL, context)
+            found = {processes: race(processes, rounds, context) for processes in (1, 2)}
     Console(width=120).print(table(found, first_s, bystanders.share()))
 
 

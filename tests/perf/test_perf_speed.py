@@ -53,7 +53,7 @@ def test_the_contenders_of_a_race_do_equal_work(race: Callable[[], speed.Race]) 
 class Slow(Probe):
     """Costs a known time."""
 
-    def passed(self, loss_sum: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> None:
+    def micro_batch_end(self, loss_sum: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> None:
         time.sleep(0.002)
 
 
@@ -63,7 +63,7 @@ def test_switched_counts_a_probe_s_cost_in_its_own_turns() -> None:
     nothing = torch.zeros(())
     for window in epoch_windows(10_000, 1, 1, 1, 0):
         meter.block = 3
-        meter.passed(nothing, nothing, nothing)
+        meter.micro_batch_end(nothing, nothing, nothing)
         assert meter.window_end(window, {}) == []
         if len(meter.turns) == 8:
             break

@@ -90,10 +90,10 @@ def full_meter(windows: int) -> tuple[Meter, Callable[[], None]]:
         for window in chosen:
             meter.window_begin(window)
             for probe in meter.probes:
-                probe.fetched(0.0)
-            meter.sharing(loss)
-            meter.shared()
-            meter.passed(loss, logits, labels)
+                probe.batch_fetched(0.0)
+            meter.communication_begin(loss)
+            meter.communication_end()
+            meter.micro_batch_end(loss, logits, labels)
             meter.window_end(window, {})
 
     return meter, give

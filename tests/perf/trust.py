@@ -41,12 +41,12 @@ class Fault:
     new: str
 
 
-PASSED = "        meter.passed(loss_sum.detach(), logits.detach(), labels)\n"
+PASSED = "        meter.micro_batch_end(loss_sum.detach(), logits.detach(), labels)\n"
 FAULTS = [
     Fault(
         "`no_sync` lost: each micro-batch shares its gradients",
         "bench/training/loop.py",
-        "with contextlib.nullcontext() if shared else training.no_sync():",
+        "with contextlib.nullcontext() if synchronises else training.no_sync():",
         "with contextlib.nullcontext():",
     ),
     Fault("autocast lost", "bench/training/group.py", "mixed_precision=trial.precision", 'mixed_precision="no"'),

@@ -286,7 +286,7 @@ def judged(eval_images: int | None = 10000, **changes: Any) -> list[tuple[str, s
         "published_differs": None,
         **NONE_ELSE,
     }
-    return [(each.figure, each.said, each.why) for each in published.judge({**row, **changes}, eval_images)]
+    return [(each.figure, each.said, each.why) for each in published.compare_runs({**row, **changes}, eval_images)]
 
 
 def test_an_accuracy_is_reproduced_as_far_as_chance_goes() -> None:
@@ -328,12 +328,12 @@ def test_times_are_shown_and_not_judged() -> None:
     assert found[1] == ("epoch time", "not comparable", "a time of another machine")
     row = {"status": "ok", "published_differs": None, "published_epoch_time_s": 540.0, "epoch_time_s": 540.0}
     row |= {"train_images": 1, "published_train_accuracy": None, "published_eval_accuracy": None, **NONE_ELSE}
-    assert published.worst(published.judge(row, None)) == ""
+    assert published.worst(published.compare_runs(row, None)) == ""
 
 
 def test_a_trial_is_called_what_its_worst_figure_is() -> None:
     def said(*each: str) -> str:
-        return published.worst([published.Verdict("eval accuracy", 0.5, 0.5, one) for one in each])
+        return published.worst([published.Reproduction("eval accuracy", 0.5, 0.5, one) for one in each])
 
     assert said("reproduced", "differs", "not comparable") == "differs"
     assert said("reproduced", "not comparable") == "not comparable"
@@ -372,8 +372,8 @@ def test_published_figures_stand_beside_ours(tmp_path: Path, capsys: pytest.Capt
     ]
     assert "Source: a notebook." in words(text)
     assert published.RULE in html.unescape(words(text))
-    (glance,) = table_lines(text, "glance")
-    assert glance == (
+    (highlights,) = table_lines(text, "glance")
+    assert highlights == (
         "resnet152_frozen 3 ok as_published lr=0.1 fp32 12346 images/s as_published lr=0.1 fp32 1.5 GiB "
         "as_published lr=0.1 fp32 92.0% (91.0..93.0) 1 reproduced 1 differs 1 not comparable"
     )

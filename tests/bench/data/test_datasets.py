@@ -14,7 +14,7 @@ import torch
 from torchvision.datasets import CIFAR10
 
 from bench.data import datasets
-from bench.data.split import Data, Split
+from bench.data.split import DataSet, Split
 from bench.errors import UsageError
 from bench.trial import Trial
 
@@ -28,14 +28,14 @@ def images_as_set(split: Split) -> set[bytes]:
 
 
 @pytest.fixture(scope="module")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Data:
+def digits(tmp_path_factory: pytest.TempPathFactory) -> DataSet:
     return datasets.load(Trial(data="digits"), tmp_path_factory.mktemp("none"))
 
 
 # Data sets
 
 
-def test_digits_are_real_images_in_two_splits_that_share_none(digits: Data) -> None:
+def test_digits_are_real_images_in_two_splits_that_share_none(digits: DataSet) -> None:
     assert (len(digits.train), len(digits.evaluation), digits.classes) == (1438, 359, 10)
     for split in (digits.train, digits.evaluation):
         assert (split.images.dtype, split.labels.dtype) == (torch.uint8, torch.long)
@@ -47,14 +47,14 @@ def test_digits_are_real_images_in_two_splits_that_share_none(digits: Data) -> N
     assert len(train) + len(evaluation) == 1797
 
 
-def test_every_class_of_the_digits_is_in_both_splits_in_its_share(digits: Data) -> None:
+def test_every_class_of_the_digits_is_in_both_splits_in_its_share(digits: DataSet) -> None:
     train, evaluation = (Counter(split.labels.tolist()) for split in (digits.train, digits.evaluation))
     assert set(train) == set(evaluation) == set(range(10))
     for label in range(10):
         assert evaluation[label] / (evaluation[label] + train[label]) == pytest.approx(0.2, abs=0.01)
 
 
-def test_digits_look_like_their_source(digits: Data) -> None:
+def test_digits_look_like_their_source(digits: DataSet) -> None:
     """Scaled down again, each evaluation image is nearest to one of scikit-learn's with its label."""
     from sklearn.datasets import load_digits
 
@@ -64,7 +64,7 @@ def test_digits_look_like_their_source(digits: Data) -> None:
     assert (torch.from_numpy(source.target)[nearest] == digits.evaluation.labels).double().mean() > 0.99
 
 
-def test_the_digits_statistics_are_those_of_the_training_images(digits: Data) -> None:
+def test_the_digits_statistics_are_those_of_the_training_images(digits: DataSet) -> None:
     values = digits.train.images.double() / 255
     assert digits.mean == pytest.approx([values.mean().item()] * 3, rel=1e-4)
     assert digits.std == pytest.approx([values.std().item()] * 3, rel=1e-4)
@@ -75,7 +75,7 @@ def test_a_pretrained_model_gets_the_statistics_it_was_trained_with(tmp_path: Pa
     assert (found.mean, found.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
-def test_a_share_of_the_training_images_is_set_aside_in_balance(digits: Data, tmp_path: Path) -> None:
+def test_a_share_of_the_training_images_is_set_aside_in_balance(digits: DataSet, tmp_path: Path) -> None:
     found = datasets.load(Trial(data="digits", validation=0.2), tmp_path)
     assert found.validation is not None
     assert (len(found.train), len(found.validation)) == (1150, 288)
@@ -102,7 +102,7 @@ def test_classes_have_their_names(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("limit", [10, 55, 400])
-def test_a_limited_data_set_is_balanced_and_always_the_same(limit: int, digits: Data, tmp_path: Path) -> None:
+def test_a_limited_data_set_is_balanced_and_always_the_same(limit: int, digits: DataSet, tmp_path: Path) -> None:
     trial = Trial(data="digits", limit_train=limit, limit_eval=limit // 5)
     found, again = datasets.load(trial, tmp_path), datasets.load(trial, tmp_path)
     for split, whole, size in ((found.train, digits.train, limit), (found.evaluation, digits.evaluation, limit // 5)):
@@ -114,12 +114,12 @@ def test_a_limited_data_set_is_balanced_and_always_the_same(limit: int, digits: 
     assert torch.equal(found.train.images, again.train.images)
 
 
-def test_a_limit_above_the_size_is_no_limit(digits: Data, tmp_path: Path) -> None:
+def test_a_limit_above_the_size_is_no_limit(digits: DataSet, tmp_path: Path) -> None:
     found = datasets.load(Trial(data="digits", limit_train=10_000), tmp_path)
     assert torch.equal(found.train.images, digits.train.images)
 
 
-def test_chosen_classes_are_labelled_by_their_place(digits: Data, tmp_path: Path) -> None:
+def test_chosen_classes_are_labelled_by_their_place(digits: DataSet, tmp_path: Path) -> None:
     found = datasets.load(Trial(data="digits", classes=(7, 3, 5)), tmp_path)
     assert found.classes == 3
     for split, whole in ((found.train, digits.train), (found.evaluation, digits.evaluation)):

@@ -12,8 +12,8 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from bench.data import augment, datasets
-from bench.data.pipeline import PAD, Feed, free_bytes, mix, pipeline_for
-from bench.data.split import Data, Split
+from bench.data.pipeline import PAD, InputPipeline, free_bytes, mix, pipeline_for
+from bench.data.split import DataSet, Split
 from bench.trial import Trial
 
 CPU = torch.device("cpu")
@@ -22,7 +22,7 @@ PIPELINES = ("resident", "loader")
 
 
 @pytest.fixture(scope="module")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Data:
+def digits(tmp_path_factory: pytest.TempPathFactory) -> DataSet:
     return datasets.load(Trial(data="digits"), tmp_path_factory.mktemp("none"))
 
 
@@ -31,7 +31,7 @@ def test_synthetic_data_is_as_large_as_cifar10_and_fixed(tmp_path: Path) -> None
     found = datasets.load(trial, tmp_path)
     assert (len(found.train), len(found.evaluation)) == (40, 10_000)
     assert len(datasets.load(Trial(data="synthetic"), tmp_path).train) == 50_000
-    feed = Feed(trial, found, CPU)
+    feed = InputPipeline(trial, found, CPU)
     batches = list(feed.train(0, [(0, 4), (4, 8), (8, 9)]))
     assert [images.shape for images, _ in batches] == [(4, 3, 16, 16), (4, 3, 16, 16), (2, 3, 16, 16)]
     assert torch.equal(batches[0][0], batches[1][0])
@@ -39,7 +39,7 @@ def test_synthetic_data_is_as_large_as_cifar10_and_fixed(tmp_path: Path) -> None
     assert len(torch.cat([labels for _, labels in feed.train(0, [(0, 40)])]).unique()) == 10
 
 
-def test_the_pipeline_is_what_was_asked_for_and_resident_by_default_where_it_fits(digits: Data) -> None:
+def test_the_pipeline_is_what_was_asked_for_and_resident_by_default_where_it_fits(digits: DataSet) -> None:
     for trial, pipeline in (
         (Trial(data="digits"), "resident"),
         (Trial(data="digits", pipeline="loader"), "loader"),
@@ -79,13 +79,13 @@ def coordinates(count: int) -> Split:
     return Split(pixels.byte(), torch.arange(count) % 10)
 
 
-def feed(count: int = 10, **setting: Any) -> Feed:
+def feed(count: int = 10, **setting: Any) -> InputPipeline:
     split = coordinates(count)
     trial = planted.settings(**{"image_size": SIZE, "augment": "crop_flip", "workers": 0, **setting})
-    return Feed(trial, planted.plain_data(split, split), CPU)
+    return InputPipeline(trial, planted.plain_data(split, split), CPU)
 
 
-def epoch(feed: Feed, epoch: int, passes: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+def epoch(feed: InputPipeline, epoch: int, passes: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
     """(images, labels) of all passes, one after the other."""
     torch.manual_seed(mix(feed.trial.seed, epoch))  # as the worker does; the loader draws from it
     images, labels = zip(*feed.train(epoch, passes), strict=True)
@@ -189,7 +189,7 @@ def test_an_augmentation_is_the_same_in_any_split_and_pipeline(name: Any) -> Non
     assert torch.equal(evaluated.round().long(), coordinates(30).images.long())
 
 
-def values(feed: Feed, passes: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+def values(feed: InputPipeline, passes: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
     """(images, labels) of an epoch."""
     images, labels = zip(*feed.train(3, passes), strict=True)
     return torch.cat(images), torch.cat(labels)
@@ -206,10 +206,10 @@ def test_a_pass_of_less_than_two_images_is_filled_up_to_two(pipeline: Any) -> No
 @pytest.mark.parametrize("pipeline", PIPELINES)
 @pytest.mark.parametrize("size", [32, 20, 56])
 def test_resizing_in_batches_equals_torchvision_s_antialiased_resize_of_each_image(
-    pipeline: Any, size: int, digits: Data
+    pipeline: Any, size: int, digits: DataSet
 ) -> None:
     trial = planted.settings(pipeline=pipeline, image_size=size, data="digits")
-    (images, _), *_ = Feed(trial, digits, CPU).evaluate([(0, 5)])
+    (images, _), *_ = InputPipeline(trial, digits, CPU).evaluate([(0, 5)])
     resize = v2.Resize((size, size), antialias=True)
     for image, source in zip(images, digits.evaluation.images, strict=False):
         expected = (resize(source.double()) / 255 - digits.mean[0]) / digits.std[0]
@@ -222,7 +222,7 @@ def test_images_are_normalised_by_channel_and_in_the_trial_s_memory_format(pipel
     split = planted.noise(planted.settings(), Path(), train=6).train
     statistics = ((0.1, 0.2, 0.3), (0.5, 0.25, 2.0))
     trial = planted.settings(pipeline=pipeline, memory_format=memory_format)
-    feed = Feed(trial, Data(split, split, 10, *statistics), CPU)
+    feed = InputPipeline(trial, DataSet(split, split, 10, *statistics), CPU)
     expected = v2.functional.normalize(split.images.double() / 255, *map(list, statistics))
     layout = torch.channels_last if memory_format == "channels_last" else torch.contiguous_format
     for images, _ in (*feed.evaluate([(0, 6)]), *feed.train(0, [(0, 6)])):
@@ -243,7 +243,7 @@ def test_random_images_are_those_of_what_is_set_aside_too(tmp_path: Path) -> Non
     trial = planted.settings(data="synthetic", validation=0.1, micro_batch=4)
     found = datasets.load(trial, tmp_path)
     assert found.validation is not None
-    made = Feed(trial, found, CPU)
+    made = InputPipeline(trial, found, CPU)
     (images, labels), *_ = made.evaluate([(0, 4)], found.validation)
     assert torch.equal(images, next(made.evaluate([(0, 4)]))[0])
     assert torch.equal(labels, found.validation.labels[:4])

@@ -263,7 +263,7 @@ def test_the_accuracy_probe_keeps_no_batch() -> None:
     probe.begin(torch.device("cpu"))
     logits, labels = torch.eye(3), torch.tensor([0, 1, 0])
     kept = [weakref.ref(logits), weakref.ref(labels)]
-    probe.passed(torch.tensor(1.5), logits, labels)
+    probe.micro_batch_end(torch.tensor(1.5), logits, labels)
     del logits, labels
     assert [reference() for reference in kept] == [None, None]
     probe.window_end(4, True)  # another rank has the fourth
@@ -302,10 +302,10 @@ def test_the_first_window_s_loss_is_that_of_the_untrained_network(learnt: plante
     import torch
     import torch.nn.functional as F
 
-    from bench.data.pipeline import Feed
+    from bench.data.pipeline import InputPipeline
 
     data = planted.noise(learnt.trial, learnt.folder, train=27)
-    images, labels = next(Feed(learnt.trial, data, torch.device("cpu")).train(0, [(0, 12)]))
+    images, labels = next(InputPipeline(learnt.trial, data, torch.device("cpu")).train(0, [(0, 12)]))
     logits = planted.smooth(learnt.trial, 10)(images)
     first: Any = learnt.rows("steps")[0]
     assert float(first["train_loss"]) == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-5)

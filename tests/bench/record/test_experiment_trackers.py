@@ -13,7 +13,7 @@ from launching import SMALL, is_one_error, python
 
 from bench.errors import UsageError
 from bench.record.columns import columns
-from bench.record.experiment_trackers import NAMES, Trackers, check
+from bench.record.experiment_trackers import NAMES, ExperimentTrackers, check
 from bench.record.run_folder import RunFolder
 from bench.trial import Trial
 
@@ -94,7 +94,7 @@ def test_a_tracker_that_fails_costs_no_trial_and_is_said_once(
     pytest.importorskip("tensorboard", reason="the extra `tensorboard` is not installed")
     for words in (["tell", "tell", "end"], ["end"]):
         failing: Any = Failing("later")
-        trackers = Trackers(["tensorboard"], failing, tmp_path, "launch")
+        trackers = ExperimentTrackers(["tensorboard"], failing, tmp_path, "launch")
         trackers.begin(Trial())
         for word in words:
             trackers.tell({"epoch": 0, "train_loss": 1.0}, 0) if word == "tell" else trackers.end()
@@ -107,7 +107,7 @@ def test_a_tracker_that_cannot_begin_is_one_sentence(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="the extra `tensorboard` is not installed")
     failing: Any = Failing("begin")
     with pytest.raises(UsageError, match="a tracker cannot begin: ConnectionError: no network"):
-        Trackers(["tensorboard"], failing, tmp_path, "launch").begin(Trial())
+        ExperimentTrackers(["tensorboard"], failing, tmp_path, "launch").begin(Trial())
 
 
 def test_what_accelerate_does_not_find_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,4 +115,4 @@ def test_what_accelerate_does_not_find_is_one_sentence(tmp_path: Path, monkeypat
     monkeypatch.setattr("accelerate.tracking.filter_trackers", lambda names, folder: [])
     failing: Any = Failing("never")
     with pytest.raises(UsageError, match="Accelerate finds no dvclive here"):
-        Trackers(["dvclive"], failing, tmp_path, "launch")
+        ExperimentTrackers(["dvclive"], failing, tmp_path, "launch")

@@ -19,7 +19,7 @@ from standin_cuda.standin import Standin
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from bench.data.pipeline import Feed
+from bench.data.pipeline import InputPipeline
 from bench.training.build import model_for
 from bench.training.loop import Training, evaluate, kept_casts, run_window
 from bench.training.meter import Meter
@@ -32,7 +32,7 @@ CPU = torch.device("cpu")
 COUNTS = """
 import dataclasses, itertools, json, torch
 from accelerate.state import AcceleratorState
-from bench.data.pipeline import Feed
+from bench.data.pipeline import InputPipeline
 from bench.instruments.operations import Operations
 from tests.perf import contenders
 from tests.perf.launches import one, per_window
@@ -50,7 +50,7 @@ for precision in ("no", "bf16", "fp16"):
         workers = 1 if name == "crop_flip" else 0
         given = {} if pipeline == "fixed" else {"pipeline": pipeline}
         trial = dataclasses.replace(loop.trial, augment=name, data=data, workers=workers, **given)
-        loop.feed = Feed(trial, known, loop.device)
+        loop.feed = InputPipeline(trial, known, loop.device)
         for each in per_window(loop, windows=2):
             found["windows"].append([precision, pipeline, name, each._asdict()])
 
@@ -190,7 +190,7 @@ def test_every_micro_batch_is_the_plain_paths_to_the_last_bit(pipeline: Any, nam
             pipeline=pipeline, augment=name, image_size=size, memory_format=memory_format, workers=0, data="cifar10"
         )
         torch.manual_seed(0)
-        fast = list(Feed(trial, found, CPU).train(1, passes))
+        fast = list(InputPipeline(trial, found, CPU).train(1, passes))
         torch.manual_seed(0)
         plain = list(PlainFeed(trial, found, CPU).train(1, passes))
         for (images, labels), (expected, theirs) in zip(fast, plain, strict=True):
@@ -245,7 +245,7 @@ def test_evaluation_at_a_batch_of_its_own_is_the_same() -> None:
         trial = small(eval_batch=batch, pipeline=pipeline, workers=0)
         module = model_for(trial, 10)
         module.register_forward_pre_hook(lambda _, images: shown.append(len(images[0])))
-        feed = Feed(trial, found, CPU)
+        feed = InputPipeline(trial, found, CPU)
         return evaluate(module, feed.evaluate, 50, trial.evaluation_batch(), 0, 1, lambda sums: sums, 10)
 
     own = at(None, "resident")
@@ -260,5 +260,5 @@ def test_evaluation_at_a_batch_of_its_own_is_the_same() -> None:
 
 def test_random_images_are_enough_for_a_larger_evaluation_batch() -> None:
     found = planted.noise(planted.settings(), Path(), train=8, evaluation=50)
-    feed = Feed(small(data="synthetic", eval_batch=32), found, CPU)
+    feed = InputPipeline(small(data="synthetic", eval_batch=32), found, CPU)
     assert [len(images) for images, _ in feed.evaluate([(0, 32), (32, 50)])] == [32, 18]

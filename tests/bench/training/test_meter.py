@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from bench.instruments.clock import Clock
-from bench.probes import Over, Probe, Span, Value, combine, communication, ratio, timing
+from bench.probes import Aggregation, Probe, Span, Value, combine, communication, ratio, timing
 from bench.probes.timing import percentile, spread
 from bench.training.meter import Meter
 from bench.training.windows import Window
@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 class Planted(Probe):
     """Says that a window took so long, and counts what it was told to."""
 
-    TOTALS: ClassVar[dict[str, Over]] = {
+    TOTALS: ClassVar[dict[str, Aggregation]] = {
         "measured_time_s": ("counter", "max"),
         "seen": ("counter", "sum"),
         "peak_rss_bytes": ("peak", "max"),
@@ -215,7 +215,7 @@ READ_S, WINDOW_S = 0.05, 0.01
 class Reading(Probe):
     """Takes READ_S for each of its answers, on a clock that nothing else moves."""
 
-    TOTALS: ClassVar[dict[str, Over]] = {"seen": ("counter", "sum")}
+    TOTALS: ClassVar[dict[str, Aggregation]] = {"seen": ("counter", "sum")}
 
     def __init__(self, now: list[float]) -> None:
         self.now, self.answers = now, 0

@@ -82,10 +82,10 @@ STARTERS = """
 import sys
 from pathlib import Path
 from bench.options import Options
-from launch.run_options import Conduct
-from launch.sweep.runner import means
+from launch.run_options import RunOptions
+from launch.sweep.runner import run_context
 for gpus in (2, 0):
-    with means(Options(out=Path(sys.argv[1])), gpus, Conduct()) as given:
+    with run_context(Options(out=Path(sys.argv[1])), gpus, RunOptions()) as given:
         print(given.starter.name)
 """
 

@@ -116,13 +116,13 @@ def test_devices_are_given_out_once_and_what_needs_more_waits(standin_nvml: Path
 from types import SimpleNamespace as S
 from launch.sweep.runner import Sweep
 sweep = object.__new__(Sweep)
-sweep.means = S(conduct=S(parallel=3))
+sweep.context = S(run_options=S(parallel=3))
 sweep.under_way = []
 one, two = S(processes=1), S(processes=2)
 print(sweep.devices(two))
 sweep.under_way = [S(devices=sweep.devices(one))]
 print(sweep.devices(one), sweep.devices(two))
-sweep.means.conduct.parallel = 1
+sweep.context.run_options.parallel = 1
 print(sweep.devices(two))
 """
     done = python("-c", code, env=two_gpus(standin_nvml))

@@ -14,10 +14,10 @@ from bench.memory.prediction import predict
 from bench.options import Options
 from bench.trial import Trial
 from launch.group import postmortem
-from launch.group.starter import Order
-from launch.group.warm_starter import Warm
+from launch.group.starter import StartRequest
+from launch.group.warm_starter import WarmStarter
 from launch.memory import limits
-from launch.run_options import Conduct
+from launch.run_options import RunOptions
 from launch.sweep import matrix, runner
 
 RUN = ["run", "resnet20_accumulation", "--arm", "16x1", *SMALL]
@@ -111,15 +111,15 @@ def test_a_trial_over_its_limit_gets_its_row_and_is_not_started(
     trials, _ = matrix.trials("resnet20_accumulation", "16x1", ["--memory-limit-bytes", "5,6", "--micro-batch", "8"])
     started: list[Trial] = []
 
-    def start(self: Warm, order: Order) -> Ended:
+    def start(self: WarmStarter, order: StartRequest) -> Ended:
         started.append(order.trial)
         return Ended()
 
-    monkeypatch.setattr(Warm, "start", start)
+    monkeypatch.setattr(WarmStarter, "start", start)
     code = runner.run_all(
         trials,
         Options(out=tmp_path),
-        Conduct(),
+        RunOptions(),
         0,
         ["memory_limit_bytes"],
         lambda t: "too much" if t.memory_limit_bytes == 5 else None,
@@ -129,7 +129,7 @@ def test_a_trial_over_its_limit_gets_its_row_and_is_not_started(
     assert (row["status"], row["error"], row["memory_limit_bytes"], row["log"]) == ("over_limit", "too much", "5", "")
     assert row["trial_key"] == trials[0].key()
     assert "memory_limit_bytes=5: over_limit: too much" in capsys.readouterr().err
-    runner.run_all(trials[:1], Options(out=tmp_path), Conduct(), 0, [])
+    runner.run_all(trials[:1], Options(out=tmp_path), RunOptions(), 0, [])
     assert started == [trials[1], trials[0]]
 
 
@@ -137,10 +137,10 @@ def test_a_process_that_nothing_ends_ends_the_sweep_and_has_its_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may hold a device's memory, beside which the next trial would be measured."""
-    monkeypatch.setattr(Warm, "start", lambda self, order: Ended({4321}))
+    monkeypatch.setattr(WarmStarter, "start", lambda self, order: Ended({4321}))
     trials, _ = matrix.trials("resnet20_accumulation", "16x1,16x8", [])
     with pytest.raises(UsageError, match="has ended but for process 4321, which SIGKILL does not end"):
-        runner.run_all(trials, Options(out=tmp_path), Conduct(), 0, [])
+        runner.run_all(trials, Options(out=tmp_path), RunOptions(), 0, [])
     assert [row["status"] for row in rows(tmp_path, "trials")] == ["crashed"]
 
 

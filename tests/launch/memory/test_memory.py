@@ -21,8 +21,8 @@ from bench.failure.causes import Cause
 from bench.options import Options
 from bench.trial import Trial
 from launch.group.processes import RUNNER_ID
-from launch.run_options import Conduct
-from launch.sweep.runner import means, run_sweep
+from launch.run_options import RunOptions
+from launch.sweep.runner import run_context, run_sweep
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="on a CPU, Linux holds the limit")
 MIB = 2**20
@@ -75,7 +75,7 @@ def killed(tmp_path: Path, processes: int, kills: int) -> dict[str, str]:
         found = [p for p in having(RUNNER_ID, given.runner_id) if named(p) == f"rank {processes - 1}"]
         found[0].kill()
 
-    with means(Options(out=out, checkpoint=False), 0, Conduct()) as usual:
+    with run_context(Options(out=out, checkpoint=False), 0, RunOptions()) as usual:
         given = dataclasses.replace(usual, root=tmp_path)
         killer = threading.Thread(target=kill)
         killer.start()

@@ -161,11 +161,13 @@ class Said:
 
 def sweep(tmp_path: Path, waiting: Sequence[Trial], parallel: int = 1) -> tuple[Any, Said]:
     """A sweep of these trials, of which none is begun."""
-    means: Any = SimpleNamespace(
-        options=SimpleNamespace(out=tmp_path, resume=False), conduct=SimpleNamespace(parallel=parallel), gpus=0
+    run_context: Any = SimpleNamespace(
+        options=SimpleNamespace(out=tmp_path, resume=False), run_options=SimpleNamespace(parallel=parallel), gpus=0
     )
     said: Any = Said()
-    return runner.Sweep([(f"[{n}]", trial) for n, trial in enumerate(waiting, 1)], means, runner.never, said), said
+    return runner.Sweep(
+        [(f"[{n}]", trial) for n, trial in enumerate(waiting, 1)], run_context, runner.never, said
+    ), said
 
 
 def row(status: str, error: str = "", **more: Any) -> dict[str, Any]:

@@ -15,14 +15,14 @@ from bench.record.columns import field_texts
 from bench.trial import Trial, option
 from launch import run_options
 from launch.sweep import request
-from launch.sweep.request import Request, read
+from launch.sweep.request import RunRequest, read
 
 NAME = "resnet20_accumulation"
 ARMS = list(experiments.load(NAME).arms)
 FROZEN = list(experiments.load("resnet152_frozen").arms)
 
 
-def order(asked: Request) -> list[tuple[str, int]]:
+def order(asked: RunRequest) -> list[tuple[str, int]]:
     return [(trial.arm, trial.repeat) for trial in asked.trials]
 
 
@@ -67,15 +67,15 @@ def test_single_repeats_may_be_asked_for() -> None:
 @pytest.mark.parametrize("spelling", [["--stall-timeout", "5"], ["--stall_timeout", "5"], ["--stall_timeout=5"]])
 def test_conduct_is_split_off_in_every_spelling(spelling: list[str]) -> None:
     asked = read([NAME, *spelling, "--seed", "1", "--fail-fast", "--classes", "0", "1", "--dry_run"])
-    assert asked.conduct == run_options.Conduct(stall_timeout=5, fail_fast=True, dry_run=True)
+    assert asked.run_options == run_options.RunOptions(stall_timeout=5, fail_fast=True, dry_run=True)
     assert asked.trials[0].classes == (0, 1)
 
 
 @pytest.mark.parametrize("name", ["dry-run", "cold", "fail-fast", "retry-failed"])
 def test_switches_work_bare(name: str) -> None:
     field = name.replace("-", "_")
-    assert getattr(read([NAME, "--resume", f"--{name}"]).conduct, field) is True
-    assert getattr(read([NAME, f"--no-{name}"]).conduct, field) is False
+    assert getattr(read([NAME, "--resume", f"--{name}"]).run_options, field) is True
+    assert getattr(read([NAME, f"--no-{name}"]).run_options, field) is False
 
 
 def test_options_of_limits_reach_the_trials_in_any_spelling() -> None:

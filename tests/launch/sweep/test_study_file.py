@@ -62,7 +62,7 @@ def test_every_study_there_is_names_a_folder_of_its_own() -> None:
 def test_a_study_asks_for_what_the_same_options_ask_for(tmp_path: Path) -> None:
     ours, theirs = request.read([written(tmp_path, ALL)]), request.read(SAME.split())
     assert len(ours.trials) == 2 * 2 * 2 * 2
-    for name in ("trials", "options", "conduct", "gpus", "axes", "skip_over_limit"):
+    for name in ("trials", "options", "run_options", "gpus", "axes", "skip_over_limit"):
         assert getattr(ours, name) == getattr(theirs, name), name
     assert theirs.study is None
     assert ours.study is not None
@@ -76,7 +76,7 @@ def test_the_command_line_replaces_what_the_file_says(tmp_path: Path) -> None:
     )
     assert {(trial.precision, trial.micro_batch, trial.classes) for trial in asked.trials} == {("fp16", 4, (0, 1, 2))}
     assert (asked.options.resume, asked.options.checkpoint) == (False, False)
-    assert (asked.conduct.fail_fast, asked.conduct.timeout, asked.conduct.repeats) == (False, 5, 2)
+    assert (asked.run_options.fail_fast, asked.run_options.timeout, asked.run_options.repeats) == (False, 5, 2)
     assert asked.study is not None
     assert asked.study.replaced == ("--precision", "fp16", "--micro-batch", "4")
 

@@ -14,7 +14,7 @@ from reports import forms
 from reports.cli import main
 from reports.forms import junit, markdown
 from reports.verdicts.comparison import Comparison
-from reports.verdicts.report import Judgement
+from reports.verdicts.report import ComparisonReport
 
 HOSTILE = "<script>alert(1)</script> | `x` [a](http://b) @you www.c.org ![i](j) \x00"
 
@@ -100,8 +100,8 @@ def test_smaller_is_better_has_what_is(slower: dict[str, str]) -> None:
     assert (found["step_time_p50_s"]["unit"], found["peak_rss_bytes"]["unit"]) == ("s", "bytes")
 
 
-def judged(*found: Comparison) -> Judgement:
-    return Judgement(HOSTILE, HOSTILE, found, 1, 0.02, 0.05)
+def judged(*found: Comparison) -> ComparisonReport:
+    return ComparisonReport(HOSTILE, HOSTILE, found, 1, 0.02, 0.05)
 
 
 def test_text_of_rows_is_no_markup() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bench.record.run_folder import size
-from reports.tables.published import Verdict, worst
+from reports.tables.published import Reproduction, worst
 from reports.tables.summary import Row, memory_column, titles
 from reports.tables.table import Sheet, digits
 
@@ -21,7 +21,7 @@ COLUMNS = {
 }
 
 
-def glance(sheet: Sheet, verdicts: Sequence[Sequence[Verdict]]) -> dict[str, Any]:
+def highlights(sheet: Sheet, verdicts: Sequence[Sequence[Reproduction]]) -> dict[str, Any]:
     """A table in a line: how many trials ended well, which was the fastest, the leanest and the most accurate, and what
     the verdicts come to."""
     named, good = titles(sheet.rows), [row for row in sheet.rows if row["status"] == "ok"]
@@ -51,7 +51,7 @@ def _spread(row: Row, name: str, form: Any) -> str:
     return f"({low}..{high})" if low != high else ""
 
 
-def beside(rows: Sequence[Row], verdicts: Sequence[Sequence[Verdict]]) -> list[dict[str, str]]:
+def beside(rows: Sequence[Row], verdicts: Sequence[Sequence[Reproduction]]) -> list[dict[str, str]]:
     """A line for each published figure of each trial."""
     named = titles(rows)
     return [
@@ -61,7 +61,7 @@ def beside(rows: Sequence[Row], verdicts: Sequence[Sequence[Verdict]]) -> list[d
     ]
 
 
-def numbers(row: Row, verdict: Verdict) -> dict[str, str]:
+def numbers(row: Row, verdict: Reproduction) -> dict[str, str]:
     """The figure as published and here, with its spread, and how far they are apart; empty where it is not known."""
     times = verdict.figure == "epoch time"
     factor, unit = (1.0, " s") if times else (100.0, "%")
