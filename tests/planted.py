@@ -45,7 +45,7 @@ from bench.trial import Trial
 from bench.worker import all_probes
 
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["bench.worker", "sklearn.datasets", "torchvision.transforms.v2"])
+FORKS.set_forkserver_preload(["bench.worker", "torchvision.transforms.v2"])
 EXPERIMENT = Experiment(question="", base=Trial(), arms={"": {}})
 TIMEOUT_S = 120.0
 

@@ -20,7 +20,7 @@ from bench.machine import compiler, procfs
 from bench.trial import Trial
 
 # What a trial imports when it first needs it: a library takes memory that no tensor asked for.
-IMPORTED_LATE = {"cifar10": "torchvision.datasets", "digits": "sklearn.datasets", "loader": "torchvision.transforms.v2"}
+IMPORTED_LATE = {"cifar10": "torchvision.datasets", "loader": "torchvision.transforms.v2"}
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,6 @@ def load() -> None:
     # pandas, which others import, takes pyarrow where it is installed, whose threads no fork would have.
     sys.modules.setdefault("pyarrow", None)  # type: ignore[arg-type]
     import accelerate  # noqa: F401
-    import sklearn.datasets  # noqa: F401
     import torch.distributed
     import torchvision.transforms.v2  # noqa: F401
 
