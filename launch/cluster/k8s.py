@@ -1,4 +1,4 @@
-"""`python -m launch k8s`: a JobSet for Kubernetes that runs a study, and goes on with it where pods are lost.
+"""A Kubernetes JobSet that runs a study, and continues it when pods are lost.
 
 A JobSet (https://jobset.sigs.k8s.io, v1alpha2) restarts all machines of a study together, which is what a process group
 needs, and gives each a name that the others find.
@@ -6,16 +6,11 @@ needs, and gives each a name that the others find.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import yaml
-
 from bench.errors import UsageError
-from bench.options import take_option
-from bench.record.csvfile import write_whole
 from launch.cluster import batch_job
 
 # Names of the replicated job and of its container.
@@ -63,20 +58,6 @@ class Pods:
     def claim(self) -> str:
         """The name of the claim."""
         return self.volume_claim or self.name
-
-
-def run(words: Sequence[str]) -> None:
-    """Print the manifest, or write it to the file behind -o. UsageError: the request cannot be met."""
-    file, rest = take_option(words, "-o")
-    pods, rest = batch_job.take(Pods, rest)
-    out, _ = take_option(rest, "--out")
-    rest = list(batch_job.with_out(rest, out or f"/runs/{pods.name}"))
-    study = batch_job.study(rest, pods.nodes, pods.gpus_per_node)
-    text = yaml.safe_dump(jobset(pods, study), sort_keys=False, width=120)
-    if file is None:
-        print(text, end="")
-    else:
-        write_whole(Path(file), text)
 
 
 def jobset(pods: Pods, study: batch_job.Study) -> dict[str, Any]:

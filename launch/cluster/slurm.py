@@ -1,13 +1,11 @@
-"""`python -m launch slurm`: a batch script that runs a study under Slurm and survives being requeued."""
+"""A batch script that runs a study under Slurm and continues it when the job is requeued."""
 
 from __future__ import annotations
 
 import dataclasses
 import shlex
-import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +15,6 @@ from bench.record.csvfile import write_whole
 from bench.record.run_folder import RunFolder
 from launch.cluster import batch_job
 from launch.group import accelerate_command
-from launch.memory import limits
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 # Seconds before the time limit at which the study is asked to stop. It takes 10, Slurm may be a minute early.
@@ -48,14 +45,9 @@ class Batch:
         )
 
 
-def run(words: Sequence[str]) -> None:
-    """Write the script and say where; with --submit, hand it to sbatch too and print the job's id."""
-    submit, rest = limits.take_flag(words, "--submit")
-    batch, rest = batch_job.take(Batch, rest)
-    if submit and not shutil.which("sbatch"):
-        raise UsageError("--submit needs Slurm's sbatch, and there is none on PATH; run this on a login node")
-    study = batch_job.study(rest, batch.nodes, batch.gpus_per_node)
-    for trial in study.trials:  # what the machines will find in the same place
+def write(batch: Batch, study: batch_job.Study) -> Path:
+    """Write RUN_FOLDER/slurm.sh and return its path. Raises UsageError if the machines could not run the study."""
+    for trial in study.trials:  # checked as one process on a GPU: this may be a login node, which has none
         accelerate_command.check(dataclasses.replace(trial, processes=1, machines=1), 1)
     out = study.options.out.absolute()
     text = script(batch, study, out)
@@ -63,13 +55,11 @@ def run(words: Sequence[str]) -> None:
     path = out / "slurm.sh"
     write_whole(path, text)
     path.chmod(0o755)
-    print(path)
-    if submit:
-        print(submitted(path))
+    return path
 
 
-def submitted(path: Path) -> str:
-    """The job's id. UsageError: Slurm does not take the script."""
+def submit(path: Path) -> str:
+    """Submit the script and return the job's id. Raises UsageError if Slurm refuses it."""
     done = subprocess.run(["sbatch", "--parsable", str(path)], capture_output=True, text=True, check=False)
     if done.returncode:
         why = " ".join(done.stderr.split()) or f"exit code {done.returncode}"

@@ -1,4 +1,7 @@
-"""`python -m launch env`: what the probes can read on this machine and, of the rest, why not. Imports no torch."""
+"""Say what can be measured on this machine and, for the rest, why not.
+
+usage: python -m launch env
+"""
 
 from __future__ import annotations
 

@@ -35,6 +35,21 @@ def take_device(words: Sequence[str]) -> tuple[int, list[str]]:
     return gpus, rest
 
 
+def take_budget(words: Sequence[str]) -> tuple[devices.Budget, int, list[str]]:
+    """(what tensors may take, GPUs to run on, the other words).
+
+    Raises UsageError if no limit is given, or an impossible one.
+    """
+    device, _ = take_option(words, "--device")
+    gpus, rest = take_device(words)
+    text, rest = take_option(rest, "--memory-limit")
+    refuse_bytes(rest)
+    reserve, rest = take_option(rest, "--reserve")
+    if text is None:
+        raise UsageError("give --memory-limit: a device such as orin-nano-8gb, bytes such as 7.4GiB, or auto")
+    return devices.budget(text, reserve, gpus, device == "cpu", processes(rest)), gpus, rest
+
+
 def in_bytes(words: Sequence[str], gpus: int) -> list[str]:
     """The same words with --memory-limit and --reserve put as --memory-limit-bytes, the field of a trial."""
     reserve, words = take_option(words, "--reserve")

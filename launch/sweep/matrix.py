@@ -33,6 +33,13 @@ def trials(name: str, arms: str | None, words: Sequence[str]) -> tuple[list[Tria
     return list(found), options
 
 
+def one_experiment(words: Sequence[str], command: str) -> tuple[str, list[str]]:
+    """(the experiment, the words behind it). Raises UsageError if there is none."""
+    if not words or words[0].startswith("-"):
+        raise UsageError(f"{command} needs an experiment first; choose from: {', '.join(experiments.names())}")
+    return words[0], list(words[1:])
+
+
 def combinations(words: Sequence[str]) -> list[list[str]]:
     """The command lines, one for each combination of the axes' values."""
     choices: list[list[list[str]]] = []

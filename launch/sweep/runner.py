@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import signal
 import sys
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -23,6 +22,7 @@ from launch.group.starter import ColdStarter, Starter
 from launch.group.trial_launch import Launch, RunContext
 from launch.group.warm_starter import WarmStarter
 from launch.group.watchdog import Watchdog
+from launch.interrupts import handling, interrupt, undisturbed
 from launch.multi_node import crew
 from launch.run_options import RunOptions
 from launch.sweep import estimate, study_folder
@@ -260,39 +260,3 @@ def titled(trials: Sequence[Trial], axes: Sequence[str]) -> list[tuple[str, Tria
 def reason(row: dict[str, Any]) -> str:
     """A row's error without the path of its log, which is another in each."""
     return str(row["error"]).rpartition(" (logs/")[0] or str(row["error"])
-
-
-def interruptible(work: Callable[[], int | None]) -> int | None:
-    """The work's exit code, or 130 where a signal asked for its end."""
-    with contextlib.suppress(Interrupted), handling(interrupt):
-        return work()
-    return 130
-
-
-@contextlib.contextmanager
-def handling(handler: Callable[[int, object], None]) -> Iterator[None]:
-    """Signals that ask for an end go to the handler in here, but none that nohup or a shell's & has switched off."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    heeded = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, handler) for number in heeded}
-    try:
-        yield
-    finally:
-        for number, former in before.items():
-            signal.signal(number, former)
-
-
-def interrupt(number: int, frame: object) -> None:
-    for other in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(other, signal.SIG_IGN)  # the end is under way; handling() puts back what was
-    raise Interrupted(f"stopped by {signal.Signals(number).name}")
-
-
-@contextlib.contextmanager
-def undisturbed() -> Iterator[None]:
-    """Ctrl-C takes effect at the end of this: it must not leave processes behind, nor a trial without its row."""
-    came: list[int] = []
-    with handling(lambda number, frame: came.append(number)):
-        yield
-    for number in came[:1]:
-        signal.raise_signal(number)
