@@ -55,7 +55,7 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
     "launch": {
         "run_options": (),
         "interrupts": (),
-        "group": ("run_options",),
+        "group": ("run_options", "interrupts"),
         "memory": ("group",),
         "multi_node": ("run_options", "group"),
         "sweep": ("run_options", "interrupts", "group", "memory", "multi_node"),

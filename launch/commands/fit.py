@@ -18,13 +18,13 @@ from bench.errors import UsageError
 from bench.options import take_option
 from launch.group import accelerate_command
 from launch.memory import limits
-from launch.sweep import fit, matrix
+from launch.sweep import fit, matrix, option_words
 
 
 def run(words: Sequence[str]) -> None:
     """Search, print the answer and write fit.csv. Imports torch to predict."""
     name, rest = matrix.one_experiment(words, "fit")
-    fields = [matrix.field_of(option) for option, _ in matrix.grouped(rest)]
+    fields = option_words.fields(rest)
     if "micro_batch" in fields:
         raise UsageError("fit finds --micro-batch itself; leave it out")
     budget, gpus, rest = limits.take_budget(rest)

@@ -27,7 +27,7 @@ from bench.errors import UsageError
 from bench.machine.environment import CHECKOUT
 from bench.options import take_option
 from bench.terminal import say
-from launch.sweep import commit_pairs, request
+from launch.sweep import commit_pairs, option_words
 
 PAIRS = 16
 LEVEL = "0.01"
@@ -84,7 +84,7 @@ def read(words: Sequence[str]) -> GateRequest:
         raise UsageError("gate takes two commits and then what run takes: gate BASE HEAD EXPERIMENT... [options]")
     if rest[0].endswith(".toml"):
         raise UsageError("gate takes experiments and options, not a study file")
-    rest = [request.dashed(word) for word in rest]
+    rest = [option_words.dashed(word) for word in rest]
     for word in rest:
         if word.partition("=")[0] in OWN:
             raise UsageError(f"gate decides {word} itself; leave it out")

@@ -19,7 +19,7 @@ from rich.console import Console
 from bench.errors import UsageError
 from bench.options import take_option
 from launch.memory import limits, plan, plan_tables
-from launch.sweep import matrix, plan_measurement
+from launch.sweep import matrix, option_words, plan_measurement
 
 
 def run(words: Sequence[str]) -> int:
@@ -29,7 +29,7 @@ def run(words: Sequence[str]) -> int:
     if text is None or not text.isdecimal() or int(text) < 1:
         raise UsageError(f"--effective-batch is {text}; give the images of one optimizer step, such as 256")
     measure, rest = limits.take_flag(rest, "--measure")
-    fields = [matrix.field_of(option) for option, _ in matrix.grouped(rest)]
+    fields = option_words.fields(rest)
     for option in ("micro_batch", "accumulate"):
         if option in fields:
             option = f"--{option.replace('_', '-')}"
@@ -37,7 +37,7 @@ def run(words: Sequence[str]) -> int:
     budget, gpus, rest = limits.take_budget(rest)
     arms, rest = take_option(rest, "--arm")
     trials, options = matrix.trials(name, arms, rest)
-    if others := [axis for axis in matrix.axes(rest) if axis != "precision"]:
+    if others := [axis for axis in option_words.axes(rest) if axis != "precision"]:
         raise UsageError(f"plan takes several values of --precision alone, not of --{others[0].replace('_', '-')}")
     if measure and budget.backend == "cuda" and not gpus:
         raise UsageError("--measure needs the GPU that is planned for, and there is none here; plan with --device cpu")

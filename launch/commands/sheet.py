@@ -15,7 +15,7 @@ from pathlib import Path
 from bench.errors import UsageError
 from bench.options import take_option
 from bench.record.csvfile import write_whole
-from launch.sweep import matrix
+from launch.sweep import matrix, option_words
 
 
 def run(words: Sequence[str]) -> None:
@@ -23,7 +23,7 @@ def run(words: Sequence[str]) -> None:
     name, rest = matrix.one_experiment(words, "sheet")
     folder, rest = take_option(rest, "-o")
     arms, rest = take_option(rest, "--arm")
-    if axes := matrix.axes(rest):
+    if axes := option_words.axes(rest):
         raise UsageError(f"sheet draws a picture for each arm: give --{axes[0].replace('_', '-')} one value")
     trials, options = matrix.trials(name, arms, rest)
     from bench.data import augment_sheet, datasets  # imports torch

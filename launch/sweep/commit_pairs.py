@@ -26,7 +26,7 @@ REPOSITORY = CHECKOUT
 
 
 def git(*words: str) -> str:
-    """What git prints. UsageError: it fails."""
+    """What git prints. Raises UsageError if it fails."""
     command = ["git", "-C", str(REPOSITORY), *words]
     done = subprocess.run(command, env=without_git(), capture_output=True, text=True, check=False)
     if done.returncode:
@@ -35,12 +35,12 @@ def git(*words: str) -> str:
 
 
 def without_git() -> dict[str, str]:
-    """The environment without what git sets in its hooks, where all this would be about the user's own index."""
+    """The environment without git's variables: in a hook, they would point every git command at the user's index."""
     return {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
 
 
 def commit(ref: str) -> str:
-    """The commit of a branch, a tag or the like. UsageError: there is none."""
+    """The hash of a branch, a tag or the like. Raises UsageError if there is none."""
     try:
         return git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
     except UsageError as error:
@@ -49,7 +49,7 @@ def commit(ref: str) -> str:
 
 @contextlib.contextmanager
 def worktrees(commits: Sequence[str]) -> Iterator[list[Path]]:
-    """A checkout of each commit, for as long as this lasts."""
+    """A checkout of each commit, removed when the block ends."""
     with tempfile.TemporaryDirectory(prefix="resbench-gate-") as scratch:
         trees = [Path(scratch) / side for side in ("base", "head")]
         try:
@@ -59,17 +59,20 @@ def worktrees(commits: Sequence[str]) -> Iterator[list[Path]]:
         finally:
             for tree in trees:
                 if tree.exists():
-                    with contextlib.suppress(UsageError):  # what else went wrong is to be told
+                    with contextlib.suppress(UsageError):  # an error of the block matters more
                         git("worktree", "remove", "--force", "--force", str(tree))
 
 
 def measure(
     trees: Sequence[Path], commits: Sequence[str], sides: Sequence[Path], words: Sequence[str], pairs: range
 ) -> None:
-    """Launch all trials of both, in pairs of these numbers. UsageError: one cannot run them, or is not what runs."""
+    """Run all trials of both commits, in pairs of these numbers.
+
+    Raises UsageError if one of them cannot run the trials, or another commit than intended was run.
+    """
     order: list[int] = []
     for number in pairs:
-        # As often first as second, so that what a launch leaves behind for the next is no difference.
+        # Each is as often first as second, so that a launch's effect on the next (warm caches, heat) cancels out.
         order = order[::-1] if (number - pairs.start) % 2 else random.choice([[0, 1], [1, 0]])
         for side in order:
             say(f"pair {number + 1} of {pairs.stop}: {sides[side].name}")
@@ -78,7 +81,7 @@ def measure(
             rows = RunFolder(sides[side]).rows("trials")
             if code == 2 or not rows:
                 if not any(RunFolder(folder).rows("trials") for folder in sides):
-                    for folder in sides:  # it would be in the way of the next gate
+                    for folder in sides:  # empty: the next gate would refuse the folder
                         shutil.rmtree(folder, ignore_errors=True)
                 raise UsageError(f"{sides[side].name} cannot run this; see above")
             if not commits[side].startswith(ran := rows[-1]["commit"]):
@@ -86,7 +89,7 @@ def measure(
 
 
 def in_tree(tree: Path, command: Sequence[str], folder: Path) -> int:
-    """The exit code of a command run in a checkout, which is ended in good order if this one is."""
+    """Run a command in a checkout and return its exit code. If this process is interrupted, so is the command."""
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "tables.txt", "a") as tables:
         process = subprocess.Popen(
@@ -95,7 +98,7 @@ def in_tree(tree: Path, command: Sequence[str], folder: Path) -> int:
             env=without_git(),
             stdin=subprocess.DEVNULL,
             stdout=tables,
-            start_new_session=True,  # of a Ctrl-C this one tells it
+            start_new_session=True,  # so that Ctrl-C reaches only us, and we pass it on once
         )
         try:
             code = process.wait()
