@@ -1,4 +1,4 @@
-"""python -m launch: list the experiments, or run one."""
+"""python -m launch: run experiments."""
 
 import sys
 

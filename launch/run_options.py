@@ -1,4 +1,4 @@
-"""How a sweep is conducted: in which order, under which time limits, on which machines. None of it changes a trial."""
+"""How a sweep is run: in which order, under which time limits, on which machines. None of it changes a trial."""
 
 from __future__ import annotations
 
@@ -13,32 +13,31 @@ from bench.trial import option
 
 @dataclass(frozen=True)
 class RunOptions:
-    """The options of `python -m launch run` that are neither a trial's nor a process's."""
+    """The options of `python -m launch run` that only the launcher needs."""
 
     repeats: int = 1
-    """Run every trial so many times, as repeat 0, 1, ..."""
+    """Run every trial this many times, as repeat 0, 1, ..."""
     order: Literal["interleaved", "sequential"] = "interleaved"
-    """interleaved: all trials once, then all once more in reverse (A B B A), so that a drift of the machine lands on
-    none; sequential: all repeats of a trial, then the next."""
+    """interleaved: all trials once, then all once more in reverse (A B B A), so that a drift of the machine affects all
+    alike; sequential: all repeats of a trial, then the next."""
     dry_run: bool = False
-    """Print the trials, their commands and what time they may take; start nothing."""
+    """Print the trials, their commands and the time they may take; start nothing."""
     timeout: float | None = None
     """Seconds that a trial may take in all."""
     stall_timeout: float | None = 1800.0
     """Seconds that a trial may take without progress, as when a collective hangs."""
     retry_failed: bool = False
-    """With --resume, run those again too that have ended otherwise than well."""
+    """With --resume, also run the trials again that failed."""
     fail_fast: bool = False
-    """Begin no other trial once one has ended otherwise than well."""
+    """Start no other trial once one has failed."""
     parallel: int = 1
     """Trials that run side by side, each on GPUs of its own."""
     cold: bool = False
-    """Start every trial by a fresh `accelerate launch`, not from a process that has its imports."""
+    """Start every trial by a fresh `accelerate launch`, in place of a fork of a process that has done the imports."""
     machine_rank: int = 0
-    """Number of this machine where --machines are several; machine 0 keeps the record."""
+    """Number of this machine, if --machines is above 1; machine 0 writes the rows."""
     rendezvous: str = ""
     """HOST:PORT of machine 0, at which the others find it; the port after it is used as well."""
-
     join_timeout: float = 300.0
     """Seconds that the machines wait for each other at the start."""
 

@@ -20,6 +20,7 @@ from bench.experiment import Experiment
 from bench.probes import probe_modules
 from bench.record.columns import FILES as CSV_FILES
 from bench.trial import Trial, option
+from launch import commands
 from reports import dictionary
 
 HOUSE = ("models", "bench", "launch", "reports")
@@ -53,13 +54,14 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "launch": {
         "run_options": (),
-        "group": ("run_options",),
+        "interrupts": (),
+        "group": ("run_options", "interrupts"),
         "memory": ("group",),
         "multi_node": ("run_options", "group"),
-        "sweep": ("run_options", "group", "memory", "multi_node"),
+        "sweep": ("run_options", "interrupts", "group", "memory", "multi_node"),
         "cluster": ("run_options", "group", "memory", "sweep"),
         "commands": ("run_options", "group", "memory", "multi_node", "sweep", "cluster"),
-        "cli": ("run_options", "group", "memory", "multi_node", "sweep", "cluster", "commands"),
+        "cli": ("interrupts", "commands"),
         "__main__": ("cli",),
     },
     "reports": {
@@ -95,6 +97,7 @@ HEAVY = ("torch", "torchvision", "accelerate", "lightning", "sklearn")
 LONGEST_FUNCTION = 60
 MOST_FILES = 14
 EXPERIMENTS = experiments.names()
+COMMANDS = commands.names()
 FILES = sorted(path for folder in HOUSE for path in (CHECKOUT / folder).rglob("*.py"))
 
 
@@ -248,7 +251,7 @@ def test_an_experiment_is_plain_data(name: str) -> None:
         ["launch", "list"],
         ["launch", "env"],
         ["launch", "--help"],
-        ["launch", "run", "--help"],
+        *(["launch", name, "--help"] for name in COMMANDS),
         ["launch", "k8s", "resnet20_accumulation", "--image", "a"],
         ["launch", "slurm", "resnet20_accumulation", "--out", "FOLDER/runs"],
         ["launch", "run", "resnet20_accumulation", "--micro-batch", "0"],

@@ -6,7 +6,7 @@ import csv
 import fcntl
 import io
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,18 @@ def _write_or_undo(file: io.FileIO, end: int, data: bytes) -> None:
     except OSError:
         file.truncate(end)
         raise
+
+
+def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write a new CSV file, or replace it, with the columns of the first row. Raises UsageError if it cannot be."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([list(rows[0]), *([cell(value) for value in row.values()] for row in rows)])
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, text.getvalue())
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}; choose another --out") from error
 
 
 def write_whole(path: Path, content: str | bytes) -> None:

@@ -8,54 +8,64 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from bench.terminal import watched
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 VARIABLE = "RESBENCH_PROGRESS"
 T = TypeVar("T")
 
 
-class Display:
-    """A bar on a terminal; elsewhere a plain line an epoch."""
+class Bars:
+    """Progress bars on stderr where that is a terminal; elsewhere none, only lines."""
 
-    def __init__(self, title: str) -> None:
+    def __init__(self) -> None:
         self.console = Console(file=watched(), stderr=True, highlight=False)
-        self.title, self.epoch = title, -1
         columns = [
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             TextColumn("{task.fields[note]}", markup=False),
             TimeRemainingColumn(),
         ]
-        self.bar = Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal)
-        self.task = self.bar.add_task(title, total=None, note="starting")
+        self.bars = Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal)
 
-    def __enter__(self) -> Display:
-        self.bar.start()
+    def __enter__(self) -> Self:
+        self.bars.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.bar.stop()
+        self.bars.stop()
+
+    def line(self, text: str) -> None:
+        """Print a line that stays."""
+        self.console.print(text, markup=False, soft_wrap=True)
+
+
+class Display(Bars):
+    """One trial's bar; off a terminal, a line for each epoch."""
+
+    def __init__(self, title: str) -> None:
+        super().__init__()
+        self.title, self.epoch = title, -1
+        self.task = self.bars.add_task(title, total=None, note="starting")
 
     def show(self, state: dict[str, Any]) -> None:
         """Draw this state (see `tell`)."""
         if not state:
             return
         done, total, note = place(state)
-        self.bar.update(self.task, completed=done, total=total, note=note)
+        self.bars.update(self.task, completed=done, total=total, note=note)
         if not self.console.is_terminal and state["epoch"] > self.epoch >= 0:
             # Read after the next epoch's first windows, the state is no longer about the one that ended.
             ended = f"epoch {state['epoch']}/{state['epochs']} {'' if state['window'] else figures(state)}"
             self.line(f"{self.title}: {ended.strip()}")
         self.epoch = state["epoch"]
-
-    def line(self, text: str) -> None:
-        """A line that stays."""
-        self.console.print(text, markup=False, soft_wrap=True)
 
 
 def place(state: dict[str, Any]) -> tuple[int, int, str]:

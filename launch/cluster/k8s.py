@@ -1,12 +1,11 @@
-"""`python -m launch k8s`: a JobSet for Kubernetes that runs a study, and goes on with it where pods are lost.
+"""A Kubernetes JobSet that runs a study, and continues it when pods are lost.
 
-A JobSet (https://jobset.sigs.k8s.io, v1alpha2) restarts all machines of a study together, which is what a process group
-needs, and gives each a name that the others find.
+A JobSet (https://jobset.sigs.k8s.io, v1alpha2) restarts all machines of a study together, as a process group needs, and
+gives each a host name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -14,33 +13,28 @@ from typing import Any
 import yaml
 
 from bench.errors import UsageError
-from bench.options import take_option
-from bench.record.csvfile import write_whole
 from launch.cluster import batch_job
 
-# Names of the replicated job and of its container.
-MACHINE, TRIAL = "machine", "trial"
+TEMPLATE = Path(__file__).with_name("jobset.yaml")
 PORT = 29500
-# Times that pods may be lost before a person should look.
-RESTARTS = 10
-# A label in DNS that starts with a letter (RFC 1035), as JobSet makes host names of it.
+# A DNS label that starts with a letter (RFC 1035): JobSet makes host names of it.
 LABEL = r"[a-z]([a-z0-9-]*[a-z0-9])?"
-# A host name and, behind it, what Kubernetes adds to tell pods apart, may have so many characters.
+# Characters that a host name may have with the suffix that Kubernetes adds for each pod.
 LONGEST = 63
 
 
 @dataclass(frozen=True)
 class Pods:
-    """The options that are Kubernetes'."""
+    """The options for Kubernetes."""
 
     image: str = ""
-    """Has the checkout as its working directory, and as `python` one with the suite's dependencies."""
+    """A container image with the checkout as its working directory and the dependencies in its `python`."""
     nodes: int = 1
     gpus_per_node: int = 0
     name: str = "resbench"
     namespace: str | None = None
     volume_claim: str | None = None
-    """The claim of the volume that run folders are on, for all pods to write to. None: one of the JobSet's name."""
+    """The claim of the volume with the run folders, which all pods write to. None: the claim named as the JobSet."""
 
     def __post_init__(self) -> None:
         batch_job.at_least(self, nodes=1, gpus_per_node=0)
@@ -57,98 +51,42 @@ class Pods:
             raise UsageError(f"--name is {self.name!r}, too long for names of pods; give a shorter one")
 
     def host(self, rank: int) -> str:
-        """The host name that JobSet gives a machine."""
-        return f"{self.name}-{MACHINE}-0-{rank}"
-
-    def claim(self) -> str:
-        """The name of the claim."""
-        return self.volume_claim or self.name
-
-
-def run(words: Sequence[str]) -> None:
-    """Print the manifest, or write it to the file behind -o. UsageError: the request cannot be met."""
-    file, rest = take_option(words, "-o")
-    pods, rest = batch_job.take(Pods, rest)
-    out, _ = take_option(rest, "--out")
-    rest = list(batch_job.with_out(rest, out or f"/runs/{pods.name}"))
-    study = batch_job.study(rest, pods.nodes, pods.gpus_per_node)
-    text = yaml.safe_dump(jobset(pods, study), sort_keys=False, width=120)
-    if file is None:
-        print(text, end="")
-    else:
-        write_whole(Path(file), text)
+        """A machine's host name, as JobSet composes it."""
+        return f"{self.name}-machine-0-{rank}"
 
 
 def jobset(pods: Pods, study: batch_job.Study) -> dict[str, Any]:
-    """The manifest. UsageError: there is no place in a pod for the run folder."""
-    metadata = {"name": pods.name} | ({"namespace": pods.namespace} if pods.namespace else {})
-    machine = {"name": MACHINE, "replicas": 1, "template": {"spec": job(pods, study)}}
-    given_up = {"name": "given_up", "action": "FailJobSet", "onJobFailureReasons": ["PodFailurePolicy"]}
-    return {
-        "apiVersion": "jobset.x-k8s.io/v1alpha2",
-        "kind": "JobSet",
-        "metadata": metadata,
-        "spec": {
-            "network": {"enableDNSHostnames": True, "publishNotReadyAddresses": True, "subdomain": pods.name},
-            "failurePolicy": {"maxRestarts": RESTARTS, "rules": [given_up]},
-            "replicatedJobs": [machine],
-        },
-    }
-
-
-def job(pods: Pods, study: batch_job.Study) -> dict[str, Any]:
-    """An Indexed Job of one pod a machine, which fails with its first pod.
-
-    Of one machine, exit codes 1, a trial failed and has its row, and 2, the request cannot be met, would be the same
-    again: no restart. Of several, they can also mean that another machine is gone.
-    """
-    said = {"containerName": TRIAL, "operator": "In", "values": [1, 2]}
-    given_up = {"podFailurePolicy": {"rules": [{"action": "FailJob", "onExitCodes": said}]}}
-    return {
-        "completionMode": "Indexed",
-        "completions": pods.nodes,
-        "parallelism": pods.nodes,
-        "backoffLimit": 0,
-        **(given_up if pods.nodes == 1 else {}),
-        "template": {"spec": pod(pods, study)},
-    }
-
-
-def pod(pods: Pods, study: batch_job.Study) -> dict[str, Any]:
-    """One machine."""
-    volume = mounted(study.options.out)
-    container: dict[str, Any] = {
-        "name": TRIAL,
-        "image": pods.image,
-        # $( starts a reference to a variable here, and $$ is a plain $.
-        "command": [word.replace("$", "$$") for word in ("python", "-m", "launch", "run", *study.words)],
-        "volumeMounts": [{"name": "runs", "mountPath": volume}, {"name": "shm", "mountPath": "/dev/shm"}],
-    }
-    if pods.gpus_per_node:
-        container["resources"] = {"limits": {"nvidia.com/gpu": pods.gpus_per_node}}
-    spec: dict[str, Any] = {
-        "restartPolicy": "Never",
-        "containers": [container],
-        "volumes": [
-            {"name": "runs", "persistentVolumeClaim": {"claimName": pods.claim()}},
-            {"name": "shm", "emptyDir": {"medium": "Memory"}},  # DataLoader workers and NCCL need more than 64 MiB
-        ],
-    }
-    if pods.nodes > 1:
+    """The manifest. Raises UsageError if --out is in no folder that the volume can be mounted at."""
+    manifest: dict[str, Any] = yaml.safe_load(TEMPLATE.read_text())
+    (machines,) = manifest["spec"]["replicatedJobs"]
+    job = machines["template"]["spec"]
+    pod = job["template"]["spec"]
+    (container,) = pod["containers"]
+    manifest["metadata"]["name"] = manifest["spec"]["network"]["subdomain"] = pods.name
+    if pods.namespace:
+        manifest["metadata"]["namespace"] = pods.namespace
+    job["completions"] = job["parallelism"] = pods.nodes
+    container["image"] = pods.image
+    # Kubernetes expands $(NAME) in a command; $$ stands for a plain $.
+    container["command"] += [word.replace("$", "$$") for word in study.words]
+    container["volumeMounts"][0]["mountPath"] = mounted(study.options.out)
+    pod["volumes"][0]["persistentVolumeClaim"]["claimName"] = pods.volume_claim or pods.name
+    container["resources"]["limits"]["nvidia.com/gpu"] = pods.gpus_per_node
+    if not pods.gpus_per_node:
+        del container["resources"]
+    if pods.nodes == 1:
+        del pod["affinity"]
+    else:
+        del job["podFailurePolicy"]
         rendezvous = f"{pods.host(0)}.{pods.name}:{PORT}"
         container["command"] += ["--machine-rank", "$(JOB_COMPLETION_INDEX)", "--rendezvous", rendezvous]
-        spec["affinity"] = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [apart(pods)]}}
-    return spec
-
-
-def apart(pods: Pods) -> dict[str, Any]:
-    """No two of these pods on one node: --machines counts nodes."""
-    ours = {"matchLabels": {"jobset.sigs.k8s.io/jobset-name": pods.name}}
-    return {"labelSelector": ours, "topologyKey": "kubernetes.io/hostname"}
+        (apart,) = pod["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+        apart["labelSelector"]["matchLabels"]["jobset.sigs.k8s.io/jobset-name"] = pods.name
+    return manifest
 
 
 def mounted(out: Path) -> str:
-    """Where the volume goes: the folder that holds the run folder. UsageError: not there."""
+    """Where the volume is mounted: the folder that holds the run folder. Raises UsageError if that is impossible."""
     path = PurePosixPath(out)
     if not path.is_absolute() or len(path.parts) < 3 or ".." in path.parts or ":" in str(path):
         raise UsageError(f"--out is {str(out)!r}; give a folder of the volume as pods see it, such as /runs/mine")

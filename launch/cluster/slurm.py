@@ -1,13 +1,11 @@
-"""`python -m launch slurm`: a batch script that runs a study under Slurm and survives being requeued."""
+"""A batch script that runs a study under Slurm and continues it when the job is requeued."""
 
 from __future__ import annotations
 
 import dataclasses
 import shlex
-import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,23 +15,22 @@ from bench.record.csvfile import write_whole
 from bench.record.run_folder import RunFolder
 from launch.cluster import batch_job
 from launch.group import accelerate_command
-from launch.memory import limits
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-# Seconds before the time limit at which the study is asked to stop. It takes 10, Slurm may be a minute early.
+# Slurm sends SIGTERM this many seconds before the time limit (up to 60 earlier). Stopping takes the study about 10.
 NOTICE_S = 60
-# Seconds that the other machines have once one has ended: machine 0 may have rows to write.
-PARTING_S = 60
+# Seconds that the other tasks may go on after one has ended: machine 0 may have rows to write.
+WAIT_S = 60
 
 
 @dataclass(frozen=True)
 class Batch:
-    """The options that are Slurm's. None: what the cluster does by itself."""
+    """The options for Slurm. None: the cluster's default."""
 
     nodes: int = 1
     gpus_per_node: int = 0
     cpus_per_task: int | None = None
-    """CPUs on each node, all processes of which are one task. None: as many as processes."""
+    """CPUs on each node, where all processes are one task. None: one for each process."""
     partition: str | None = None
     time: str | None = None
     job_name: str = "resbench"
@@ -48,14 +45,9 @@ class Batch:
         )
 
 
-def run(words: Sequence[str]) -> None:
-    """Write the script and say where; with --submit, hand it to sbatch too and print the job's id."""
-    submit, rest = limits.take_flag(words, "--submit")
-    batch, rest = batch_job.take(Batch, rest)
-    if submit and not shutil.which("sbatch"):
-        raise UsageError("--submit needs Slurm's sbatch, and there is none on PATH; run this on a login node")
-    study = batch_job.study(rest, batch.nodes, batch.gpus_per_node)
-    for trial in study.trials:  # what the machines will find in the same place
+def write(batch: Batch, study: batch_job.Study) -> Path:
+    """Write RUN_FOLDER/slurm.sh and return its path. Raises UsageError if the machines could not run the study."""
+    for trial in study.trials:  # checked as one process on a GPU: this may be a login node, which has none
         accelerate_command.check(dataclasses.replace(trial, processes=1, machines=1), 1)
     out = study.options.out.absolute()
     text = script(batch, study, out)
@@ -63,13 +55,11 @@ def run(words: Sequence[str]) -> None:
     path = out / "slurm.sh"
     write_whole(path, text)
     path.chmod(0o755)
-    print(path)
-    if submit:
-        print(submitted(path))
+    return path
 
 
-def submitted(path: Path) -> str:
-    """The job's id. UsageError: Slurm does not take the script."""
+def submit(path: Path) -> str:
+    """Submit the script and return the job's id. Raises UsageError if Slurm refuses it."""
     done = subprocess.run(["sbatch", "--parsable", str(path)], capture_output=True, text=True, check=False)
     if done.returncode:
         why = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
@@ -78,11 +68,11 @@ def submitted(path: Path) -> str:
 
 
 def script(batch: Batch, study: batch_job.Study, out: Path) -> str:
-    """The batch script. UsageError: Slurm could not name a file in this folder."""
+    """The batch script. Raises UsageError if Slurm cannot write a log into the folder."""
     if "\\" in str(out):
         raise UsageError(f"--out is {str(out)!r}, and Slurm takes no backslash in a path; choose another folder")
     log = str(out / "slurm-").replace("%", "%%") + "%j.log"
-    asked = {
+    directives = {
         "job-name": batch.job_name,
         "nodes": batch.nodes,
         "ntasks-per-node": 1,
@@ -94,7 +84,7 @@ def script(batch: Batch, study: batch_job.Study, out: Path) -> str:
         "open-mode": "append",
         "signal": f"TERM@{NOTICE_S}",
     }
-    lines = ["#!/bin/bash", *(f"#SBATCH --{name}={value}" for name, value in asked.items() if value is not None)]
+    lines = ["#!/bin/bash", *(f"#SBATCH --{name}={value}" for name, value in directives.items() if value is not None)]
     lines += ["#SBATCH --requeue", "set -u", f"cd -- {shlex.quote(str(CHECKOUT))} || exit 2"]
     words = batch_job.with_out(study.words, str(out))
     lines += [f"study=({shlex.join([sys.executable, '-m', 'launch', 'run', *words])})"]
@@ -103,29 +93,29 @@ def script(batch: Batch, study: batch_job.Study, out: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-# Two ports that no other job on these machines makes of its id, below those that Linux hands out by itself; and, of
-# all machines, the first one in the list has number 0.
+# The port is made of the job's id, so that two jobs on one machine get different ones (and the next port, which is used
+# too), and is below 32768, where Linux begins to hand out ports itself. The first machine of the list is machine 0.
 SEVERAL = """\
 hosts=($(scontrol show hostnames "$SLURM_JOB_NODELIST"))
 study+=(--rendezvous "${hosts[0]}:$((10000 + 2 * (SLURM_JOB_ID % 10000)))")
 study=(bash -c 'exec "$@" --machine-rank "$SLURM_NODEID"' task "${study[@]}")""".splitlines()
-# The signal before the time limit goes to the tasks, not to this script. `exec` above: no shell in between.
+# The signal before the time limit goes to the tasks, not to this script; so a task's shell is replaced (`exec` above).
 BODY = f"""\
 before=$(finished)
-srun --cpus-per-task="$SLURM_CPUS_PER_TASK" --kill-on-bad-exit=0 --wait={PARTING_S} "${{study[@]}}"
+srun --cpus-per-task="$SLURM_CPUS_PER_TASK" --kill-on-bad-exit=0 --wait={WAIT_S} "${{study[@]}}"
 code=$?
-if ((code == 130)); then  # asked to stop, as before the time limit: go on later, unless that would never end
+if ((code == 130)); then  # interrupted, as before the time limit: requeue, unless nothing was finished this time
     if (($(finished) > before)); then
         scontrol requeue "$SLURM_JOB_ID"
     else
-        echo "error: stopped before anything was finished that a later run could build on; give more --time" >&2
+        echo "error: no epoch or trial was finished within the time limit; give more --time" >&2
     fi
 fi
 exit "$code\"""".splitlines()
 
 
 def finished(out: Path, checkpoint: bool) -> str:
-    """A shell command that counts what a later run need not do again: epochs, or without checkpoints whole trials."""
+    """A shell command that counts what a later run can skip: epochs, or without checkpoints whole trials."""
     if checkpoint:
         return f"cat -- {shlex.quote(str(out / 'epochs.csv'))} 2>/dev/null | wc -l"
     status = [column.name for column in columns("trials")].index("status") + 1

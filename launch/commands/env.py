@@ -1,4 +1,7 @@
-"""`python -m launch env`: what the probes can read on this machine and, of the rest, why not. Imports no torch."""
+"""Say what can be measured on this machine and, for the rest, why not.
+
+usage: python -m launch env
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from bench.terminal import wide
 
 
 def run(words: Sequence[str]) -> None:
-    """Print it. UsageError: words that mean nothing here."""
+    """Print the machine, then each column and whether it can be measured here."""
     if words:
         raise UsageError(f"env takes no {words[0]!r}; run: python -m launch env")
     console = Console(highlight=False)
@@ -31,12 +34,12 @@ def run(words: Sequence[str]) -> None:
 
 
 def machine() -> list[str]:
-    """What this machine is, in lines."""
-    why = gpus.why_none()
+    """Lines about the machine: CPU, GPUs, driver, Jetson board."""
+    no_gpu = gpus.why_none()
     lines = [
         f"CPU: {environment.cpu_count()} of {environment.cpu_model() or 'unknown'}",
         f"GPU: {nvml.device_count() or 'none that NVML sees'}, driver {nvml.driver_version() or 'unknown'}",
-        f"trials run on: {f'the CPU ({why})' if why else 'CUDA'}",
+        f"trials run on: {f'the CPU ({no_gpu})' if no_gpu else 'CUDA'}",
     ]
     if rocm := built_for().get("hip"):
         lines.append(f"AMD GPUs: {len(gpus.amd()) or 'none'}, for ROCm {rocm}, which torch calls CUDA")
@@ -46,16 +49,16 @@ def machine() -> list[str]:
 
 
 def readable() -> list[tuple[str, str, str, str]]:
-    """(probe, column, unit, "yes" or why not) of every column that a probe adds to a file."""
-    found = []
+    """(probe, column, unit, "yes" or why not) for each column of each probe."""
+    rows = []
     for module in probe_modules():
-        why: dict[str, str] = module.unreadable() if hasattr(module, "unreadable") else {}
+        reasons: dict[str, str] = module.unreadable() if hasattr(module, "unreadable") else {}
         probe = Path(module.__file__).stem
-        found += [(probe, column.name, column.unit, why.get(column.name, "yes")) for column in columns_of(module)]
-    return found
+        rows += [(probe, column.name, column.unit, reasons.get(column.name, "yes")) for column in columns_of(module)]
+    return rows
 
 
 def columns_of(module: Any) -> list[Any]:
-    """A probe's columns, each once, whichever files they stand in."""
-    columns = [column for file in ("TRIALS", "EPOCHS", "STEPS") for column in getattr(module, file, ())]
-    return list({column.name: column for column in reversed(columns)}.values())[::-1]
+    """A probe's columns, each once, whichever files have them."""
+    columns = (column for file in ("TRIALS", "EPOCHS", "STEPS") for column in getattr(module, file, ()))
+    return list({column.name: column for column in columns}.values())

@@ -1,8 +1,20 @@
-"""All experiments as a Markdown table, as README has it: question, source, its figures, its faults, command."""
+"""List the experiments, their questions and arms.
+
+usage: python -m launch list [--markdown]
+
+--markdown  as a Markdown table, the one in README: also each experiment's source, the figures that it reports, and its
+            mistakes
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
 from bench import experiments
+from bench.errors import UsageError
 from bench.experiment import Experiment, Published
 
 FIGURES = {
@@ -13,8 +25,22 @@ FIGURES = {
 }
 
 
-def table() -> str:
-    """A row for each experiment."""
+def run(words: Sequence[str]) -> None:
+    """Print the experiments."""
+    if words == ["--markdown"]:
+        print(markdown(), end="")
+        return
+    if words:
+        raise UsageError(f"list takes no {words[0]!r}; run: python -m launch list [--markdown]")
+    table = Table("experiment", "question", "arms", show_lines=True)
+    for name in experiments.names():
+        experiment = experiments.load(name)
+        table.add_row(name, experiment.question, ", ".join(experiment.arms))
+    Console().print(table)
+
+
+def markdown() -> str:
+    """A row for each experiment: question, source, its figures, its mistakes, command."""
     lines = [
         "| question | source | published | what the source got wrong | `python -m launch run` |",
         "|" + " --- |" * 5,
@@ -28,10 +54,10 @@ def table() -> str:
 
 def published(experiment: Experiment) -> str:
     """The accuracies that the source reports, by arm."""
-    return "; ".join(f"{arm} {figures(found)}" for arm, found in experiment.published.items())
+    return "; ".join(f"{arm} {figures(of_arm)}" for arm, of_arm in experiment.published.items())
 
 
-def figures(found: Published) -> str:
-    """Of one arm: train 83.6%, test 84.3%."""
-    known = ((label, getattr(found, name)) for name, label in FIGURES.items())
-    return ", ".join(f"{label} {100 * value:.4g}%" for label, value in known if value is not None)
+def figures(reported: Published) -> str:
+    """The accuracies of one arm: train 83.6%, test 84.3%."""
+    values = ((label, getattr(reported, name)) for name, label in FIGURES.items())
+    return ", ".join(f"{label} {100 * value:.4g}%" for label, value in values if value is not None)

@@ -18,12 +18,13 @@ from bench.machine.torch_build import built_for, has_distributed
 from bench.options import Options
 from bench.trial import Trial, check_device_settings, option
 
-# A configuration of the suite's own: what a user once answered to `accelerate config` must not shape a measurement.
+# The suite's own configuration file: what a user once answered to `accelerate config` must not change a measurement.
 CONFIG = Path(__file__).with_name("accelerate.json")
-# Have defaults of their own in the process that reads them.
-ASKED = ("processes", "precision", "weights", "micro_batch", "evaluate_on")
-# Nor may the group that this process belongs to itself, under torchrun, mpirun or a cluster, nor Accelerate's variables
-# (one of them divides the loss): a trial's processes would take these for their own.
+# Settings that are passed even if they equal the arm's: bench.cli would derive another default for them (from
+# --processes, --data or the environment).
+ALWAYS_PASSED = ("processes", "precision", "weights", "micro_batch", "evaluate_on")
+# Variables that a trial's processes must not inherit. If this process is itself in a group (torchrun, mpirun, Slurm),
+# they would take its rank for theirs; and of Accelerate's variables, one divides the loss.
 FOREIGN = re.compile(
     r"(ACCELERATE|TORCHELASTIC|PET|MASTER|PMI|MPI|OMPI_COMM_WORLD|MV2_COMM_WORLD)_.*"
     r"|((NODE|GROUP|ROLE|LOCAL)_)?(RANK|WORLD_SIZE)"
@@ -36,16 +37,17 @@ def gpu_count() -> int:
 
 
 def starts_cold(gpus: int) -> bool:
-    """Whether a trial on GPUs has to be started without a fork, in which a GPU cannot be used once its runtime is up.
+    """Whether trials on GPUs need a fresh process, because the GPU's runtime would be initialised before the fork.
 
-    Before 1.14, Accelerate brings up CUDA's before it forks the ranks (huggingface/accelerate#3925); AMD's is always.
+    A fork cannot use a runtime that its parent has initialised. Accelerate before 1.14 initialises CUDA's before it
+    forks the ranks (huggingface/accelerate#3925); AMD's is always initialised.
     """
     old = re.match(r"0\.|1\.([0-9]|1[0-3])\.", version("accelerate") or "")
     return gpus > 0 and ("hip" in built_for() or old is not None)
 
 
 def check(trial: Trial, gpus: int) -> None:
-    """UsageError: this machine cannot start the trial; said before any process is."""
+    """Raises UsageError if this machine cannot run the trial, before any process is started."""
     if importlib.util.find_spec("accelerate") is None:
         raise UsageError(f"accelerate is not installed for {sys.executable}; run make setup, or pip install -e .")
     if trial.processes > 1 and not has_distributed():
@@ -53,12 +55,12 @@ def check(trial: Trial, gpus: int) -> None:
             f"--processes is {trial.processes} but torch {version('torch')} is built without distributed; give 1, "
             f"or install one that has it"
         )
-    here = trial.processes // trial.machines
-    if gpus and here > gpus:
-        asked = f"--processes is {trial.processes}" + (f", {here} on each machine," if trial.machines > 1 else "")
+    per_machine = trial.processes // trial.machines
+    if gpus and per_machine > gpus:
+        each = f", {per_machine} on each machine," if trial.machines > 1 else ""
         raise UsageError(
-            f"{asked} but this machine has {gpus} GPU(s); give at most {gpus * trial.machines}, "
-            f"or ACCELERATE_USE_CPU=true to use the CPU"
+            f"--processes is {trial.processes}{each} but this machine has {gpus} GPU(s); give at most "
+            f"{gpus * trial.machines}, or ACCELERATE_USE_CPU=true to use the CPU"
         )
     if trial.precision == "fp16" and not gpus:
         raise UsageError("--precision fp16 needs a CUDA device, and Accelerate ignores it on a CPU; use bf16 or no")
@@ -72,7 +74,7 @@ def check(trial: Trial, gpus: int) -> None:
 
 @dataclass(frozen=True)
 class NodeAddress:
-    """Which of a trial's machines this is, and where the first one's processes meet the others'."""
+    """Which of a trial's machines this is, and the address of machine 0, where the processes of all meet."""
 
     machine: int = 0
     address: str = "127.0.0.1"
@@ -82,11 +84,11 @@ class NodeAddress:
 def accelerate_command(
     trial: Trial, options: Options, gpus: int, node: NodeAddress = NodeAddress()
 ) -> tuple[dict[str, str], list[str]]:
-    """(environment variables to add, the command) for the trial's group, on GPUs or as a gloo group on the CPU.
+    """(environment variables to add, the command) that start the trial's group, on GPUs or as a gloo group on the CPU.
 
-    On GPUs an index means the same device to CUDA as to NVML, which counts in PCI order, unless the user wants another.
-    `--cpu --num_processes 2` would start one process, and `--multi_gpu` alone two unconnected ones; the variable makes
-    a group of them.
+    Two processes on a CPU need both --multi_gpu and ACCELERATE_USE_CPU: `--cpu --num_processes 2` starts one process,
+    and --multi_gpu alone two unconnected ones. On GPUs, CUDA numbers devices in PCI order, as NVML does, unless the
+    user has chosen another order.
     """
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(CONFIG)]
     command += ["--num_processes", str(trial.processes), "--num_machines", str(trial.machines)]
@@ -104,22 +106,22 @@ def accelerate_command(
 
 
 def inherited() -> dict[str, str]:
-    """The environment variables that a trial's processes get from this one."""
+    """The environment variables that a trial's processes inherit."""
     return {name: value for name, value in os.environ.items() if not FOREIGN.fullmatch(name)}
 
 
 def words(trial: Trial) -> list[str]:
-    """The options that make this trial of its arm's."""
+    """The options that turn the arm's settings into this trial's."""
     arm = experiments.load(trial.experiment).trial(trial.experiment, trial.arm).settings()
     result = ["--arm", trial.arm]
     for name, value in trial.settings().items():
-        if value != arm[name] or name in ASKED:
+        if value != arm[name] or name in ALWAYS_PASSED:
             result += [option(name), *_spelled(value)]
     return result
 
 
 def option_words(options: Options) -> list[str]:
-    """The options that are no settings of a trial."""
+    """The options that are not a trial's settings."""
     result = ["--out", str(options.out), "--data-root", str(options.data_root)]
     result += ["--resume"] if options.resume else []
     result += ["--log-with", *options.log_with] if options.log_with else []

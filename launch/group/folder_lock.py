@@ -1,4 +1,4 @@
-"""One run folder, one runner. The kernel lets the lock go with its holder, however that ends."""
+"""Only one runner at a time writes to a run folder. The lock is the kernel's (flock): it ends with its process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from bench.errors import UsageError
 from bench.record.run_folder import RunFolder
 from launch.group import processes
 
-# A killed runner's processes are ended within this time, and hold the lock until then.
+# After a runner is killed, its watchdog needs up to this time to end its processes, and holds the lock meanwhile.
 CLEANING_S = 30.0
 
 
@@ -31,7 +31,7 @@ class FolderLock:
     file: IO[str]
 
     def check(self) -> None:
-        """UsageError: the folder is gone, or another one lies in its place."""
+        """Raises UsageError if the folder was deleted, or replaced by another."""
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.stat(self.path), os.fstat(self.file.fileno())):
                 return
@@ -40,22 +40,23 @@ class FolderLock:
 
 @contextlib.contextmanager
 def claim(folder: RunFolder, runner_id: str, machine: int = 0) -> Iterator[FolderLock]:
-    """Hold the folder, which exists. Machines that share it hold it side by side. UsageError: another runner does.
+    """Lock the folder, which exists. Raises UsageError if another runner has locked it.
 
-    What a former holder has left running, when both it and its guard were killed, is ended.
+    Several machines may share the folder; each has a lock file of its own. If a former runner and its watchdog were
+    both killed, the processes that they left are ended first.
     """
     path = folder.path / (".runner" if machine == 0 else f".runner.{machine}")
     with _open(path) as file:
-        until = time.monotonic() + CLEANING_S
+        deadline = time.monotonic() + CLEANING_S
         while not _take(file):
             holder = _read(file)
-            if _alive(holder) or time.monotonic() > until:
+            if _alive(holder) or time.monotonic() > deadline:
                 raise UsageError(f"{folder.path} is in use by {_name(holder)}; wait for it, or choose another --out")
             time.sleep(0.1)
         if former := _read(file).get("runner_id"):
-            processes.end(lambda: processes.having(processes.RUNNER_ID, former), grace_s=0.0)
+            processes.end_all(lambda: processes.with_variable(processes.RUNNER_ID, former), grace_s=0.0)
         file.truncate(0)
-        command = " ".join(shlex.join(sys.orig_argv).split())  # one line, also of a script's text behind -c
+        command = " ".join(shlex.join(sys.orig_argv).split())  # one line, even of a multi-line python -c
         me = {"pid": os.getpid(), "host": socket.gethostname(), "runner_id": runner_id, "command": command}
         file.write(json.dumps({**me, "since": time.strftime("%Y-%m-%d %H:%M:%S")}))
         file.flush()
@@ -84,13 +85,13 @@ def _read(file: IO[str]) -> dict[str, Any]:
     file.seek(0)
     try:
         return dict(json.loads(file.read()))
-    except (ValueError, TypeError):  # it is just being written
+    except (ValueError, TypeError):  # its holder is just writing it
         return {}
 
 
 def _alive(holder: dict[str, Any]) -> bool:
-    """Whether the holder itself runs, not only what watches over its end; of another machine that is not known."""
-    return holder.get("host") != socket.gethostname() or processes.runs(holder.get("pid", 0))
+    """Whether the holder itself runs, not only its watchdog. On another machine, it is taken to."""
+    return holder.get("host") != socket.gethostname() or processes.is_running(holder.get("pid", 0))
 
 
 def _name(holder: dict[str, Any]) -> str:

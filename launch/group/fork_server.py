@@ -1,10 +1,10 @@
-"""Starts trials without their imports: a process that has them forks one process group after another.
+"""A process that does the imports once and then forks one trial after another: the server of WarmStarter.
 
-It has touched no device and started no thread, so a fork of it is as good as a fresh process. Each trial is a session
-of its own, whose first process is its launcher: there Accelerate's notebook_launcher forms the ranks.
+A fork of it is as good as a fresh process, because it has touched no device and started no thread. Each trial is a
+session of its own. Its first process is the launcher, in which Accelerate's notebook_launcher forks the ranks.
 
-It speaks JSON lines over a socket. Requests are what launch.group.warm_starter.WarmStarter.start sends; answers:
-{"launch_id", "pid"} when the launcher is forked, {"launch_id", "code"} when it has ended.
+Messages are JSON over a socket. Requests are what launch.group.warm_starter.WarmStarter.start sends; answers are
+{"launch_id", "pid"} once the launcher is forked and {"launch_id", "exit_code"} once it has ended.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import json
 import os
 import selectors
 import signal
-import socket
 import sys
 import tempfile
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -26,13 +26,13 @@ from bench.failure import causes
 from bench.machine import procfs
 from launch.group import processes
 
-HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SERVER_NAME, LAUNCHER_NAME = "resbench warm", "launcher"
 
 
 def load() -> None:
-    """Import all that a trial needs. RuntimeError: something started a thread, which no fork would have."""
-    # pandas, which others import, takes pyarrow where it is installed, whose threads no fork would have.
+    """Import all that a trial needs. Raises RuntimeError if that started a thread, which a fork would lack."""
+    # pandas, which others import, imports pyarrow where it is installed, and that starts threads.
     sys.modules.setdefault("pyarrow", None)  # type: ignore[arg-type]
     import accelerate  # noqa: F401
     import torch.distributed
@@ -41,7 +41,7 @@ def load() -> None:
     import bench.instruments.operations
     import bench.worker  # noqa: F401
 
-    if torch.distributed.is_available():  # else no trial has several processes
+    if torch.distributed.is_available():  # without it no trial has several processes
         from launch.group import rendezvous
 
         rendezvous.register()
@@ -50,115 +50,116 @@ def load() -> None:
         raise RuntimeError(f"{len(threads)} threads run after the imports; start trials with --cold")
 
 
-def serve(control: socket.socket) -> None:
-    """Fork a launcher for each request, and tell how it ended, until the other side is gone."""
+def serve(control: Connection) -> None:
+    """Fork a launcher for each request and answer how it ended, until the other side closes the connection."""
+    # A signal writes a byte into this pipe, so that select() returns when a child ends, with no race.
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     signal.set_wakeup_fd(writing)
     signal.signal(signal.SIGCHLD, lambda number, frame: None)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in STOP_SIGNALS:  # it is the runner that ends the trials, in order
         signal.signal(number, signal.SIG_IGN)
+    launched: dict[int, str] = {}
     with selectors.DefaultSelector() as selector:
         selector.register(control, selectors.EVENT_READ)
         selector.register(reading, selectors.EVENT_READ)
-        launched: dict[int, str] = {}
-        read = b""
         while True:
             ready = [key.fileobj for key, _ in selector.select()]
             if reading in ready:
                 os.read(reading, 4096)
-                for pid, code in _ended():
-                    _tell(control, launch_id=launched.pop(pid), code=code)
+                for pid, exit_code in _ended_children():
+                    _answer(control, launch_id=launched.pop(pid), exit_code=exit_code)
             if control in ready:
-                got = control.recv(65536)
-                if not got:
+                try:
+                    request = json.loads(control.recv_bytes())
+                except (EOFError, ConnectionError):
                     return
-                *lines, read = (read + got).split(b"\n")
-                for line in lines:
-                    request = json.loads(line)
-                    pid = os.fork()
-                    if pid == 0:
-                        selector.close()
-                        for descriptor in (control.fileno(), reading, writing):
-                            os.close(descriptor)
-                        launch(request)
-                    launched[pid] = request["launch_id"]
-                    _tell(control, launch_id=request["launch_id"], pid=pid)
+                pid = os.fork()
+                if pid == 0:
+                    selector.close()
+                    for descriptor in (control.fileno(), reading, writing):
+                        os.close(descriptor)
+                    launch(request)
+                launched[pid] = request["launch_id"]
+                _answer(control, launch_id=request["launch_id"], pid=pid)
 
 
-def _tell(control: socket.socket, **answer: Any) -> None:
-    control.sendall(json.dumps(answer).encode() + b"\n")
+def _answer(control: Connection, **answer: Any) -> None:
+    control.send_bytes(json.dumps(answer).encode())
 
 
-def _ended() -> list[tuple[int, int]]:
-    found = []
+def _ended_children() -> list[tuple[int, int]]:
+    """(process id, exit code) of each child that has ended since the last call."""
+    ended = []
     with contextlib.suppress(ChildProcessError):
-        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
-            found.append((ended[0], os.waitstatus_to_exitcode(ended[1])))
-    return found
+        while (child := os.waitpid(-1, os.WNOHANG))[0]:
+            ended.append((child[0], os.waitstatus_to_exitcode(child[1])))
+    return ended
 
 
 def launch(request: dict[str, Any]) -> NoReturn:
-    """As the launcher of one trial: form its ranks, and exit as they do."""
-    code = 1
+    """As the launcher of one trial, fork its ranks and exit with their exit code."""
+    exit_code = 1
     try:
         _become_fresh(request)
         form_ranks(request)
-        code = 0
+        exit_code = 0
     except SystemExit as error:
-        code = error.code if isinstance(error.code, int) else 1
+        exit_code = error.code if isinstance(error.code, int) else 1
     except BaseException:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        # What a rank died of stands above; the launcher's own traceback would only bury it.
+        # One line: the rank's own traceback, above it in the log, is the one that matters.
         print(f"{LAUNCHER_NAME}: {sys.exc_info()[1]}", file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code)
+    os._exit(exit_code)  # the server's own clean-up, which would run now, is not ours
 
 
-def note_deaths(logs: Path, launch_id: str, number: int, frame: object) -> None:
-    """Print which ranks a signal killed, and put it on record: torch tells that of the first alone that it looks at.
+def record_killed_ranks(logs: Path, launch_id: str, number: int, frame: object) -> None:
+    """SIGCHLD in the launcher: print which ranks a signal has killed, and record SIGKILL as the cause.
 
-    The others may not come to it soon: they wait for each other, also on other machines.
+    Torch reports only the first failed rank that it looks at. The others may hang in a collective with the killed one,
+    also on other machines, and then end as this cause is known (Launch.has_ended).
     """
-    children = Path(f"/proc/self/task/{os.getpid()}/children")  # which a kernel may be built without
+    children = Path(f"/proc/self/task/{os.getpid()}/children")  # missing in kernels built without CONFIG_PROC_CHILDREN
     for pid in map(int, children.read_text().split() if children.exists() else ()):
         with contextlib.suppress(ChildProcessError, FileNotFoundError):
-            ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            if ended is not None and ended.si_code in (os.CLD_KILLED, os.CLD_DUMPED):
+            # WNOWAIT leaves the zombie for torch, which waits for it itself.
+            child = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if child is not None and child.si_code in (os.CLD_KILLED, os.CLD_DUMPED):
                 name = Path(f"/proc/{pid}/comm").read_text().strip()
-                number = ended.si_status
-                said = f"{LAUNCHER_NAME}: {name} died of signal {number} ({processes.signal_name(number)})"
-                os.write(2, said.encode() + b"\n")
-                if number == signal.SIGKILL and (rank := name.removeprefix("rank ")).isdecimal():
+                cause = f"signal {child.si_status} ({processes.signal_name(child.si_status)})"
+                os.write(2, f"{LAUNCHER_NAME}: {name} died of {cause}\n".encode())
+                if child.si_status == signal.SIGKILL and (rank := name.removeprefix("rank ")).isdecimal():
                     causes.put(logs, launch_id, causes.killed(int(rank)))
 
 
 def form_ranks(request: dict[str, Any]) -> None:
-    """Have Accelerate fork the ranks; the only one of this machine runs in this process, as it does there too."""
+    """Have Accelerate fork the ranks. If one machine has only one rank, that runs in this process."""
     from accelerate import notebook_launcher
 
-    meeting = request["meeting"]
-    machines = meeting.get("num_nodes", 1)
-    here = request["processes"] // machines
-    if here == 1 < machines:
-        os.environ.update(LOCAL_RANK="0", LOCAL_WORLD_SIZE="1", RANK=str(meeting["node_rank"]))
-        os.environ.update(WORLD_SIZE=str(machines), MASTER_ADDR=meeting["master_addr"], MASTER_PORT=meeting["use_port"])
-        meeting = {}
+    rendezvous = request["rendezvous"]
+    machines = rendezvous.get("num_nodes", 1)
+    per_machine = request["processes"] // machines
+    if per_machine == 1 < machines:  # notebook_launcher would ignore the other machines
+        variables = {"LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 1, "RANK": rendezvous["node_rank"], "WORLD_SIZE": machines}
+        variables |= {"MASTER_ADDR": rendezvous["master_addr"], "MASTER_PORT": rendezvous["use_port"]}
+        os.environ.update({name: str(value) for name, value in variables.items()})
+        rendezvous = {}
     notebook_launcher(
         run_rank,
         (request["experiment"], request["words"]),
-        num_processes=here,
+        num_processes=per_machine,
         mixed_precision=request["precision"],
-        **meeting,
+        **rendezvous,
     )
 
 
 def _become_fresh(request: dict[str, Any]) -> None:
-    """Be as a process that was just started with these variables, in a session of its own."""
+    """Make this fork like a process that was just started with these variables, in a session of its own."""
     os.setsid()
     signal.set_wakeup_fd(-1)
-    for number in HANDLED:
+    for number in (*STOP_SIGNALS, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     procfs.name_process(LAUNCHER_NAME)
@@ -168,13 +169,14 @@ def _become_fresh(request: dict[str, Any]) -> None:
     os.close(log)
     os.environ.clear()
     os.environ.update(request["variables"])
-    tempfile.tempdir = request["scratch"]  # for what torch's launcher leaves behind
-    signal.signal(signal.SIGCHLD, functools.partial(note_deaths, Path(request["log"]).parent, request["launch_id"]))
+    tempfile.tempdir = request["scratch"]  # torch's launcher leaves files in it
+    handler = functools.partial(record_killed_ranks, Path(request["log"]).parent, request["launch_id"])
+    signal.signal(signal.SIGCHLD, handler)
     faulthandler.register(signal.SIGUSR1, all_threads=True)  # before the ranks are forked, which inherit it
 
 
 def run_rank(experiment: str, words: list[str]) -> None:
-    """As one rank: what `python -m bench.experiments.NAME WORDS` does."""
+    """As one rank, do what `python -m bench.experiments.NAME WORDS` does."""
     from bench import cli, experiments
 
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -186,6 +188,6 @@ def run_rank(experiment: str, words: list[str]) -> None:
 if __name__ == "__main__":
     procfs.name_process(SERVER_NAME)
     load()
-    with socket.socket(fileno=int(sys.argv[1])) as connection:
-        _tell(connection, ready=True)
+    with Connection(int(sys.argv[1])) as connection:
+        _answer(connection, ready=True)
         serve(connection)

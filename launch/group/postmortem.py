@@ -1,4 +1,4 @@
-"""What a process died of that left no word: of the kernel, which had no memory left, or of a library that had none."""
+"""Did a process that died without a message run out of memory? The kernel's counter or the log's last lines may say."""
 
 from __future__ import annotations
 
@@ -10,32 +10,35 @@ from pathlib import Path
 from bench.failure.causes import Cause
 from bench.machine import procfs
 
-# As Accelerate, torchrun and DataLoader put it in a launch's log, which alone says how a rank ended.
+# How Accelerate, torchrun and DataLoader write in the log that a rank was killed; nothing else says it.
 KILLED = re.compile(r"\(SIGKILL\)|Signals\.SIGKILL|killed by signal: Killed")
-# A rank that broke, it is the launcher that killed (see bench/failure/crash_handler.py).
+# We kill a rank ourselves after it crashed (see bench.failure.crash_handler), so its SIGKILL is no sign of missing
+# memory.
 BROKEN = " broke: "
-# The last words of libraries that end a process in which they get no memory.
+# What libraries print before they end a process because an allocation failed.
 LAST_WORDS = re.compile(
     r"std::bad_alloc|libgomp: (?:Thread creation failed|Out of memory).*|Cannot recover from MemoryErr.*"
 )
-TAIL = 65536
+TAIL_BYTES = 65536
 
 
-def cause(said: Cause, code: int | None, log: Path, kills_before: int | None, root: Path) -> Cause:
-    """The cause, or oom in its place where a process died of that without a word.
+def refine(cause: Cause, exit_code: int | None, log: Path, oom_kills_before: int | None, root: Path) -> Cause:
+    """The cause, or one of status oom in its place if it is silent and there is evidence of missing memory.
 
-    `said`: what is known otherwise; `code`: the launcher's exit code; `kills_before`: the kernel's count at the start.
+    `exit_code`: the launcher's. `oom_kills_before`: the kernel's count of processes that it has killed for lack of
+    memory, as read from below `root` when the trial started; None: the kernel has no such count.
     """
-    if not said.silent:
-        return said
+    if not cause.silent:
+        return cause
     text = ""
     with contextlib.suppress(OSError), open(log, "rb") as file:
-        file.seek(max(0, log.stat().st_size - TAIL))
+        file.seek(max(0, log.stat().st_size - TAIL_BYTES))
         text = file.read().decode(errors="replace")
     kills = procfs.oom_kills(root)
-    killed = (code == -signal.SIGKILL or KILLED.search(text)) and BROKEN not in said.error
-    if killed and kills_before is not None and kills is not None and kills > kills_before:
-        return Cause("oom", f"killed by the kernel, whose oom_kill rose from {kills_before} to {kills}: {said.error}")
+    killed = (exit_code == -signal.SIGKILL or KILLED.search(text)) and BROKEN not in cause.error
+    if killed and oom_kills_before is not None and kills is not None and kills > oom_kills_before:
+        count = f"oom_kill rose from {oom_kills_before} to {kills}"
+        return Cause("oom", f"killed by the kernel, whose {count}: {cause.error}")
     if words := LAST_WORDS.search(text):
-        return Cause("oom", f"{words[0]}: {said.error}")
-    return said
+        return Cause("oom", f"{words[0]}: {cause.error}")
+    return cause

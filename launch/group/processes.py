@@ -1,7 +1,8 @@
-"""The processes that come of a launch: who they are, and their end. Imports the standard library alone.
+"""Finds and ends the processes of a launch. Imports only the standard library.
 
-A launch's processes are known by an environment variable, which each hands on to what it starts, or by their session:
-what is forked from a warm process shows that one's variables, and what torch starts is in a session of its own.
+There are two ways to find them. A cold launch's processes inherit an environment variable, though not a session: torch
+starts each rank in a new one. A warm launch's processes share a session, but not the variable: /proc shows a forked
+process the variables of the server that it was forked from.
 """
 
 from __future__ import annotations
@@ -18,51 +19,52 @@ RUNNER_ID = "RESBENCH_RUNNER_ID"
 POLL_S = 0.05
 
 
-def living() -> Iterator[int]:
-    """Process ids of this machine, zombies left out."""
+def living_pids() -> Iterator[int]:
+    """Process ids of this machine, without zombies."""
     for entry in os.listdir("/proc"):
         if entry.isdecimal() and _state(int(entry)) not in ("Z", "X", ""):
             yield int(entry)
 
 
-def having(name: str, value: str) -> set[int]:
-    """Living processes that were started with this environment variable; this one is not among them."""
-    wanted = f"{name}={value}".encode()
-    return {pid for pid in living() if pid != os.getpid() and wanted in _read(pid, "environ").split(b"\0")}
+def with_variable(name: str, value: str) -> set[int]:
+    """Living processes that were started with this environment variable, except this one."""
+    variable = f"{name}={value}".encode()
+    return {pid for pid in living_pids() if pid != os.getpid() and variable in _read(pid, "environ").split(b"\0")}
 
 
 def in_session(session: int) -> set[int]:
-    """Living processes of a session, also once its leader is gone: its number is not given out again before."""
-    found = set()
-    for pid in living():
+    """Living processes of a session. Its leader may have ended: Linux reuses the number only after all have."""
+    pids = set()
+    for pid in living_pids():
         with contextlib.suppress(OSError):
             if os.getsid(pid) == session:
-                found.add(pid)
-    return found
+                pids.add(pid)
+    return pids
 
 
-def end(members: Callable[[], set[int]], grace_s: float, patience_s: float = math.inf) -> set[int]:
-    """End all of these processes: asked first, killed `grace_s` seconds later.
+def end_all(members: Callable[[], set[int]], grace_s: float, patience_s: float = math.inf) -> set[int]:
+    """End these processes: SIGTERM, and SIGKILL `grace_s` seconds later.
 
-    Returned: those that are there yet `patience_s` after that, since not even SIGKILL reaches one inside a driver.
+    `members` is called again and again, because processes that are being ended may start others. Returned: those that
+    are alive `patience_s` after SIGKILL, which does not end a process that waits inside a driver.
     """
     deadline = time.monotonic() + grace_s
-    asked: set[int] = set()
-    while found := members():
-        late = time.monotonic() >= deadline
+    terminated: set[int] = set()
+    while alive := members():
+        kill = time.monotonic() >= deadline
         if time.monotonic() > deadline + patience_s:
             break
-        for pid in found if late else found - asked:
+        for pid in alive if kill else alive - terminated:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL if late else signal.SIGTERM)
-                os.kill(pid, signal.SIGCONT)  # what is stopped (SIGSTOP) heeds no request before
-        asked |= found
+                os.kill(pid, signal.SIGKILL if kill else signal.SIGTERM)
+                os.kill(pid, signal.SIGCONT)  # a stopped process (SIGSTOP) handles SIGTERM only once it continues
+        terminated |= alive
         time.sleep(POLL_S)
-    return found
+    return alive
 
 
-def catches(pid: int, number: int) -> bool:
-    """Whether a process has a handler for this signal, whose default would end it."""
+def catches_signal(pid: int, number: int) -> bool:
+    """Whether a process has a handler for this signal; without one, SIGUSR1 would end it."""
     for line in _read(pid, "status").splitlines():
         if line.startswith(b"SigCgt:"):
             return bool(int(line.split()[1], 16) >> (number - 1) & 1)
@@ -70,24 +72,24 @@ def catches(pid: int, number: int) -> bool:
 
 
 def signal_name(number: int) -> str:
-    """SIGKILL of 9; real-time signals have no name."""
+    """SIGKILL for 9; real-time signals have no name."""
     with contextlib.suppress(ValueError):
         return signal.Signals(number).name
     return f"signal {number}"
 
 
 def name(pid: int) -> str:
-    """What a process is called in ps; "" of none."""
+    """A process's name in ps; "" if there is no such process."""
     return _read(pid, "comm").decode(errors="replace").strip()
 
 
-def runs(pid: int) -> bool:
-    """Whether a process is there and no zombie."""
+def is_running(pid: int) -> bool:
+    """Whether a process exists and is no zombie."""
     return _state(pid) not in ("Z", "X", "")
 
 
 def _state(pid: int) -> str:
-    """One letter (see proc(5)), or "" of no process. What is in brackets before it may hold anything."""
+    """The state's letter (see proc(5)), "" if there is no such process. The name before it may hold a ")" itself."""
     return _read(pid, "stat").rpartition(b") ")[2][:1].decode()
 
 

@@ -1,6 +1,6 @@
-"""How a launcher of torch's meets itself: for a group on one machine there is nobody else to wait for.
+"""Torch's rendezvous for a group on one machine, where the only launcher has nobody to wait for.
 
-Torch's own ways listen on a port of every interface, or, over a file, first wait for up to 0.3 s.
+Torch's own backends listen on a port of every interface, or, over a file, wait for up to 0.3 s first.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from torch.distributed.elastic.rendezvous.api import RendezvousStoreInfo, rendez
 from launch.group.warm_starter import RENDEZVOUS
 
 
-class Alone(RendezvousHandler):
-    """The rendezvous of the only launcher of a run, which keeps its store in the file that the endpoint names."""
+class SingleNodeRendezvous(RendezvousHandler):
+    """Keeps its store in the file that the endpoint names."""
 
     def __init__(self, parameters: RendezvousParameters) -> None:
         self.parameters, self.closed = parameters, False
@@ -43,5 +43,5 @@ class Alone(RendezvousHandler):
 
 
 def register() -> None:
-    """Make it known to torch."""
-    rendezvous_handler_registry.register(RENDEZVOUS, Alone)
+    """Make the backend known to torch."""
+    rendezvous_handler_registry.register(RENDEZVOUS, SingleNodeRendezvous)

@@ -1,14 +1,13 @@
-"""How a trial's process group is started: what is asked for, and one way, a fresh `accelerate launch`.
+"""What starts a trial's process group: the request, and what a starter and the group that it returns can do.
 
-The other way, a fork of a process that has its imports, is launch.group.warm_starter.
+There are two starters: launch.group.cold_starter runs a fresh `accelerate launch`; launch.group.warm_starter forks a
+process that has done the imports.
 """
 
 from __future__ import annotations
 
 import os
 import shlex
-import subprocess
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,17 +15,16 @@ from typing import Protocol
 
 from bench.options import Options
 from bench.trial import Trial
-from bench.variables import LAUNCH_ID, STORE
-from launch.group import processes
+from bench.variables import STORE
 from launch.group.accelerate_command import NodeAddress, accelerate_command, inherited
 
-# From SIGKILL until a process counts as one that nothing ends: a driver may have to give its memory back first.
+# A process that SIGKILL has not ended after this time counts as unkillable: a driver may first have to free memory.
 UNKILLABLE_S = 60.0
 
 
 @dataclass(frozen=True)
 class StartRequest:
-    """What is to be started: one trial's processes on this machine. `log`: where they write."""
+    """One trial's processes on this machine. `log`: where they print to."""
 
     launch_id: str
     trial: Trial
@@ -38,20 +36,23 @@ class StartRequest:
     node: NodeAddress = field(default_factory=NodeAddress)
 
     def environment(self, more: Mapping[str, str]) -> dict[str, str]:
-        """All variables of the group's processes."""
-        return {**inherited(), **more, **self.variables, **self._meeting()}
+        """All environment variables of the group's processes."""
+        return {**inherited(), **more, **self.variables, **self._rendezvous_variables()}
 
-    def local(self) -> bool:
-        """Whether several processes meet on this machine alone."""
+    def is_local_group(self) -> bool:
+        """Whether there are several processes, all on this machine."""
         return self.trial.processes > 1 == self.trial.machines
 
-    def meeting_point(self) -> str:
-        """The file over which the launcher gathers them."""
+    def rendezvous_file(self) -> str:
+        """The file over which a launcher forms a local group."""
         return str(self.scratch / f"{self.launch_id}.rendezvous")
 
-    def _meeting(self) -> dict[str, str]:
-        """Processes of one machine meet over files and the loopback device, out of reach from outside."""
-        if not self.local():
+    def _rendezvous_variables(self) -> dict[str, str]:
+        """A local group meets over files and the loopback device: nothing listens where another machine could reach it.
+
+        Torch's own store would listen on a TCP port of every interface.
+        """
+        if not self.is_local_group():
             return {}
         interfaces = {name: os.environ.get(name, "lo") for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")}
         return {
@@ -62,93 +63,37 @@ class StartRequest:
 
 
 class RunningGroup(Protocol):
-    """A process group under way."""
+    """A process group that was started."""
 
     def poll(self) -> int | None:
-        """The launcher's exit code once it has ended, negative for a signal."""
+        """The launcher's exit code, negative for a signal; None while it runs."""
 
     def members(self) -> set[int]:
-        """The group's living processes."""
+        """The process ids of the group that are alive."""
 
     def end(self, grace_s: float) -> set[int]:
-        """End what is left of it: asked first, killed `grace_s` seconds later. Returned: what would not go even so."""
+        """End all that is left: SIGTERM, and SIGKILL `grace_s` seconds later. Returns the processes that survive it."""
 
-    def trouble(self) -> str:
-        """What is known of a launcher that could not even begin; "" of others."""
+    def start_failure(self) -> str:
+        """Why the launcher itself could not start, as a sentence; "" if it did."""
 
 
 class Starter(Protocol):
-    """A way to start groups. `name`: what a row says of it."""
+    """Starts groups. `name`: the column `started_by`."""
 
     name: str
 
     def check(self) -> None:
-        """UsageError: it can start nothing any more."""
+        """Raises UsageError if it can start no more groups."""
 
     def start(self, request: StartRequest) -> RunningGroup: ...
     def wait(self, seconds: float) -> None:
-        """Wait so long, or until something happened."""
+        """Wait so long, or until a group has ended."""
 
     def close(self) -> None: ...
 
 
 def head_line(request: StartRequest) -> str:
-    """The first line of a log: how to start this by hand."""
+    """The first line of a log: the command that starts the same by hand."""
     more, command = accelerate_command(request.trial, request.options, request.gpus, request.node)
     return " ".join(["$", *(f"{name}={value}" for name, value in more.items()), shlex.join(command)]) + "\n"
-
-
-@dataclass
-class ColdGroup:
-    """An `accelerate launch` in a session of its own, which Ctrl-C does not reach; torch gives ranks others."""
-
-    process: subprocess.Popen[bytes]
-    launch_id: str
-
-    def poll(self) -> int | None:
-        return self.process.poll()
-
-    def members(self) -> set[int]:
-        return processes.having(LAUNCH_ID, self.launch_id)
-
-    def end(self, grace_s: float) -> set[int]:
-        left = processes.end(self.members, grace_s, UNKILLABLE_S)
-        if not left:
-            self.process.wait()
-        return left
-
-    def trouble(self) -> str:
-        return ""
-
-
-class ColdStarter:
-    """Starts each group by a fresh `accelerate launch`."""
-
-    name = "cold"
-
-    def check(self) -> None:
-        """There is always a way."""
-
-    def start(self, request: StartRequest) -> ColdGroup:
-        more, command = accelerate_command(request.trial, request.options, request.gpus, request.node)
-        more["PET_LOG_DIR"] = str(request.scratch)  # torchrun's, which it leaves behind
-        if request.local():
-            at = command.index("-m", command.index("--config_file"))
-            command[at:at] = ["--rdzv_backend", "c10d", "--rdzv_conf", "store_type=file"]
-            more["PET_RDZV_ENDPOINT"] = request.meeting_point()
-        with open(request.log, "a") as log:
-            process = subprocess.Popen(
-                command,
-                env=request.environment(more),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        return ColdGroup(process, request.launch_id)
-
-    def wait(self, seconds: float) -> None:
-        time.sleep(seconds)
-
-    def close(self) -> None:
-        """Nothing outlasts its trial."""

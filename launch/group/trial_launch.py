@@ -1,9 +1,8 @@
-"""One trial's process group, from its start to its row, of which no process is left when it ends."""
+"""One trial from its start to its row: starts its process group, watches it, ends it, and leaves no process of it."""
 
 from __future__ import annotations
 
 import contextlib
-import datetime
 import json
 import os
 import shlex
@@ -12,53 +11,32 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from bench import experiments
 from bench.errors import UsageError
 from bench.failure import causes, crash_handler
 from bench.failure.causes import Cause
 from bench.machine import gpus, procfs
-from bench.options import Options, new_id
+from bench.options import new_id
 from bench.record import progress
-from bench.record.rows import first_row
-from bench.record.run_folder import RunFolder, shortage
+from bench.record.run_folder import RunFolder
 from bench.trial import Trial
 from bench.variables import COMMAND, HOW, LAUNCH_ID
-from launch.group import postmortem, processes
+from launch.group import postmortem, processes, trial_row
 from launch.group.accelerate_command import NodeAddress
-from launch.group.folder_lock import FolderLock
-from launch.group.starter import RunningGroup, Starter, StartRequest, head_line
-from launch.group.watchdog import Watchdog
-from launch.run_options import RunOptions
+from launch.group.run_context import RunContext, remove_working_files
+from launch.group.starter import RunningGroup, StartRequest, head_line
 
-# From the request to end, or a rank's end, to SIGKILL: time to write the row, not more.
+# From SIGTERM, or from the first rank's end, to SIGKILL: the other ranks may still write the row, and no more.
 GRACE_S = 8.0
-# A log is cut in the middle when it grows beyond this.
+# A log that grows beyond LOG_BYTES, as when a warning repeats each step, keeps its first and last LOG_ENDS_BYTES.
 LOG_BYTES = 16 * 2**20
 LOG_ENDS_BYTES = 2**20
 
 
-@dataclass(frozen=True)
-class RunContext:
-    """What all trials of a runner are started with."""
-
-    runner_id: str
-    claim: FolderLock
-    guard: Watchdog
-    starter: Starter
-    scratch: Path
-    options: Options
-    run_options: RunOptions
-    gpus: int
-    root: Path = Path("/")
-    """Where the kernel's files lie."""
-
-
 @dataclass
 class Launch:
-    """One trial under way. `devices`: GPUs of its own, where others run beside it; else it may see all."""
+    """One trial under way. `devices`: the GPUs that it may use; empty: all, as it runs alone."""
 
     trial: Trial
     context: RunContext
@@ -71,135 +49,167 @@ class Launch:
         self.folder = RunFolder(self.context.options.out)
         part = f".machine{self.node.machine}" if self.node.machine else ""  # machines may share the folder
         self.log = self.folder.logs() / f"{self.launch_id}{part}.log"
-        self.oom_kills = procfs.oom_kills(self.context.root)
-        self.progress = self.folder.logs() / f"{self.launch_id}.progress"
-        self.began, self.began_at = time.monotonic(), _now()
-        self.told, self.told_at = 0, self.began
-        self.fatal_since: float | None = None
-        self.started: RunningGroup | None = None
-        self.code: int | None = None
+        self.progress_file = self.folder.logs() / f"{self.launch_id}.progress"
+        self.oom_kills_before = procfs.oom_kills(self.context.root)
+        self.created, self.started_at = time.monotonic(), trial_row.now()
+        self.progress_mtime_ns, self.progress_changed = 0, self.created
+        self.cause_seen: float | None = None
+        self.group: RunningGroup | None = None
+        self.exit_code: int | None = None
 
-    def start(self, more: Mapping[str, str] | None = None) -> None:
-        """Start the group, with these environment variables more. UsageError: the folder or the machine has no room."""
-        how = {"started_by": self.context.starter.name, "parallel": self.context.run_options.parallel}
+    def start(self, more_variables: Mapping[str, str] | None = None) -> None:
+        """Start the group. Raises UsageError if the folder or the machine has no room."""
+        context = self.context
+        how = {"started_by": context.starter.name, "parallel": context.run_options.parallel}
         variables = {
             LAUNCH_ID: self.launch_id,
-            processes.RUNNER_ID: self.context.runner_id,
+            processes.RUNNER_ID: context.runner_id,
             COMMAND: os.environ.get(COMMAND, shlex.join(sys.orig_argv)),
             HOW: json.dumps({**how, "requested_at": time.time()}),
-            **(more or {}),
+            **(more_variables or {}),
         }
         if self.devices:
             variables |= gpus.only(self.devices)
-        context = self.context
         request = StartRequest(
             self.launch_id, self.trial, context.options, context.gpus, variables, self.log, context.scratch, self.node
         )
         try:
             if self.node.machine == 0:
-                variables[progress.VARIABLE] = str(self.progress.resolve())
-                self.progress.touch()
+                variables[progress.VARIABLE] = str(self.progress_file.resolve())
+                self.progress_file.touch()
             self.log.write_text(head_line(request))
-            self.started = context.starter.start(request)
+            self.group = context.starter.start(request)
         except OSError as error:
             raise UsageError(f"cannot start a trial in {self.folder.path}: {error}; is it still there?") from error
 
-    def state(self) -> dict[str, Any]:
-        """What rank 0 last told of its progress."""
-        return progress.read(self.progress)
+    def progress(self) -> dict[str, Any]:
+        """The state that rank 0 last reported (see bench.record.progress); empty before the first."""
+        return progress.read(self.progress_file)
 
-    def over(self) -> bool:
-        """Whether the group has ended, or would not end by itself and has to be made to."""
-        assert self.started is not None
-        self.code = self.started.poll()
-        if self.code is not None:
+    def has_ended(self) -> bool:
+        """Whether the group has ended, or has to be ended: it is over a time limit, or a rank is gone for GRACE_S.
+
+        To be called several times a second.
+        """
+        assert self.group is not None
+        self.exit_code = self.group.poll()
+        if self.exit_code is not None:
             return True
-        self.end_broken()
-        self.cut_log()
-        if self.fatal_since is None:
-            if late := self.late():
+        self.end_crashed_rank()
+        self.shorten_log()
+        if self.cause_seen is None:
+            if reason := self.over_time():
                 self.dump_stacks()
-                self.put(Cause("timeout", late))
+                self.record_cause(Cause("timeout", reason))
                 return True
+            # A cause on record means that one rank has ended. The others fail in their next collective, or hang in it.
             if causes.get(self.folder.logs(), self.launch_id):
-                self.fatal_since = time.monotonic()
+                self.cause_seen = time.monotonic()
             return False
-        return time.monotonic() - self.fatal_since > GRACE_S
+        return time.monotonic() - self.cause_seen > GRACE_S
 
-    def late(self) -> str | None:
-        """Which time limit has passed."""
-        how = self.context.run_options
-        if how.timeout is not None and time.monotonic() - self.began > how.timeout:
-            return f"not done after the {how.timeout:g} s of --timeout"
+    def over_time(self) -> str | None:
+        """Which time limit has passed; None: none."""
+        limits = self.context.run_options
+        if limits.timeout is not None and time.monotonic() - self.created > limits.timeout:
+            return f"not done after the {limits.timeout:g} s of --timeout"
         with contextlib.suppress(OSError):
-            # When it changes by the file system's clock counts, and for how long it does not by this one.
-            if (told := self.progress.stat().st_mtime_ns) != self.told:
-                self.told, self.told_at = told, time.monotonic()
-        if how.stall_timeout is not None and time.monotonic() - self.told_at > how.stall_timeout:
-            return f"no progress for the {how.stall_timeout:g} s of --stall-timeout; the log has the ranks' stacks"
+            # The file's time may be of another clock (NFS), so it only tells that something changed, not when.
+            if (mtime_ns := self.progress_file.stat().st_mtime_ns) != self.progress_mtime_ns:
+                self.progress_mtime_ns, self.progress_changed = mtime_ns, time.monotonic()
+        if limits.stall_timeout is not None and time.monotonic() - self.progress_changed > limits.stall_timeout:
+            return f"no progress for the {limits.stall_timeout:g} s of --stall-timeout; the log has the ranks' stacks"
         return None
 
     def dump_stacks(self) -> None:
-        """Have the ranks write down where they are."""
-        assert self.started is not None
-        for pid in self.started.members():
-            if processes.catches(pid, signal.SIGUSR1):
-                self.note_in_log(f"\n{processes.name(pid)}, process {pid}, is at\n")
+        """Have each rank write its Python stack into the log (faulthandler's SIGUSR1)."""
+        assert self.group is not None
+        for pid in self.group.members():
+            if processes.catches_signal(pid, signal.SIGUSR1):
+                self.append_to_log(f"\n{processes.name(pid)}, process {pid}, is at\n")
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGUSR1)
-                time.sleep(0.1)  # one after another, or they write over each other
+                time.sleep(0.1)  # one after another: they write into the same file
 
-    def finish(self, undone: Cause | None = None) -> tuple[int, dict[str, Any]]:
-        """See that nothing of the group is left and that it has its row: (exit code, the row).
+    def end_crashed_rank(self) -> None:
+        """End a rank that crashed under a memory limit and waits for that (see bench.failure.crash_handler)."""
+        if (crash := crash_handler.look(self.folder.logs(), self.launch_id)) is None:
+            return
+        cause, pid, stack = crash
+        self.record_cause(cause)
+        self.append_to_log(stack)
+        if self.group is not None and pid in self.group.members():
+            os.kill(pid, signal.SIGKILL)
+        for path in self.folder.logs().glob(f"{self.launch_id}.*.fault"):
+            path.unlink()
 
-        `undone`: why it ends before its time. UsageError: there is no place for the row, or a process will not die.
-        """
-        if undone is not None:
-            self.put(undone)
-        elif self.code:
-            self.put(self.guess())
-        left: set[int] = set()
-        if self.started is not None:
-            left = self.started.end(GRACE_S)
-            self.code = self.started.poll() if self.code is None else self.code
-        self.cut_log()  # of what was printed since the last look, which its end may have followed at once
+    def record_cause(self, cause: Cause) -> None:
+        """Record why the group ends, unless a cause is on record already. Before ending it: its ranks do not know."""
+        causes.put(self.folder.logs(), self.launch_id, cause)
+
+    def unrecorded_cause(self) -> Cause:
+        """Why the group ended if none of its processes recorded it: perhaps there was no room to."""
         try:
-            self.context.claim.check()
-            row, cause = self.settle()
+            self.context.lock.check()
+            self.folder.prepare()
+        except UsageError as error:
+            return Cause("crashed", str(error), usage=True)
+        if self.group is not None and (failure := self.group.start_failure()):
+            return Cause("crashed", failure)
+        end = ending(self.exit_code)
+        return Cause("crashed", f"the launcher {end} and no rank recorded why; was it killed? see dmesg", silent=True)
+
+    def finish(self, cause: Cause | None = None) -> tuple[int, dict[str, Any]]:
+        """End what is left of the group and see that the trial has its row: (the command's exit code, the row).
+
+        `cause`: why it is ended before its time. Raises UsageError if the row cannot be written, or a process survives
+        SIGKILL.
+        """
+        if cause is not None:
+            self.record_cause(cause)
+        elif self.exit_code:
+            self.record_cause(self.unrecorded_cause())
+        survivors: set[int] = set()
+        if self.group is not None:
+            survivors = self.group.end(GRACE_S)
+            self.exit_code = self.group.poll() if self.exit_code is None else self.exit_code
+        self.shorten_log()  # again: much may have been printed since the last poll
+        try:
+            self.context.lock.check()
+            row, cause = self.ensure_row()
         finally:
-            self.clear()
-        if left:  # what it holds of a device, the next trial would be measured beside
+            self.remove_working_files()
+        if survivors:  # they may hold GPU memory, which would distort the next trial
             raise UsageError(
-                f"{self.title} has ended but for process {min(left)}, which SIGKILL does not end; "
-                f"nothing more is started"
+                f"{self.title} has ended, but SIGKILL does not end its process {min(survivors)}; nothing more is "
+                f"started"
             )
         if cause is not None and cause.usage:
             return 2, row
         return {"ok": 0, "interrupted": 130}.get(row["status"], 1), row
 
-    def note_in_log(self, text: str) -> None:
-        """Add to the log, where there is still a folder and room; of their lack others tell."""
+    def ensure_row(self) -> tuple[dict[str, Any], Cause | None]:
+        """The trial's row, written here if rank 0 did not; and why the trial ended, None if it ended well."""
+        cause = causes.get(self.folder.logs(), self.launch_id)
+        if row := trial_row.written(self.folder, self.launch_id):
+            return row, cause
+        cause = postmortem.refine(
+            cause or self.unrecorded_cause(), self.exit_code, self.log, self.oom_kills_before, self.context.root
+        )
+        return trial_row.write_failed(self.folder, self.first_row(), cause, self.log, self.started_at), cause
+
+    def first_row(self) -> dict[str, Any]:
+        """What is known of the trial before it starts."""
+        context = self.context
+        return trial_row.before_start(self.trial, self.launch_id, context.starter.name, context.run_options.parallel)
+
+    def append_to_log(self, text: str) -> None:
+        """Best effort: a missing folder or a full disk is reported where rows are written."""
         with contextlib.suppress(OSError), open(self.log, "a") as log:
             log.write(text)
 
-    def put(self, cause: Cause) -> None:
-        """Put on record why the group ends, before it is ended: its ranks only learn that they are to stop."""
-        causes.put(self.folder.logs(), self.launch_id, cause)
-
-    def guess(self) -> Cause:
-        """Why the group ended if it left no word: for one, there was no room for it."""
-        try:
-            self.context.claim.check()
-            self.folder.prepare()
-        except UsageError as error:
-            return Cause("crashed", str(error), usage=True)
-        if self.started is not None and (trouble := self.started.trouble()):
-            return Cause("crashed", trouble)
-        silence = f"the launcher {ending(self.code)} and no rank left word: killed (see the kernel's log)?"
-        return Cause("crashed", silence, silent=True)
-
-    def cut_log(self) -> None:
-        """Keep the log's beginning and end of more than it may hold. Its writers append, so they go on behind that."""
+    def shorten_log(self) -> None:
+        """Keep the beginning and the end of a log over LOG_BYTES. Its writers append, so they go on behind that."""
         with contextlib.suppress(OSError):
             size = self.log.stat().st_size
             if size <= LOG_BYTES:
@@ -211,81 +221,16 @@ class Launch:
             with open(self.log, "ab") as log:
                 log.write(f"\n... {size - 2 * LOG_ENDS_BYTES} bytes were printed here ...\n".encode() + end)
 
-    def end_broken(self) -> None:
-        """Put on record why a rank broke that has stayed for that, and let it go."""
-        if (broken := crash_handler.look(self.folder.logs(), self.launch_id)) is None:
-            return
-        cause, pid, stack = broken
-        self.put(cause)
-        self.note_in_log(stack)
-        if self.started is not None and pid in self.started.members():
-            os.kill(pid, signal.SIGKILL)
-        for path in self.folder.logs().glob(f"{self.launch_id}.*.fault"):
-            path.unlink()
-
-    def settle(self) -> tuple[dict[str, Any], Cause | None]:
-        """The trial's row, written here if the group did not live to; and why it ended, if not well."""
-        cause = causes.get(self.folder.logs(), self.launch_id)
-        written = [row for row in self.folder.rows("trials") if row["launch_id"] == self.launch_id]
-        if written:
-            return dict(written[0]), cause
-        cause = postmortem.cause(cause or self.guess(), self.code, self.log, self.oom_kills, self.context.root)
-        known = self.folder.logs() / f"{self.launch_id}.row.json"
-        try:
-            row: dict[str, Any] = json.loads(known.read_text())
-        except (OSError, ValueError):
-            row = self.bare_row()
-            row |= {"started_at": self.began_at.isoformat(timespec="milliseconds")}
-        lasted = _now() - datetime.datetime.fromisoformat(row["started_at"])
-        row |= {**cause.columns(), "error": f"{cause.error} (logs/{self.log.name})"}
-        row |= {"duration_s": round(lasted.total_seconds(), 3)}
-        self.folder.append("trials", [row])
-        return row, cause
-
-    def bare_row(self) -> dict[str, Any]:
-        """What is known of the trial before it starts."""
-        how = {"started_by": self.context.starter.name, "parallel": self.context.run_options.parallel}
-        return {**first_row(self.trial, experiments.load(self.trial.experiment), self.launch_id), **how}
-
-    def skip(self, why: str) -> dict[str, Any]:
-        """The row of a trial that is not started, since it would be over its limit."""
-        row = {**self.bare_row(), "status": "over_limit", "error": why, "log": None, "started_by": None}
-        self.folder.append("trials", [row])
-        return row
-
-    def clear(self) -> None:
-        """Remove what served while it ran."""
+    def remove_working_files(self) -> None:
+        """Remove the files that were needed while it ran."""
         if self.node.machine == 0:
-            clear(self.folder, f"{self.launch_id}.")
+            remove_working_files(self.folder, f"{self.launch_id}.")
         for path in self.context.scratch.glob(f"{self.launch_id}.*"):
             path.unlink(missing_ok=True)
 
 
-def clear(folder: RunFolder, prefix: str = "") -> None:
-    """Remove the files that serve while launches run, of which none does."""
-    for pattern in ("progress", "new", "*.fault", "row.json", "cause.json"):
-        for path in folder.logs().glob(f"{prefix}{pattern}" if prefix else f"*.{pattern}"):
-            path.unlink(missing_ok=True)
-
-
-def _now() -> datetime.datetime:
-    return datetime.datetime.now(datetime.timezone.utc)
-
-
-def ending(code: int | None) -> str:
-    """How a process with this exit code ended."""
-    if code is not None and code < 0:
-        return f"was killed by {processes.signal_name(-code)}"
-    return "would not end" if code is None else f"ended with exit code {code}"
-
-
-def summary(row: dict[str, Any]) -> str:
-    """A trial's row in a line."""
-    if row["status"] != "ok":
-        return f"{row['status']}{shortage(row)}: {row['error']}"
-    parts = ["ok"]
-    if row.get("images_per_s"):
-        parts.append(progress.rate(float(row["images_per_s"])))
-    if row.get("eval_accuracy"):
-        parts.append(f"evaluation accuracy {float(row['eval_accuracy']):.3f}")
-    return ", ".join(parts)
+def ending(exit_code: int | None) -> str:
+    """How a process with this exit code ended, as a verb."""
+    if exit_code is not None and exit_code < 0:
+        return f"was killed by {processes.signal_name(-exit_code)}"
+    return "would not end" if exit_code is None else f"ended with exit code {exit_code}"

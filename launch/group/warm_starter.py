@@ -1,15 +1,18 @@
-"""Starts trials by forking them off a process that has their imports: no interpreter starts, nothing is imported."""
+"""Starts trials by forking a process that has done the imports (launch.group.fork_server): the client of that server.
+
+This takes the 2 to 5 seconds of `import torch` off each trial but the first.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import select
-import socket
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -18,81 +21,81 @@ from launch.group.accelerate_command import accelerate_command, inherited, optio
 from launch.group.starter import UNKILLABLE_S, StartRequest
 
 RENDEZVOUS = "resbench"  # see launch.group.rendezvous, which imports torch
-# For word of a launcher that has ended; the warm process tells it at once, unless it hangs.
+# From a launcher's end to its exit code. The server answers at once; if it does not, it hangs and is killed.
 ANSWER_S = 5.0
 
 
 @dataclass
 class WarmGroup:
-    """A launcher forked by the warm process, its ranks in its session. `pid`: not known before the answer."""
+    """A launcher that the server forked, and the ranks in its session. `pid`: None until the server has answered."""
 
-    warm: WarmStarter
+    starter: WarmStarter
     launch_id: str
     pid: int | None = None
-    code: int | None = None
+    exit_code: int | None = None
     orphaned: bool = False
 
     def poll(self) -> int | None:
-        self.warm.listen()
-        if self.code is None and self.pid is not None and not processes.runs(self.pid):
-            self.warm.expect(self)
-        if self.code is None and self.warm.gone:
-            self.code, self.orphaned = 1, True
-        return self.code
+        self.starter.read_answers()
+        if self.exit_code is None and self.pid is not None and not processes.is_running(self.pid):
+            self.starter.await_exit_code(self)
+        if self.exit_code is None and self.starter.server_gone:
+            self.exit_code, self.orphaned = 1, True
+        return self.exit_code
 
     def members(self) -> set[int]:
-        self.warm.listen()
+        self.starter.read_answers()
         if self.pid is not None:
             return processes.in_session(self.pid)
-        if not self.warm.gone:
+        if not self.starter.server_gone:
             return set()
-        # It may have been forked before the answer was lost.
-        return processes.having(processes.RUNNER_ID, self.warm.runner_id)
+        # The server may have forked it and died before it could answer.
+        return processes.with_variable(processes.RUNNER_ID, self.starter.runner_id)
 
     def end(self, grace_s: float) -> set[int]:
-        self.warm.listen()
-        if self.pid is None and self.code is None:  # asked for and not yet forked: it must not be later either
-            self.warm.give_up()
-        left = processes.end(self.members, grace_s, UNKILLABLE_S)
-        self.warm.expect(self)
-        return left
+        self.starter.read_answers()
+        if self.pid is None and self.exit_code is None:  # requested and not yet forked: prevent that
+            self.starter.kill_server()
+        survivors = processes.end_all(self.members, grace_s, UNKILLABLE_S)
+        self.starter.await_exit_code(self)
+        return survivors
 
-    def trouble(self) -> str:
+    def start_failure(self) -> str:
         if not self.orphaned:
             return ""
-        return f"the process that forks trials is gone, killed or for what {self.warm.log} says; or try --cold"
+        return f"the process that forks trials has ended; see {self.starter.log}, or start without it by --cold"
 
 
 class WarmStarter:
-    """Starts groups by forking them off a process that has their imports (launch.group.fork_server), which is started
-    when first needed and again should it be gone. `log`: what it has to say."""
+    """Starts the server when first needed, and again if it has ended. `log`: what the server prints."""
 
     name = "warm"
 
     def __init__(self, runner_id: str, log: Path) -> None:
         self.runner_id, self.log = runner_id, log
-        self.process: subprocess.Popen[bytes] | None = None
-        self.gone = False
-        self.under_way: dict[str, WarmGroup] = {}
-        self.read = b""
+        self.server: subprocess.Popen[bytes] | None = None
+        self.server_gone = False
+        self.running: dict[str, WarmGroup] = {}
+        """Groups without an exit code, by launch id."""
 
     def check(self) -> None:
-        """What is gone is started again."""
+        """It can always start another: a server that has ended is replaced."""
 
-    def boot(self) -> None:
-        """Start the process, which then imports while others work; nothing if it is there."""
-        if self.process is not None and not self.gone:
+    def ensure_server(self) -> None:
+        """Start the server unless it runs. It imports while we go on."""
+        if self.server is not None and not self.server_gone:
             return
         self.close()
-        for started in self.under_way.values():  # of the one that is gone
-            started.code, started.orphaned = 1, True
-        self.under_way.clear()
-        self.control, theirs = socket.socketpair()
+        for group in self.running.values():  # of the server that has ended
+            group.exit_code, group.orphaned = 1, True
+        self.running.clear()
+        self.connection: Connection
+        self.connection, theirs = Pipe()
         variables = {**inherited(), processes.RUNNER_ID: self.runner_id}
-        # OpenBLAS starts threads when it is imported; torch's own come later and are not its.
+        # OpenBLAS would start threads at import, which no fork has; torch starts its own later and does not use it.
         variables.setdefault("OPENBLAS_NUM_THREADS", "1")
         with open(self.log, "a") as log, theirs:
-            self.process = subprocess.Popen(
+            self.server = subprocess.Popen(
                 [sys.executable, "-m", "launch.group.fork_server", str(theirs.fileno())],
                 env=variables,
                 pass_fds=[theirs.fileno()],
@@ -101,12 +104,12 @@ class WarmStarter:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        self.gone, self.read = False, b""
+        self.server_gone = False
 
     def start(self, request: StartRequest) -> WarmGroup:
-        self.boot()
+        self.ensure_server()
         more, _ = accelerate_command(request.trial, request.options, request.gpus, request.node)
-        started = self.under_way[request.launch_id] = WarmGroup(self, request.launch_id)
+        group = self.running[request.launch_id] = WarmGroup(self, request.launch_id)
         message = {
             "launch_id": request.launch_id,
             "experiment": request.trial.experiment,
@@ -116,64 +119,61 @@ class WarmStarter:
             "variables": request.environment(more),
             "log": str(request.log.resolve()),
             "scratch": str(request.scratch),
-            "meeting": meeting(request),
+            "rendezvous": rendezvous_options(request),
         }
-        with contextlib.suppress(ConnectionError):  # it is gone, which poll() sees
-            self.control.sendall(json.dumps(message).encode() + b"\n")
-        return started
+        with contextlib.suppress(ConnectionError):  # the server has ended, which poll() reports
+            self.connection.send_bytes(json.dumps(message).encode())
+        return group
 
-    def listen(self, seconds: float = 0.0) -> None:
-        """Take in what it has said, waiting for that so long."""
-        while self.process is not None and not self.gone and select.select([self.control], [], [], seconds)[0]:
-            seconds = 0.0
+    def read_answers(self, seconds: float = 0.0) -> None:
+        """Read what the server has answered, waiting so long for the first."""
+        while self.server is not None and not self.server_gone:
             try:
-                got = self.control.recv(65536)
-            except ConnectionError:
-                got = b""
-            self.gone = not got
-            *lines, self.read = (self.read + got).split(b"\n")
-            for line in lines:
-                self._heard(json.loads(line))
+                if not self.connection.poll(seconds):
+                    return
+                answer = json.loads(self.connection.recv_bytes())
+            except (EOFError, OSError):  # it ended, perhaps amid a message
+                self.server_gone = True
+                return
+            seconds = 0.0
+            if "pid" in answer:
+                self.running[answer["launch_id"]].pid = answer["pid"]
+            elif "exit_code" in answer:
+                self.running.pop(answer["launch_id"]).exit_code = answer["exit_code"]
 
-    def _heard(self, answer: dict[str, Any]) -> None:
-        if "pid" in answer:
-            self.under_way[answer["launch_id"]].pid = answer["pid"]
-        elif "code" in answer:
-            self.under_way.pop(answer["launch_id"]).code = answer["code"]
+    def await_exit_code(self, group: WarmGroup) -> None:
+        """Wait for the exit code of a launcher that has ended; kill the server if it does not come."""
+        deadline = time.monotonic() + ANSWER_S
+        while group.exit_code is None and self.server is not None and not self.server_gone:
+            if time.monotonic() > deadline:
+                self.kill_server()
+            self.read_answers(0.1)
 
-    def expect(self, ended: WarmGroup) -> None:
-        """Wait for the exit code of a launcher that has ended; give the process up if it does not come."""
-        until = time.monotonic() + ANSWER_S
-        while ended.code is None and self.process is not None and not self.gone:
-            if time.monotonic() > until:
-                self.give_up()
-            self.listen(0.1)
-
-    def give_up(self) -> None:
-        """End the process, and with it all that it was still to fork."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-        self.gone = True
+    def kill_server(self) -> None:
+        """Kill the server, and with it what it was still to fork."""
+        if self.server is not None:
+            self.server.kill()
+            self.server.wait()
+        self.server_gone = True
 
     def wait(self, seconds: float) -> None:
-        self.listen(seconds)
-        if self.gone or self.process is None:
+        self.read_answers(seconds)
+        if self.server_gone or self.server is None:
             time.sleep(seconds)
 
     def close(self) -> None:
-        """End the process; what it has forked is the launches' to end."""
-        if self.process is not None:
-            self.control.close()
-            self.process.kill()
-            self.process.wait()
-            self.process = None
+        """End the server. The groups that it has forked go on; each launch ends its own."""
+        if self.server is not None:
+            self.connection.close()
+            self.server.kill()
+            self.server.wait()
+            self.server = None
 
 
-def meeting(request: StartRequest) -> dict[str, Any]:
-    """How Accelerate's notebook_launcher gathers the ranks."""
-    if request.local():
-        return {"rdzv_backend": RENDEZVOUS, "rdzv_endpoint": request.meeting_point()}
+def rendezvous_options(request: StartRequest) -> dict[str, Any]:
+    """The arguments of Accelerate's notebook_launcher that say how the ranks meet."""
+    if request.is_local_group():
+        return {"rdzv_backend": RENDEZVOUS, "rdzv_endpoint": request.rendezvous_file()}
     if request.trial.machines == 1:
         return {}
     node = request.node

@@ -1,6 +1,7 @@
-"""A process that outlives the runner to end what it leaves behind, should it be killed itself.
+"""A process that ends the runner's trials if the runner itself is killed.
 
-It waits for the end of the runner, whose pipe then closes, and holds the run folder's lock until nothing of it is left.
+It waits until the runner's end of a pipe closes, which the kernel does however the runner ends. It has the run folder's
+lock too, so that the folder stays locked until the last process of the runner has ended.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from launch.group import processes
 
-WAIT_S = 10.0
+CLOSE_S = 10.0
 AGAIN_S = 0.1
 
 
@@ -30,8 +31,8 @@ class Watchdog:
     process: subprocess.Popen[bytes] | None = None
     lifeline: int = -1
 
-    def watch(self) -> None:
-        """See that there is one."""
+    def ensure_running(self) -> None:
+        """Start it, unless it runs: it may have been killed too."""
         if self.process is not None and self.process.poll() is None:
             return
         self.close()
@@ -43,25 +44,25 @@ class Watchdog:
         os.close(reading)
 
     def close(self) -> None:
-        """Let it go; by now there is nothing left to end."""
+        """End it. All trials have ended by now, so it finds nothing to end."""
         if self.process is not None:
             os.close(self.lifeline)
             try:
-                self.process.wait(WAIT_S)
-            except subprocess.TimeoutExpired:  # it is stopped, or hangs
+                self.process.wait(CLOSE_S)
+            except subprocess.TimeoutExpired:  # it is stopped (SIGSTOP)
                 self.process.kill()
                 self.process.wait()
             self.process = None
 
 
 def main(runner_id: str, lifeline: str, scratch: str) -> None:
-    """Wait for the runner's end, then kill what is left. Rows are whole whenever it comes (bench.record.csvfile)."""
+    """Wait for the runner's end, then kill its processes. CSV files hold whole rows even so (bench.record.csvfile)."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     while os.read(int(lifeline), 1):
         pass
-    for _ in range(2):  # what was being started when the runner died shows its variables a moment later
-        processes.end(lambda: processes.having(processes.RUNNER_ID, runner_id), grace_s=0.0)
+    for _ in range(2):  # a process that was just being started shows its variables only a moment later
+        processes.end_all(lambda: processes.with_variable(processes.RUNNER_ID, runner_id), grace_s=0.0)
         time.sleep(AGAIN_S)
     shutil.rmtree(scratch, ignore_errors=True)
 

@@ -1,1 +1,7 @@
-"""What fits a memory limit: which limit is it, and which micro-batch x accumulation stays below it?"""
+"""Memory limits: what fits a device, by prediction?
+
+limits.py       the options --device, --memory-limit, --reserve, --skip-over-limit
+devices.py      a limit -> the bytes that the tensors of one process may take; devices.csv has the known devices
+plan.py         which micro-batch x accumulation fits, predicted by bench.memory
+plan_tables.py  plans on the terminal
+"""

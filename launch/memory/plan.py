@@ -1,13 +1,11 @@
-"""Which micro-batch x accumulation reaches an effective batch within a memory limit, and what dominates the memory."""
+"""Which micro-batch x accumulation reaches an effective batch within a memory limit? What dominates its memory?"""
 
 from __future__ import annotations
 
 import contextlib
-import csv
 import ctypes
 import dataclasses
 import functools
-import io
 import os
 import signal
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,27 +19,29 @@ import psutil
 
 from bench.errors import UsageError
 from bench.machine import environment
-from bench.record.csvfile import cell, write_whole
+from bench.record.csvfile import write_table
 from bench.trial import Trial
 from launch.memory.devices import Budget
 
 if TYPE_CHECKING:
     from bench.memory.footprint import Footprint
 
-# What a trial's peak memory does not depend on.
-FREE: dict[str, Any] = {"arm": "", "repeat": 0, "accumulate": 1, "weights": "none", "lr": 0.1, "lr_batch": None}
-FREE |= {"weight_decay": 0.0, "milestones": (), "gamma": 0.1, "warmup": 0.0, "warmup_windows": 0, "seed": 0}
-FREE |= {"micro_batch": 2}
+# Settings that do not change a trial's peak memory, at one value for all. (micro_batch does, but is set later.)
+NO_EFFECT: dict[str, Any] = {"arm": "", "repeat": 0, "accumulate": 1, "weights": "none", "lr": 0.1, "lr_batch": None}
+NO_EFFECT |= {"weight_decay": 0.0, "milestones": (), "gamma": 0.1, "warmup": 0.0, "warmup_windows": 0, "seed": 0}
+NO_EFFECT |= {"micro_batch": 2}
 PR_SET_PDEATHSIG = 1  # of sys/prctl.h
-TRACED = (2, 4)  # micro-batches: all others lie on their line
+# The micro-batches that are predicted. Memory is linear in the micro-batch, so two give all others.
+TRACED = (2, 4)
 
 
 @dataclass
 class Plan:
-    """One way to the effective batch, and what it takes on each device. `fits`: yes, tight, or no.
+    """One micro-batch x accumulation, and its memory on each device.
 
-    `limited_bytes`: what counts against the limit. tight: only by giving cached memory back and taking it again, which
-    costs time.
+    `limited_bytes`: the part that counts against the limit. `fits`: "yes", "no", or "tight": only if the allocator
+    returns cached memory to the device and requests it again, which takes time. `arms`: those that share this plan.
+    `measured`: the row of trials.csv, once the plan was run.
     """
 
     trial: Trial
@@ -66,70 +66,67 @@ class Plan:
 
 
 def plans(trials: Sequence[Trial], effective_batch: int, budget: Budget) -> list[Plan]:
-    """Every way that each trial has to the effective batch, largest micro-batch first; one of each arm is chosen.
+    """All plans of each trial, largest micro-batch first. For each arm, one is `chosen`.
 
-    Trials that differ in nothing that takes memory are one. UsageError: the processes do not divide the effective
-    batch, or the weights alone do not fit.
+    Trials that differ only in settings of NO_EFFECT share their plans. Raises UsageError if the processes do not divide
+    the effective batch, or the weights alone do not fit.
     """
-    alike: dict[Trial, list[Trial]] = {}
+    same_memory: dict[Trial, list[Trial]] = {}
     for trial in trials:
-        alike.setdefault(dataclasses.replace(trial, **FREE), []).append(trial)
+        same_memory.setdefault(dataclasses.replace(trial, **NO_EFFECT), []).append(trial)
     jobs = [
         dataclasses.replace(trial, accumulate=accumulate, micro_batch=micro_batch)
-        for trial in alike
+        for trial in same_memory
         for accumulate in (1, 2)
         for micro_batch in TRACED
     ]
-    footprints, images = zip(*_traced(jobs, budget), strict=True)
+    footprints, images = zip(*_predict_all(jobs, budget), strict=True)
     if effective_batch > min(images):
         raise UsageError(f"--effective-batch {effective_batch} is more than the {min(images)} training images")
-    traced = dict(zip(jobs, footprints, strict=True))
-    found: list[Plan] = []
+    predicted = dict(zip(jobs, footprints, strict=True))
     by_arms: dict[tuple[str, ...], list[Plan]] = {}
-    for trial, members in alike.items():
+    for trial, members in same_memory.items():
         arms = tuple(dict.fromkeys(member.arm for member in members))
         for micro_batch, accumulate in ways(effective_batch, trial.processes):
-            plan = _plan(
-                members[0], arms, micro_batch, accumulate, budget, _footprint(trial, micro_batch, accumulate, traced)
-            )
+            footprint = _footprint(trial, micro_batch, accumulate, predicted)
+            plan = _plan(members[0], arms, micro_batch, accumulate, budget, footprint)
             by_arms.setdefault(arms, []).append(plan)
     for group in by_arms.values():
         _choose(group)
-        found += group
-    return found
+    return [plan for group in by_arms.values() for plan in group]
 
 
 def ways(effective_batch: int, processes: int) -> Iterator[tuple[int, int]]:
     """(micro-batch, accumulation) that reach the effective batch, largest micro-batch first.
 
-    A micro-batch of one image, which BatchNorm may not be able to normalise, is left out where there are others.
+    A micro-batch of one image, over which BatchNorm cannot always normalise, is left out if there are others.
     """
-    each, over = divmod(effective_batch, processes)
-    if over or each < 1:
-        near = [n for n in (each * processes, (each + 1) * processes) if n > 0]
+    per_process, remainder = divmod(effective_batch, processes)
+    if remainder or per_process < 1:
+        near = [n for n in (per_process * processes, (per_process + 1) * processes) if n > 0]
         raise UsageError(
             f"--effective-batch {effective_batch} cannot be shared by {processes} processes; "
             f"give {' or '.join(map(str, near))}"
         )
-    smallest = min(2, each)
-    for micro_batch in range(each, smallest - 1, -1):
-        if each % micro_batch == 0:
-            yield micro_batch, each // micro_batch
+    smallest = min(2, per_process)
+    for micro_batch in range(per_process, smallest - 1, -1):
+        if per_process % micro_batch == 0:
+            yield micro_batch, per_process // micro_batch
 
 
-def _traced(jobs: Sequence[Trial], budget: Budget) -> list[tuple[Footprint, int]]:
-    """Each trial's footprint and training images; several at once, in copies of one process that has torch imported."""
+def _predict_all(jobs: Sequence[Trial], budget: Budget) -> list[tuple[Footprint, int]]:
+    """Each trial's footprint and number of training images, predicted in parallel by forks of a process with torch."""
     context = get_context("forkserver")
     context.set_forkserver_preload(["bench.memory.prediction"])
-    # The helpers are ended from here: Ctrl-C reaches them too, and they would say so at length.
-    heeded = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C reaches the helpers too, and each would print a traceback. They ignore it, and are ended below.
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     forkserver.ensure_running()
-    signal.signal(signal.SIGINT, heeded)
+    signal.signal(signal.SIGINT, handler)
     pool = ProcessPoolExecutor(min(len(jobs), environment.cpu_count()), context, _end_with_parent)
     try:
         return list(pool.map(functools.partial(_predict, budget), jobs))
     except BaseException:
-        for helper in psutil.Process().children(recursive=True):  # one that is still starting too
+        for helper in psutil.Process().children(recursive=True):  # also those that the pool does not know yet
             with contextlib.suppress(psutil.NoSuchProcess):
                 if "forkserver" in " ".join(helper.cmdline()):
                     helper.kill()
@@ -139,26 +136,27 @@ def _traced(jobs: Sequence[Trial], budget: Budget) -> list[tuple[Footprint, int]
 
 
 def _end_with_parent() -> None:
-    """Have the kernel end this helper with the process that it is a copy of, which ends with the command."""
+    """Have the kernel kill this helper when its parent, the fork server, ends; that ends with the command."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() == 1:  # it has ended already
+    if os.getppid() == 1:  # the parent had ended before the call
         os._exit(1)
 
 
 def _predict(budget: Budget, trial: Trial) -> tuple[Footprint, int]:
     from bench.memory.prediction import predict, shapes
 
-    # Of two batches whose last windows are no measure for a third's.
-    found = predict(trial, budget.backend, capability=budget.capability, last=False)
-    return found, len(shapes(trial).train)
+    # last=False: the short last window is no linear function of the micro-batch.
+    footprint = predict(trial, budget.backend, capability=budget.capability, last=False)
+    return footprint, len(shapes(trial).train)
 
 
-def _footprint(trial: Trial, micro_batch: int, accumulate: int, traced: dict[Trial, Footprint]) -> Footprint:
+def _footprint(trial: Trial, micro_batch: int, accumulate: int, predicted: dict[Trial, Footprint]) -> Footprint:
     from bench.memory.footprint import at_batch
 
-    of = dataclasses.replace(trial, accumulate=min(accumulate, 2))
-    # A micro-batch of one image is filled up to two.
-    return at_batch(max(TRACED[0], micro_batch), {b: traced[dataclasses.replace(of, micro_batch=b)] for b in TRACED})
+    # Memory is the same for all accumulations above 1, and for a micro-batch of one image, which is padded to two.
+    trial = dataclasses.replace(trial, accumulate=min(accumulate, 2))
+    by_batch = {batch: predicted[dataclasses.replace(trial, micro_batch=batch)] for batch in TRACED}
+    return at_batch(max(TRACED[0], micro_batch), by_batch)
 
 
 def _plan(
@@ -167,7 +165,7 @@ def _plan(
     weights = footprint.parts.get("weights", 0)
     if weights > budget.bytes:
         raise UsageError(
-            f"a limit of {budget.bytes} bytes is below what the weights of {trial.model} alone take, {weights}; "
+            f"the weights of {trial.model} alone take {weights} bytes, more than the limit of {budget.bytes}; "
             f"give a larger --memory-limit, or a smaller --model"
         )
     fits = "no"
@@ -186,7 +184,7 @@ def _plan(
 
 
 def _choose(group: Sequence[Plan]) -> None:
-    """Mark the plan of the fewest passes per step that fits; at equal passes the first precision asked for."""
+    """Choose the plan with the fewest passes per step that fits; among equals, the first precision given."""
     fitting = [plan for plan in group if plan.fits == "yes"] or [plan for plan in group if plan.fits == "tight"]
     if not fitting:
         return
@@ -196,30 +194,21 @@ def _choose(group: Sequence[Plan]) -> None:
     passes = "one pass" if best.trial.accumulate == 1 else f"{best.trial.accumulate} passes"
     fewest = "the fewest that fit"
     if any(plan.fits == "tight" and plan.trial.accumulate < best.trial.accumulate for plan in group):
-        fewest += " without giving memory back"
+        fewest += " without returning cached memory"
     best.why = f"{passes} per step, {fewest}; {max(spare, 0):.0%} of the limit to spare"
     if best.fits == "tight":
-        best.why = f"{passes} per step; fits only by giving cached memory back: expect it to be slow"
+        best.why = f"{passes} per step; fits only by returning cached memory again and again: expect it to be slow"
 
 
-def write(path: Path, found: Sequence[Plan]) -> None:
-    """plan.csv: a row for each plan, whole or not at all."""
+def write(path: Path, plans: Sequence[Plan]) -> None:
+    """Write plan.csv, a row for each plan."""
     from bench.instruments.storage_tracker import PARTS
 
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    rows = [row(plan, PARTS) for plan in found]
-    writer.writerow(rows[0])
-    writer.writerows([cell(value) for value in each.values()] for each in rows)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, text.getvalue())
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror}; choose another --out") from error
+    write_table(path, [row(plan, PARTS) for plan in plans])
 
 
 def row(plan: Plan, parts: Sequence[str]) -> dict[str, Any]:
-    """Column -> value. Bytes are one process's."""
+    """Column -> value. Bytes are those of one process."""
     trial = plan.trial
     columns = ("experiment", "model", "precision", "micro_batch", "accumulate", "processes")
     return {
@@ -238,7 +227,7 @@ def row(plan: Plan, parts: Sequence[str]) -> dict[str, Any]:
     }
 
 
-# Of the trials.csv row of a plan that was run.
+# Columns of trials.csv that plan.csv repeats for a plan that was run.
 MEASURED = (
     "status",
     "peak_allocated_bytes",
@@ -250,16 +239,16 @@ MEASURED = (
 )
 
 
-def neighbours(found: Sequence[Plan]) -> list[Plan]:
-    """The chosen plans, and of the same arm and precision those with the next smaller and larger micro-batch."""
-    picked: list[Plan] = []
-    for best in (plan for plan in found if plan.chosen):
-        same = [plan for plan in found if plan.arms == best.arms and plan.trial.precision == best.trial.precision]
-        at = next(index for index, plan in enumerate(same) if plan is best)
-        picked += same[max(0, at - 1) : at + 2]
-    return picked
+def neighbours(plans: Sequence[Plan]) -> list[Plan]:
+    """Each chosen plan, and those of its arm and precision with the next smaller and larger micro-batch."""
+    result: list[Plan] = []
+    for best in (plan for plan in plans if plan.chosen):
+        same = [plan for plan in plans if plan.arms == best.arms and plan.trial.precision == best.trial.precision]
+        index = next(index for index, plan in enumerate(same) if plan is best)
+        result += same[max(0, index - 1) : index + 2]
+    return result
 
 
 def gib(amount: int | None) -> str:
-    """Bytes as GiB with the digits that a small model needs."""
+    """Bytes as GiB, with a third digit below 1 GiB for small models; "" for None."""
     return "" if amount is None else f"{amount / 2**30:.{2 if amount >= 2**30 or not amount else 3}f}"

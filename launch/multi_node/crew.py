@@ -17,8 +17,9 @@ from bench.failure.causes import Cause
 from bench.terminal import say
 from bench.trial import Trial
 from launch.group.accelerate_command import NodeAddress
+from launch.group.run_context import RunContext
 from launch.group.starter import RunningGroup, Starter, StartRequest
-from launch.group.trial_launch import GRACE_S, Launch, RunContext
+from launch.group.trial_launch import GRACE_S, Launch
 from launch.multi_node import machines
 from launch.multi_node.machines import Line, Lost
 from launch.run_options import RunOptions
@@ -57,8 +58,8 @@ class CrewStarted:
     def members(self) -> set[int]:
         return self.local.members()
 
-    def trouble(self) -> str:
-        return self.local.trouble()
+    def start_failure(self) -> str:
+        return self.local.start_failure()
 
     def listen(self, seconds: float) -> None:
         """Take in what the others say of this launch: why one of them ended is on record then."""
@@ -168,7 +169,7 @@ def serve(context: RunContext, trials: Sequence[Trial]) -> int:
     with line.beating(), contextlib.closing(line.socket):
         try:
             while True:
-                context.guard.watch()
+                context.watchdog.ensure_running()
                 for message in line.hear(1.0):
                     if "bye" in message:
                         return 0 if message["bye"] == 0 else 1
@@ -188,17 +189,17 @@ def serve_trial(part: Launch, line: Line) -> None:
     stopped = told = False
     try:
         part.start(reachable(line))
-        while not part.over() and not stopped:
-            part.context.guard.watch()
+        while not part.has_ended() and not stopped:
+            part.context.watchdog.ensure_running()
             messages: list[dict[str, Any]] = line.hear(POLL_S)
             stopped = any(message.get("stop") == part.launch_id for message in messages)
             told = told or tell_cause(part, line)  # at once, for it makes machine 0's ranks fail too
-        if part.code and not stopped:
-            part.put(part.guess())
+        if part.exit_code and not stopped:
+            part.record_cause(part.unrecorded_cause())
     finally:
-        if part.started is not None:
-            part.started.end(GRACE_S)
-        part.clear()
+        if part.group is not None:
+            part.group.end(GRACE_S)
+        part.remove_working_files()
     if not told:
         tell_cause(part, line)
     line.say(of=part.launch_id, ended=True)

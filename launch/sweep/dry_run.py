@@ -10,27 +10,26 @@ from launch.sweep import estimate, study_folder
 from launch.sweep.request import RunRequest
 
 
-def show(asked: RunRequest) -> None:
+def show(request: RunRequest) -> None:
     """Print a comment and a command for each trial, then the time they may take. Starts and writes nothing."""
-    rows = study_folder.read_rows(asked.options.out)
-    done = study_folder.finished(rows, asked.run_options.retry_failed)
-    estimator, known = estimate.of_rows(rows, asked.gpus)
-    node = node_by_name(asked.run_options) if asked.trials[0].machines > 1 else NodeAddress()
-    times: list[float | None] = []
-    for number, trial in enumerate(asked.trials, 1):
-        title = f"# [{number}/{len(asked.trials)}] {trial.experiment} {trial.arm}"
-        title += "".join(f" {name}={getattr(trial, name)}" for name in dict.fromkeys([*asked.axes, "repeat"]))
-        has_row = (trial.key(), str(trial.repeat)) in done
-        if has_row and asked.options.resume:
+    options, run_options = request.options, request.run_options
+    rows = study_folder.read_rows(options.out)
+    finished = study_folder.finished(rows, run_options.retry_failed)
+    estimator, useful_rows = estimate.from_rows(rows, request.gpus)
+    node = node_by_name(run_options) if request.trials[0].machines > 1 else NodeAddress()
+    estimates: list[float | None] = []
+    for number, trial in enumerate(request.trials, 1):
+        title = f"# [{number}/{len(request.trials)}] {trial.experiment} {trial.arm}"
+        title += "".join(f" {name}={getattr(trial, name)}" for name in dict.fromkeys([*request.axes, "repeat"]))
+        has_row = study_folder.identity(trial) in finished
+        if has_row and options.resume:
             print(f"{title}: has its row, so --resume leaves it out")
             continue
         seconds = estimator.seconds(trial)
-        times.append(seconds)
-        print(
-            title + (f", about {estimate.lasting(seconds)}" if seconds is not None else ""),
-            "; has a row, which --resume would leave at that" if has_row else "",
-            sep="",
-        )
-        variables, command = accelerate_command(trial, asked.options, asked.gpus, node)
+        estimates.append(seconds)
+        title += f", about {estimate.duration(seconds)}" if seconds is not None else ""
+        print(title + ("; has a row, so --resume would leave it out" if has_row else ""))
+        variables, command = accelerate_command(trial, options, request.gpus, node)
         print(*(f"{name}={shlex.quote(value)}" for name, value in variables.items()), shlex.join(command))
-    print(f"# {estimate.in_words(times, known, asked.run_options.parallel)}" if times else "# nothing is left to run")
+    total = estimate.summary(estimates, useful_rows, run_options.parallel)
+    print(f"# {total}" if estimates else "# nothing is left to run")

@@ -1,10 +1,8 @@
-"""The largest micro-batch that runs within a memory limit, found by running: each try is a process group of its own."""
+"""What is the largest micro-batch that runs within a memory limit? Found by running: each try is a trial of its own."""
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,17 +11,17 @@ from rich.console import Console
 
 from bench.errors import UsageError
 from bench.options import Options
-from bench.record.csvfile import cell, write_whole
+from bench.record.csvfile import write_table
 from bench.trial import Trial
-from launch.group.trial_launch import RunContext
+from launch.group.run_context import RunContext, run_context
 from launch.memory.devices import Budget, this_capability
 from launch.run_options import RunOptions
-from launch.sweep.runner import run_context, run_sweep
+from launch.sweep.runner import run_sweep
 
 
 @dataclass(frozen=True)
 class Fit:
-    """The answer, by prediction and by trial. `tried`: micro-batch -> whether it ran."""
+    """The predicted and the measured largest micro-batch. `tried`: micro-batch -> whether it ran."""
 
     trial: Trial
     predicted: int
@@ -31,12 +29,15 @@ class Fit:
     tried: dict[int, bool]
 
     def difference(self) -> float:
-        """Of the prediction, relative to what was measured."""
+        """Of the predicted from the measured one, as a share of that."""
         return self.predicted / self.measured - 1
 
 
 def largest(trial: Trial, options: Options, gpus: int) -> Fit:
-    """Try micro-batches around the predicted one. UsageError: none fits, or a try ends otherwise than ok or oom."""
+    """Try micro-batches around the predicted one.
+
+    Raises UsageError if none fits, or a try ends neither as ok nor as oom.
+    """
     from bench.memory.prediction import largest_micro_batch, most_images, shapes
 
     trial = short(trial, trial.micro_batch)
@@ -57,21 +58,22 @@ def largest(trial: Trial, options: Options, gpus: int) -> Fit:
 
 
 def search(start: int, most: int, runs: Callable[[int], bool], least: int = 2) -> int | None:
-    """The largest number in least..most that runs, where all smaller ones do; None: not even the least.
+    """The largest number in least..most that runs, provided that all smaller ones run too; None: none runs.
 
-    From `start` in steps that double until the answer is between two tries, then halving.
+    Galloping search: from `start`, up or down in steps that double, until one try ran and another did not; then bisect
+    between them. A try takes seconds and the prediction is usually within 1%, so this needs few.
     """
-    low, high = least - 1, most + 1  # low is taken to run, high not to
+    low, high = least - 1, most + 1  # invariant: low runs, high does not
     step = max(1, start // 100)
-    at = min(max(start, least), most)
-    up = None
+    size = min(max(start, least), most)
+    up = None  # the direction, which the first try decides
     while high - low > 1:
-        ran = runs(at)
-        low, high = (at, high) if ran else (low, at)
+        ran = runs(size)
+        low, high = (size, high) if ran else (low, size)
         up = ran if up is None else up
         if (up and high <= most) or (not up and low >= least) or high - low <= 1:
             break
-        at = min(at + step, most) if up else max(at - step, least)
+        size = min(size + step, most) if up else max(size - step, least)
         step *= 2
     while high - low > 1:
         middle = (low + high) // 2
@@ -80,12 +82,15 @@ def search(start: int, most: int, runs: Callable[[int], bool], least: int = 2) -
 
 
 def short(trial: Trial, micro_batch: int) -> Trial:
-    """The trial at this micro-batch: twice the first window and the last of an epoch, which may be short."""
+    """The trial at this micro-batch, of 2 epochs x 2 windows: an epoch's first window and its last, which may be short.
+
+    Two epochs, because the optimizer's state exists only after the first window.
+    """
     return dataclasses.replace(trial, micro_batch=micro_batch, epochs=2, warmup_windows=0, limit_windows=2)
 
 
 def attempt(trial: Trial, context: RunContext, number: int) -> bool:
-    """Whether the trial runs. UsageError: it neither runs nor runs out of memory."""
+    """Whether the trial runs. Raises UsageError if it ends neither as ok nor as oom."""
     sweep = run_sweep([(f"[try {number}] micro_batch={trial.micro_batch}", trial)], context)
     ((_, _, row),) = sweep.ended
     if row["status"] not in ("ok", "oom"):
@@ -93,31 +98,28 @@ def attempt(trial: Trial, context: RunContext, number: int) -> bool:
     return row["status"] == "ok"
 
 
-def show(found: Fit, budget: Budget) -> None:
-    """The answer in a few lines."""
+def show(fit: Fit, budget: Budget) -> None:
+    """Print the answer."""
     console = Console(soft_wrap=True, highlight=False)
-    trial = found.trial
+    trial = fit.trial
     what = f"{trial.experiment} {trial.arm}, accumulate {trial.accumulate}, precision {trial.precision}"
     console.print(f"{what}: largest micro-batch within the limit")
-    said = f"predicted {found.predicted}, measured {found.measured} (prediction {found.difference():+.1%})"
-    console.print(f"  {said}, {len(found.tried)} tries")
+    answer = f"predicted {fit.predicted}, measured {fit.measured} (prediction {fit.difference():+.1%})"
+    console.print(f"  {answer}, {len(fit.tried)} tries")
     console.print(f"per process: {budget.explain()}")
 
 
-def write(path: Path, found: Fit) -> None:
+def write(path: Path, fit: Fit) -> None:
     """fit.csv: one row, the answer."""
-    trial = found.trial
+    trial = fit.trial
     row = {
         **{
             name: getattr(trial, name)
             for name in ("experiment", "arm", "model", "precision", "accumulate", "processes")
         },
         "memory_limit_bytes": trial.memory_limit_bytes,
-        "predicted_micro_batch": found.predicted,
-        "measured_micro_batch": found.measured,
-        "tries": len(found.tried),
+        "predicted_micro_batch": fit.predicted,
+        "measured_micro_batch": fit.measured,
+        "tries": len(fit.tried),
     }
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([list(row), [cell(value) for value in row.values()]])
-    write_whole(path, text.getvalue())
+    write_table(path, [row])

@@ -1,20 +1,17 @@
-"""A study as a file: TOML whose keys are the options of `python -m launch run`, under the same names."""
+"""A study file: TOML whose keys are the options of `python -m launch run`, under the same names."""
 
 from __future__ import annotations
 
-import difflib
 import re
 import sys
 import types
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin
 
 from bench.errors import UsageError
-from bench.options import Options
-from bench.trial import Trial, option
-from launch.run_options import RunOptions
+from bench.trial import option
+from launch.sweep.option_words import OTHERS, SEVERAL, kinds, suggestion
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -22,47 +19,24 @@ else:
     import tomli as tomllib
 
 EXPERIMENTS = ("experiments", "experiment")
-# Options of `run` that are fields of none of the three.
-OTHERS: dict[str, Any] = {
-    "arm": str,
-    "preset": str,
-    "device": str,
-    "memory_limit": str | int,
-    "reserve": str | int,
-    "skip_over_limit": bool,
-}
-SEVERAL = {*get_type_hints(Trial), "arm", "memory_limit"}
 
 
 @dataclass(frozen=True)
 class Study:
-    """A study file as it was read."""
+    """A study file, parsed."""
 
     path: Path
     text: str
     experiments: tuple[str, ...]
     words: tuple[str, ...]
-    """Its other keys as options of the command line."""
+    """Its other keys, as options of the command line."""
     replaced: tuple[str, ...] = ()
-    """What the command line put in place of them and makes other trials."""
-
-
-def kinds() -> dict[str, Any]:
-    """The options of `run`, each as the field that it sets, and the field's type."""
-    fields = {**get_type_hints(Trial), **get_type_hints(Options), **get_type_hints(RunOptions), **OTHERS}
-    del fields["experiment"]
-    return fields
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The next move for who wrote a name that is none of these."""
-    close = difflib.get_close_matches(name, list(known), 1)
-    return f"perhaps you meant {close[0]}" if close else "see python -m launch run EXPERIMENT --help"
+    """The options of the command line that replace some of them, if they change the trials."""
 
 
 def read(path: Path) -> Study:
-    """UsageError: there is no such file, it is no TOML, or a key is unknown, twice, empty or of another type."""
-    table, text = parsed(path)
+    """Raises UsageError if the file cannot be read or a key is unknown, given twice, empty or of another type."""
+    table, text = parse(path)
     fields, seen = kinds(), set()
     names: list[str] = []
     words: list[str] = []
@@ -77,14 +51,14 @@ def read(path: Path) -> Study:
         elif field in fields:
             words += as_words(field, value, fields[field], where)
         else:
-            raise UsageError(f"{where} is no option; {nearest(field, [*fields, *EXPERIMENTS])}")
+            raise UsageError(f"{where} is no option; {suggestion(field, [*fields, *EXPERIMENTS])}")
     if not names:
         raise UsageError(f'{path} names no experiment; add a line such as experiments = ["resnet20_accumulation"]')
     return Study(path, text, tuple(names), tuple(words))
 
 
-def parsed(path: Path) -> tuple[dict[str, Any], str]:
-    """The file's table and text."""
+def parse(path: Path) -> tuple[dict[str, Any], str]:
+    """The file's table and text. Raises UsageError if there is no such file or it is no TOML."""
     text = ""
     try:
         text = path.read_bytes().decode()
@@ -98,16 +72,16 @@ def parsed(path: Path) -> tuple[dict[str, Any], str]:
 
 
 def line_of(key: str, text: str) -> int:
-    """The line on which a key of the top level stands."""
+    """The line of a key at the top level, for error messages: tomllib does not tell it."""
     start = re.compile(rf"""\s*\[*\s*["']?{re.escape(key)}["']?\s*[].=]""")
     return next((number for number, line in enumerate(text.split("\n"), 1) if start.match(line)), 1)
 
 
 def as_words(field: str, value: Any, kind: Any, where: str) -> list[str]:
-    """A key as on the command line. UsageError: its value is of another type, or an empty list."""
+    """A key as words of the command line. Raises UsageError if its value is of another type, or an empty list."""
     if kind is bool and field not in SEVERAL:
         (on,) = listed(value, kind, where, several=False)
-        if field in OTHERS:  # has no opposite
+        if field in OTHERS:  # --no-NAME exists for fields of a dataclass only
             return [option(field)] if on else []
         return [option(field if on else f"no_{field}")]
     if get_origin(kind) is tuple:
@@ -120,7 +94,7 @@ def as_words(field: str, value: Any, kind: Any, where: str) -> list[str]:
 
 
 def listed(value: Any, kind: Any, where: str, several: bool = True) -> list[Any]:
-    """A value, or a list of them if there may be several. UsageError: there is none, or one of another type."""
+    """The values of a key as a list. Raises UsageError if there is none, one of another type, or too many."""
     if isinstance(value, list) and not several:
         raise UsageError(f"{where} is {value!r:.80}; give one value, not a list")
     values = value if isinstance(value, list) else [value]
@@ -133,7 +107,7 @@ def listed(value: Any, kind: Any, where: str, several: bool = True) -> list[Any]
 
 
 def is_of(value: Any, kind: Any) -> bool:
-    """Whether a value of TOML, which knows no None but "None", can stand in a field of this type."""
+    """Whether a value can stand in a field of this type. TOML has no null, so "None" stands for None."""
     if get_origin(kind) in (Union, types.UnionType):
         return any(is_of(value, each) for each in get_args(kind))
     if kind is type(None):
@@ -146,7 +120,7 @@ def is_of(value: Any, kind: Any) -> bool:
 
 
 def in_words(kind: Any) -> str:
-    """A type for the reader who has to give a value of it."""
+    """A type, as an error message asks for it."""
     if get_origin(kind) in (Union, types.UnionType):
         return " or ".join(in_words(each) for each in get_args(kind))
     if get_origin(kind) is Literal:

@@ -1,4 +1,4 @@
-"""A run folder and the study that it belongs to: neither a file's nor a command's rows end up among another's."""
+"""Which study does a run folder belong to? Keeps the rows of one study, or of one command, out of another's folder."""
 
 from __future__ import annotations
 
@@ -16,44 +16,44 @@ from launch.sweep import request
 from launch.sweep.request import RunRequest
 from launch.sweep.study_file import Study
 
-KEPT = "study.toml"
+COPY = "study.toml"
 
 
-def check_folder(folder: Path, asked: RunRequest) -> None:
-    """UsageError: the folder holds another study's rows, or is a study's that these trials are none of.
+def check_folder(folder: Path, wanted: RunRequest) -> None:
+    """Raises UsageError if the folder has rows of another study, or belongs to a study without these trials.
 
-    Without a study on either side anything may be added to a folder. Changes nothing.
+    Where neither the request nor the folder is of a study, any trial may be added.
     """
-    if asked.study is not None:
-        own = identities(asked.trials)
-        foreign = next((row for row in read_rows(folder) if identity(row) not in own), None)
+    if wanted.study is not None:
+        own = set(map(identity, wanted.trials))
+        foreign = next((row for row in read_rows(folder) if (row["trial_key"], row["repeat"]) not in own), None)
         if foreign is not None:
             what = f"{foreign.get('experiment')} {foreign.get('arm')}, repeat {foreign.get('repeat')}"
             raise UsageError(
-                f"{folder} holds a row of {what}, with settings that {asked.study.path} does not have; "
+                f"{folder} holds a row of {what}, with settings that {wanted.study.path} does not have; "
                 f"choose another --out"
             )
-    elif (folder / KEPT).exists():
-        own = identities(request.read([str(folder / KEPT)]).trials)
-        if other := next((trial for trial in asked.trials if (trial.key(), str(trial.repeat)) not in own), None):
+    elif (folder / COPY).exists():
+        own = set(map(identity, request.read([str(folder / COPY)]).trials))
+        if other := next((trial for trial in wanted.trials if identity(trial) not in own), None):
             raise UsageError(
-                f"{folder} is a study's and {other.experiment} {other.arm}, repeat {other.repeat}, with these settings "
-                f"is none of its trials; choose another --out, or run {folder / KEPT}"
+                f"{folder} belongs to a study, and {other.experiment} {other.arm}, repeat {other.repeat}, with these "
+                f"settings is none of its trials; choose another --out, or run {folder / COPY}"
             )
 
 
 def keep(folder: Path, study: Study) -> None:
-    """Leave a copy of the study in its folder, which exists and has been checked."""
+    """Write a copy of the study into its folder, which exists and has been checked."""
     text = study.text
     if study.replaced:
-        text = f"# Not as it stands here: run with {shlex.join(study.replaced)}\n{text}"
-    path = folder / KEPT
+        text = f"# Not as it stands here: run with {shlex.join(study.replaced)}\n{text}"  # reports.page reads this
+    path = folder / COPY
     if not path.exists() or path.read_bytes() != text.encode():
         write_whole(path, text)
 
 
 def read_rows(folder: Path) -> list[dict[str, str]]:
-    """The rows of trials.csv; none where there is no file. UsageError: it is no table of ours."""
+    """The rows of trials.csv, none if there is no such file. Raises UsageError if it is no table of ours."""
     try:
         rows = RunFolder(folder).rows("trials")
     except (OSError, ValueError, csv.Error) as error:
@@ -64,16 +64,11 @@ def read_rows(folder: Path) -> list[dict[str, str]]:
 
 
 def finished(rows: Iterable[dict[str, str]], retry_failed: bool) -> set[tuple[str, str]]:
-    """The trials that --resume leaves out: those that ended well and, unless they are to be retried, that failed."""
+    """The trials that --resume leaves out: those that ended well and, unless `retry_failed`, those that failed."""
     again = {"interrupted", *(set(STATUSES) - {"ok"} if retry_failed else ())}
-    return {identity(row) for row in rows if row["status"] not in again}
+    return {(row["trial_key"], row["repeat"]) for row in rows if row["status"] not in again}
 
 
-def identity(row: dict[str, str]) -> tuple[str, str]:
-    """Which trial of a study a row is of."""
-    return row["trial_key"], row["repeat"]
-
-
-def identities(trials: Iterable[Trial]) -> set[tuple[str, str]]:
-    """As `identity`, of trials."""
-    return {(trial.key(), str(trial.repeat)) for trial in trials}
+def identity(trial: Trial) -> tuple[str, str]:
+    """What tells the trials of a study apart: trial_key and repeat, as its row has them."""
+    return trial.key(), str(trial.repeat)

@@ -22,10 +22,10 @@ from rich.table import Table
 
 from bench.options import Options
 from bench.trial import Trial
-from launch.group.starter import ColdStarter
-from launch.group.trial_launch import RunContext
+from launch.group.cold_starter import ColdStarter
+from launch.group.run_context import RunContext, run_context
 from launch.run_options import RunOptions
-from launch.sweep.runner import run_context, run_sweep
+from launch.sweep.runner import run_sweep
 
 from .speed import Bystanders, machine_line
 

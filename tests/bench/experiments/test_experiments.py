@@ -86,4 +86,4 @@ def test_plain_and_residual_networks_of_a_depth_have_the_same_parameters() -> No
 
 
 def test_readme_has_the_table_of_all_experiments() -> None:
-    assert catalogue.table() in (CHECKOUT / "README.md").read_text()
+    assert catalogue.markdown() in (CHECKOUT / "README.md").read_text()

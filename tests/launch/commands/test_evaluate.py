@@ -15,8 +15,8 @@ from voc_folder import below, plant
 from bench.data import datasets
 from bench.record.run_folder import RunFolder
 from bench.training import checkpoint
+from bench.training.checkpoint_evaluation import evaluate_model, load_images
 from launch.cli import main
-from launch.commands.evaluate import measured
 from models import cifar
 
 ITSELF = ("part", "data", "label", "class_name", "images", "accuracy", "predicted")
@@ -79,7 +79,7 @@ def test_it_is_evaluated_in_the_precision_that_it_was_trained_in(tmp_path: Path)
     assert facts["precision"] == "bf16"
     assert facts["loss"] == pytest.approx(float(ran.row()["eval_loss"]), rel=1e-6)
     _, model = checkpoint.load_model(path)
-    plain, _ = measured(dataclasses.replace(ran.trial, precision="no"), model, datasets.load(ran.trial, tmp_path))
+    plain, _ = evaluate_model(dataclasses.replace(ran.trial, precision="no"), model, datasets.load(ran.trial, tmp_path))
     assert plain.loss != pytest.approx(facts["loss"], rel=1e-6)  # so that it would be seen
 
 
@@ -130,12 +130,10 @@ def test_another_data_set_is_normalised_as_the_one_trained_on(tmp_path: Path) ->
 
 
 def test_statistics_are_those_of_the_data_set_that_was_trained_on(tmp_path: Path) -> None:
-    from launch.commands.evaluate import images
-
     plant(tmp_path)
-    found = images(planted.small(data="cifar10", evaluate_on="voc"), tmp_path)
+    found = load_images(planted.small(data="cifar10", evaluate_on="voc"), tmp_path)
     assert (found.mean, found.std) == datasets.CIFAR10_STATISTICS
-    found = images(planted.small(model="resnet18", data="cifar10", evaluate_on="voc"), tmp_path)
+    found = load_images(planted.small(model="resnet18", data="cifar10", evaluate_on="voc"), tmp_path)
     assert (found.mean, found.std) == datasets.IMAGENET_STATISTICS
 
 

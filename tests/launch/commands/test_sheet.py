@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.data import datasets
+from bench.data import augment_sheet, datasets
+from bench.data.augment_sheet import EPOCHS, GAP, HEAD, IMAGES, MARGIN, TILE
 from bench.data.split import DataSet, Split
 from bench.experiments import load
 from launch.cli import main
-from launch.commands import sheet
-from launch.commands.sheet import EPOCHS, GAP, HEAD, IMAGES, MARGIN, TILE
 
 MINI = load("augmentation").trial("augmentation", "cutout", "mini")
 
@@ -25,7 +24,7 @@ def tile(page: Image.Image, row: int, column: int) -> np.ndarray:
 def test_a_sheet_shows_each_image_and_then_what_the_model_sees(tmp_path: Path) -> None:
     found = datasets.load(MINI, tmp_path)
     first = Split(found.train.images[:IMAGES], found.train.labels[:IMAGES])
-    page = sheet.sheet(MINI, DataSet(first, first, 10, found.mean, found.std))
+    page = augment_sheet.draw(MINI, DataSet(first, first, 10, found.mean, found.std))
     squares = set()
     for row in range(IMAGES):
         source = first.images[row].permute(1, 2, 0).numpy().repeat(TILE // 32, 0).repeat(TILE // 32, 1).astype(int)

@@ -83,7 +83,7 @@ import sys
 from pathlib import Path
 from bench.options import Options
 from launch.run_options import RunOptions
-from launch.sweep.runner import run_context
+from launch.group.run_context import run_context
 for gpus in (2, 0):
     with run_context(Options(out=Path(sys.argv[1])), gpus, RunOptions()) as given:
         print(given.starter.name)

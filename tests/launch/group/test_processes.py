@@ -45,7 +45,7 @@ class Family:
         return process
 
     def members(self) -> set[int]:
-        return processes.having(MARK, self.mark)
+        return processes.with_variable(MARK, self.mark)
 
     def close(self) -> None:
         for process in self.started:
@@ -75,7 +75,7 @@ def test_who_has_the_variable_is_found_and_nobody_else(family: Family) -> None:
 
 
 def test_a_process_does_not_count_itself(family: Family) -> None:
-    code = f"import os; from launch.group import processes; print(processes.having({MARK!r}, {family.mark!r}))"
+    code = f"import os; from launch.group import processes; print(processes.with_variable({MARK!r}, {family.mark!r}))"
     done = python("-c", code, env={MARK: family.mark})
     assert done.stdout == "set()\n", done.stderr
 
@@ -93,7 +93,7 @@ def test_a_session_is_found_also_when_its_leader_is_gone(family: Family) -> None
     assert leader.wait() == 0
     (child,) = processes.in_session(leader.pid)
     assert os.getsid(child) == leader.pid
-    processes.end(lambda: processes.in_session(leader.pid), LONG_S)
+    processes.end_all(lambda: processes.in_session(leader.pid), LONG_S)
     assert processes.in_session(leader.pid) == set()
 
 
@@ -102,17 +102,17 @@ def test_no_name_makes_a_process_look_dead(family: Family, name: str) -> None:
     rename = f"file = open('/proc/self/comm', 'w'); file.write({name!r}); file.close(); "
     process = family.start(rename + READY + SLEEP)
     assert processes.name(process.pid) == name
-    assert processes.runs(process.pid)
-    assert process.pid in set(processes.living())
+    assert processes.is_running(process.pid)
+    assert process.pid in set(processes.living_pids())
 
 
 def test_a_zombie_and_what_never_was_do_not_run(family: Family) -> None:
     process = family.start("")
-    until(lambda: not processes.runs(process.pid), "its end")
+    until(lambda: not processes.is_running(process.pid), "its end")
     assert process.returncode is None, "nobody was to wait for it yet"
-    assert process.pid not in set(processes.living())
+    assert process.pid not in set(processes.living_pids())
     never = 2**22 + 1  # Linux gives out none above 2**22
-    assert not processes.runs(never)
+    assert not processes.is_running(never)
     assert processes.name(never) == ""
 
 
@@ -122,14 +122,14 @@ def test_who_listens_has_time_to_end_by_itself(family: Family, stopped: bool) ->
     process = family.start(handle + READY + SLEEP)
     if stopped:
         process.send_signal(signal.SIGSTOP)
-    assert processes.end(family.members, LONG_S) == set()
+    assert processes.end_all(family.members, LONG_S) == set()
     said, _ = process.communicate()
     assert (process.returncode, said) == (3, "by itself\n")
 
 
 def test_who_does_not_listen_is_killed(family: Family) -> None:
     process = family.start("import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + READY + SLEEP)
-    assert processes.end(family.members, grace_s=0.2) == set()
+    assert processes.end_all(family.members, grace_s=0.2) == set()
     assert process.wait() == -signal.SIGKILL
 
 
@@ -137,14 +137,14 @@ def test_what_not_even_sigkill_ends_is_told(family: Family) -> None:
     """A zombie is as deaf as a process that hangs in a driver."""
     zombie = subprocess.Popen(["true"])
     os.waitid(os.P_PID, zombie.pid, os.WEXITED | os.WNOWAIT)
-    assert processes.end(lambda: {zombie.pid}, grace_s=0.1, patience_s=0.2) == {zombie.pid}
+    assert processes.end_all(lambda: {zombie.pid}, grace_s=0.1, patience_s=0.2) == {zombie.pid}
     zombie.wait()
 
 
 def test_nobody_is_asked_twice(family: Family) -> None:
     count = "import signal; signal.signal(signal.SIGTERM, lambda *_: print('asked', flush=True))\n"
     process = family.start(f"{count}{READY}\nwhile True:\n    signal.pause()")
-    processes.end(family.members, grace_s=1.0)
+    processes.end_all(family.members, grace_s=1.0)
     assert process.communicate()[0] == "asked\n"
 
 
@@ -158,7 +158,7 @@ def leave(*_):
 signal.signal(signal.SIGTERM, leave)
 """
     process = family.start(handle + READY + SLEEP)
-    processes.end(family.members, LONG_S)
+    processes.end_all(family.members, LONG_S)
     assert process.wait() == 3
     assert family.members() == set()
 
@@ -174,8 +174,8 @@ signal.signal(signal.SIGTERM, leave)
 )
 def test_whom_a_signal_would_end_is_told_from_who_has_a_handler(family: Family, code: str, caught: bool) -> None:
     process = family.start(code + READY + SLEEP)
-    assert processes.catches(process.pid, signal.SIGUSR1) is caught
-    assert not processes.catches(process.pid, signal.SIGUSR2)
+    assert processes.catches_signal(process.pid, signal.SIGUSR1) is caught
+    assert not processes.catches_signal(process.pid, signal.SIGUSR2)
 
 
 @pytest.mark.parametrize(("number", "name"), [(9, "SIGKILL"), (15, "SIGTERM"), (40, "signal 40")])

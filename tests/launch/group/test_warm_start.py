@@ -117,13 +117,13 @@ from types import SimpleNamespace as S
 from launch.sweep.runner import Sweep
 sweep = object.__new__(Sweep)
 sweep.context = S(run_options=S(parallel=3))
-sweep.under_way = []
+sweep.running = []
 one, two = S(processes=1), S(processes=2)
-print(sweep.devices(two))
-sweep.under_way = [S(devices=sweep.devices(one))]
-print(sweep.devices(one), sweep.devices(two))
+print(sweep.free_devices(two))
+sweep.running = [S(devices=sweep.free_devices(one))]
+print(sweep.free_devices(one), sweep.free_devices(two))
 sweep.context.run_options.parallel = 1
-print(sweep.devices(two))
+print(sweep.free_devices(two))
 """
     done = python("-c", code, env=two_gpus(standin_nvml))
     assert done.stdout == "['0', '1']\n['1'] None\n[]\n", done.stderr

@@ -136,7 +136,7 @@ def test_a_killed_guard_is_replaced_and_a_killed_warm_process_too(tmp_path: Path
         assert command.left() == []
     crashed, after = rows(out, "trials")
     assert (crashed["status"], after["status"]) == ("crashed", "ok")
-    assert "the process that forks trials is gone" in crashed["error"]
+    assert "the process that forks trials has ended" in crashed["error"]
 
 
 def test_a_warm_process_that_is_gone_between_trials_is_started_again(tmp_path: Path) -> None:

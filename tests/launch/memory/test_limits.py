@@ -18,7 +18,7 @@ from launch.group.starter import StartRequest
 from launch.group.warm_starter import WarmStarter
 from launch.memory import limits
 from launch.run_options import RunOptions
-from launch.sweep import matrix, runner
+from launch.sweep import matrix, option_words, runner
 
 RUN = ["run", "resnet20_accumulation", "--arm", "16x1", *SMALL]
 MIB = 2**20
@@ -33,7 +33,7 @@ def test_a_limit_becomes_a_field_of_the_trial_and_several_an_axis() -> None:
     words = limits.in_bytes(["--seed", "1", "--memory-limit", "600MiB,1GiB"], 0)
     trials, _ = matrix.trials("resnet20_accumulation", "16x1", words)
     assert [trial.memory_limit_bytes for trial in trials] == [600 * MIB, 1024 * MIB]
-    assert matrix.axes(words) == ["memory_limit_bytes"]
+    assert option_words.axes(words) == ["memory_limit_bytes"]
     assert limits.in_bytes(["--seed", "1"], 0) == ["--seed", "1"]
 
 
@@ -49,7 +49,7 @@ def test_a_reserve_is_taken_off() -> None:
     [
         (["--memory-limit", "much"], "'much'"),
         (["--memory-limit", "600MiB,"], "''"),
-        (["--memory-limit", "1GiB", "--reserve", "2GiB"], "no more than the 2.00 GiB held back"),
+        (["--memory-limit", "1GiB", "--reserve", "2GiB"], "no more than the reserve of 2.00 GiB"),
         (["--reserve", "2GiB"], "--memory-limit"),
         (["--memory-limit", "1GiB", "--memory-limit-bytes=5"], "give one of them"),
         (["--device", "tpu"], "'tpu'"),
@@ -101,7 +101,7 @@ class Ended:
     def end(self, grace_s: float) -> set[int]:
         return self.left
 
-    def trouble(self) -> str:
+    def start_failure(self) -> str:
         return ""
 
 
@@ -139,7 +139,7 @@ def test_a_process_that_nothing_ends_ends_the_sweep_and_has_its_row(
     """It may hold a device's memory, beside which the next trial would be measured."""
     monkeypatch.setattr(WarmStarter, "start", lambda self, order: Ended({4321}))
     trials, _ = matrix.trials("resnet20_accumulation", "16x1,16x8", [])
-    with pytest.raises(UsageError, match="has ended but for process 4321, which SIGKILL does not end"):
+    with pytest.raises(UsageError, match="has ended, but SIGKILL does not end its process 4321"):
         runner.run_all(trials, Options(out=tmp_path), RunOptions(), 0, [])
     assert [row["status"] for row in rows(tmp_path, "trials")] == ["crashed"]
 
@@ -182,7 +182,7 @@ def test_who_is_killed_while_the_kernel_has_no_memory_is_out_of_memory(
         before = None
     else:
         plant_kernel(tmp_path, 5 + kills)
-    found = postmortem.cause(said, code, path, before, tmp_path)
+    found = postmortem.refine(said, code, path, before, tmp_path)
     assert found.status == status
     assert said.error in found.error
     if status == "oom" and kills:

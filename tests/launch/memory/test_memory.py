@@ -21,8 +21,9 @@ from bench.failure.causes import Cause
 from bench.options import Options
 from bench.trial import Trial
 from launch.group.processes import RUNNER_ID
+from launch.group.run_context import run_context
 from launch.run_options import RunOptions
-from launch.sweep.runner import run_context, run_sweep
+from launch.sweep.runner import run_sweep
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="on a CPU, Linux holds the limit")
 MIB = 2**20
@@ -79,7 +80,7 @@ def killed(tmp_path: Path, processes: int, kills: int) -> dict[str, str]:
         given = dataclasses.replace(usual, root=tmp_path)
         killer = threading.Thread(target=kill)
         killer.start()
-        assert run_sweep([("planted", trial)], given).code() == 1
+        assert run_sweep([("planted", trial)], given).exit_code() == 1
         killer.join()
         assert [p for p in having(RUNNER_ID, given.runner_id) if named(p) != "resbench warm"] == []
     (row,) = rows(out, "trials")

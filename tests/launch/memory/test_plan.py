@@ -100,7 +100,7 @@ def test_where_nothing_fits_nothing_is_chosen() -> None:
 
 
 def test_a_limit_below_the_weights_is_told_with_them() -> None:
-    with pytest.raises(UsageError, match=r"is below what the weights of resnet50 alone take, 9\d+;"):
+    with pytest.raises(UsageError, match=r"the weights of resnet50 alone take 9\d+ bytes, more than the limit of "):
         plans(MIB, dataclasses.replace(RESNET8, model="resnet50", image_size=64))
 
 

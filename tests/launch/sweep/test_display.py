@@ -161,13 +161,11 @@ class Said:
 
 def sweep(tmp_path: Path, waiting: Sequence[Trial], parallel: int = 1) -> tuple[Any, Said]:
     """A sweep of these trials, of which none is begun."""
-    run_context: Any = SimpleNamespace(
+    context: Any = SimpleNamespace(
         options=SimpleNamespace(out=tmp_path, resume=False), run_options=SimpleNamespace(parallel=parallel), gpus=0
     )
     said: Any = Said()
-    return runner.Sweep(
-        [(f"[{n}]", trial) for n, trial in enumerate(waiting, 1)], run_context, runner.never, said
-    ), said
+    return runner.Sweep([(f"[{n}]", trial) for n, trial in enumerate(waiting, 1)], context, runner.never, said), said
 
 
 def row(status: str, error: str = "", **more: Any) -> dict[str, Any]:
@@ -183,11 +181,11 @@ def test_time_left_is_learnt_from_the_trials_that_have_ended(tmp_path: Path) -> 
     ten, twenty, unlike = Trial(epochs=10), Trial(epochs=20), Trial(epochs=10, micro_batch=77)
     for parallel, left_s in ((1, 450.0), (2, 225.0)):
         found, _ = sweep(tmp_path, [ten, twenty, unlike], parallel)
-        assert found.left_s() is None
+        assert found.remaining_s() is None
         found.estimator.add(of(Trial(epochs=1), 10.0))
-        assert found.left_s() == left_s
+        assert found.remaining_s() == left_s
     found.waiting.clear()
-    assert found.left_s() is None
+    assert found.remaining_s() is None
     assert isinstance(found.estimator, Estimator)
 
 
@@ -201,7 +199,7 @@ def test_the_summary_names_what_failed_and_why_and_alike_once(tmp_path: Path) ->
         ("[5] e", 0, row("over_limit", "predicted to need 9 GiB")),
         ("[6] f", 1, row("timeout", "RuntimeError: x (y) (logs/44.log)")),
     ]
-    found.sum_up()
+    found.print_failures()
     assert said.lines == [
         "5 of 6 trials did not end well:",
         "  crashed: [2] b and 1 more: RuntimeError: x (y)",
@@ -214,7 +212,7 @@ def test_the_summary_names_what_failed_and_why_and_alike_once(tmp_path: Path) ->
 def test_there_is_no_summary_of_what_ended_well(tmp_path: Path) -> None:
     found, said = sweep(tmp_path, [Trial()] * 2)
     found.ended = [("a", 0, row("ok")), ("b", 0, row("ok"))]
-    found.sum_up()
+    found.print_failures()
     assert said.lines == []
 
 
@@ -222,4 +220,4 @@ def test_there_is_no_summary_of_what_ended_well(tmp_path: Path) -> None:
 def test_the_exit_code_is_the_worst(tmp_path: Path, codes: list[int], code: int) -> None:
     found, _ = sweep(tmp_path, [])
     found.ended = [("a", number, row("ok")) for number in codes]
-    assert found.code() == code
+    assert found.exit_code() == code

@@ -101,7 +101,7 @@ def test_only_whole_launches_that_ended_well_count(tmp_path: Path, more: dict[st
 
 def test_rows_as_text_say_the_same(tmp_path: Path) -> None:
     trial = changed(trainable=("head", "layer3"), compile="default", limit_train=None, weight_decay=1e-4)
-    found, count = estimate.of_rows(as_text(tmp_path, row(trial, 30)), 0)
+    found, count = estimate.from_rows(as_text(tmp_path, row(trial, 30)), 0)
     assert (found.seconds(trial), found.seconds(dataclasses.replace(trial, seed=3)), count) == (30, 30, 1)
 
 
@@ -109,7 +109,7 @@ def test_rows_as_text_say_the_same(tmp_path: Path) -> None:
     "other", [{"host": "another"}, {"cpu_model": "x"}, {"device_name": "NVIDIA A10"}, {"cpu_count": 999}]
 )
 def test_rows_of_other_machines_say_nothing(tmp_path: Path, other: dict[str, Any]) -> None:
-    found, count = estimate.of_rows(as_text(tmp_path, row(BASE, 30, **other)), 0)
+    found, count = estimate.from_rows(as_text(tmp_path, row(BASE, 30, **other)), 0)
     assert (found.seconds(BASE), count) == (None, 0)
 
 
@@ -117,7 +117,7 @@ def test_a_row_of_a_gpu_counts_where_there_is_one_of_its_name(tmp_path: Path, mo
     rows = as_text(tmp_path, row(BASE, 30, device_name="NVIDIA A10"), row(BASE, 90), row(BASE, 70, device_name=None))
     for names, seconds in (({"NVIDIA A10"}, 30), ({"NVIDIA T4"}, None), (None, 30)):
         monkeypatch.setattr(nvml, "device_names", lambda names=names: names)
-        assert estimate.of_rows(rows, 1)[0].seconds(BASE) == seconds
+        assert estimate.from_rows(rows, 1)[0].seconds(BASE) == seconds
 
 
 @pytest.mark.parametrize(
@@ -134,11 +134,11 @@ def test_a_row_of_a_gpu_counts_where_there_is_one_of_its_name(tmp_path: Path, mo
     ],
 )
 def test_the_sum_in_words(known: list[float | None], rows: int, text: str) -> None:
-    assert estimate.in_words(known, rows) == text
+    assert estimate.summary(known, rows) == text
 
 
 def test_trials_side_by_side_take_their_share_of_the_time() -> None:
-    assert estimate.in_words([60.0] * 12, 8, parallel=4) == "about 3 min for 12 trials (from 8 rows of this machine)"
+    assert estimate.summary([60.0] * 12, 8, parallel=4) == "about 3 min for 12 trials (from 8 rows of this machine)"
 
 
 # --dry-run
@@ -178,9 +178,9 @@ def test_a_dry_run_estimates_and_says_what_resume_leaves_out(tmp_path: Path) -> 
     words = ["--repeats", "2", "--out", str(tmp_path)]
     plain = [line for line in dry(*words) if line.startswith("#")]
     assert plain == [
-        f"# [1/4] {NAME} 16x8 repeat=0, about 10 min; has a row, which --resume would leave at that",
+        f"# [1/4] {NAME} 16x8 repeat=0, about 10 min; has a row, so --resume would leave it out",
         f"# [2/4] {NAME} 64x2 repeat=0",
-        f"# [3/4] {NAME} 64x2 repeat=1; has a row, which --resume would leave at that",
+        f"# [3/4] {NAME} 64x2 repeat=1; has a row, so --resume would leave it out",
         f"# [4/4] {NAME} 16x8 repeat=1, about 10 min",
         "# about 20 min for 2 of 4 trials (from 1 row of this machine); 2 have no row to go by",
     ]

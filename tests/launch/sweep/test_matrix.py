@@ -6,7 +6,8 @@ import pytest
 
 from bench import experiments
 from bench.errors import UsageError
-from launch.sweep.matrix import axes, trials
+from launch.sweep.matrix import trials
+from launch.sweep.option_words import axes
 
 NAME = "resnet20_accumulation"
 ARMS = list(experiments.load(NAME).arms)

@@ -139,8 +139,8 @@ def test_help_lists_every_field_and_how_a_sweep_is_conducted() -> None:
 
 
 def test_what_makes_no_other_trials_is_known() -> None:
-    assert {"out", "resume", "timeout", "order"} <= request.ASIDE
-    assert not {"repeats", "seed", "arm", "memory_limit"} & request.ASIDE
+    assert {"out", "resume", "timeout", "order"} <= request.TRIAL_NEUTRAL
+    assert not {"repeats", "seed", "arm", "memory_limit"} & request.TRIAL_NEUTRAL
 
 
 # Presets

@@ -226,10 +226,10 @@ def test_runs_into_one_folder_extend_it(resumed: Run) -> None:
 def test_ctrl_c_while_a_trial_gets_its_row_waits_for_that_and_is_not_lost() -> None:
     code = """
 import contextlib, os, signal
-from launch.sweep import runner
+from launch import interrupts
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's & switches it off
-with contextlib.suppress(runner.Interrupted), runner.handling(runner.interrupt):
-    with runner.undisturbed():
+with contextlib.suppress(interrupts.Interrupted), interrupts.handling(interrupts.interrupt):
+    with interrupts.undisturbed():
         os.kill(os.getpid(), signal.SIGINT)
         print("the row is written")
     print("another trial begins")

@@ -1,0 +1,62 @@
+"""Run the arms of experiments, or a study, each trial in a process group of its own.
+
+usage: python -m launch run EXPERIMENT... [--arm A,B] [--preset full|mini] [--FIELD VALUE[,VALUE...]] [--out RUN_FOLDER]
+                  [--repeats N [--order interleaved|sequential]] [--dry-run] [--timeout S] [--stall-timeout S]
+                  [--resume [--retry-failed]] [--fail-fast] [--parallel N] [--cold]
+                  [--machines M --machine-rank R --rendezvous HOST:PORT]
+                  [--device auto|cpu|cuda] [--memory-limit LIMIT[,LIMIT...] [--reserve BYTES] [--skip-over-limit]]
+       python -m launch run STUDY.toml [options as above, which replace the file's]
+       python -m launch run EXPERIMENT --help   explains every option, with the experiment's own settings
+
+--preset mini      the miniature of each arm (digits, small images, minutes on two CPUs), to try out a study; of all
+                   experiments if none is named; other options override it
+--repeats N        run each trial N times; interleaved: all trials once, then all once more in reverse order
+--dry-run          print the trials, their commands and the time they may take; start nothing
+--resume           skip the trials that have a row, unless they were interrupted; with --retry-failed, skip only those
+                   that ended well
+--memory-limit     what the tensors of one process may take: bytes such as 600MiB, a device such as orin-nano-8gb, or
+                   auto (what is free here); each of several values is a run of its own
+--reserve          bytes to subtract from the limit, in place of the device's own reserve
+--skip-over-limit  do not start a trial that is predicted not to fit
+
+Exit code 0: all trials ended well; 1: some did not; 2: the request cannot be met; 130: interrupted.
+"""
+
+from __future__ import annotations
+
+import functools
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from launch.memory import limits
+from launch.sweep import checks, dry_run, request, runner, study_folder
+
+OWN_HELP = True  # behind an experiment, --help lists the settings of that experiment
+
+
+def run(words: Sequence[str]) -> int:
+    """Run the trials and show their table."""
+    if set(words[:1]) & {"-h", "--help"}:
+        print(__doc__.rstrip())
+        return 0
+    wanted = request.read(words)
+    checks.check(wanted)
+    out = wanted.options.out
+    study_folder.check_folder(out, wanted)
+    if wanted.run_options.dry_run:
+        dry_run.show(wanted)
+        return 0
+
+    def prepare() -> None:
+        study_folder.check_folder(out, wanted)  # again: only now is the folder locked
+        if wanted.study is not None:
+            study_folder.keep(out, wanted.study)
+
+    over_limit = functools.partial(limits.over_limit, gpus=wanted.gpus) if wanted.skip_over_limit else runner.never
+    code = runner.run_all(
+        wanted.trials, wanted.options, wanted.run_options, wanted.gpus, wanted.axes, over_limit, prepare
+    )
+    if wanted.run_options.machine_rank == 0:
+        subprocess.run([sys.executable, "-m", "reports", "show", str(out)], check=False)
+    return code

@@ -1,0 +1,93 @@
+"""Plans as tables on the terminal: predicted, and predicted beside measured."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from bench import experiments
+from bench.terminal import wide
+from launch.memory.devices import Budget
+from launch.memory.plan import Plan, gib
+
+
+def show_plans(name: str, effective_batch: int, plans: Sequence[Plan], budget: Budget) -> None:
+    """Print a table for each arm, the plan to choose, and how the budget came about."""
+    console = Console()
+    for arms, group in itertools.groupby(plans, lambda plan: plan.arms):
+        of_arms = list(group)
+        console.print(f"\n{name}, {arms_of(name, arms)}: effective batch {effective_batch}", soft_wrap=True)
+        wide(console, table_of(of_arms, budget))
+        best = next((plan for plan in of_arms if plan.chosen), None)
+        least = min(of_arms, key=lambda plan: plan.limited_bytes)
+        choice = f"none fits: {least.way()}, {least.trial.precision} needs {gib(least.limited_bytes)} GiB"
+        if best:
+            choice = f"choose {best.way()}, {best.trial.precision}: {best.why}"
+        console.print(choice, highlight=False, soft_wrap=True)
+    console.print(f"\nper process: {budget.explain()}", highlight=False, soft_wrap=True)
+
+
+def table_of(plans: Sequence[Plan], budget: Budget) -> Table:
+    """One row for each plan."""
+    table = Table(box=box.SIMPLE_HEAD)
+    reserved = ["reserved GiB"] if budget.backend == "cuda" else []
+    for column in ("plan", "precision", "allocated GiB", *reserved, "of limit", "mostly", "fits"):
+        table.add_column(column, justify="left" if column in ("precision", "mostly", "fits") else "right", no_wrap=True)
+    for plan in plans:
+        part, size = plan.dominant()
+        table.add_row(
+            plan.way(),
+            plan.trial.precision,
+            gib(plan.predicted_allocated_bytes),
+            *([gib(plan.predicted_reserved_bytes)] if reserved else []),
+            f"{plan.limited_bytes / plan.limit_bytes:.0%}",
+            f"{part} {size / plan.predicted_allocated_bytes:.0%}",
+            f"{plan.fits}, choose" if plan.chosen else plan.fits,
+            style="bold" if plan.chosen else None,
+        )
+    return table
+
+
+def arms_of(name: str, arms: Sequence[str]) -> str:
+    """The arms that share these plans."""
+    return "all" if len(arms) > 1 and set(arms) == set(experiments.load(name).arms) else ", ".join(arms)
+
+
+def show_measured(plans: Sequence[Plan], gpus: int) -> None:
+    """Print predicted beside measured memory, and the throughput, which accumulation lowers."""
+    table = Table(box=box.SIMPLE_HEAD)
+    for heading in ("arm", "plan", "precision", "status"):
+        table.add_column(heading, no_wrap=True)
+    kinds = ("allocated", "reserved") if gpus else ("of the process",)
+    for heading in (*(f"{kind} GiB predicted, measured" for kind in kinds), "images/s"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for plan in plans:
+        pairs = zip(predicted_bytes(plan, gpus), measured_bytes(plan, gpus), strict=True)
+        rate = plan.measured.get("images_per_s")
+        table.add_row(
+            plan.trial.arm,
+            plan.way(),
+            plan.trial.precision,
+            plan.measured.get("status", ""),
+            *(f"{gib(predicted)}, {gib(measured) or 'none'}" for predicted, measured in pairs),
+            f"{float(rate):.0f}" if rate else "",
+        )
+    wide(Console(), table)
+
+
+def predicted_bytes(plan: Plan, gpus: int) -> list[int | None]:
+    """Allocated and reserved on GPUs; on a CPU, the memory of the process."""
+    return [plan.predicted_allocated_bytes, plan.predicted_reserved_bytes] if gpus else [plan.limited_bytes]
+
+
+def measured_bytes(plan: Plan, gpus: int) -> list[int | None]:
+    """The same as measured; on a CPU, the growth of the process's resident memory."""
+    row = {name: int(value) for name, value in plan.measured.items() if name.endswith("_bytes") and value}
+    if gpus:
+        return [row.get("peak_allocated_bytes"), row.get("peak_reserved_bytes")]
+    peak, base = row.get("peak_rss_bytes"), row.get("base_rss_bytes")
+    return [None if peak is None or base is None else peak - base]
