@@ -1,17 +1,66 @@
-"""One column of a CSV file."""
+"""One column of a CSV file: what it holds, which comparisons it takes part in, and how a table shows it.
+
+What may be compared with what is decided here and nowhere else: a column names its roles, and ROLES says what a role
+means. `reports` derives its lists of columns with `bench.record.columns.kept_apart`. A new machine column, such as the
+version of a firmware, needs one line: `Column(..., roles=("machine",))`, in bench/record/columns.py or in a probe.
+
+An empty cell is unknown: an older version had no such column, or this machine has no such thing. In a verdict and in
+the choice of a baseline, unknown is not unlike: two rows differ only if both have a value. Medians, efficiencies and
+tables are stricter, because they show rows as one: there a row without a value stands apart from those with one. Where
+a column of the role "identity" is empty, there is no verdict at all.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
+Role = Literal["setting", "work", "group", "machine", "adjustable", "input", "launch", "code", "identity", "stated"]
+Use = Literal["trial", "verdict", "median", "efficiency", "table", "baseline", "identity", "stated"]
+
+# Role -> the uses in which rows that differ in such a column are kept apart:
+#   trial       launches are of one trial only if all of these are equal
+#   verdict     no verdict is given on launches that differ
+#   median      launches that differ are not put together into one median
+#   efficiency  a row of several processes is not held against a row of one process that differs
+#   table       rows that differ stand in tables of their own
+#   baseline    each has a baseline folder of its own
+# and two uses that keep nothing apart:
+#   identity    empty is "not known", and nothing is compared
+#   stated      a table states it: in a column where its rows differ, beneath the table where they do not
+ROLES: dict[Role, tuple[Use, ...]] = {
+    # A setting of the trial.
+    "setting": ("trial", "median", "efficiency"),
+    # A setting that makes it other work: two tables, unless the experiment's arms are about it.
+    "work": ("trial", "median", "efficiency", "table"),
+    # A setting that one process has no use for, or that changes with the number of processes.
+    "group": ("trial", "median"),
+    # The machine, and the versions of what computes: other hardware or another version is another machine.
+    "machine": ("verdict", "median", "efficiency", "table", "baseline"),
+    # As "machine", but somebody may change it on one machine, such as a driver or a power limit.
+    "adjustable": ("verdict", "median", "efficiency", "table"),
+    # What fed the trial: it may differ within one run.
+    "input": ("verdict", "median", "efficiency"),
+    # How this launch used the machine, which follows from its processes: threads, devices, the backend.
+    "launch": ("verdict", "median"),
+    # The commit: a verdict is about its change; nothing else mixes two of them.
+    "code": ("median", "efficiency"),
+    "identity": ("identity",),
+    "stated": ("stated",),
+}
+
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its name, type, unit, how ranks are combined ("": not measured by rank), and one sentence."""
+    """One column: its name, type, unit, how ranks are combined ("": not measured by rank), one sentence, its roles."""
 
     name: str
     type: Literal["str", "int", "float", "bool"]
     unit: str
     ranks: Literal["", "max", "sum", "rank 0"]
     text: str
+    roles: tuple[Role, ...] = ()
+
+    def keeps_apart(self, use: Use) -> bool:
+        """Whether one of its roles has this use."""
+        return any(use in ROLES[role] for role in self.roles)

@@ -18,7 +18,7 @@ from typing import Any
 
 from bench.errors import UsageError
 from bench.record.columns import FILES, columns
-from bench.record.csvfile import whole_rows
+from bench.record.csvfile import header_names, whole_rows
 
 LAUNCH_ID = re.compile(r"[\w-]{1,64}", re.ASCII)
 LOG = re.compile(r"logs/[\w-][\w.-]*", re.ASCII)
@@ -31,6 +31,8 @@ class Source:
     """One run folder, and what is in it as far as it had been written when it was first read."""
 
     path: Path
+    names: dict[str, list[str]] = field(default_factory=dict)
+    """File -> its columns, which another version may have written."""
     ends: dict[str, int] = field(default_factory=dict)
     """File -> bytes of whole rows."""
     launches: dict[str, dict[str, bytes]] = field(default_factory=dict)
@@ -70,41 +72,50 @@ def examine(path: Path) -> Source:
     source = Source(path)
     for file in FILES:
         hashes: dict[str, Any] = {}
-        places = [column.name for column in columns(file)]
         for row in rows(source, file):
-            launch_id = row[0]
+            launch_id = row["launch_id"]
             if file == "trials":
                 if launch_id in hashes:
                     raise UsageError(f"{path / 'trials.csv'} has launch {launch_id} twice; remove one of its rows")
-                source.trials.append({name: row[places.index(name)] for name in KNOWN})
+                source.trials.append({name: row.get(name, "") for name in KNOWN})
             if launch_id not in hashes:
                 hashes[launch_id] = hashlib.blake2b(digest_size=16)
-            hashes[launch_id].update("\x1f".join([*row, "\n"]).encode())
+            # Of the cells that say something: an empty column that another version added makes it no other row.
+            told = [f"{name}={cell}" for name, cell in sorted(row.items()) if cell]
+            hashes[launch_id].update("\x1f".join([*told, "\n"]).encode())
         for launch_id, found in hashes.items():
             source.launches.setdefault(launch_id, {})[file] = found.digest()
     source.environments = read_environments(path / "environment.json")
     return source
 
 
-def rows(source: Source, file: str) -> Iterator[list[str]]:
-    """The whole rows of a file, up to the same one each time. UsageError: it has other columns, or is no table."""
+def rows(source: Source, file: str) -> Iterator[dict[str, str]]:
+    """The whole rows of a file, up to the same one each time. Raises UsageError if no run wrote it."""
     path = source.path / f"{file}.csv"
-    names = [column.name for column in columns(file)]
     try:
         if file not in source.ends:
             source.ends[file] = whole_bytes(path)
-        reader = csv.reader(lines(path, source.ends[file]), strict=True)
-        header = next(reader, names)
-        if header != names:
-            raise UsageError(f"{path} has other columns than this version writes; merge it with the version that did")
+        found = lines(path, source.ends[file])
+        names = source.names[file] = columns_of(path, next(found, None), file)
+        reader = csv.reader(found, strict=True)
         for row in reader:
             if len(row) != len(names) or not LAUNCH_ID.fullmatch(row[0]):
                 raise UsageError(
-                    f"{path}, line {reader.line_num}, is no row of ours; remove it, or leave the folder out"
+                    f"{path}, line {reader.line_num + 1}, is no row of ours; remove it, or leave the folder out"
                 )
-            yield row
+            yield dict(zip(names, row, strict=True))
     except (OSError, ValueError, csv.Error) as error:
         raise UsageError(f"cannot read {path}: {error}; give the --out folder of a run") from error
+
+
+def columns_of(path: Path, header: str | None, file: str) -> list[str]:
+    """The columns of a file with this header; without one, this version's. Raises UsageError if no run wrote it."""
+    names = [column.name for column in columns(file)]
+    if header is None:
+        return names
+    if (found := header_names(header.rstrip("\n").encode(), names[0])) is None:
+        raise UsageError(f"no run wrote {path}: it does not begin with the columns of one; leave the folder out")
+    return found
 
 
 def whole_bytes(path: Path) -> int:
@@ -184,10 +195,13 @@ def write(path: Path, file: str, sources: Sequence[Source], owners: dict[str, So
     if not any(source.ends[file] for source in sources):
         return
     with open(path, "w", newline="") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow([column.name for column in columns(file)])
+        # Of all versions: this one's columns first, then those that it does not know.
+        names = dict.fromkeys(name for each in sources for name in each.names[file])
+        names = {column.name: None for column in columns(file)} | names
+        writer = csv.DictWriter(stream, list(names), restval="", lineterminator="\n")
+        writer.writeheader()
         for source in sources:
-            writer.writerows(row for row in rows(source, file) if owners[row[0]] is source)
+            writer.writerows(row for row in rows(source, file) if owners[row["launch_id"]] is source)
 
 
 def copy_logs(folder: Path, sources: Sequence[Source], owners: dict[str, Source]) -> None:

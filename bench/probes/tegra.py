@@ -24,7 +24,14 @@ EPOCHS = [NVMAP]
 TRIALS = [
     NVMAP,
     Column("jetson_board", "str", "", "rank 0", "Module and carrier board, as the device tree of a Jetson names them."),
-    Column("power_mode", "str", "", "rank 0", "Power mode of a Jetson, which caps its clocks, as nvpmodel names it."),
+    Column(
+        "power_mode",
+        "str",
+        "",
+        "rank 0",
+        "Power mode of a Jetson, which caps its clocks, as nvpmodel names it.",
+        roles=("machine",),
+    ),
     Column("power_rails", "str", "", "rank 0", "Rails of a Jetson whose sum is the power that energy_j is from."),
 ]
 

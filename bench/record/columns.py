@@ -1,4 +1,7 @@
-"""The columns of the CSV files: those of every row, the settings of a trial, and what the probes measure. No torch."""
+"""The columns of the CSV files: those of every row, the settings of a trial, and what the probes measure.
+
+What a column takes part in, and how a table shows it, it says itself (see bench/column.py). Imports no torch.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import itertools
 import textwrap
 from typing import Any, Literal
 
-from bench.column import Column
+from bench.column import Column, Role, Use
 from bench.probes import probe_modules
 from bench.record.csvfile import cell
 from bench.trial import Trial
@@ -19,8 +22,8 @@ OOM_PHASES = ("setup", "data", "forward", "backward", "optimizer", "evaluation")
 FILES = ("trials", "epochs", "steps", "per_class")
 
 
-def _column(name: str, type: str, text: str, unit: str = "", ranks: str = "") -> Column:
-    return Column(name, type, unit, ranks, text)  # type: ignore[arg-type]
+def _column(name: str, type: str, text: str, unit: str = "", ranks: str = "", roles: tuple[Role, ...] = ()) -> Column:
+    return Column(name, type, unit, ranks, text, roles)  # type: ignore[arg-type]
 
 
 IDENTITY = [
@@ -53,14 +56,30 @@ TRIAL_HEAD = [
         "str",
         "warm: forked from a process that has its imports; cold: by accelerate launch; empty: by hand.",
     ),
-    _column("parallel", "int", "Trials that might run side by side, each on GPUs of its own; empty: by hand."),
+    _column(
+        "parallel",
+        "int",
+        "Trials that might run side by side, each on GPUs of its own; empty: by hand.",
+        roles=("launch",),
+    ),
 ]
 TRIAL_DERIVED = [
-    _column("effective_batch", "int", "Images in a full window: micro_batch x accumulate x processes.", "images"),
+    _column(
+        "effective_batch",
+        "int",
+        "Images in a full window: micro_batch x accumulate x processes.",
+        "images",
+        roles=("stated",),
+    ),
     _column("batch_is_shared", "bool", "Whether the arm's micro-batch is shared out to the processes: strong scaling."),
     _column("total_parameters", "int", "Parameters of the model."),
     _column("trainable_parameters", "int", "Parameters of the model that are not frozen."),
-    _column("input_pipeline", "str", "The input pipeline that ran: resident, loader, or fixed (synthetic)."),
+    _column(
+        "input_pipeline",
+        "str",
+        "The input pipeline that ran: resident, loader, or fixed (synthetic).",
+        roles=("input", "stated"),
+    ),
     _column("train_images", "int", "Images in the training set.", "images"),
     _column(
         "base_rss_bytes",
@@ -130,28 +149,44 @@ TRIAL_RESULT = [
     ),
 ]
 MACHINE = [
-    _column("host", "str", "Name of the machine that rank 0 ran on."),
-    _column("device_name", "str", "Accelerator that rank 0 used, or cpu."),
-    _column("device_count", "int", "Accelerators that the group used; 0 on a CPU."),
-    _column("devices", "str", "What each machine of the group brought: its name, its devices and their name."),
-    _column("power_limit_w", "float", "Power limit of the GPUs that is enforced, the lowest of the group's.", "W"),
+    _column("host", "str", "Name of the machine that rank 0 ran on.", roles=("machine", "identity")),
+    _column("device_name", "str", "Accelerator that rank 0 used, or cpu.", roles=("machine", "identity")),
+    _column("device_count", "int", "Accelerators that the group used; 0 on a CPU.", roles=("launch",)),
+    _column(
+        "devices",
+        "str",
+        "What each machine of the group brought: its name, its devices and their name.",
+        roles=("launch",),
+    ),
+    _column(
+        "power_limit_w",
+        "float",
+        "Power limit of the GPUs that is enforced, the lowest of the group's.",
+        "W",
+        roles=("adjustable",),
+    ),
     _column(
         "application_sm_clock_hz",
         "float",
         "Clock of the GPUs' multiprocessors that applications get, where somebody may choose it; the lowest likewise.",
         "Hz",
+        roles=("adjustable",),
     ),
-    _column("max_sm_clock_hz", "float", "Highest clock that they can have, likewise.", "Hz"),
-    _column("cpu_model", "str", "Model name of the CPU."),
-    _column("cpu_count", "int", "CPUs that rank 0 could run on."),
-    _column("threads", "int", "Threads that each process computed with on the CPU."),
-    _column("backend", "str", "Communication between processes: gloo, nccl, or empty for one process."),
-    _column("torch", "str", "Version of torch."),
-    _column("torchvision", "str", "Version of torchvision."),
-    _column("accelerate", "str", "Version of accelerate."),
-    _column("cuda", "str", "CUDA version that torch was built for, where the trial ran on CUDA."),
-    _column("driver", "str", "NVIDIA driver version."),
-    _column("commit", "str", "Commit of this checkout; -dirty: with uncommitted changes."),
+    _column("max_sm_clock_hz", "float", "Highest clock that they can have, likewise.", "Hz", roles=("launch",)),
+    _column("cpu_model", "str", "Model name of the CPU.", roles=("machine",)),
+    _column("cpu_count", "int", "CPUs that rank 0 could run on.", roles=("machine",)),
+    _column("threads", "int", "Threads that each process computed with on the CPU.", roles=("launch",)),
+    _column(
+        "backend", "str", "Communication between processes: gloo, nccl, or empty for one process.", roles=("launch",)
+    ),
+    _column("torch", "str", "Version of torch.", roles=("machine", "identity")),
+    _column("torchvision", "str", "Version of torchvision.", roles=("machine",)),
+    _column("accelerate", "str", "Version of accelerate.", roles=("machine",)),
+    _column(
+        "cuda", "str", "CUDA version that torch was built for, where the trial ran on CUDA.", roles=("adjustable",)
+    ),
+    _column("driver", "str", "NVIDIA driver version.", roles=("adjustable",)),
+    _column("commit", "str", "Commit of this checkout; -dirty: with uncommitted changes.", roles=("code", "stated")),
     _column("environment", "str", "Key of this launch's entry in environment.json."),
     _column("log", "str", "The trial's log, relative to the run folder."),
 ]
@@ -202,6 +237,20 @@ TYPES: dict[str, Literal["str", "int", "float", "bool"]] = {
 }
 
 
+# Of a setting that is not named here, SETTING says the roles.
+SETTING: tuple[Role, ...] = ("setting",)
+SETTINGS_ROLES: dict[str, tuple[Role, ...]] = {
+    "repeat": (),  # the same trial again
+    "experiment": ("work",),
+    **dict.fromkeys(("model", "weights", "data", "classes"), ("work", "stated")),
+    **dict.fromkeys(("image_size", "limit_train", "epochs"), ("work", "stated")),
+    **dict.fromkeys(("micro_batch", "bucket_mib", "gradient_compression"), ("group",)),
+    "processes": ("group", "stated"),
+    **dict.fromkeys(("lr", "precision", "tf32", "cudnn_benchmark", "memory_format"), (*SETTING, "stated")),
+    **dict.fromkeys(("compile", "seed"), (*SETTING, "stated")),
+}
+
+
 def settings_columns() -> list[Column]:
     """A column for each field of Trial. Tuples are written with spaces between their parts."""
     texts = field_texts()
@@ -212,6 +261,7 @@ def settings_columns() -> list[Column]:
             "bytes" if f.name.endswith("_bytes") else "MiB" if f.name.endswith("_mib") else "",
             "",
             texts.get(f.name, ""),
+            SETTINGS_ROLES.get(f.name, SETTING),
         )
         for f in dataclasses.fields(Trial)
     ]
@@ -242,3 +292,8 @@ def columns(file: str) -> list[Column]:
     if file == "per_class":
         return PER_CLASS
     return [*STEP_HEAD, *measured]
+
+
+def kept_apart(use: Use) -> list[str]:
+    """The columns of trials.csv in which rows must not differ for this use (see bench/column.py), in their order."""
+    return [column.name for column in columns("trials") if column.keeps_apart(use)]

@@ -1,4 +1,8 @@
-"""CSV files whose rows are whole or absent, whatever happens to the disk or to the process. Imports no torch."""
+"""CSV files. Appends are atomic: after a crash, or on a full disk, a file holds whole rows only. Imports no torch.
+
+A file that another version wrote is added to as well. It keeps its columns in their order, those that this version does
+not know included; the columns that it lacks are added behind them, once, with empty cells in the rows that are there.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,18 @@ import csv
 import fcntl
 import io
 import os
+import re
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from bench.errors import UsageError
+
+LONGEST_HEADER = 2**18  # bytes
+NAME = re.compile(r"[a-z][a-z0-9_]*")
+BLOCK = 2**20  # bytes
 
 
 def cell(value: Any) -> str:
@@ -26,23 +37,89 @@ def cell(value: Any) -> str:
 def append(path: Path, names: list[str], rows: Iterable[Mapping[str, Any]]) -> None:
     """Append whole rows to a CSV file, or none: what a full disk lets through in part is taken back.
 
-    UsageError: the disk is full, or the file has other columns. A row that an earlier writer left half-written, killed
-    in the middle, is cut off. Writers of several processes take turns.
+    A row that an earlier writer left half-written, killed in the middle, is cut off. Writers of several processes take
+    turns. Raises UsageError if the disk is full or if no run wrote the file.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([cell(row.get(name)) for name in names] for row in rows)
-    header = ",".join(names) + "\n"
+    rows = list(rows)
     try:
-        with open(path, "a+b", buffering=0) as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            end = whole_rows(file)
-            _check_header(path, file, end, header)
-            whole = (header if end == 0 else "") + text.getvalue()
-            # A path in an error's text need not be UTF-8.
-            _write_or_undo(file, end, whole.encode(errors="backslashreplace"))
+        while not _append(path, names, rows):
+            pass
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}; make room or choose another --out") from error
+
+
+def _append(path: Path, names: list[str], rows: list[Mapping[str, Any]]) -> bool:
+    """Append to the file that has this name now; False: it is another file by now, or has become one here."""
+    with open(path, "a+b", buffering=0) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        # A writer that added columns put a new file in the place of the one that we have waited for.
+        if not _is_at(file, path):
+            return False
+        end = whole_rows(file)
+        own = _header(names)
+        file.seek(0)
+        start = file.read(len(own))
+        # A file without one whole line is ours only if it is the beginning of a header.
+        there = names if start == own or (not end and own.startswith(start)) else _names(file, end, names[0])
+        if there is None:
+            raise UsageError(f"no run wrote {path}: it does not begin with the columns of one; choose another --out")
+        if missing := [name for name in names if name not in there]:
+            _widen(path, file, end, there, missing)
+            return False
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerows([cell(row.get(name)) for name in there] for row in rows)
+        # A path in an error's text need not be UTF-8.
+        _write_or_undo(file, end, (b"" if end else own) + text.getvalue().encode(errors="backslashreplace"))
+        return True
+
+
+def _header(names: list[str]) -> bytes:
+    return (",".join(names) + "\n").encode()
+
+
+def _is_at(file: io.FileIO, path: Path) -> bool:
+    with suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    return False
+
+
+def _names(file: io.FileIO, end: int, first: str) -> list[str] | None:
+    """The columns of a file with whole rows up to `end`; None: it is none of ours."""
+    file.seek(0)
+    line, newline, _ = file.read(min(end, LONGEST_HEADER)).partition(b"\n")
+    return header_names(line, first) if newline else None
+
+
+def header_names(line: bytes, first: str) -> list[str] | None:
+    """The columns that a header of ours names, whichever version wrote it; None: no run wrote this line."""
+    names = line.decode(errors="replace").split(",")
+    ours = names[0] == first and len(set(names)) == len(names) and all(NAME.fullmatch(name) for name in names)
+    return names if ours else None
+
+
+def _widen(path: Path, file: io.FileIO, end: int, names: list[str], missing: list[str]) -> None:
+    """Put a file with the missing columns too, empty in all its rows, in the place of this one, which is locked.
+
+    It is written beside it and renamed: after a crash there is the old file or the new one, whole. Rows are not parsed:
+    a damaged one stays as damaged as it was, and a large file takes little memory.
+    """
+    target = path.resolve()  # of a link, what it leads to
+    scratch = target.with_name(f".{target.name}.widened")  # one name is enough for whoever holds the lock
+    empty = b"," * len(missing) + b"\n"
+    file.seek(len(_header(names)))
+    try:
+        with open(scratch, "wb") as wider:
+            wider.write(_header([*names, *missing]))
+            for block in iter(lambda: file.read(min(BLOCK, end - file.tell())), b""):
+                wider.write(block.replace(b"\n", empty))
+            wider.flush()
+            os.fsync(wider.fileno())  # before the name leads to it, so that a power cut leaves no empty file
+        shutil.copymode(target, scratch)
+        os.replace(scratch, target)
+    except BaseException:
+        scratch.unlink(missing_ok=True)
+        raise
 
 
 def whole_rows(file: io.FileIO) -> int:
@@ -56,14 +133,6 @@ def whole_rows(file: io.FileIO) -> int:
             return start + newline + 1
         end = start
     return 0
-
-
-def _check_header(path: Path, file: io.FileIO, end: int, header: str) -> None:
-    file.seek(0)
-    start = file.read(len(header.encode()))
-    # A file without one whole line is ours only if it is the beginning of a header.
-    if start != header.encode() if end else not header.encode().startswith(start):
-        raise UsageError(f"{path} has other columns (another version wrote it); choose another --out")
 
 
 def _write_or_undo(file: io.FileIO, end: int, data: bytes) -> None:

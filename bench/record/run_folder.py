@@ -71,7 +71,10 @@ class RunFolder:
         append(self.path / f"{file}.csv", names, rows)
 
     def rows(self, file: str) -> list[dict[str, str]]:
-        """The whole rows of a file as text, a half-written last one left out; empty where there is no file."""
+        """The whole rows of a file as text, a half-written last one left out; empty where there is no file.
+
+        A row of an older version has an empty cell in each column that it lacks.
+        """
         path = self.path / f"{file}.csv"
         if not path.exists():
             return []
@@ -79,7 +82,12 @@ class RunFolder:
             end = whole_rows(raw)
             raw.seek(0)
             text = raw.read(end).decode()
-        return list(csv.DictReader(io.StringIO(text)))
+        reader = csv.DictReader(io.StringIO(text))
+        names = [column.name for column in columns(file)]
+        if not reader.fieldnames or reader.fieldnames[0] != names[0]:  # no run wrote it
+            return list(reader)
+        empty = dict.fromkeys(names, "")
+        return [empty | row for row in reader]
 
     def add_environment(self, key: str, environment: dict[str, Any]) -> None:
         """Keep an environment under its key; equal ones are kept once."""

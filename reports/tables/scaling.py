@@ -10,16 +10,13 @@ import statistics
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
-from bench.record.columns import settings_columns
+from bench.record.columns import kept_apart
 
 Row = dict[str, Any]
 Cell = Callable[[Row], str]
 
-# In one process nothing is shared, in buckets or otherwise; the micro-batch is compared as the arm means it.
-NOT_COMPARED = ("repeat", "processes", "micro_batch", "bucket_mib", "gradient_compression")
-MACHINE = ["host", "device_name", "cpu_model", "cpu_count", "torch", "torchvision", "accelerate", "cuda", "driver"]
-MACHINE += ["power_mode", "power_limit_w", "application_sm_clock_hz", "commit", "input_pipeline"]
-IDENTIFIED = ("host", "device_name", "torch", "micro_batch", "processes")
+ALIKE = kept_apart("efficiency")
+KNOWN = [*kept_apart("identity"), "micro_batch", "processes"]
 MIB = 2**20
 MOST_SHARES = 1.1  # of a step
 MOST_EFFICIENCY = 1.05
@@ -44,14 +41,14 @@ def _efficiency(row: Row, alone: dict[Hashable, list[float]]) -> float | None:
 
 
 def _comparable(row: Row) -> bool:
-    return bool(row["status"] == "ok" and row["images_per_s"]) and all(row[name] is not None for name in IDENTIFIED)
+    return bool(row["status"] == "ok" and row["images_per_s"]) and all(row[name] is not None for name in KNOWN)
 
 
 def _likeness(row: Row) -> Hashable:
     """Equal for rows that only differ in their number of processes."""
-    names = [column.name for column in settings_columns() if column.name not in NOT_COMPARED]
+    # What the arm says: the micro-batch of each process, or the one that all of them share.
     micro_batch = row["micro_batch"] * (row["processes"] if row["batch_is_shared"] else 1)
-    return (micro_batch, *(row[name] for name in (*names, *MACHINE)))
+    return (micro_batch, *(row[name] for name in ALIKE))
 
 
 def cells(rows: Sequence[Row]) -> list[tuple[str, Cell]]:

@@ -8,15 +8,13 @@ from typing import Any
 
 import pandas as pd
 
-from bench.record.columns import columns, default_settings, settings_columns
+from bench.record.columns import columns, default_settings, kept_apart
 
 Row = dict[str, Any]
 
-SETTINGS = [column.name for column in settings_columns() if column.name != "repeat"]
-# Launches that differ in one of these are not of one trial, or not on one machine.
-ALIKE = [*SETTINGS, "status", "commit", "host", "device_name", "device_count", "cpu_model", "cpu_count", "threads"]
-ALIKE += ["power_mode", "power_limit_w", "application_sm_clock_hz", "max_sm_clock_hz"]
-ALIKE += ["driver", "cuda", "torch", "torchvision", "accelerate", "backend", "input_pipeline", "parallel"]
+SETTINGS = kept_apart("trial")
+# Launches that differ in one of these are not put together into one median.
+ALIKE = ["status", *kept_apart("median")]
 GPU_MEMORY = "peak_allocated_bytes"
 DEFAULTS = default_settings()
 MEASURED = [c.name for c in columns("trials") if c.type in ("int", "float") and c.name not in (*ALIKE, "repeat")]

@@ -13,17 +13,16 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench.record import experiment_lookup
-from bench.record.columns import settings_columns
+from bench.record.columns import kept_apart, settings_columns
 from bench.record.run_folder import SLOWDOWNS, shortage
 from reports.tables import scaling, summary
 
-WORK = ["model", "weights", "data", "classes", "image_size", "limit_train", "epochs"]
-# Rows that differ in one of these are not put into one table: other work, unless it is what the arms are about, or an
-# unlike machine.
-APART = ["experiment", *WORK, "host", "device_name", "cpu_model", "cpu_count", "power_mode"]
-APART += ["power_limit_w", "application_sm_clock_hz", "torch", "torchvision", "accelerate", "cuda", "driver"]
-SETTINGS = ["effective_batch", "lr", "processes", "precision", "tf32", "cudnn_benchmark", "memory_format", "compile"]
-SETTINGS += ["input_pipeline", "seed", "repeat", "commit"]
+APART = kept_apart("table")
+# First what makes it other work, then the effective batch, which with the arm says what was trained.
+STATED = sorted(kept_apart("stated"), key=lambda name: (name not in APART, name != "effective_batch"))
+# What `machine_line` says in words of its own; whatever else makes it another machine, it says by name.
+IN_WORDS = ("host", "device_name", "cpu_model", "cpu_count", "torch", "driver", "power_mode", "power_limit_w")
+OTHERS = [name for name in kept_apart("verdict") if name in APART and name not in IN_WORDS]
 FEW_WINDOWS = 10
 WIDE_SPREAD = 0.2
 THROTTLED = 0.01
@@ -68,7 +67,7 @@ def sheet(rows: list[Row]) -> Sheet:
     shown = [*settings, *((head, cell) for head, cell in figures if any(cell(row) for row in rows))]
     notes: dict[str, int] = {}
     said = [dict.fromkeys(text for launch in row["each"] for text in remarks({**row, **launch})) for row in rows]
-    same = [name for name in (*WORK, *SETTINGS) if len({row[name] for row in rows}) == 1]
+    same = [name for name in STATED if len({row[name] for row in rows}) == 1]
     common = [(name, _text(rows[0][name])) for name in same]
     return Sheet(
         rows=rows,
@@ -91,14 +90,11 @@ def show(trials: pd.DataFrame) -> None:
 
 
 def varying_settings(rows: Sequence[Row]) -> list[str]:
-    """What differs between rows of one table, which must not look alike: all of WORK and SETTINGS, and what is no arm's
-    own."""
-    fields = [column.name for column in settings_columns() if column.name not in (*SETTINGS, "arm")]
+    """What differs between rows of one table, which must not look alike: all of STATED, and what is no arm's own."""
+    fields = [column.name for column in settings_columns() if column.name not in (*STATED, "arm")]
     arms = {row["arm"] for row in rows}
     within = [name for name in fields if any(len({r[name] for r in rows if r["arm"] == arm}) > 1 for arm in arms)]
-    found = within + [
-        name for name in (*WORK, *SETTINGS) if name not in within and len({row[name] for row in rows}) > 1
-    ]
+    found = within + [name for name in STATED if name not in within and len({row[name] for row in rows}) > 1]
     return found + summary.telling(rows, ["arm", *found])
 
 
@@ -253,5 +249,5 @@ def machine_line(row: Row) -> str:
     mode = f", power mode {row['power_mode']}" if row["power_mode"] else ""
     mode += f", power limit {row['power_limit_w']:g} W" if row["power_limit_w"] else ""
     host, torch = row["host"] or "an unknown host", row["torch"] or "unknown"
-    others = "".join(f", {name} {row[name]}" for name in ("torchvision", "accelerate", "cuda") if row[name])
+    others = "".join(f", {name} {row[name]}" for name in OTHERS if row[name] is not None)
     return f"on {host}: {device or 'no device'}, torch {torch}{driver}{mode}{others}"

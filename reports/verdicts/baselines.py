@@ -5,15 +5,18 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from bench.errors import UsageError
+from bench.record.columns import kept_apart
 from bench.record.csvfile import whole_rows, write_whole
 from reports.read import trials
 from reports.tables.summary import Row, known
-from reports.verdicts import compare, report
-from reports.verdicts.compare import MACHINE
+from reports.verdicts import compare, likeness, report
 from reports.verdicts.significance import LEVEL
+
+MACHINE = kept_apart("baseline")
 
 
 def renew(run: Path, root: Path, margin: float, accept: bool) -> None:
@@ -21,8 +24,9 @@ def renew(run: Path, root: Path, margin: float, accept: bool) -> None:
 
     UsageError: a trial of the run did not end well, or it is of several machines.
     """
-    rows = [known(row) for row in trials(run).to_dict("records")]
-    folder = root / name(rows, run)
+    rows = rows_of(run)
+    check(rows, run)
+    folder = find(rows, root)
     if (folder / "trials.csv").exists():
         found = compare.compare_runs(folder, run, margin, LEVEL, strict=False)
         with contextlib.suppress(SystemExit):  # rich's way to end where `| head` has seen enough
@@ -41,22 +45,41 @@ def renew(run: Path, root: Path, margin: float, accept: bool) -> None:
         print(f"{folder} is the baseline now; compare with: python -m reports compare {folder} RUN")
 
 
-def name(rows: list[Row], run: Path) -> str:
-    """The folder of these rows' machine. UsageError: there is none, there are several, or a trial did not end well."""
+def rows_of(folder: Path) -> list[Row]:
+    """The rows of trials.csv in this folder."""
+    return [known(row) for row in trials(folder).to_dict("records")]
+
+
+def check(rows: Sequence[Row], run: Path) -> None:
+    """Raises UsageError if a run is no baseline: no trial, one that did not end well, several machines."""
     if not rows:
         raise UsageError(f"no trial has ended in {run}; give the --out folder of a run")
     for row in rows:
         if row["status"] != "ok":
             what = f"{row['experiment']} {row['arm']} ended as {row['status']}"
             raise UsageError(f"{what}; a baseline is a run that went well")
-    machines = {tuple(str(row[column]) for column in MACHINE if column not in VARYING) for row in rows}
-    if len(machines) > 1:
-        raise UsageError(f"{run} has rows of {len(machines)} machines or versions; give a run of one")
+    for name in likeness.unlike(rows, MACHINE):
+        several = likeness.listed(likeness.values(rows, name))
+        raise UsageError(f"{run} has rows of several machines or versions: {name} {several}; give a run of one")
+
+
+def find(rows: Sequence[Row], root: Path) -> Path:
+    """The baseline folder of these rows' machine: the one that is there, or the one to make.
+
+    A folder is found by its rows, not by its name: an older version may have written it, which knew less of the machine
+    and made another name of it. Of several folders, the one that knows most of the machine is taken.
+    """
+    fitting = []
+    for path in sorted(root.glob("*/trials.csv")):
+        kept = rows_of(path.parent)
+        if kept and not likeness.unidentified([*rows, *kept]) and not likeness.unlike([*rows, *kept], MACHINE):
+            fitting.append((sum(bool(likeness.values(kept, name)) for name in MACHINE), path.parent))
+    return max(fitting)[1] if fitting else root / new_name(rows)
+
+
+def new_name(rows: Sequence[Row]) -> str:
+    """The device, and a hash of all that makes it this machine."""
+    machine = [(name, *map(str, likeness.values(rows, name))) for name in MACHINE]
     device = rows[0]["cpu_model"] if rows[0]["device_name"] == "cpu" else rows[0]["device_name"]
     words = re.sub(r"[^a-z0-9]+", "-", str(device).lower()).strip("-")[:40]
-    return f"{words}-{hashlib.sha256(repr(machines).encode()).hexdigest()[:8]}"
-
-
-# What trials of one run may differ in on one machine, or what somebody may change on it.
-VARYING: tuple[str, ...] = ("power_limit_w", "application_sm_clock_hz", "max_sm_clock_hz")
-VARYING += ("device_count", "devices", "threads", "backend", "input_pipeline", "parallel", "cuda", "driver")
+    return f"{words}-{hashlib.sha256(repr(machine).encode()).hexdigest()[:8]}"

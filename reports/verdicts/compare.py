@@ -15,11 +15,12 @@ from typing import Any
 import pandas as pd
 
 from bench.errors import UsageError
-from bench.record.columns import settings_columns
+from bench.record.columns import kept_apart
 from reports.tables.summary import known
 from reports.tables.table import held_back, machine_line
-from reports.verdicts import significance
+from reports.verdicts import likeness, significance
 from reports.verdicts.comparison import VERDICTS, Comparison
+from reports.verdicts.likeness import listed
 from reports.verdicts.pytest_benchmark import launches
 from reports.verdicts.report import ComparisonReport
 
@@ -36,11 +37,8 @@ METRICS = {
     ENERGY: True,
     "eval_accuracy": False,
 }
-MACHINE = ["host", "device_name", "device_count", "devices", "cpu_model", "cpu_count", "threads", "power_mode"]
-MACHINE += ["power_limit_w", "application_sm_clock_hz", "max_sm_clock_hz"]
-MACHINE += ["driver", "cuda", "torch", "torchvision", "accelerate", "backend", "input_pipeline", "parallel"]
-KNOWN = ("host", "device_name", "torch")  # what is empty there is not taken for equal
-SETTINGS = [column.name for column in settings_columns() if column.name != "repeat"]
+MACHINE = kept_apart("verdict")
+SETTINGS = kept_apart("trial")
 DRAWN = "eval_accuracy"  # equal to the last digit where nothing but the launch is another
 
 
@@ -55,6 +53,10 @@ class Side:
 
     def failed(self) -> list[Row]:
         return [row for row in self.rows if row["status"] != "ok"]
+
+    def began(self) -> str:
+        """When the first launch that ended well began."""
+        return self.good()[0]["started_at"] or ""
 
     def calm(self) -> list[Row]:
         """Of those that ended well, the ones that nothing else slowed down or cut short."""
@@ -128,7 +130,8 @@ def of_trial(name: str, base: Side, head: Side) -> list[Comparison]:
     """One trial's comparisons, what can be told of each still open."""
     if not base.good():
         return [Comparison(name, "not comparable", why="no launch in BASE ended well")]
-    if why := unlike(base.good(), head.good()) if head.good() else elsewhere(base.good(), head.rows):
+    # A launch that failed early may know no device; where it is known to be on another machine, that may be why.
+    if why := unlike(base.good(), head.good()) if head.good() else differing(base.good(), head.rows, MACHINE):
         return [Comparison(name, "not comparable", why=why)]
     found = []
     if failed := head.failed():
@@ -138,8 +141,10 @@ def of_trial(name: str, base: Side, head: Side) -> list[Comparison]:
         found.append(Comparison(name, said, why=f"{why}BASE; {last}"))
     if head.good():
         left = len(base.good()) + len(head.good()) - len(base.calm()) - len(head.calm())
+        half = half_known(base.good(), head.good())
         base, head = Side(base.calm()), Side(head.calm())
         note = f"{left} launches that were throttled, resumed or not alone on their device are left out" if left else ""
+        note = "; ".join(filter(None, (note, half)))
         pairs = paired(base.rows, head.rows)
         before, after = map(Side, pairs) if pairs else (base, head)
         each_of = [each for metric in METRICS for each in of_metric(name, metric, before, after, pairs is not None)]
@@ -158,7 +163,7 @@ def of_metric(name: str, metric: str, base: Side, head: Side, pairs: bool) -> li
     if not before or not after:
         where = "HEAD" if before else "BASE"
         return [Comparison(name, "not comparable", metric, why=f"it was not measured in {where}")]
-    if metric == ENERGY and (why := unlike(base.good(), head.good(), ("energy_source",))):
+    if metric == ENERGY and (why := differing(base.good(), head.good(), ("energy_source",))):
         return [Comparison(name, "not comparable", metric, why=why)]
     change, why, said = None, "", "inconclusive"
     missing = len(base.good()) + len(head.good()) - len(before) - len(after)
@@ -180,33 +185,29 @@ def disturbed(row: Row) -> bool:
     return held_back(row) or (row["other_processes"] or 0) > 0 or row["resumed_at_epoch"] is not None
 
 
-def elsewhere(base: Sequence[Row], failed: Sequence[Row]) -> str:
-    """In what the machine of launches that failed is known to be another; "" in nothing."""
-    found = []
-    for name in MACHINE:
-        before, after = ({row[name] for row in rows} - {None} for rows in (base, failed))
-        if after - before and before:
-            found.append(f"{name} {_listed(before)} against {_listed(after)}")
-    return "; ".join(found)
-
-
-def unlike(base: Sequence[Row], head: Sequence[Row], names: Sequence[str] = MACHINE) -> str:
-    """In what the machines or versions of these rows differ; "" in nothing."""
-    found = []
-    for name in names:
-        before, after = ({row[name] for row in rows} for rows in (base, head))
-        if before != after or len(before) > 1:
-            found.append(f"{name} {_listed(before)} against {_listed(after)}")
-        elif name in KNOWN and before == {None}:
-            found.append(f"{name} is not known")
+def unlike(base: Sequence[Row], head: Sequence[Row]) -> str:
+    """Why launches that ended well are not comparable: their machines, versions or commits; "": they are."""
+    found = [part for part in [differing(base, head, MACHINE)] if part]
+    found += [f"{name} is not known" for name in likeness.unidentified([*base, *head])]
     for side, rows in (("BASE", base), ("HEAD", head)):
         if len(commits := {row["commit"] for row in rows}) > 1:
-            found.append(f"{side} has launches of commits {_listed(commits)}")
+            found.append(f"{side} has launches of commits {listed(commits)}")
     return "; ".join(found)
 
 
-def _listed(values: set[Any]) -> str:
-    return " and ".join(sorted("nothing" if value is None else str(value) for value in values))
+def differing(base: Sequence[Row], head: Sequence[Row], names: Sequence[str]) -> str:
+    """In which of these columns the rows have unlike values; "": in none."""
+    return "; ".join(
+        f"{name} {listed(likeness.values(base, name))} against {listed(likeness.values(head, name))}"
+        for name in likeness.unlike([*base, *head], names)
+    )
+
+
+def half_known(base: Sequence[Row], head: Sequence[Row]) -> str:
+    """Which machine columns one side does not know, as that of an older version; "": none. They are taken for equal."""
+    names = likeness.half_known(base, head, MACHINE)
+    sides = [(name, "HEAD" if likeness.values(base, name) else "BASE") for name in names]
+    return ", ".join(f"{name} is not known in {side}" for name, side in sides)
 
 
 def paired(base: Sequence[Row], head: Sequence[Row]) -> tuple[list[Row], list[Row]] | None:
@@ -241,9 +242,7 @@ def unmatched(base: Mapping[Hashable, Side], head: Mapping[Hashable, Side], name
 def differences(base: Row, head: Row) -> list[str]:
     """The settings in which two rows differ."""
     return [
-        f"{name} {_listed({base[name]})} against {_listed({head[name]})}"
-        for name in SETTINGS
-        if base[name] != head[name]
+        f"{name} {listed({base[name]})} against {listed({head[name]})}" for name in SETTINGS if base[name] != head[name]
     ]
 
 

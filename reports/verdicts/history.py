@@ -19,8 +19,8 @@ from rich.console import Console
 
 from bench.errors import UsageError
 from reports.read import trials
-from reports.verdicts import compare
-from reports.verdicts.compare import METRICS, Row
+from reports.verdicts import compare, likeness
+from reports.verdicts.compare import METRICS, Row, Side
 
 FEWEST_RUNS = 10
 SHORTEST = 3  # runs that a change has to last
@@ -95,33 +95,59 @@ def run_folders(folder: Path) -> list[Path]:
     return found
 
 
+@dataclass
+class Series:
+    """The runs of one trial on one machine, as far as is known: an older version may not have known all of it."""
+
+    settings: Hashable
+    machine: Row
+    sides: list[Side]
+
+    def takes(self, settings: Hashable, row: Row) -> bool:
+        """Whether a run is of this trial and may be of this machine; one whose identity is not known is of another."""
+        if settings != self.settings or any(row[name] != self.machine[name] for name in likeness.IDENTITY):
+            return False
+        return not likeness.unlike([self.machine, row], compare.MACHINE)
+
+    def add(self, side: Side) -> None:
+        """Add a run, and what it knows of the machine."""
+        self.sides.append(side)
+        row = side.good()[0]
+        self.machine |= {name: row[name] for name in compare.MACHINE if row[name] is not None}
+
+
 def series(folders: Sequence[Path]) -> dict[tuple[str, str], list[Point]]:
     """(trial, metric) -> a point for each run, as they began; each machine and version has series of its own."""
-    points: dict[tuple[Hashable, Hashable, str], list[Point]] = {}
-    firsts: dict[tuple[Hashable, Hashable], Row] = {}
-    for folder in folders:
-        for settings, side in compare.by_settings(trials(folder)).items():
-            good = side.good()
-            if not good:
-                continue
-            key = (settings, tuple(good[0][name] for name in compare.MACHINE))
-            firsts.setdefault(key, good[0])
-            for metric in METRICS:
-                if values := [value for value in side.values(metric) if value > 0]:
-                    point = Point(
-                        statistics.median(values), good[0]["started_at"] or "", good[0]["commit"] or "unknown"
-                    )
-                    points.setdefault((*key, metric), []).append(point)
-    named = compare.titles(list(firsts.values()))
-    several = len({machine for _, machine in firsts}) > 1
+    runs = [run for folder in folders for run in compare.by_settings(trials(folder)).items() if run[1].good()]
+    found: list[Series] = []
+    for settings, side in sorted(runs, key=lambda run: run[1].began()):
+        row = side.good()[0]
+        one = next((each for each in found if each.takes(settings, row)), None)
+        if one is None:
+            one = Series(settings, dict(row), [])
+            found.append(one)
+        one.add(side)
+    machines = [each.machine for each in found]
+    named = compare.titles(machines)
+    # The host first; all that tells the series apart is named, so that no two have one title.
+    names = [
+        name
+        for name in dict.fromkeys((*likeness.IDENTITY, *compare.MACHINE))
+        if len({machine[name] for machine in machines}) > 1
+    ]
+    points = {}
+    for each in found:
+        where = ", ".join(f"{name} {likeness.listed({each.machine[name]})}" for name in names)
+        title = f"{named(each.machine)} on {where}" if where else named(each.machine)
+        for metric in METRICS:
+            values = [(side, [value for value in side.values(metric) if value > 0]) for side in each.sides]
+            points[title, metric] = [point(side, numbers) for side, numbers in values if numbers]
+    return {key: known for key, known in points.items() if known}
 
-    def title(row: Row) -> str:
-        return named(row) + (f" on {row['host']}, torch {row['torch']}" if several else "")
 
-    return {
-        (title(firsts[settings, machine]), metric): sorted(found, key=lambda point: point.began)
-        for (settings, machine, metric), found in points.items()
-    }
+def point(side: Side, values: Sequence[float]) -> Point:
+    """A run's value of a metric."""
+    return Point(statistics.median(values), side.began(), side.good()[0]["commit"] or "unknown")
 
 
 def changes(points: Sequence[Point], margin: float) -> list[Alert]:

@@ -183,9 +183,9 @@ def header(file: str) -> bytes:
 
 
 WRONG: dict[str, tuple[str, bytes, str]] = {
-    "other columns": ("trials", b"launch_id,status\nx,ok\n", "has other columns"),
-    "other columns of steps": ("steps", b"launch_id,status\nx,ok\n", "has other columns"),
-    "no table": ("trials", b"no table at all\n", "has other columns"),
+    "columns of none of ours": ("trials", b"time,status\nx,ok\n", "it does not begin with the columns of one"),
+    "columns twice": ("steps", b"launch_id,status,status\nx,ok,ok\n", "it does not begin with the columns of one"),
+    "no table": ("trials", b"no table at all\n", "it does not begin with the columns of one"),
     "binary": ("epochs", os.urandom(5000).replace(b"\n", b"") + b"\xff\n", "cannot read"),
     "binary without a line": ("trials", b"\xff\x00" * 500, "not one whole line in 1000 bytes"),
     "binary rows": ("steps", header("steps") + b"\xff\xfe\xff\n", "cannot read"),

@@ -6,6 +6,7 @@ import os
 import re
 import resource
 import time
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ import pytest
 
 from bench.errors import UsageError
 from bench.record import csvfile
+from bench.record.columns import columns
 from bench.record.run_folder import RunFolder
+from reports import read
 
 AWKWARD = "RuntimeError: \"a\", b;\r\n  c\td 'e' \u2028 \x85 \x1c µ,"
 
@@ -70,13 +73,143 @@ def test_text_that_is_no_utf8_does_not_cost_the_row(folder: RunFolder) -> None:
     assert folder.rows("trials")[0]["arm"] == "x"
 
 
-def test_a_file_with_other_columns_is_left_alone(folder: RunFolder) -> None:
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"time,value\n1,2\n",
+        b"epoch,launch_id\n0,abc\n",
+        b"launch_id,epoch,epoch\nabc,0,0\n",
+        b"launch_id,\xff\nabc,0\n",
+        b"launch_id,epoch\r\nabc,0\r\n",
+        b"\n",
+        b"launch_id,my notes\n",
+    ],
+)
+def test_a_file_that_no_run_wrote_is_left_alone(content: bytes, folder: RunFolder) -> None:
     path = folder.path / "epochs.csv"
-    path.write_text("launch_id,epoch\nabc,0\n")
-    with pytest.raises(UsageError, match=r"other columns .* choose another --out"):
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match=r"no run wrote .*epochs.csv: it does not begin .* choose another --out"):
         folder.append("epochs", [{"epoch": 1}])
-    assert path.read_text() == "launch_id,epoch\nabc,0\n"
-    assert folder.rows("epochs") == [{"launch_id": "abc", "epoch": "0"}]
+    assert path.read_bytes() == content
+    assert [each.name for each in folder.path.iterdir() if each.is_file()] == ["epochs.csv"]
+
+
+# Files of other versions
+
+OLD = 'launch_id,of_old,epoch\nabc,7,0\nabd,"1, 2",1\n'
+
+
+def test_an_older_file_gets_the_columns_that_it_lacks_and_keeps_those_that_we_do_not_know(folder: RunFolder) -> None:
+    path = folder.path / "epochs.csv"
+    path.write_text(OLD)
+    folder.append("epochs", [{"launch_id": "new", "epoch": 2, "train_loss": 0.5}])
+    first, second, third = written(path)
+    assert list(first)[:3] == ["launch_id", "of_old", "epoch"]
+    assert set(first) == {"of_old", *(column.name for column in columns("epochs"))}
+    assert [row["of_old"] for row in (first, second, third)] == ["7", "1, 2", ""]
+    assert [row["epoch"] for row in (first, second, third)] == ["0", "1", "2"]
+    assert [row["train_loss"] for row in (first, second, third)] == ["", "", "0.5"]
+    assert [each.name for each in folder.path.iterdir() if each.is_file()] == ["epochs.csv"]
+
+
+def test_a_file_with_columns_more_is_added_to_in_its_own_order_and_not_written_anew(folder: RunFolder) -> None:
+    path = folder.path / "steps.csv"
+    names = [column.name for column in columns("steps")]
+    head = ",".join(["launch_id", "of_the_future", *reversed(names[1:])])
+    path.write_text(head + "\n")
+    inode = path.stat().st_ino
+    folder.append("steps", [{"launch_id": "a", "window": 7}])
+    assert path.stat().st_ino == inode
+    assert path.read_text().startswith(head + "\n")
+    assert [(row["launch_id"], row["of_the_future"], row["window"]) for row in written(path)] == [("a", "", "7")]
+
+
+def test_a_half_written_and_a_damaged_row_of_an_older_file_do_no_harm(folder: RunFolder) -> None:
+    path = folder.path / "epochs.csv"
+    path.write_bytes(OLD.encode() + b"abe,\xff\n" + b"abf,half")
+    folder.append("epochs", [{"launch_id": "new"}])
+    table, skipped = read.epochs(folder.path)
+    assert (list(table["launch_id"]), skipped) == (["abc", "abd", "new"], 1)
+
+
+def test_a_large_older_file_takes_little_memory(folder: RunFolder) -> None:
+    path = folder.path / "steps.csv"
+    path.write_text("launch_id,window\n" + "".join(f"l,{number}\n" for number in range(700_000)))
+    tracemalloc.start()
+    folder.append("steps", [{"launch_id": "new", "window": 5}])
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 32 * 2**20
+    with open(path) as lines:
+        assert sum(1 for _ in lines) == 700_002
+        lines.seek(0)
+        assert len({line.count(",") for line in lines}) == 1
+
+
+def test_a_link_and_its_mode_stay(folder: RunFolder) -> None:
+    real = folder.path.parent / "real.csv"
+    real.write_text(OLD)
+    real.chmod(0o640)
+    (folder.path / "epochs.csv").symlink_to(real)
+    folder.append("epochs", [{"launch_id": "new"}])
+    assert (folder.path / "epochs.csv").is_symlink()
+    assert real.stat().st_mode & 0o777 == 0o640
+    assert [row["launch_id"] for row in written(real)] == ["abc", "abd", "new"]
+
+
+@pytest.mark.parametrize("at", ["fsync", "copymode", "replace"])
+def test_a_crash_while_columns_are_added_leaves_the_old_file(
+    at: str, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = folder.path / "epochs.csv"
+    path.write_text(OLD)
+
+    def crash(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(csvfile.shutil if at == "copymode" else csvfile.os, at, crash)
+    with pytest.raises(KeyboardInterrupt):
+        folder.append("epochs", [{"launch_id": "new"}])
+    monkeypatch.undo()
+    assert path.read_text() == OLD
+    (folder.path / ".epochs.csv.widened").write_text("left by a process that was killed in the middle")
+    folder.append("epochs", [{"launch_id": "new"}])
+    assert [row["launch_id"] for row in written(path)] == ["abc", "abd", "new"]
+    assert [each.name for each in folder.path.iterdir() if each.is_file()] == ["epochs.csv"]
+
+
+def _append_some(path: Path) -> None:
+    for number in range(10):
+        RunFolder(path).append("steps", [{"launch_id": f"new{os.environ['RANK']}", "window": number}])
+
+
+def test_writers_that_find_an_older_file_at_once_lose_no_row(folder: RunFolder) -> None:
+    """Each waits for the lock of a file that another then replaces."""
+    path = folder.path / "steps.csv"
+    path.write_text("launch_id,window\n" + "old,1\n" * 50_000)
+    with open(path, "a") as held, ThreadPoolExecutor(1) as pool:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        writers = pool.submit(planted.group, 4, _append_some, folder.path, said=folder.path)
+        until = time.monotonic() + 60
+        while not planted.waiting_for(path) and not writers.done() and time.monotonic() < until:
+            time.sleep(0.02)
+        time.sleep(0.5)  # for the others to wait, too
+        fcntl.flock(held, fcntl.LOCK_UN)
+        assert writers.result() == [0] * 4
+    rows = written(path)
+    assert [row["window"] for row in rows[:50_000]] == ["1"] * 50_000
+    found = sorted((row["launch_id"], int(row["window"])) for row in rows[50_000:])
+    assert found == [(f"new{rank}", number) for rank in range(4) for number in range(10)]
+    assert [each.name for each in folder.path.iterdir() if each.suffix != ".txt" and each.is_file()] == ["steps.csv"]
+
+
+def test_a_disk_that_is_full_while_columns_are_added_leaves_the_old_file(folder: RunFolder) -> None:
+    path = folder.path / "trials.csv"
+    path.write_text("launch_id,arm\nabc,first\n")
+    assert planted.group(1, _append_to_a_full_disk, folder.path, 100, said=folder.path) == [0]
+    assert "File too large" in (folder.path / "rank0.txt").read_text()
+    assert path.read_text() == "launch_id,arm\nabc,first\n"
+    assert not (folder.path / ".trials.csv.widened").exists()
 
 
 @pytest.mark.parametrize("cut", [1, 40, 200_000])
@@ -179,7 +312,7 @@ def test_write_whole_leaves_the_old_text_when_it_fails(tmp_path: Path) -> None:
 def test_a_foreign_file_without_a_whole_line_is_not_taken_for_a_half_written_row(tmp_path: Path) -> None:
     path = tmp_path / "trials.csv"
     path.write_text("my notes")
-    with pytest.raises(UsageError, match="other columns"):
+    with pytest.raises(UsageError, match="no run wrote"):
         csvfile.append(path, ["a", "b"], [{"a": 1}])
     assert path.read_text() == "my notes"
 

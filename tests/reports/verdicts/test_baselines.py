@@ -63,7 +63,10 @@ def test_another_machine_or_version_has_a_baseline_of_its_own(
     ("rows", "why"),
     [
         ([*times(), {"status": "crashed", "error": "killed"}], "ended as crashed; a baseline is a run that went well"),
-        ([*times(), {"host": "other"}], "has rows of 2 machines or versions"),
+        (
+            [*times(), {"host": "other"}],
+            "has rows of several machines or versions: host other and tower; give a run of one",
+        ),
     ],
     ids=["failed", "two machines"],
 )
@@ -79,3 +82,48 @@ def test_what_is_no_baseline_leaves_the_old_one(
     assert (ended.value.code, printed.out, printed.err.count("\n")) == (2, "", 1)
     assert why in printed.err
     assert {path: path.read_bytes() for path in kept.rglob("*.csv")} == before
+
+
+def test_a_baseline_from_before_a_column_is_still_the_machine_s(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever it is called: the name is made of the columns that there were."""
+    kept = tmp_path / "baselines"
+    said(capsys, "accept", run(tmp_path / "first", times()), "--to", kept)
+    (folder,) = kept.iterdir()
+    folder.rename(kept / "of-an-older-version")
+    now = run(tmp_path / "now", times(0.0123 * 1.05, power_mode="15W"))
+    text = said(capsys, "show", now, "--to", kept)
+    assert text.startswith("2 regressed, 4 equivalent")
+    assert "power_mode is not known in BASE" in text
+    said(capsys, "accept", now, "--to", kept)
+    assert [path.name for path in kept.iterdir()] == ["of-an-older-version"]
+    other = run(tmp_path / "other", times(power_mode="30W"))
+    assert said(capsys, "show", other, "--to", kept).startswith("no baseline of this machine yet: ")
+    said(capsys, "accept", other, "--to", kept)
+    assert len(list(kept.iterdir())) == 2
+
+
+def test_of_two_baselines_the_one_that_knows_more_of_the_machine_is_taken(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = tmp_path / "baselines"
+    said(capsys, "accept", run(tmp_path / "mode", times(0.02, power_mode="15W")), "--to", kept)
+    (folder,) = kept.iterdir()
+    old = run(tmp_path / "old", times())
+    (kept / "a").mkdir()
+    (kept / "z").mkdir()
+    for name in "az":
+        (kept / name / "trials.csv").write_bytes((old / "trials.csv").read_bytes())
+    now = run(tmp_path / "now", times(0.02, power_mode="15W"))
+    assert said(capsys, "show", now, "--to", kept).startswith("6 equivalent")
+    assert f"{folder} is the baseline now" in said(capsys, "accept", now, "--to", kept)
+
+
+def test_a_machine_that_is_not_known_finds_no_other_s_baseline(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = tmp_path / "baselines"
+    said(capsys, "accept", run(tmp_path / "first", times()), "--to", kept)
+    nameless = run(tmp_path / "nameless", times(host=None))
+    assert said(capsys, "show", nameless, "--to", kept).startswith("no baseline of this machine yet: ")

@@ -144,14 +144,15 @@ def test_one_folder_after_the_other_is_not_in_turn(tmp_path: Path, capsys: pytes
     [
         ({"torch": "2.10.0"}, "torch 2.9.0 against 2.10.0"),
         ({"device_name": "NVIDIA A100"}, "device_name NVIDIA H100 against NVIDIA A100"),
-        ({"host": "lab", "threads": 3}, "host tower against lab; threads nothing against 3"),
+        ({"host": "lab", "threads": 3}, "host tower against lab; threads 2 against 3"),
         ({"micro_batch": 32}, "micro_batch 16 against 32"),
     ],
 )
 def test_what_is_unlike_is_not_compared_and_said_in_what(
     change: dict[str, Any], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, lines = told(tmp_path, capsys, times(micro_batch=16), [{**row, **change} for row in times(micro_batch=16)])
+    base = times(micro_batch=16, threads=2)
+    code, lines = told(tmp_path, capsys, base, [{**row, **change} for row in base])
     assert code == 3
     assert line(lines, "not comparable: ").endswith(f"not comparable: {said}")
     assert "step_time_p50_s" not in "".join(lines)
@@ -242,6 +243,36 @@ def test_a_machine_that_is_not_known_is_not_taken_for_equal(tmp_path: Path, caps
     assert "host is not known" in line(lines, NAME)
 
 
+@pytest.mark.parametrize("side", ["BASE", "HEAD"])
+def test_a_column_that_one_side_does_not_know_is_not_unlike_and_is_named(
+    side: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sides = (times(), times(0.0123 * 1.05, power_mode="15W"))
+    code, lines = told(tmp_path, capsys, *(sides if side == "BASE" else sides[::-1]))
+    assert (code, lines[0]) == ((1, "2 regressed, 4 equivalent") if side == "BASE" else (0, "2 improved, 4 equivalent"))
+    assert line(lines, "step_time_p50_s").endswith(f": power_mode is not known in {side}")
+
+
+def test_a_side_of_two_machines_is_not_comparable_even_if_the_other_knows_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    head = [{**row, "power_mode": mode} for row, mode in zip(times(), ("15W", "15W", "30W", None, None), strict=True)]
+    code, lines = told(tmp_path, capsys, times(), head)
+    assert code == 3
+    assert line(lines, NAME).endswith("not comparable: power_mode nothing against 15W and 30W")
+
+
+@pytest.mark.parametrize("side", ["base", "head"])
+@pytest.mark.parametrize("column", ["host", "device_name", "torch"])
+def test_an_identity_that_one_side_does_not_know_is_not_comparable(
+    column: str, side: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unknown = [{**row, column: None} for row in times()]
+    code, lines = told(tmp_path, capsys, *((unknown, times()) if side == "base" else (times(), unknown)))
+    assert code == 3
+    assert line(lines, NAME).endswith(f"not comparable: {column} is not known")
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -279,7 +310,7 @@ def test_a_run_in_which_nothing_has_ended_is_named(tmp_path: Path, capsys: pytes
 
 
 def test_every_metric_is_a_column() -> None:
-    assert {*compare.METRICS, *compare.MACHINE, *compare.KNOWN} <= {column.name for column in columns("trials")}
+    assert {*compare.METRICS, *compare.MACHINE, *compare.SETTINGS} <= {column.name for column in columns("trials")}
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import shutil
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,35 @@ def test_another_machine_is_another_series(tmp_path: Path, capsys: pytest.Captur
     nights(tmp_path / "b", drawn(2, 12, 0.5, 0), host="other")
     main(["history", str(tmp_path / "a"), str(tmp_path / "b")])
     assert capsys.readouterr().out.startswith("0 change points in ")
+
+
+def test_a_series_goes_on_where_a_new_version_knows_more_of_the_machine(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = drawn(1, 24, 0.08, 12)
+    nights(tmp_path, values)
+    for number in range(8, 24):
+        shutil.rmtree(tmp_path / f"{number:03}")
+    nights(tmp_path / "later", values, power_mode="15W")
+    for number in range(8):
+        shutil.rmtree(tmp_path / "later" / f"{number:03}")
+    main(["history", str(tmp_path), str(tmp_path / "later")])
+    alert, total = capsys.readouterr().out.splitlines()
+    assert f"(commit {12:012})" in alert
+    assert " on " not in alert.partition("step_time_p50_s")[0]
+    assert "12 runs" in alert
+    assert total.startswith("1 change points in ")
+
+
+def test_series_of_two_machines_are_named_by_what_tells_them_apart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nights(tmp_path / "a", drawn(1, 24, 0.08, 12), driver="550")
+    nights(tmp_path / "b", drawn(2, 24, 0.08, 12), driver="560")
+    main(["history", str(tmp_path / "a"), str(tmp_path / "b")])
+    *alerts, total = capsys.readouterr().out.splitlines()
+    assert [f"on driver {driver}: step_time_p50_s" in " ".join(alerts) for driver in (550, 560)] == [True, True]
+    assert total.startswith("2 change points in ")
 
 
 @pytest.mark.parametrize(("words", "said"), [(["FOLDER"], "has no run folder in it"), (["FOLDER/no"], "cannot read")])
