@@ -24,8 +24,8 @@ from bench.trial import Trial
 if TYPE_CHECKING:
     from torch import nn
 
+    from bench.data.dataset import DataSet
     from bench.data.pipeline import Batch, Passes
-    from bench.data.split import DataSet
     from bench.training.loop import Evaluation
 
 PROG = "python -m launch evaluate"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-    from bench.data.split import DataSet
+    from bench.data.dataset import DataSet
 
 IMAGES, EPOCHS = 8, 7
 TILE, GAP, MARGIN, HEAD = 96, 4, 12, 44  # pixels
@@ -86,8 +86,8 @@ def shown(trial: Trial, found: DataSet) -> list[list[Tensor]]:
     """
     import torch
 
+    from bench.data.dataset import Split
     from bench.data.pipeline import InputPipeline
-    from bench.data.split import Split
 
     # Numbered in place of labelled, so that each is known again in whatever order an epoch has.
     numbered = Split(found.train.images, torch.arange(len(found.train)))

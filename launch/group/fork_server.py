@@ -132,7 +132,7 @@ def note_deaths(logs: Path, launch_id: str, number: int, frame: object) -> None:
                 said = f"{LAUNCHER_NAME}: {name} died of signal {number} ({processes.signal_name(number)})"
                 os.write(2, said.encode() + b"\n")
                 if number == signal.SIGKILL and (rank := name.removeprefix("rank ")).isdecimal():
-                    causes.put(logs, launch_id, causes.killed(int(rank)))
+                    causes.record(logs, launch_id, causes.killed(int(rank), "SIGKILL"))
 
 
 def form_ranks(request: dict[str, Any]) -> None:

@@ -12,8 +12,6 @@ from bench.machine import procfs
 
 # As Accelerate, torchrun and DataLoader put it in a launch's log, which alone says how a rank ended.
 KILLED = re.compile(r"\(SIGKILL\)|Signals\.SIGKILL|killed by signal: Killed")
-# A rank that broke, it is the launcher that killed (see bench/failure/crash_handler.py).
-BROKEN = " broke: "
 # The last words of libraries that end a process in which they get no memory.
 LAST_WORDS = re.compile(
     r"std::bad_alloc|libgomp: (?:Thread creation failed|Out of memory).*|Cannot recover from MemoryErr.*"
@@ -33,7 +31,8 @@ def cause(said: Cause, code: int | None, log: Path, kills_before: int | None, ro
         file.seek(max(0, log.stat().st_size - TAIL))
         text = file.read().decode(errors="replace")
     kills = procfs.oom_kills(root)
-    killed = (code == -signal.SIGKILL or KILLED.search(text)) and BROKEN not in said.error
+    # The launcher kills a crashed rank itself (see bench/failure/crash_handler.py): no sign of missing memory.
+    killed = (code == -signal.SIGKILL or KILLED.search(text)) and not said.killed_by_launcher
     if killed and kills_before is not None and kills is not None and kills > kills_before:
         return Cause("oom", f"killed by the kernel, whose oom_kill rose from {kills_before} to {kills}: {said.error}")
     if words := LAST_WORDS.search(text):

@@ -121,7 +121,7 @@ class Launch:
                 self.dump_stacks()
                 self.put(Cause("timeout", late))
                 return True
-            if causes.get(self.folder.logs(), self.launch_id):
+            if causes.recorded(self.folder.logs(), self.launch_id):
                 self.fatal_since = time.monotonic()
             return False
         return time.monotonic() - self.fatal_since > GRACE_S
@@ -184,7 +184,7 @@ class Launch:
 
     def put(self, cause: Cause) -> None:
         """Put on record why the group ends, before it is ended: its ranks only learn that they are to stop."""
-        causes.put(self.folder.logs(), self.launch_id, cause)
+        causes.record(self.folder.logs(), self.launch_id, cause)
 
     def guess(self) -> Cause:
         """Why the group ended if it left no word: for one, there was no room for it."""
@@ -213,7 +213,7 @@ class Launch:
 
     def end_broken(self) -> None:
         """Put on record why a rank broke that has stayed for that, and let it go."""
-        if (broken := crash_handler.look(self.folder.logs(), self.launch_id)) is None:
+        if (broken := crash_handler.crashed_rank(self.folder.logs(), self.launch_id)) is None:
             return
         cause, pid, stack = broken
         self.put(cause)
@@ -225,7 +225,7 @@ class Launch:
 
     def settle(self) -> tuple[dict[str, Any], Cause | None]:
         """The trial's row, written here if the group did not live to; and why it ended, if not well."""
-        cause = causes.get(self.folder.logs(), self.launch_id)
+        cause = causes.recorded(self.folder.logs(), self.launch_id)
         written = [row for row in self.folder.rows("trials") if row["launch_id"] == self.launch_id]
         if written:
             return dict(written[0]), cause

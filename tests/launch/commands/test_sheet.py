@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from bench.data import datasets
-from bench.data.split import DataSet, Split
+from bench.data.dataset import DataSet, Split
 from bench.experiments import load
 from launch.cli import main
 from launch.commands import sheet
