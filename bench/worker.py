@@ -189,7 +189,7 @@ class Worker:
         self.row.counts = Counts(**checkpoint.restore(path, training))
         epoch = self.row.values["resumed_at_epoch"] = self.row.counts.epoch
         if epoch >= self.trial.epochs:
-            raise UsageError(f"{path} has all {self.trial.epochs} epochs; nothing is left to resume")
+            raise UsageError(f"all {self.trial.epochs} epochs are in {path}; nothing is left to resume")
         return epoch
 
     def run_epoch(

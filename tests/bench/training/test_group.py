@@ -45,7 +45,7 @@ def test_gpus_that_torch_cannot_use_are_no_reason_to_train_on_the_cpu(standin_cu
     said = by_hand.stderr.removeprefix("error: ").strip()
     assert f"has 2 GPU(s) but torch {torch.__version__} (CUDA {torch.version.cuda}) cannot use them: " in said
     assert "driver on your system is too old (found version 11040)" in said
-    assert said.endswith("; mend that, or set ACCELERATE_USE_CPU=true to use the CPU")
+    assert said.endswith("; fix that, or set ACCELERATE_USE_CPU=true to use the CPU")
     launched = python("-m", "launch", "run", *trial, env=env)
     assert launched.returncode == 2, launched.stderr
     row = rows(tmp_path / "runs", "trials")[-1]
