@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from bench.errors import UsageError
-from bench.machine import compiler, procfs
+from bench.machine import compiler, cuda, procfs
 from bench.trial import Trial
 
 # Libraries that a trial imports when it first needs them. They take memory that is no tensor's.
@@ -34,9 +34,7 @@ class Limit:
     def held_bytes(self) -> int | None:
         """What tensors hold now; on a CPU all that was taken since the limit was set, in whole pages. None: unknown."""
         if self.device.type == "cuda":
-            from bench.machine import cuda
-
-            return cuda.allocated_bytes(self.device)
+            return torch.cuda.memory_allocated(self.device)
         in_use = procfs.data_bytes()
         return None if in_use is None or self.base_bytes is None else in_use - self.base_bytes
 
@@ -55,8 +53,6 @@ def apply(trial: Trial, device: torch.device) -> Limit:
     if trial.memory_limit_bytes is None:
         return Limit(None, device, None)
     if device.type == "cuda":
-        from bench.machine import cuda
-
         cuda.cap(trial.memory_limit_bytes, device)
         return Limit(trial.memory_limit_bytes, device, None)
     if procfs.data_bytes() is None:

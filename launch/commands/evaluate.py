@@ -98,7 +98,7 @@ def measured(trial: Trial, model: nn.Module, found: DataSet) -> tuple[Evaluation
     device = torch.device("cuda" if uses_cuda() else "cpu")
     dtype = None if trial.precision == "fp16" and device.type == "cpu" else DTYPES.get(trial.precision)
     if device.type == "cuda":
-        backends.put(trial)
+        backends.apply(trial)
     model = place(model, trial, device)
     if dtype is not None:
         model.forward = torch.autocast(device.type, dtype)(model.forward)
