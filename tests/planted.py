@@ -31,8 +31,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from bench.data import datasets
+from bench.data.dataset import DataSet, Split
 from bench.data.pipeline import InputPipeline
-from bench.data.split import DataSet, Split
 from bench.experiment import Experiment
 from bench.options import Options, new_id
 from bench.record.run_folder import RunFolder
@@ -259,8 +259,9 @@ def pipeline_by_rank(trial: Trial, available: Sequence[int], folder: Path) -> No
     proc.mkdir()
     (proc / "meminfo").write_text(f"MemTotal: {2**30} kB\nMemFree: 1 kB\nMemAvailable: {available[this_rank()]} kB\n")
     psutil.PROCFS_PATH = str(proc)
-    _, feed = Worker(trial, Options(out=folder), EXPERIMENT, "id").feed(Group(trial), datasets.load)
-    print(feed.pipeline)
+    worker = Worker(trial, Options(out=folder), EXPERIMENT, "id")
+    _, pipeline = worker.load_data(Group(trial), datasets.load)
+    print(pipeline.pipeline)
 
 
 # Data

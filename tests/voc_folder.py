@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from bench.data import datasets, voc
-from bench.data.split import DataSet
+from bench.data.dataset import DataSet
 from bench.trial import Trial
 
 Object = tuple[str, str, tuple[int, int, int, int]]  # name, colour, (xmin, ymin, xmax, ymax) as VOC counts, from 1

@@ -28,8 +28,8 @@ from torch import Tensor, nn
 
 from bench.activations import grid
 from bench.data import datasets
+from bench.data.dataset import DataSet, Split
 from bench.data.pipeline import InputPipeline
-from bench.data.split import DataSet, Split
 from bench.errors import UsageError
 from bench.record.csvfile import cell, write_whole
 from bench.training import checkpoint

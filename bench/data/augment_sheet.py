@@ -9,8 +9,8 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 
+from bench.data.dataset import DataSet, Split
 from bench.data.pipeline import InputPipeline
-from bench.data.split import DataSet, Split
 from bench.trial import Trial
 
 IMAGES, EPOCHS = 8, 7

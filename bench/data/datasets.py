@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.data.split import DataSet, Split
+from bench.data.dataset import DataSet, Split
 from bench.errors import UsageError
 from bench.trial import IMAGENET_MODEL, Trial
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from bench.data import augment
-from bench.data.split import DataSet, Split
+from bench.data.dataset import DataSet, Split
 from bench.machine import memory_limit
 from bench.trial import Trial
 
@@ -232,13 +232,9 @@ def _slice(values: Tensor, a_pass: tuple[int, int]) -> Tensor:
 
 
 def _begin_worker(worker: int, limited: bool) -> None:
-    """A loader worker augments single images: more threads would take cores from training.
-
-    The limit that it inherits is on the tensors of the process that trains, from what that one had in use.
-    """
-    torch.set_num_threads(1)
+    """Set up a loader worker, which is forked from the process that trains."""
+    torch.set_num_threads(1)  # it augments single images: more threads would take cores from training
     if limited:
-        memory_limit.lift()
-        signal.signal(
-            signal.SIGABRT, signal.SIG_DFL
-        )  # nobody looks whether a loader worker stays (see bench/failure/crash_handler.py)
+        memory_limit.remove()  # the limit is one on the process that trains
+        # That process pauses when it crashes (see bench/failure/crash_handler.py). A worker has to end.
+        signal.signal(signal.SIGABRT, signal.SIG_DFL)

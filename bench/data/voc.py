@@ -11,7 +11,7 @@ from torch import Tensor
 from torchvision.datasets import VOCDetection
 from torchvision.transforms.functional import pil_to_tensor
 
-from bench.data.split import Split
+from bench.data.dataset import Split
 from bench.errors import UsageError
 
 YEAR = "2012"

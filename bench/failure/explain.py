@@ -1,4 +1,4 @@
-"""Which status and which line stand for the exception that ended a rank."""
+"""From the exception that ended a rank to the cause that the trial's row names."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from bench.failure.causes import Cause, Diverged, Interrupted
 from bench.instruments.collectives import in_group
 from bench.record.rows import one_line
 
+# How gloo and NCCL report a rank that is gone.
 LOST = re.compile(r"gloo|nccl|connection (reset|closed|refused)|broken pipe|socket|peer", re.IGNORECASE)
 LOADER_KILLED = re.compile(r"DataLoader worker .*killed by signal: Killed")
 PATIENCE_S = 3.0
-REMOTE_PATIENCE_S = 10.0  # where what happened may be on another machine
+REMOTE_PATIENCE_S = 10.0  # the failed rank may be on another machine, whose launcher has to report it first
 
 
 def explain(
@@ -31,18 +32,17 @@ def explain(
     limited: bool = False,
     held_bytes: int | None = None,
 ) -> Cause:
-    """The cause that this exception is. `peers`: rank -> process id of the group's processes on this machine.
+    """The cause behind this exception of `rank`, whose memory was `limited` and who held `held_bytes`.
 
-    `held_bytes`: what this process, of this rank, held. A rank that is killed says nothing itself:
-    the others fail in their next collective, or are told to stop.
+    `peers`: rank -> process id of the group's processes on this machine. A killed rank cannot record a cause. The
+    others fail in their next collective, or get a signal; they find that it is gone and record this for it.
     """
     text = one_line(error)
-    stopped = isinstance(error, Interrupted)
-    if not stopped and (shortage := oom.shortage(error, limited)) is not None:
-        said = one_line(shortage) if len(peers) < 2 else f"rank {rank}: {one_line(shortage)}"
+    interrupted = isinstance(error, Interrupted)
+    if not interrupted and (shortage := oom.shortage(error, limited)) is not None:
         return Cause(
             "oom",
-            said,
+            one_line(shortage) if len(peers) < 2 else f"rank {rank}: {one_line(shortage)}",
             oom_phase=oom.phase(error),
             oom_requested_bytes=oom.requested_bytes(str(shortage)),
             oom_held_bytes=held_bytes,
@@ -51,22 +51,25 @@ def explain(
         return Cause("crashed", str(error), usage=True)
     if isinstance(error, Diverged):
         return Cause("diverged", str(error))
-    if stopped or ((len(peers) > 1 or in_group()) and LOST.search(text)):
-        others = in_group() and torch.distributed.get_world_size() > len(peers)
-        gone = _gone(peers, logs, launch_id, 0.0 if stopped else REMOTE_PATIENCE_S if others else PATIENCE_S)
-        if gone:
+    if interrupted or ((len(peers) > 1 or in_group()) and LOST.search(text)):
+        several_machines = in_group() and torch.distributed.get_world_size() > len(peers)
+        patience_s = 0.0 if interrupted else REMOTE_PATIENCE_S if several_machines else PATIENCE_S
+        if gone := _gone(peers, logs, launch_id, patience_s):
             return causes.killed(gone[0])
     if LOADER_KILLED.search(str(error)):
         return Cause("crashed", text, silent=True)
-    return Cause("interrupted", str(error)) if stopped else Cause("crashed", text)
+    return Cause("interrupted", str(error)) if interrupted else Cause("crashed", text)
 
 
 def _gone(peers: Mapping[int, int], logs: Path, launch_id: str, patience_s: float) -> list[int]:
-    """Ranks that no longer run, waiting a little for them to be gone or for a cause on record."""
-    until = time.monotonic() + patience_s
+    """Ranks of this machine that no longer run. Waits up to `patience_s` for one, or for a recorded cause.
+
+    A connection breaks a moment before its process has ended.
+    """
+    deadline = time.monotonic() + patience_s
     while True:
         gone = [rank for rank, pid in peers.items() if not _runs(pid)]
-        if gone or causes.get(logs, launch_id) or time.monotonic() > until:
+        if gone or causes.recorded(logs, launch_id) or time.monotonic() > deadline:
             return gone
         time.sleep(0.1)
 

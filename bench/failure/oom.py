@@ -1,4 +1,4 @@
-"""What an exception tells of running out of memory: that it is one, at what, and how much was asked for."""
+"""Out of memory: whether an exception says so, in which phase it was raised, and how many bytes were requested."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ OUT_OF_MEMORY = re.compile(
     r"|std::bad_alloc|_ALLOC_FAILED|_ALLOCATION_FAILED|failed to (cuda |cuda host )?[mc]?alloc( async)? \d+ bytes",
     re.IGNORECASE,
 )
-# How oneDNN, Python's threads and cuDNN put it; without a limit it may be anything.
+# Texts of oneDNN, Python's threads and cuDNN. Without a memory limit these errors can have other reasons.
 UNDER_A_LIMIT = re.compile(
     r"could not create a (primitive(?! desc)|memory)|can't start new thread|unable to find an engine"
 )
-ASKED = re.compile(
+REQUESTED = re.compile(
     r"(?:tried to allocate|unable to mmap|alloc(?: async)?) (\d+(?:\.\d+)?) ?(bytes|[KMG]iB)", re.IGNORECASE
 )
 UNITS = {"bytes": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30}
-# (file in bench/, function) -> what is done in it. Of the functions that were under way the innermost counts.
+# (file in bench/, function) -> the phase that it stands for. The innermost of these functions on the stack decides.
 PHASES = {
     ("worker.py", "work"): "setup",
-    ("worker.py", "feed"): "data",
-    ("worker.py", "epoch"): None,
+    ("worker.py", "load_data"): "data",
+    ("worker.py", "run_epoch"): None,
     ("data/pipeline.py", "train"): "data",
     ("training/meter.py", "timed"): "data",
     ("training/loop.py", "forward"): "forward",
@@ -41,44 +41,45 @@ PHASES = {
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:
-    """The exception, and those that it was raised in answer to."""
+    """The exception, then the one that it was raised from or while handling, and so on."""
     seen: set[int] = set()
-    found: BaseException | None = error
-    while found is not None and id(found) not in seen:
-        seen.add(id(found))
-        yield found
-        found = found.__cause__ or (None if found.__suppress_context__ else found.__context__)
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        yield link
+        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
 
 
 def shortage(error: BaseException, limited: bool) -> BaseException | None:
-    """The exception of the chain that says that memory ran out. `limited`: this process was held to a limit."""
-    return next((found for found in chain(error) if _is_shortage(found, limited)), None)
+    """The exception in the chain that says that memory ran out. `limited`: the process had a memory limit."""
+    return next((link for link in chain(error) if _is_shortage(link, limited)), None)
 
 
 def _is_shortage(error: BaseException, limited: bool) -> bool:
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return True
-    said = isinstance(error, (RuntimeError, OSError, ImportError)) and str(error)
-    return bool(said and (OUT_OF_MEMORY.search(said) or (limited and UNDER_A_LIMIT.search(said))))
+    # Only types that libraries raise: a UsageError may quote the words from a user's option.
+    text = str(error) if isinstance(error, (RuntimeError, OSError, ImportError)) else ""
+    return bool(OUT_OF_MEMORY.search(text) or (limited and UNDER_A_LIMIT.search(text)))
 
 
 def phase(error: BaseException) -> str | None:
-    """What was under way, told by the functions that the exception came through; None: none of PHASES."""
-    # An exception goes on where the one that answers it was raised.
-    codes = [frame.f_code for part in chain(error) for frame, _ in traceback.walk_tb(part.__traceback__)]
+    """The phase in which the exception was raised; None: no function of PHASES is on its traceback."""
+    # The stack of a chained exception continues the one in whose handler it was raised.
+    codes = [frame.f_code for link in chain(error) for frame, _ in traceback.walk_tb(link.__traceback__)]
     return phase_of((code.co_filename, code.co_name) for code in codes)
 
 
 def phase_of(frames: Iterable[tuple[str, str]]) -> str | None:
-    """The same, from (file, function) of what was under way, the innermost last."""
-    found = None
+    """The same from the (file, function) pairs of a stack, the innermost last."""
+    innermost = None
     for file, function in frames:
         if Path(file).is_relative_to(BENCH):
-            found = PHASES.get((str(Path(file).relative_to(BENCH)), function), found)
-    return found
+            innermost = PHASES.get((str(Path(file).relative_to(BENCH)), function), innermost)
+    return innermost
 
 
 def requested_bytes(error: str) -> int | None:
-    """What was asked for, as the error puts it, which may be rounded; None: it does not say."""
-    said = ASKED.search(error)
-    return round(Fraction(said[1]) * UNITS[said[2].lower()]) if said else None
+    """The requested bytes in the error's text, which may be rounded; None: it has none."""
+    match = REQUESTED.search(error)
+    return round(Fraction(match[1]) * UNITS[match[2].lower()]) if match else None

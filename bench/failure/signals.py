@@ -1,7 +1,7 @@
-"""How a trial's process ends when it is asked to: a signal becomes an exception. Imports no torch.
+"""How a trial's process reacts to a signal that asks it to stop: the signal becomes an exception. Imports no torch.
 
-Its main thread may be waiting inside CUDA, for a collective whose peer is gone. No handler of Python's runs there, so
-another thread ends the process instead.
+The main thread may be waiting inside CUDA, in a collective whose peer is gone. Python runs no signal handler there, so
+another thread ends the process.
 """
 
 from __future__ import annotations
@@ -15,42 +15,44 @@ from collections.abc import Callable
 from bench.failure.causes import Interrupted
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-# From a signal until the main thread counts as stuck: well within a launcher's patience.
+# The main thread counts as stuck this long after a signal. A launcher waits longer before it sends SIGKILL.
 STUCK_S = 3.0
 
 
 def raise_interrupted() -> None:
-    """Have these signals raise Interrupted in the main thread."""
+    """Make these signals raise Interrupted in the main thread."""
     for number in SIGNALS:
-        signal.signal(number, _interrupt)
+        signal.signal(number, _raise)
 
 
 def ignore() -> None:
-    """Have them do nothing any more."""
+    """Ignore these signals from now on."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
 def end_if_stuck(end: Callable[[Interrupted], object]) -> None:
-    """Have a thread call `end` if this process is there yet some time after it was asked to end."""
-    reading, writing = os.pipe()
-    os.set_blocking(writing, False)
-    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-    os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))  # what a loader worker gets is its own
+    """Start a thread that calls `end` if the process still runs STUCK_S after it got a signal."""
+    read_fd, write_fd = os.pipe()
+    os.set_blocking(write_fd, False)
+    # C code writes each signal's number to this pipe, also while the main thread runs no Python.
+    signal.set_wakeup_fd(write_fd, warn_on_full_buffer=False)
+    # A forked loader worker inherits the pipe: its signals must not end this process.
+    os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
 
     def wait() -> None:
-        while (number := os.read(reading, 1)[0]) not in SIGNALS:
+        while (number := os.read(read_fd, 1)[0]) not in SIGNALS:
             pass
         time.sleep(STUCK_S)
-        end(_asked(number))
+        end(_interrupted(number))
 
     threading.Thread(target=wait, name="end if stuck", daemon=True).start()
 
 
-def _interrupt(number: int, frame: object) -> None:
+def _raise(number: int, frame: object) -> None:
     ignore()
-    raise _asked(number)
+    raise _interrupted(number)
 
 
-def _asked(number: int) -> Interrupted:
+def _interrupted(number: int) -> Interrupted:
     return Interrupted(f"stopped by {signal.Signals(number).name}")

@@ -1,4 +1,4 @@
-"""How torch's CUDA libraries compute: in TF32 or not, and how cuDNN finds its algorithms. Set, and confirmed."""
+"""TF32 and cuDNN's benchmark mode: set as the trial says, and confirmed."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from bench.errors import UsageError
 from bench.trial import Trial, check_device_settings
 
 TF32_SINCE = (8, 0)  # compute capability
-# For debugging, says NVIDIA: 0 switches TF32 off whatever a program asks for; other values mean nothing yet.
+# NVIDIA documents it for debugging: 0 switches TF32 off, whatever a program sets; other values have no meaning yet.
 OVERRIDE = "NVIDIA_TF32_OVERRIDE"
 
 
 class Allowed(NamedTuple):
-    """What torch lets its libraries do."""
+    """What torch allows its CUDA libraries to do."""
 
     tf32_in_convolutions: bool
     tf32_in_products: bool
@@ -25,19 +25,22 @@ class Allowed(NamedTuple):
 
 
 def configure(trial: Trial, device: torch.device) -> None:
-    """Have the libraries compute as the trial says, before any of them does. UsageError: they would not."""
+    """Set torch's CUDA libraries as the trial says, before the first of them runs. Raises UsageError if it cannot."""
     if device.type != "cuda":
         check_device_settings(trial)
         return
-    if trial.tf32 and (why := why_no_tf32(device)):
-        raise UsageError(f"--tf32 True: {why}; leave it out")
-    put(trial)
-    if (found := allowed()) != Allowed(trial.tf32, trial.tf32, trial.cudnn_benchmark):
-        raise UsageError(f"torch {torch.__version__} does not take --tf32 and --cudnn-benchmark: it has {found}")
+    if trial.tf32 and (reason := why_no_tf32(device)):
+        raise UsageError(f"--tf32 True: {reason}; leave it out")
+    apply(trial)
+    if (actual := allowed()) != Allowed(trial.tf32, trial.tf32, trial.cudnn_benchmark):
+        raise UsageError(
+            f"torch {torch.__version__} did not accept --tf32 {trial.tf32} --cudnn-benchmark {trial.cudnn_benchmark}: "
+            f"it has {actual}; leave them out"
+        )
 
 
 def why_no_tf32(device: torch.device) -> str | None:
-    """Why this device computes nothing in TF32, or None."""
+    """Why this device does not compute in TF32; None: it does."""
     if torch.version.cuda is None:
         return "needs an NVIDIA GPU"
     if torch.cuda.get_device_capability(device) < TF32_SINCE:
@@ -47,23 +50,25 @@ def why_no_tf32(device: torch.device) -> str | None:
     return None
 
 
-def put(trial: Trial) -> None:
-    """Set what the trial says, by torch's older names and by its newer ones, so that all say the same: some of torch
-    reads these, some those, and where they disagree the older ones raise."""
+def apply(trial: Trial) -> None:
+    """Set TF32 and benchmark mode, by torch's older names and by its newer ones.
+
+    Parts of torch read the older names, parts the newer ones; where the two disagree, reading the older ones raises.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Please use the new API", UserWarning)
         torch.set_float32_matmul_precision("high" if trial.tf32 else "highest")
         torch.backends.cudnn.allow_tf32 = trial.tf32
-    for each in _newer():
-        each.fp32_precision = "tf32" if trial.tf32 else "ieee"
+    for backend in _newer():
+        backend.fp32_precision = "tf32" if trial.tf32 else "ieee"
     torch.backends.cudnn.benchmark = trial.cudnn_benchmark
 
 
 def allowed() -> Allowed:
-    """What torch now says."""
+    """The settings as torch reports them."""
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
     if newer := _newer():
-        convolutions, products = (each.fp32_precision == "tf32" for each in newer[1:])
+        convolutions, products = (backend.fp32_precision == "tf32" for backend in newer[1:])
         return Allowed(convolutions, products, cudnn.benchmark)
     return Allowed(cudnn.allow_tf32, matmul.allow_tf32, cudnn.benchmark)
 

@@ -1,4 +1,4 @@
-"""torch.compile: how a trial's model is compiled, and whether anything is."""
+"""torch.compile: compiling a trial's model, and noticing when something was compiled."""
 
 from __future__ import annotations
 
@@ -10,39 +10,39 @@ from torch import nn
 from bench.errors import UsageError
 from bench.trial import Trial
 
-# Modes that record CUDA graphs, whose every replay writes to the same memory.
+# Modes that record CUDA graphs. Every replay of a graph writes to the same memory.
 CUDA_GRAPHS = ("reduce-overhead", "max-autotune")
 RECORDED = "cudagraph_recorded_non_static_inputs"
 
 
 def compile_model(module: nn.Module, trial: Trial) -> None:
-    """Have the model compiled at its first call, if the trial says so; anew for each size of micro-batch.
+    """Have the model compiled at its first call, if the trial says so, and again for each size of micro-batch.
 
-    Were sizes left open after the second one, full micro-batches too would run code that is made for any.
+    Not with dynamic sizes: then, after an epoch's short micro-batch, full ones would run slower code for any size.
     """
     if trial.compile != "none":
         module.compile(dynamic=False, mode=trial.compile)
 
 
 def check_mode(trial: Trial, device: torch.device) -> None:
-    """UsageError: the mode does nothing on this device."""
+    """Raises UsageError if the mode does nothing on this device."""
     if trial.compile == "reduce-overhead" and device.type != "cuda":
         raise UsageError("--compile reduce-overhead records CUDA graphs, and here is no CUDA device; give default")
 
 
 def keeps_gradients(trial: Trial, device: torch.device) -> bool:
-    """Whether gradients need memory of their own: a CUDA graph's next replay would overwrite those of the last pass."""
+    """Whether gradients need memory of their own, or the next replay of a CUDA graph would overwrite them."""
     return trial.compile in CUDA_GRAPHS and trial.accumulate > 1 and device.type == "cuda"
 
 
 def steps_taken() -> int:
-    """What torch's compiler has done in this process so far: where this grows, something was compiled.
+    """How many steps torch's compiler has taken in this process. If the number grows, something was compiled.
 
-    Among its steps are tracing, compiling forward and backward, tuning, loading what was compiled before, and recording
+    Steps are tracing, compiling forward and backward, tuning, loading code that was compiled earlier, and recording
     CUDA graphs.
     """
-    compiler = sys.modules.get("torch._dynamo.utils")  # slow to import
+    compiler = sys.modules.get("torch._dynamo.utils")  # slow to import; absent, nothing was compiled
     if compiler is None:
         return 0
-    # torch 2.6 times all of them but the recording.
+    # The metrics have an entry for each step; only the recording of graphs has none in torch 2.6.
     return sum(map(len, compiler.compilation_time_metrics.values())) + compiler.counters["inductor"][RECORDED]

@@ -1,4 +1,4 @@
-"""What only a CUDA device can answer, in one thin place."""
+"""Queries and settings of a CUDA device that take more than one call of torch, in one place that tests can replace."""
 
 from __future__ import annotations
 
@@ -13,35 +13,27 @@ def memory(device: torch.device) -> tuple[int, int]:
 
 
 def in_use(device: torch.device) -> int:
-    """Bytes in use on the whole device now, as CUDA itself says."""
+    """Bytes in use on the whole device now, by all processes, as CUDA reports it."""
     free, total = torch.cuda.mem_get_info(device)
     return total - free
 
 
 def uuid(device: torch.device) -> str:
-    """The device's name towards NVML, "GPU-...", whatever number CUDA gives it."""
+    """The device's name for NVML, "GPU-...", which does not depend on the number that CUDA gives it."""
     return f"GPU-{torch.cuda.get_device_properties(device).uuid}"
 
 
 def cap(limit_bytes: int, device: torch.device) -> None:
-    """Let the caching allocator reserve so much for tensors. UsageError: the device has less.
+    """Limit what the caching allocator may reserve. Raises UsageError if the device has less.
 
-    The CUDA context and NCCL's buffers lie outside.
+    The CUDA context and NCCL's buffers are not part of it.
     """
     total = torch.cuda.mem_get_info(device)[1]
     if limit_bytes > total:
         raise UsageError(
-            f"--memory-limit-bytes is {limit_bytes} but {name(device)} has {total} bytes; give at most that many"
+            f"--memory-limit-bytes is {limit_bytes} but {torch.cuda.get_device_name(device)} has {total} bytes; "
+            f"give at most that many"
         )
-    # torch multiplies, and rounds down or, newer, to the nearest: from a quarter of a byte above, to this limit.
+    # torch multiplies the fraction by the total again, and rounds down or, in newer versions, to the nearest byte. A
+    # quarter of a byte more comes out at this limit either way.
     torch.cuda.set_per_process_memory_fraction(min(1.0, (limit_bytes + 0.25) / total), device)
-
-
-def allocated_bytes(device: torch.device) -> int:
-    """What tensors take now."""
-    return torch.cuda.memory_allocated(device)
-
-
-def name(device: torch.device) -> str:
-    """The device's name, such as NVIDIA A100-SXM4-80GB."""
-    return torch.cuda.get_device_name(device)

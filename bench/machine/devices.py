@@ -1,4 +1,4 @@
-"""What a process trains on: CUDA devices or the CPU, and never the CPU because a GPU cannot be used."""
+"""What a process trains on: CUDA devices or the CPU. A GPU that torch cannot use is an error: no silent CPU run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bench.variables import LAUNCH_ID
 
 
 def check_devices(trial: Trial) -> None:
-    """UsageError: this machine cannot run the trial's processes or its precision."""
+    """Raises UsageError if this machine cannot run the trial's processes or its precision."""
     cuda = uses_cuda()
     if trial.processes > 1 and not torch.distributed.is_available():
         raise UsageError(
@@ -35,21 +35,21 @@ def check_devices(trial: Trial) -> None:
 
 
 def uses_cuda() -> bool:
-    """Whether CUDA devices are to be used, not the CPU. UsageError: there are GPUs that torch cannot use."""
+    """Whether trials run on CUDA devices. Raises UsageError if there are GPUs that torch cannot use."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what it warns of is said here
+        warnings.simplefilter("ignore")  # the error below says the same
         if torch.cuda.is_available() and not environment.flag("ACCELERATE_USE_CPU"):
             return True
     if unused := gpus.visible():
         raise UsageError(
-            f"this machine has {len(unused)} GPU(s) but torch {torch.__version__} {why_unused()}; mend that, or set "
+            f"this machine has {len(unused)} GPU(s) but torch {torch.__version__} {why_unused()}; fix that, or set "
             f"ACCELERATE_USE_CPU=true to use the CPU"
         )
     return False
 
 
 def why_unused() -> str:
-    """What keeps torch from the GPUs, in its own words as far as it has any."""
+    """Why torch cannot use the GPUs, in its own words if it has any."""
     if not (torch.version.cuda or torch.version.hip):
         return "is built without CUDA"
     try:
@@ -67,10 +67,10 @@ def local_processes() -> int:
 
 @contextlib.contextmanager
 def without_nvidia_smi() -> Iterator[None]:
-    """Nothing is found on the PATH in here, if a launcher of Accelerate's has looked before.
+    """Hide nvidia-smi from Accelerate, if one of its launchers has run it already.
 
-    Accelerate asks nvidia-smi whether NCCL can do peer-to-peer on these GPUs, in its launcher, which switches that off
-    where it cannot, and once more in every rank, where it is an error if nobody did, also of a rank that has no peer.
+    The launcher asks nvidia-smi whether NCCL can do peer-to-peer on these GPUs, and switches that off if not. Every
+    rank asks once more, and raises if it is not switched off, even in a rank that has no peer.
     """
     with patch_environment(PATH=os.devnull) if os.environ.get(LAUNCH_ID) else contextlib.nullcontext():
         yield

@@ -1,4 +1,4 @@
-"""The machine, the versions and the commit that a number was made with. Imports no torch."""
+"""The machine, the versions and the commit that a number was measured with. Imports no torch."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from bench.variables import COMMAND
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PACKAGES = ("torch", "torchvision", "accelerate", "numpy", "pandas", "nvidia-ml-py", "scikit-learn")
-# Of the variables that change what runs.
+# Prefixes of environment variables that change what runs.
 PREFIXES: tuple[str, ...] = ("ACCELERATE_", "NCCL_", "GLOO_", "TORCH_", "TORCHDYNAMO_", "TORCHINDUCTOR_", "PYTORCH_")
 PREFIXES += ("ATEN_", "NVIDIA_", "CUDA_", "CUBLAS_", "CUDNN_", "OMP_", "MKL_", "KMP_", "ONEDNN_", "DNNL_")
 PREFIXES += ("HIP_", "ROCR_", "HSA_", "MIOPEN_", "GLIBC_", "MALLOC_", "LD_PRELOAD")
-# None of anybody's business: environment.json is handed on.
+# Never recorded: environment.json is passed on to others.
 SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE)
-# Differ from launch to launch of one and the same environment.
-PASSING = {"TORCHELASTIC_RUN_ID", "TORCH_NCCL_ASYNC_ERROR_HANDLING"}
+# Never recorded: they differ between launches in the same environment.
+PER_LAUNCH = {"TORCHELASTIC_RUN_ID", "TORCH_NCCL_ASYNC_ERROR_HANDLING"}
 
 
 def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str | None:
-    """The CPU's name; on ARM boards the kernel gives none, and the board's name stands for it."""
+    """The CPU's name; on ARM boards, for which the kernel gives none, the board's name."""
     try:
         lines = [line.partition(":") for line in cpuinfo.read_text().splitlines()]
     except OSError:
@@ -42,7 +42,7 @@ def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str | None:
 
 
 def board(model: Path = Path("/proc/device-tree/model")) -> str | None:
-    """The board's name where a device tree gives it, as on a Jetson."""
+    """The board's name, if there is a device tree, as on a Jetson."""
     try:
         return model.read_text().rstrip("\0\n ") or None
     except OSError:
@@ -52,14 +52,14 @@ def board(model: Path = Path("/proc/device-tree/model")) -> str | None:
 def is_jetson(root: Path = Path("/")) -> bool:
     """Whether this machine is a Jetson, whose GPU NVML may not see.
 
-    By its chip, since a board of another maker need not be called Jetson (rbonghi/jetson_stats#514); in a container,
-    which hides the device tree, by the chip's family.
+    The chip decides, since boards of other makers need not be called Jetson (rbonghi/jetson_stats#514). In a container,
+    which hides the device tree, the chip's family decides.
     """
-    found = []
+    texts = []
     for path in ("proc/device-tree/compatible", "sys/devices/soc0/family"):
         with contextlib.suppress(OSError):
-            found.append((root / path).read_text(errors="replace").lower())
-    return any("nvidia,tegra" in text or text.startswith("tegra") for text in found)
+            texts.append((root / path).read_text(errors="replace").lower())
+    return any("nvidia,tegra" in text or text.startswith("tegra") for text in texts)
 
 
 def cpu_count() -> int:
@@ -69,7 +69,7 @@ def cpu_count() -> int:
 
 @functools.cache
 def commit() -> tuple[str | None, bool | None]:
-    """(this checkout's commit, whether it has no uncommitted change), or (None, None) outside git."""
+    """(this checkout's commit, whether there are no uncommitted changes); (None, None) outside git."""
 
     def git(*words: str) -> str:
         return subprocess.run(["git", "-C", str(CHECKOUT), *words], capture_output=True, text=True, check=True).stdout
@@ -89,7 +89,7 @@ def version(package: str) -> str | None:
 
 
 def machine() -> dict[str, Any]:
-    """The columns of trials.csv that need no torch."""
+    """The columns of trials.csv about machine and versions, as far as they need no torch."""
     sha, clean = commit()
     return {
         "host": socket.gethostname(),
@@ -102,27 +102,23 @@ def machine() -> dict[str, Any]:
 
 
 def describe(more: dict[str, Any]) -> dict[str, Any]:
-    """All that environment.json keeps of this process, with what the worker knows besides."""
+    """This process's entry in environment.json. `more`: what needs torch."""
     sha, clean = commit()
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    command = os.environ.get(COMMAND) or " ".join(sys.orig_argv)
+    here = machine()
     return {
-        "command": command,
+        "command": os.environ.get(COMMAND) or " ".join(sys.orig_argv),
         "commit": sha,
         "commit_is_clean": clean,
-        "host": socket.gethostname(),
+        **{name: here[name] for name in ("host", "cpu_model", "cpu_count", "driver")},
         "system": platform.platform(),
         "board": board(),
-        "cpu_model": cpu_model(),
-        "cpu_count": cpu_count(),
-        "memory_bytes": memory,
-        "driver": nvml.driver_version(),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES},
         "variables": {
             name: value
             for name, value in sorted(os.environ.items())
-            if name.startswith(PREFIXES) and name not in PASSING and not SECRET.search(name)
+            if name.startswith(PREFIXES) and name not in PER_LAUNCH and not SECRET.search(name)
         },
         **more,
     }
@@ -134,5 +130,5 @@ def key(environment: dict[str, Any]) -> str:
 
 
 def flag(name: str) -> bool:
-    """Whether an environment variable says yes, as Accelerate reads it."""
+    """Whether an environment variable is set to yes, by Accelerate's rules."""
     return os.environ.get(name, "").lower() in ("1", "true", "yes", "y", "t", "on")

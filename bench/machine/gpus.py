@@ -1,4 +1,4 @@
-"""The GPUs of this machine that a trial can use, as far as can be told without torch. Imports no torch."""
+"""The GPUs of this machine that a trial can use, as far as can be told without importing torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bench.machine.torch_build import built_for
 
 
 def visible(root: Path = Path("/")) -> list[str]:
-    """The names by which CUDA_VISIBLE_DEVICES lets devices of this machine through, or would. AMD's: see amd()."""
+    """The names of the devices here that CUDA_VISIBLE_DEVICES (on AMD: see amd()) lets torch see."""
     if environment.flag("ACCELERATE_USE_CPU"):
         return []
     if "hip" in built_for():
@@ -23,42 +23,42 @@ def visible(root: Path = Path("/")) -> list[str]:
 
 
 def present(root: Path = Path("/")) -> int:
-    """NVIDIA GPUs in this machine. A Jetson's is not seen by NVML before JetPack 6."""
+    """NVIDIA GPUs in this machine. Before JetPack 6, NVML does not see a Jetson's."""
     return nvml.device_count() or int(environment.is_jetson(root))
 
 
 def amd(root: Path = Path("/")) -> list[str]:
-    """The same of AMD's GPUs, and HIP_VISIBLE_DEVICES, of which the kernel tells all that ROCm can see.
+    """The same for AMD's GPUs and HIP_VISIBLE_DEVICES. The kernel lists all GPUs that ROCm can see.
 
-    An integrated one is among them, and counts, as it does for ROCm. Source: rocclr's rocdevice.cpp: HIP chooses among
-    what ROCR_VISIBLE_DEVICES left, and by CUDA's variable where its own is empty.
+    An integrated GPU counts, as it does for ROCm. HIP chooses among the GPUs that ROCR_VISIBLE_DEVICES leaves, and
+    reads CUDA's variable if its own is empty (rocclr's rocdevice.cpp).
     """
-    found = 0
+    count = 0
     for path in (root / "sys/class/kfd/kfd/topology/nodes").glob("*/properties"):
-        with contextlib.suppress(OSError):  # another container's
-            found += re.search(r"^simd_count [1-9]", path.read_text(), re.MULTILINE) is not None
-    found = len(let_through(found, os.environ.get("ROCR_VISIBLE_DEVICES") or None))
-    return let_through(found, os.environ.get("HIP_VISIBLE_DEVICES") or os.environ.get("CUDA_VISIBLE_DEVICES"))
+        with contextlib.suppress(OSError):  # the GPU of another container
+            count += re.search(r"^simd_count [1-9]", path.read_text(), re.MULTILINE) is not None
+    count = len(let_through(count, os.environ.get("ROCR_VISIBLE_DEVICES") or None))
+    return let_through(count, os.environ.get("HIP_VISIBLE_DEVICES") or os.environ.get("CUDA_VISIBLE_DEVICES"))
 
 
-def let_through(found: int, visible: str | None) -> list[str]:
-    """The names in such a variable that stand for one of so many devices; all where there is no variable."""
+def let_through(count: int, visible: str | None) -> list[str]:
+    """The names in such a variable that stand for one of `count` devices; without a variable, all numbers."""
     if visible is None:
-        return [str(number) for number in range(found)]
+        return [str(number) for number in range(count)]
     names = [name.strip() for name in visible.split(",")]
-    # CUDA stops at the first name that it does not know; an UUID stands for one device.
-    known = itertools.takewhile(lambda n: n.startswith(("GPU-", "MIG-")) or (n.isdigit() and int(n) < found), names)
-    return list(known)[:found]
+    # CUDA ignores the first name that it does not know, and all after it. A UUID stands for one device.
+    valid = itertools.takewhile(lambda n: n.startswith(("GPU-", "MIG-")) or (n.isdigit() and int(n) < count), names)
+    return list(valid)[:count]
 
 
 def only(names: Sequence[str]) -> dict[str, str]:
-    """The environment variable that lets these devices through and no others."""
+    """The environment variable that makes these devices, and no others, visible."""
     variable = "HIP_VISIBLE_DEVICES" if "hip" in built_for() else "CUDA_VISIBLE_DEVICES"
     return {variable: ",".join(names)}
 
 
 def why_none(root: Path = Path("/")) -> str | None:
-    """Why a trial that is started now finds no GPU, or None where it should find one."""
+    """Why a trial that starts now finds no GPU; None: it should find one."""
     if environment.flag("ACCELERATE_USE_CPU"):
         return "ACCELERATE_USE_CPU is set"
     built = built_for()

@@ -1,4 +1,4 @@
-"""The C library's memory allocator, under a model that trains on the CPU."""
+"""Settings of glibc's malloc, which holds the tensors of a model that trains on the CPU."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ import ctypes
 M_TRIM_THRESHOLD = -1
 M_MMAP_THRESHOLD = -3
 M_MMAP_MAX = -4
-LARGE = 128 * 2**10  # bytes; glibc's own mark until it sees large blocks freed
+LARGE_BYTES = 128 * 2**10  # glibc's own threshold for large blocks, until it sees one freed
 
 
 def keep_freed_memory() -> bool:
-    """Have malloc keep what is freed for what comes next; whether it took the settings.
+    """Make malloc keep freed memory for later requests. Returns whether malloc accepted the settings.
 
-    As it is, glibc gives every large tensor back to the kernel and takes it from there again, a page fault every
-    4 KiB: a fifth of a ResNet-152's CPU time at a batch of 64. Other C libraries have no mallopt, or ignore it;
-    where torch brings an allocator of its own, or one is preloaded, this changes nothing.
+    By default glibc returns every large tensor to the kernel and gets it back with a page fault for every 4 KiB: a
+    fifth of a ResNet-152's CPU time at a batch of 64. Other C libraries have no mallopt, or ignore it. If torch uses
+    another allocator, its own or a preloaded one, this changes nothing.
     """
     return _set({M_MMAP_MAX: 0, M_TRIM_THRESHOLD: -1})
 
 
 def return_freed_memory() -> bool:
-    """Have malloc give each large tensor's memory back to the kernel when it is freed; whether it took the settings.
+    """Make malloc return large blocks to the kernel when they are freed. Returns whether malloc accepted the settings.
 
-    Under a limit what is freed must be free. As it is, glibc raises its mark for large blocks to the largest one that
-    was freed, up to 32 MiB, and cuts later ones out of a heap whose holes stay its own.
+    Under a limit, freed memory has to be free. By default glibc raises its threshold for large blocks to the largest
+    one that was freed, up to 32 MiB. It then cuts later ones out of its heap and keeps the holes.
     """
-    return _set({M_MMAP_THRESHOLD: LARGE, M_TRIM_THRESHOLD: LARGE})
+    return _set({M_MMAP_THRESHOLD: LARGE_BYTES, M_TRIM_THRESHOLD: LARGE_BYTES})
 
 
 def _set(settings: dict[int, int]) -> bool:

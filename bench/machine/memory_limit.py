@@ -1,7 +1,7 @@
-"""Holds this process to a limit on what its tensors take, and says how much of it they took.
+"""A limit on the memory that the tensors of this process may take, and how much of it they hold.
 
-On a CUDA device the caching allocator is capped. On the CPU it is the kernel that refuses: the limit is one on the
-process's data segment (RLIMIT_DATA), from what it has in use once nothing but the trial's own memory is still to come.
+On CUDA the caching allocator is capped. On a CPU the kernel refuses memory: the limit is set on the data segment of the
+process (RLIMIT_DATA), on top of what it has in use before the trial's own data and model.
 """
 
 from __future__ import annotations
@@ -16,78 +16,74 @@ import torch.nn.functional as F
 from torch import nn
 
 from bench.errors import UsageError
-from bench.machine import compiler, procfs
+from bench.machine import compiler, cuda, procfs
 from bench.trial import Trial
 
-# What a trial imports when it first needs it: a library takes memory that no tensor asked for.
+# Libraries that a trial imports when it first needs them. They take memory that is no tensor's.
 IMPORTED_LATE = {"cifar10": "torchvision.datasets", "loader": "torchvision.transforms.v2"}
 
 
 @dataclass(frozen=True)
 class Limit:
-    """What this process is held to; None: nothing. `base_bytes`: what it had in use before, on the CPU."""
+    """The limit of this process; `bytes` None: no limit. `base_bytes`: on a CPU, what was in use before it."""
 
     bytes: int | None
     device: torch.device
     base_bytes: int | None
 
     def held_bytes(self) -> int | None:
-        """What is held of it now. On the CPU that is all that was taken since, to the page; None: nothing tells."""
+        """What tensors hold now; on a CPU all that was taken since the limit was set, in whole pages. None: unknown."""
         if self.device.type == "cuda":
-            from bench.machine import cuda
-
-            return cuda.allocated_bytes(self.device)
+            return torch.cuda.memory_allocated(self.device)
         in_use = procfs.data_bytes()
         return None if in_use is None or self.base_bytes is None else in_use - self.base_bytes
 
-    def let_go(self) -> int | None:
-        """As held_bytes, of a limit that this lifts: there may not be the memory left to read it."""
+    def remove(self) -> int | None:
+        """Remove the limit, then return `held_bytes`: reading it takes memory that the limit may not leave."""
         if self.base_bytes is not None:
-            lift()
+            remove()
         return self.held_bytes()
 
 
-def hold(trial: Trial, device: torch.device) -> Limit:
-    """Hold this process to the trial's limit, from now on. UsageError: this machine cannot.
+def apply(trial: Trial, device: torch.device) -> Limit:
+    """Limit this process as the trial says, from now on. Raises UsageError if this machine cannot.
 
-    To be called when the group has formed, and before data and model are there.
+    Call it when the group has formed, before data and model are loaded.
     """
     if trial.memory_limit_bytes is None:
         return Limit(None, device, None)
     if device.type == "cuda":
-        from bench.machine import cuda
-
         cuda.cap(trial.memory_limit_bytes, device)
         return Limit(trial.memory_limit_bytes, device, None)
     if procfs.data_bytes() is None:
-        raise UsageError("--memory-limit-bytes on a CPU needs Linux, whose kernel tells what is in use")
+        raise UsageError("--memory-limit-bytes on a CPU needs Linux, which reports VmData; leave it out")
     warm_up(trial)
     base = procfs.data_bytes()
     assert base is not None
-    most = resource.getrlimit(resource.RLIMIT_DATA)[1]
-    if most != resource.RLIM_INFINITY and base + trial.memory_limit_bytes > most:
+    hard_limit = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    if hard_limit != resource.RLIM_INFINITY and base + trial.memory_limit_bytes > hard_limit:
         raise UsageError(
-            f"--memory-limit-bytes is {trial.memory_limit_bytes} but this process may have {most - base} bytes more; "
-            f"raise ulimit -Hd, or give at most that many"
+            f"--memory-limit-bytes is {trial.memory_limit_bytes} but this process may take only {hard_limit - base} "
+            f"bytes more; raise ulimit -Hd, or give at most that many"
         )
-    # The soft limit alone: what reports the failure can lift it.
-    resource.setrlimit(resource.RLIMIT_DATA, (base + trial.memory_limit_bytes, most))
+    # The soft limit only: a process cannot raise its hard limit again, and the error report needs memory.
+    resource.setrlimit(resource.RLIMIT_DATA, (base + trial.memory_limit_bytes, hard_limit))
     return Limit(trial.memory_limit_bytes, device, base)
 
 
-def lift() -> None:
-    """Take back a limit on the CPU: what reports a failure, and what another process does, is no part of the trial."""
-    most = resource.getrlimit(resource.RLIMIT_DATA)[1]
-    resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+def remove() -> None:
+    """Remove a limit on a CPU, for what is not part of the trial: the error report, and a loader worker."""
+    hard_limit = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    resource.setrlimit(resource.RLIMIT_DATA, (hard_limit, hard_limit))
 
 
 def warm_up(trial: Trial) -> None:
-    """Take all that training takes once and keeps: libraries, the threads' stacks (8 MiB each), oneDNN's kernels."""
-    importlib.import_module("bench.instruments.operations")  # which the probe of that name needs
+    """Take now what training takes once and keeps: libraries, thread stacks (8 MiB each), oneDNN's kernels."""
+    importlib.import_module("bench.instruments.operations")  # the probe of that name imports it
     for name in (trial.data, trial.pipeline):
         if name in IMPORTED_LATE:
             importlib.import_module(IMPORTED_LATE[name])
-    # Large enough to be shared out among the threads.
+    # Large enough for torch to use all its threads, each of which gets its stack.
     model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.Flatten(), nn.Linear(16 * 30 * 30, 10))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, fused=True)
     compiler.compile_model(model, trial)
@@ -97,18 +93,18 @@ def warm_up(trial: Trial) -> None:
         F.cross_entropy(logits.float(), torch.zeros(16, dtype=torch.long)).backward()
         optimizer.step()
         optimizer.zero_grad()
-    _keep_stacks(trial.workers)  # after all that may take one of them for good
+    _cache_stacks(trial.workers)  # last: the threads above keep their stacks, and would take these
 
 
-def _keep_stacks(threads: int) -> None:
-    """Have stacks for so many threads in the C library's cache of them, which holds 40 MiB.
+def _cache_stacks(threads: int) -> None:
+    """Put so many thread stacks into the C library's cache, which holds 40 MiB.
 
-    A DataLoader feeds each of its workers from a thread of this process.
+    A DataLoader has a thread in this process for each worker.
     """
-    together = threading.Barrier(threads + 1)
-    started = [threading.Thread(target=together.wait) for _ in range(threads)]
+    barrier = threading.Barrier(threads + 1)  # all threads are alive at once, so that none reuses another's stack
+    started = [threading.Thread(target=barrier.wait) for _ in range(threads)]
     for thread in started:
         thread.start()
-    together.wait()
+    barrier.wait()
     for thread in started:
         thread.join()

@@ -1,4 +1,4 @@
-"""What the installed torch was built for and with, from its files, since importing it takes seconds."""
+"""How the installed torch was built, read from its files, since importing it takes seconds."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from pathlib import Path
 
 @functools.cache
 def built_for() -> dict[str, str]:
-    """cuda, hip (AMD) or xpu (Intel) and its version; {}: the CPU alone.
+    """{"cuda", "hip" (AMD) or "xpu" (Intel): its version}; empty for a build for the CPU only.
 
-    A build of one's own, or a vendor's, need not have it in its version.
+    Not from torch's own version, which need not name it in a vendor's build.
     """
     folder = _folder()
     text = (folder / "version.py").read_text() if folder else ""
@@ -23,9 +23,9 @@ def built_for() -> dict[str, str]:
 
 @functools.cache
 def has_distributed() -> bool:
-    """Whether it can form groups: by the name of the function by which torch itself finds that out.
+    """Whether torch can form process groups. Some builds for Jetsons cannot (dusty-nv/jetson-containers#315).
 
-    Some builds for Jetsons cannot (dusty-nv/jetson-containers#315).
+    torch itself looks for the function _c10d_init; here its name is searched in the library's file.
     """
     with (
         contextlib.suppress(OSError, ValueError),
@@ -33,7 +33,7 @@ def has_distributed() -> bool:
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as library,
     ):
         return library.find(b"_c10d_init") >= 0
-    return True  # no such file: torch will tell
+    return True  # no such file: importing torch will tell
 
 
 def _folder() -> Path | None:

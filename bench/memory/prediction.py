@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from torch._subclasses import fake_tensor
 
 from bench.data import datasets
+from bench.data.dataset import DataSet, Split
 from bench.data.pipeline import FEWEST, Batch, InputPipeline
-from bench.data.split import DataSet, Split
 from bench.errors import UsageError
 from bench.instruments.storage_tracker import StorageTracker
 from bench.memory.cuda_workspaces import Capability, CudaWorkspaces, FusedDropout, size_of

@@ -243,12 +243,12 @@ def throttle_reasons(totals: Mapping[str, Value]) -> str | None:
 def unreadable(root: Path = Path("/")) -> dict[str, str]:
     """Column -> why it cannot be read here."""
     why, told = gpus.why_none(), set[str]()
-    refused = dict.fromkeys(nvml.ASKED, f"needs a CUDA device: {why}") if why else nvml.refusals()
+    refused = dict.fromkeys(nvml.QUERIES, f"needs a CUDA device: {why}") if why else nvml.refusals()
     if environment.is_jetson(root):
         told = {name for name, value in tegra.gauges(root)().items() if value is not None}
         told = told & BOARD_ALONE if why else told
         refused = {name: f"{text}, and no file of this Jetson tells it" for name, text in refused.items()}
-    readable = told | (set(nvml.ASKED) - set(refused))
+    readable = told | (set(nvml.QUERIES) - set(refused))
     if not why:
         readable.add("used_bytes")  # which CUDA tells where NVML does not
     return {column: refused[names[0]] for column, names in NEEDS.items() if not readable & set(names)}

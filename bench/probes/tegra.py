@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from bench.column import Column
-from bench.machine import environment, tegra
+from bench.machine import environment, procfs, tegra
 from bench.probes import Aggregation, Cell, Span, Value
 from bench.probes import Probe as Base
 
@@ -50,7 +50,7 @@ class Probe(Base):
         self.nvmap: Value = 0.0
 
     def totals(self) -> dict[str, Value]:
-        now = tegra.memory(self.root).get("NvMapMemUsed") if self.is_jetson else None
+        now = procfs.meminfo(self.root).get("NvMapMemUsed") if self.is_jetson else None
         self.nvmap = None if now is None or self.nvmap is None else max(self.nvmap, now)
         return {NVMAP.name: self.nvmap}
 
@@ -72,7 +72,7 @@ def unreadable(root: Path = Path("/")) -> dict[str, str]:
     if not environment.is_jetson(root):
         model = tegra.board(root)
         return dict.fromkeys(names, f"{model or 'no /proc/device-tree/model'}: not a Jetson")
-    found = {**facts(root), NVMAP.name: tegra.memory(root).get("NvMapMemUsed")}
+    found = {**facts(root), NVMAP.name: procfs.meminfo(root).get("NvMapMemUsed")}
     files = {
         "peak_nvmap_bytes": "no NvMapMemUsed in /proc/meminfo",
         "jetson_board": "no /proc/device-tree/model",

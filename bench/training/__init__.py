@@ -1,5 +1,8 @@
 """How does a process group train and evaluate, and when is it measured?
 
-From the command to the first step: bench/worker.py forms the `group`, `setup` makes model and optimizer (`build`),
-`windows` says which images make a step, `loop` takes the steps and calls the `meter`, which calls the probes.
+The route from the command to the first step: bench/worker.py forms the `group`, limits memory, loads the data and calls
+`setup.training`, which makes model and optimizer (`build`). For each epoch the worker takes its `windows`, and
+`loop.train_epoch` makes one optimizer step of each. The loop calls the `meter` before and after each window; the meter
+calls the probes (bench/probes) and combines what the ranks measured. After the epoch come `evaluation` and
+`checkpoint`. Meanwhile `trial_row` holds the trial's row.
 """

@@ -18,13 +18,15 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}  # of mixed precision
 
 
 def model_for(trial: Trial, classes: int) -> nn.Module:
-    """The trial's model, on the CPU: weights, then replaced blocks, a fresh head, dropout, then what is frozen.
+    """The trial's model, on the CPU.
 
-    Reproducible: all random numbers come from the trial's seed. UsageError: weights or named parts that do not exist.
+    Reproducible: all random numbers come from the trial's seed. Raises UsageError if the weights or a named module do
+    not exist.
     """
     torch.manual_seed(trial.seed)
     try:
         model = _backbone(trial, classes)
+        # In this order: replaced blocks draw from the seed before the head, and `freeze` has to see all of them.
         surgery.replace_blocks(model, trial.replace_blocks, trial.replaced_skip)
         surgery.replace_head(model, classes, trial.head, trial.dropout)
         surgery.add_dropout(model, trial.body_dropout_after, trial.body_dropout)
@@ -36,6 +38,7 @@ def model_for(trial: Trial, classes: int) -> nn.Module:
 
 
 def _backbone(trial: Trial, classes: int) -> nn.Module:
+    """The model with its starting weights, before any surgery."""
     if not CIFAR_MODEL.fullmatch(trial.model) and trial.model != HANDBUILT:
         return imagenet.resnet(int(trial.model.removeprefix("resnet")), trial.weights)
     state = None if trial.weights == "none" else weights.read_state_dict(trial.weights)
@@ -61,8 +64,8 @@ def place(model: nn.Module, trial: Trial, device: torch.device) -> nn.Module:
 def updated_model(trial: Trial, model: nn.Module, build: Build, classes: int) -> nn.Module:
     """The model whose parameters the optimizer updates.
 
-    With `optimizer_holds=another_model` that is a second model, the same backbone untouched with a head of its own; of
-    it, the optimizer keeps that head.
+    With optimizer_holds=another_model, which repeats a published mistake, it is a second model: the same backbone
+    without replaced blocks, of which only its own head trains.
     """
     if trial.optimizer_holds == "this_model":
         return model
@@ -70,16 +73,15 @@ def updated_model(trial: Trial, model: nn.Module, build: Build, classes: int) ->
 
 
 def optimizer_for(trial: Trial, model: nn.Module) -> torch.optim.Optimizer:
-    """SGD over the parameters of this model that train, its momentum zero.
-
-    A fused first step would take memory for it as it comes, and leaves it so where fp16's loss scaling skips that step.
-    """
+    """SGD over the trainable parameters of this model."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     fused = parameters[0].device.type in ("cpu", "cuda")
     optimizer = torch.optim.SGD(
         parameters, lr=trial.lr, momentum=trial.momentum, weight_decay=trial.weight_decay, fused=fused
     )
     if trial.momentum:
+        # Zeros are what the first step starts from. torch's fused first step takes uninitialised memory for them, and
+        # leaves it so if fp16's loss scaling skips that step.
         for parameter in parameters:
             optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     return optimizer

@@ -1,4 +1,4 @@
-"""The state of a trial after an epoch, for training to go on as if nothing had happened, and the model out of it."""
+"""Checkpoints: a trial's state after an epoch. `restore` resumes training exactly, `load_model` takes the model."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import dataclasses
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -22,12 +22,12 @@ from models import ModelError, weights
 
 
 def path_for(out: Path, trial: Trial) -> Path:
-    """Where the trial's checkpoint lies: one for each key and repeat."""
+    """The path of the trial's checkpoint: one for each key and repeat."""
     return out / "checkpoints" / f"{trial.key()}-{trial.repeat}.pt"
 
 
 def save(path: Path, trial: Trial, training: Training, progress: dict[str, int]) -> None:
-    """Write the settings, the model, the optimizer and the counts in one step. UsageError: the disk is full."""
+    """Write settings, model, optimizer and counts atomically. Raises UsageError if the disk is full."""
     state = {
         "settings": trial.settings(),
         "model": training.module.state_dict(),
@@ -41,19 +41,19 @@ def save(path: Path, trial: Trial, training: Training, progress: dict[str, int])
         torch.save(state, scratch)
         os.replace(scratch, path)
     except (OSError, RuntimeError) as error:
-        raise UsageError(f"cannot write checkpoint {path}: {error}; make room, or --no-checkpoint") from error
+        raise UsageError(f"cannot write checkpoint {path}: {error}; make room, or give --no-checkpoint") from error
     finally:
         scratch.unlink(missing_ok=True)
 
 
 def epoch(path: Path) -> int:
-    """How many epochs it comes after. UsageError: it is damaged."""
+    """How many epochs the checkpoint has. Raises UsageError if it is damaged."""
     with _readable(path):
         return int(torch.load(path, mmap=True, weights_only=True)["progress"]["epoch"])
 
 
 def restore(path: Path, training: Training) -> dict[str, int]:
-    """Load what `save` wrote into the training, on every rank, and return the counts. UsageError: it is damaged."""
+    """Load a checkpoint into the training, on every rank. Returns its counts. Raises UsageError if it is damaged."""
     device = next(training.module.parameters()).device
     with _readable(path):
         state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
@@ -65,12 +65,12 @@ def restore(path: Path, training: Training) -> dict[str, int]:
 
 
 def load_model(path: Path, model_name: str | None = None, data: str | None = None) -> tuple[Trial, nn.Module]:
-    """(the trial that a checkpoint is of, its model), on the CPU, in evaluation mode.
+    """(a checkpoint's trial, its model), on the CPU, in evaluation mode.
 
-    A file without settings, a bare state dict or a checkpoint of an earlier version, needs the model's name, and is
-    taken for that model with projected shortcuts, no block replaced, as many hidden layers as its head has, and trained
+    A file without settings (a bare state dict, or a checkpoint of an earlier version) needs the model's name. It is
+    loaded as that model with projected shortcuts, no replaced block, and the hidden layers that its head has, trained
     on `data`, by default CIFAR-10.
-    UsageError: the file cannot be read, does not say its model and no name is given, or is of another one.
+    Raises UsageError if the file cannot be read, if it needs a name and none is given, or if it is of another model.
     """
     try:
         loaded = weights.read(path)
@@ -87,12 +87,13 @@ def load_model(path: Path, model_name: str | None = None, data: str | None = Non
 
 
 def _trial(settings: dict[str, Any], path: Path) -> Trial:
-    older = {name: values[cell(settings[name])] for name, values in OLDER.items() if cell(settings.get(name)) in values}
+    # Values that have another name since.
+    renamed = {name: new[cell(settings[name])] for name, new in OLDER.items() if cell(settings.get(name)) in new}
     try:
-        return Trial(**{**settings, **older})
+        return Trial(**{**settings, **renamed})
     except (TypeError, ValueError, UsageError) as error:
         raise UsageError(
-            f"the settings in {path} are no trial's here ({error}); use the version that wrote it"
+            f"the settings in {path} are not those of a trial here ({error}); use the version that wrote them"
         ) from error
 
 
@@ -101,8 +102,7 @@ def _bare_trial(state: dict[str, torch.Tensor], path: Path, model_name: str | No
         raise UsageError(f"{path} does not say which model it is of; add --model, such as --model resnet20")
     head, dropout = weights.hidden_layers(state)
     size = 224 if IMAGENET_MODEL.fullmatch(model_name) else Trial.image_size
-    known: dict[str, Any] = {"data": data} if data is not None else {}
-    return Trial(model=model_name, head=head, dropout=dropout, image_size=size, **known)
+    return Trial(model=model_name, head=head, dropout=dropout, image_size=size, data=cast(Any, data or Trial.data))
 
 
 @contextlib.contextmanager

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from bench.data import datasets
+from bench.data.dataset import DataSet
 from bench.data.pipeline import Batch, InputPipeline, Passes
-from bench.data.split import DataSet
 from bench.errors import UsageError
 from bench.machine import backends
 from bench.machine.devices import uses_cuda
@@ -57,7 +57,7 @@ def evaluate_model(trial: Trial, model: nn.Module, images: DataSet) -> tuple[Eva
     device = torch.device("cuda" if uses_cuda() else "cpu")
     dtype = None if trial.precision == "fp16" and device.type == "cpu" else DTYPES.get(trial.precision)
     if device.type == "cuda":
-        backends.put(trial)
+        backends.apply(trial)
     model = place(model, trial, device)
     if dtype is not None:
         model.forward = torch.autocast(device.type, dtype)(model.forward)

@@ -1,4 +1,4 @@
-"""What a model is evaluated on after an epoch: the evaluation set, what was set aside, and another data set."""
+"""What a model is evaluated on after an epoch: the evaluation set, the validation images, and another data set."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import nn
 
+from bench.data.dataset import Split
 from bench.data.pipeline import Batch, InputPipeline, Passes
-from bench.data.split import Split
 from bench.record.columns import columns
 from bench.record.progress import beating
 from bench.training.group import Group
@@ -20,54 +20,54 @@ PREFIX = {"evaluation": "eval"}
 
 
 def after_epoch(
-    trial: Trial, module: nn.Module, feed: InputPipeline, group: Group, images: int, last: bool
+    trial: Trial, module: nn.Module, pipeline: InputPipeline, group: Group, last_epoch: bool
 ) -> dict[str, Evaluation]:
-    """Each part of the data -> how the model does on it, the group's ranks together. `images`: of the evaluation set.
+    """Part of the data -> the model's evaluation on it, over all ranks.
 
-    Another data set is looked at after the last epoch alone.
+    The parts: "evaluation"; "validation" if images are set aside; "evaluate_on", another data set, after the last epoch
+    only.
     """
+    data = pipeline.data
+    limit = math.inf if trial.limit_windows is None else trial.limit_windows * trial.micro_batch * trial.processes
 
-    def on(images: int, split: Split | None) -> Evaluation:
+    def evaluated(images: int, split: Split | None) -> Evaluation:
         def batches(passes: Passes) -> Iterator[Batch]:
-            return beating(feed.evaluate(passes, split))
+            return beating(pipeline.evaluate(passes, split))
 
+        images = int(min(images, limit))
         ranks = (group.rank, trial.processes)
-        return evaluate(module, batches, images, trial.evaluation_batch(), *ranks, group.add_up, feed.data.classes)
+        return evaluate(module, batches, images, trial.evaluation_batch(), *ranks, group.add_up, data.classes)
 
-    found = {"evaluation": on(images, None)}
-    most = math.inf if trial.limit_windows is None else trial.limit_windows * trial.micro_batch * trial.processes
-    for part, split in (("validation", feed.data.validation), ("evaluate_on", feed.data.other if last else None)):
+    parts = {"evaluation": evaluated(len(data.evaluation), None)}
+    for name, split in (("validation", data.validation), ("evaluate_on", data.other if last_epoch else None)):
         if split is not None:
-            found[part] = on(int(min(len(split), most)), split)
-    return found
+            parts[name] = evaluated(len(split), split)
+    return parts
 
 
-def cells(found: dict[str, Evaluation], file: str) -> dict[str, Any]:
-    """As those columns that the file has: trials or epochs."""
-    known = {column.name for column in columns(file)}
-    every = {
+def cells(parts: dict[str, Evaluation], file: str) -> dict[str, Any]:
+    """The parts as columns of this file, "trials" or "epochs"."""
+    names = {column.name for column in columns(file)}
+    values = {
         f"{PREFIX.get(part, part)}_{name}": value
-        for part, each in found.items()
-        for name, value in (("loss", each.loss), ("accuracy", each.accuracy()), ("images", each.images()))
+        for part, result in parts.items()
+        for name, value in (("loss", result.loss), ("accuracy", result.accuracy()), ("images", result.images()))
     }
-    return {name: value for name, value in every.items() if name in known}
+    return {name: value for name, value in values.items() if name in names}
 
 
-def per_class(found: dict[str, Evaluation], trial: Trial, names: Sequence[str]) -> list[dict[str, Any]]:
-    """As rows of per_class.csv."""
-    rows = []
-    for part, each in found.items():
-        for label, counts in enumerate(each.confusion):
-            images = sum(counts)
-            rows.append(
-                {
-                    "part": part,
-                    "data": trial.evaluate_on if part == "evaluate_on" else trial.data,
-                    "label": label,
-                    "class_name": names[label] if names else None,
-                    "images": images,
-                    "accuracy": counts[label] / images if images else None,
-                    "predicted": counts,
-                }
-            )
-    return rows
+def per_class(parts: dict[str, Evaluation], trial: Trial, names: Sequence[str]) -> list[dict[str, Any]]:
+    """The parts as rows of per_class.csv. `names`: of the classes; empty: they have none."""
+    return [
+        {
+            "part": part,
+            "data": trial.evaluate_on if part == "evaluate_on" else trial.data,
+            "label": label,
+            "class_name": names[label] if names else None,
+            "images": sum(counts),
+            "accuracy": counts[label] / sum(counts) if sum(counts) else None,
+            "predicted": counts,
+        }
+        for part, result in parts.items()
+        for label, counts in enumerate(result.confusion)
+    ]

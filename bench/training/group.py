@@ -1,4 +1,4 @@
-"""The process group of a trial: what this machine can form, that it is the one asked for, and what it does together."""
+"""The process group of a trial: joining it, checking that it is the requested one, and exchanging values in it."""
 
 from __future__ import annotations
 
@@ -20,18 +20,21 @@ from bench.machine.devices import check_devices, local_processes, uses_cuda, wit
 from bench.trial import Trial
 from bench.variables import LAUNCH_ID, STORE
 
-Found = TypeVar("Found")
+T = TypeVar("T")
 TEXT_BYTES = 200
-# By hand as long as one rank may take to download a data set. A launcher itself ends what hangs (--stall-timeout), and
-# says so; torch would abort the process without a word.
-PATIENCE_BY_HAND, PATIENCE_OF_LAUNCHERS = datetime.timedelta(hours=1), datetime.timedelta(days=7)
+# How long a rank waits for the others in a collective. By hand: as long as one rank may take to download a data set. A
+# launcher ends a group that hangs (--stall-timeout) and records why; torch's own timeout would abort without a cause.
+TIMEOUT_BY_HAND, TIMEOUT_WITH_LAUNCHER = datetime.timedelta(hours=1), datetime.timedelta(days=7)
 
 
 class Group:
-    """The process group as one of its processes sees it. `peers`: rank -> process id, of those on this machine."""
+    """The process group as one of its processes sees it.
+
+    `peers`: rank -> process id, of the processes on this machine, this one included.
+    """
 
     def __init__(self, trial: Trial) -> None:
-        """Join the group. UsageError: it is not the one asked for."""
+        """Join the group. Raises UsageError if it is not the requested one."""
         self.processes = trial.processes
         self.accelerator = join(trial)
         self.rank, self.device = self.accelerator.process_index, numbered(self.accelerator.device)
@@ -39,31 +42,31 @@ class Group:
         pids = self.gather([os.getpid()])[first : first + local_processes()]
         self.peers = {first + number: int(pid) for number, (pid,) in enumerate(pids)}
 
-    def first_fetches(self, get: Callable[[], Found]) -> Found:
-        """What `get` returns; the first process of each machine goes first, and may fetch what the others then find."""
+    def first_fetches(self, get: Callable[[], T]) -> T:
+        """What `get` returns. The first process of each machine calls it first, so that only that one downloads."""
         first = self.accelerator.is_local_main_process
-        found = get() if first else None
+        result = get() if first else None
         self.accelerator.wait_for_everyone()
-        return found if found is not None else get()
+        return result if result is not None else get()
 
     def share_buffers(self, module: nn.Module) -> None:
-        """Give every rank rank 0's BatchNorm statistics, so that all evaluate one model.
+        """Give every rank the BatchNorm statistics of rank 0, so that all evaluate the same model.
 
-        DDP would do so before every window, to the same end: training does not read them.
+        DDP would broadcast them before every window. Once before evaluation is enough: training does not read them.
         """
         if in_group():
             for buffer in module.buffers():
                 torch.distributed.broadcast(buffer, 0)
 
     def gather(self, numbers: list[float]) -> list[list[float]]:
-        """Every rank's numbers, rank 0 first; of none, which NCCL's way would not take, without asking the others."""
+        """Every rank's numbers, rank 0 first. All ranks give the same count; for none there is no collective."""
         if self.processes == 1 or not numbers:
             return [numbers] * self.processes
         mine = torch.tensor(numbers, dtype=torch.float64, device=self.device)
-        # Not Accelerate's gather, at which newer torch prints a warning.
-        found = [torch.empty_like(mine) for _ in range(self.processes)]
-        torch.distributed.all_gather(found, mine)
-        return torch.stack(found).tolist()
+        # Not Accelerate's gather, which makes newer torch print a warning.
+        ranks = [torch.empty_like(mine) for _ in range(self.processes)]
+        torch.distributed.all_gather(ranks, mine)
+        return torch.stack(ranks).tolist()
 
     def gather_text(self, text: str) -> list[str]:
         """Every rank's text, rank 0 first; of each, the first TEXT_BYTES bytes."""
@@ -77,10 +80,10 @@ class Group:
 
 @without_nvidia_smi()
 def join(trial: Trial) -> Accelerator:
-    """Join the group that Accelerate's launcher set up. UsageError: it is not the one asked for."""
+    """Join the group that Accelerate's launcher set up. Raises UsageError if it is not the requested one."""
     check_devices(trial)
-    meet()
-    # Newer torch renames it; the older torch that we run on too knows this name alone.
+    init_over_file()
+    # Newer torch renames broadcast_buffers; older torch, which we also run on, has only this name.
     warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated", category=FutureWarning)
     compressed = trial.gradient_compression == "bf16"
     ddp = DistributedDataParallelKwargs(
@@ -89,16 +92,17 @@ def join(trial: Trial) -> Accelerator:
         bucket_cap_mb=trial.bucket_mib,
         comm_hook=DDPCommunicationHookType.BF16 if compressed else DDPCommunicationHookType.NO,
     )
-    # All said here: Accelerate takes the rest from the environment, where a factor of the loss or a compiler may lie.
+    # Every setting is given here. Accelerate takes others from environment variables, which may hold a factor of the
+    # loss (gradient accumulation) or a compiler.
     accelerator = Accelerator(
         mixed_precision=trial.precision,
         dynamo_backend="no",
         gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
-        kwargs_handlers=[ddp, InitProcessGroupKwargs(timeout=patience())],
+        kwargs_handlers=[ddp, InitProcessGroupKwargs(timeout=timeout())],
     )
-    if accelerator.device.type not in ("cuda", "cpu"):  # where it finds a GPU of Intel's or Apple's, it takes that
+    if accelerator.device.type not in ("cuda", "cpu"):  # Accelerate also chooses GPUs of Intel and Apple
         raise UsageError(
-            f"Accelerate chose the device {accelerator.device}, but the suite measures CUDA devices and the CPU alone; "
+            f"Accelerate chose the device {accelerator.device}, but the suite measures CUDA devices and CPUs only; "
             f"set ACCELERATE_USE_CPU=true to use the CPU"
         )
     formed = torch.distributed.get_world_size() if in_group() else 1
@@ -112,24 +116,24 @@ def join(trial: Trial) -> Accelerator:
             f"--gradient-compression is bf16, which {torch.distributed.get_backend()} of torch {torch.__version__} "
             f"cannot add up; give none"
         )
-    # Also on GPUs: torchrun leaves each rank one thread, a fork of a process that has its imports all of them.
+    # torchrun gives each rank one thread; a forked rank would have one for every CPU. Both get the same here.
     torch.set_num_threads(max(1, environment.cpu_count() // local_processes()))
     return accelerator
 
 
 def numbered(device: torch.device) -> torch.device:
-    """The device with its number, which Accelerate leaves out for one process alone and a limit on memory wants."""
+    """The device with its number, which a memory limit needs. Accelerate leaves it out for a single process."""
     alone = device.type == "cuda" and device.index is None
     return torch.device("cuda", torch.cuda.current_device()) if alone else device
 
 
-def patience() -> datetime.timedelta:
-    """For how long a rank waits in a collective for the others, until torch ends it."""
-    return PATIENCE_OF_LAUNCHERS if os.environ.get(LAUNCH_ID) else PATIENCE_BY_HAND
+def timeout() -> datetime.timedelta:
+    """How long a rank waits for the others in a collective until torch aborts it."""
+    return TIMEOUT_WITH_LAUNCHER if os.environ.get(LAUNCH_ID) else TIMEOUT_BY_HAND
 
 
-def meet() -> None:
-    """Form the group over a file where the launcher gave one; else Accelerate does, over TCP."""
+def init_over_file() -> None:
+    """Form the group over a file, if the launcher gave one; else Accelerate forms it over TCP."""
     if not (path := os.environ.get(STORE)) or in_group():
         return
     rank, processes = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
@@ -138,15 +142,15 @@ def meet() -> None:
         store=torch.distributed.FileStore(path, processes),
         rank=rank,
         world_size=processes,
-        timeout=patience(),
+        timeout=timeout(),
     )
 
 
 def adds_up_bf16(device: torch.device) -> bool:
-    """Whether the group's backend can all-reduce bf16, tried on one number. All ranks ask at once."""
+    """Whether the group's backend can all-reduce bf16, tried on one number. All ranks call it together."""
     one = torch.ones(1, dtype=torch.bfloat16, device=device)
     try:
         torch.distributed.all_reduce(one)
-    except (RuntimeError, ValueError, TypeError):  # as the backends say that they do not know the format
+    except (RuntimeError, ValueError, TypeError):  # what backends raise for a format that they do not know
         return False
     return True

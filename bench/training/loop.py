@@ -1,4 +1,4 @@
-"""The one training loop: exact windows, and evaluation that counts each image once."""
+"""The training loop, which makes exact windows, and the evaluation loop, which counts each image once."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from models import surgery
 class Training:
     """What one process trains with.
 
-    `model` is what forward and backward go through (under DDP, the wrapped one); `module` is the network itself.
-    `no_sync` is entered around the passes whose gradients are not yet to be shared, `kept_casts` around the passes of a
-    window that has several. With `keeps_gradients` gradients have memory of their own from the start, and are set to
-    zero in it.
+    `model` is what forward and backward go through (under DDP, the wrapper); `module` is the network itself.
+    `no_sync` is entered around passes whose gradients are not shared yet, `kept_casts` around all passes of a window
+    that has several. With `keeps_gradients`, gradients have memory of their own from the start, which is set to zero
+    after each step.
     """
 
     model: nn.Module
@@ -49,7 +49,7 @@ class Training:
                 parameter.grad = torch.zeros_like(parameter)
 
     def step(self) -> None:
-        """Update the parameters with the window's gradient, and drop it."""
+        """Update the parameters with the window's gradient, then drop the gradient."""
         if self.scaler is None:
             self.optimizer.step()
         else:
@@ -58,11 +58,12 @@ class Training:
         self.optimizer.zero_grad(set_to_none=not self.keeps_gradients)
 
     def skipped_steps(self) -> int:
-        """Windows whose step fp16's loss scaling left out. Waits for the device."""
+        """Steps that fp16's loss scaling skipped, since the start. Waits for the device."""
         return int(self.skipped.item()) if self.skipped is not None else 0
 
     def _count_skipped(self, optimizer: Any, *_: Any) -> None:
-        # A fused optimizer is always stepped and skips by itself; this says whether it did, without waiting.
+        # The scaler always calls a fused optimizer's step, and the optimizer skips it on the device. Its flag says so
+        # without waiting for the device.
         self.skipped += optimizer.found_inf.reshape(())
 
 
@@ -74,19 +75,20 @@ class Evaluation:
     confusion: tuple[tuple[int, ...], ...]
 
     def images(self) -> int:
-        """How many were evaluated."""
+        """How many images were evaluated."""
         return sum(map(sum, self.confusion))
 
     def accuracy(self) -> float:
-        """Share of them that were predicted as what they are."""
+        """Share of the images that were predicted correctly."""
         return sum(row[label] for label, row in enumerate(self.confusion)) / self.images()
 
 
 def run_window(training: Training, window: Window, batches: Iterator[tuple[Tensor, Tensor]], meter: Meter) -> None:
-    """One optimizer step, whose gradient is the mean over the window's images: all of them, of all processes.
+    """One optimizer step. Its gradient is the mean over the window's images, over all processes.
 
-    Each process adds up gradients of summed losses, over the window's own image count; DDP divides by the number of
-    processes, which is taken back here. Only the last pass shares gradients.
+    Each process adds up gradients of summed losses, divided by the window's own number of images. DDP then takes the
+    mean over the processes where the sum is needed, so the loss is multiplied by their number. Only the last pass
+    shares gradients.
     """
     scale = training.processes / window.images
     last = len(window.passes) - 1
@@ -95,7 +97,7 @@ def run_window(training: Training, window: Window, batches: Iterator[tuple[Tenso
             images, labels = next(batches)
             synchronises = number == last
             with contextlib.nullcontext() if synchronises else training.no_sync():
-                labels = labels[: stop - start]  # filled up with repeats, a pass is longer
+                labels = labels[: stop - start]  # the pipeline fills up a pass that is too short
                 logits, loss_sum = forward(training, images, labels)
                 if synchronises:
                     meter.communication_begin(loss_sum)
@@ -107,16 +109,16 @@ def run_window(training: Training, window: Window, batches: Iterator[tuple[Tenso
 
 
 def kept_casts(device: torch.device) -> AbstractContextManager[Any]:
-    """While entered, the weights that a forward pass under autocast has cast serve the next ones too.
+    """While entered, weights that autocast has cast in one forward pass are used again in the next ones.
 
-    Autocast forgets them when the outermost of its contexts ends; this one casts nothing itself. Gradients are the
-    same: each pass has its own go through the cast, which keeps nothing for it.
+    Autocast drops its casts when the outermost autocast context ends; this is one, and casts nothing itself. Gradients
+    do not change: the backward pass of a cast keeps no state, so each forward pass goes through it once more.
     """
     return torch.autocast(device.type, enabled=False)
 
 
 def forward(training: Training, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """(logits, summed loss). Images beyond the labels fill the pass up, and do not count."""
+    """(logits, summed loss). Images beyond the labels only fill up the pass, and do not count."""
     logits = training.model(images).float()
     if len(logits) > len(labels):
         logits = logits[: len(labels)]
@@ -124,12 +126,12 @@ def forward(training: Training, images: Tensor, labels: Tensor) -> tuple[Tensor,
 
 
 def backward_with(scaler: torch.amp.GradScaler | None) -> Callable[[Tensor], None]:
-    """As Accelerator.backward, which divides the loss before: by one, in two operations more."""
+    """The backward call. Accelerator.backward would first divide the loss by one, which takes two more operations."""
     return Tensor.backward if scaler is None else lambda loss: scaler.scale(loss).backward()
 
 
 def backward(training: Training, loss: Tensor) -> None:
-    """Add the loss's gradients to what the window has so far."""
+    """Add the loss's gradients to those of the window. A function of its own, so that a traceback shows the phase."""
     training.backward(loss)
 
 
@@ -141,10 +143,10 @@ def train_epoch(
     rate: Callable[[int], float],
     on_rows: Callable[[list[dict[str, Any]]], None],
 ) -> dict[str, Any]:
-    """Train on one epoch's windows, and return what the probes say of it.
+    """Train on one epoch's windows. Returns the probes' columns of epochs.csv.
 
-    `rate` gives the learning rate of a window by its number in the epoch; `on_rows` gets the rows of steps.csv as they
-    are read. Diverged: a window's loss is not finite; its row was handed over before.
+    `rate`: number of a window in the epoch -> its learning rate. `on_rows` gets rows of steps.csv, a block at a time.
+    Raises Diverged if a window's loss is not finite, after `on_rows` got its row.
     """
     training.model.train()
     batches = meter.timed(batches)
@@ -158,26 +160,26 @@ def train_epoch(
         meter.window_begin(window)
         run_window(training, window, batches, meter)
         rows = meter.window_end(window, {"learning_rate": lr})
-        _hand_over(rows, on_rows)
+        _report(rows, on_rows)
         if rows:
             meter.resume()
     rows, epoch = meter.epoch_end({"windows": count, "learning_rate": lr})
     surgery.count_batches(training.module, passes)
-    _hand_over(rows, on_rows)
+    _report(rows, on_rows)
     return epoch
 
 
-def _hand_over(rows: list[dict[str, Any]], on_rows: Callable[[list[dict[str, Any]]], None]) -> None:
+def _report(rows: list[dict[str, Any]], on_rows: Callable[[list[dict[str, Any]]], None]) -> None:
     if rows:
         on_rows(rows)
     for row in rows:
         if not math.isfinite(row.get("train_loss", 0.0)):
-            raise Diverged(f"the training loss is {row['train_loss']} in window {row['window']}; try a smaller --lr")
+            raise Diverged(f"the training loss is {row['train_loss']} in step {row['window']}; try a smaller --lr")
 
 
 def evaluate(
     module: nn.Module,
-    feed: Callable[[list[tuple[int, int]]], Iterator[tuple[Tensor, Tensor]]],
+    batches: Callable[[list[tuple[int, int]]], Iterator[tuple[Tensor, Tensor]]],
     images: int,
     batch: int,
     rank: int,
@@ -185,21 +187,25 @@ def evaluate(
     add_up: Callable[[Tensor], Tensor],
     classes: int,
 ) -> Evaluation:
-    """Over all `images`, `batch` at once, each counted once; `add_up` sums a tensor over the ranks."""
+    """Evaluate on `images` images, `batch` at once, each counted once.
+
+    `batches`: passes -> their micro-batches. `add_up` sums a tensor over the ranks.
+    """
     start, stop = share(0, images, processes, rank)
-    passes = [(at, min(at + batch, stop)) for at in range(start, stop, batch)]
-    loss_sum, *counts = add_up(evaluation_sums(module, feed(passes), classes)).tolist()
+    passes = [(first, min(first + batch, stop)) for first in range(start, stop, batch)]
+    loss_sum, *counts = add_up(evaluation_sums(module, batches(passes), classes)).tolist()
     if sum(counts) != images:
         raise RuntimeError(f"evaluated {sum(counts):g} images of {images}")
-    rows = (counts[at : at + classes] for at in range(0, classes * classes, classes))
+    rows = (counts[first : first + classes] for first in range(0, classes * classes, classes))
     return Evaluation(loss_sum / images, tuple(tuple(map(int, row)) for row in rows))
 
 
 @torch.no_grad()
 def evaluation_sums(module: nn.Module, batches: Iterator[tuple[Tensor, Tensor]], classes: int) -> Tensor:
-    """(summed loss, the confusion matrix row by row) of these batches, with the module in evaluation mode.
+    """(summed loss, confusion matrix row by row) of these batches, with the module in evaluation mode.
 
-    (1 + classes * classes,) float64; a row of the matrix is a label, a column what was predicted.
+    (1 + classes * classes,) float64, on the device. Rows of the matrix are labels, columns predictions. One tensor, so
+    that ranks share it in one collective; float64 counts exactly up to 2^53.
     """
     module.eval()
     sums = torch.zeros(1 + classes * classes, dtype=torch.float64, device=next(module.parameters()).device)

@@ -1,8 +1,8 @@
 """Runs the probes inside the training loop, and combines what the ranks measured.
 
-Windows are read out in blocks of about a second: one wait for the device and two collectives each, off the clock. Which
-of them are measured is decided then, for all ranks alike. What reading takes is the meter's own total, probe_time_s: it
-knows when the probes are read.
+Windows are read in blocks of about a second. Reading a block waits for the device once and takes two collectives, while
+no window is timed. Then all ranks decide alike which windows of the block are measured. The time that reading takes is
+the meter's own total, probe_time_s.
 """
 
 from __future__ import annotations
@@ -24,17 +24,19 @@ from bench.training.windows import Window
 
 Gather = Callable[[list[float]], list[list[float]]]
 BLOCK_S = 1.0
-# On a GPU warm-up lasts this long too, while its clocks rise and kernels are loaded, but for half the windows at most.
+# On a GPU the warm-up also lasts this long, in which its clocks rise and kernels are loaded, but takes at most half of
+# the windows: a short trial must have some that are measured.
 WARMUP_S = 1.0
-OWN: dict[str, Aggregation] = {"probe_time_s": ("counter", "max")}
-NONE = -math.inf  # "no measurement" on its way through a collective; a loss can be nan or inf
+OWN_TOTALS: dict[str, Aggregation] = {"probe_time_s": ("counter", "max")}
+NONE = -math.inf  # stands for None in a collective; not nan or inf, which a loss can be
 
 
 class Meter:
     """The probes of one rank. `gather` takes this rank's numbers and returns every rank's, rank 0 first.
 
-    `windows`: how many there will be. Not measured are the warm-up's; with any warm-up, a GPU's first second's and the
-    first of each size of micro-batch; and with none too, those in which torch compiled.
+    `windows`: how many there will be. These windows are run but not measured: the first `warmup_windows`; if that is
+    not 0, also those of a GPU's first second, and the first one with each size of micro-batch; and always those in
+    which torch compiled.
     """
 
     def __init__(
@@ -47,13 +49,13 @@ class Meter:
     ) -> None:
         self.probes, self.gather, self.warmup_windows = probes, gather, warmup_windows
         self.warmup_s = WARMUP_S if device.type == "cuda" and warmup_windows else 0.0
-        self.most_by_time = windows / 2
+        self.most_warmup_by_time = windows / 2
         self.run_s, self.windows_read = 0.0, 0
-        self.sizes: set[int] = set()  # of micro-batches so far
+        self.sizes: set[int] = set()  # micro-batch sizes so far
         self.compiled = compiler.steps_taken()
-        self.unlike: list[bool] = []  # of each pending window: whether it does what the others do not, on this rank
+        self.one_off: list[bool] = []  # for each pending window: see _is_one_off
         self.step_columns = {column.name: column for column in columns("steps")}
-        self.over = {name: over for probe in probes for name, over in probe.TOTALS.items()} | OWN
+        self.aggregations = {name: how for probe in probes for name, how in probe.TOTALS.items()} | OWN_TOTALS
         self.reading_since: float | None = None
         self.probe_time_s = 0.0
         self.pending: list[dict[str, Any]] = []
@@ -73,19 +75,19 @@ class Meter:
         self.reading_since = time.perf_counter()
         for probe in self.probes:
             probe.epoch_begin()
-        self._go_on()
+        self._start_clocks()
 
     def timed(self, batches: Iterator[Any]) -> Iterator[Any]:
-        """The same batches; the first is fetched off the clock, and waiting for the others is measured."""
+        """The same batches. The first one is fetched off the clock; the wait for each of the others is measured."""
         batch = next(batches, None)
         self.epoch_begin()
         while batch is not None:
             yield batch
-            asked = time.perf_counter()
+            start_s = time.perf_counter()
             batch = next(batches, None)
-            waited = time.perf_counter() - asked
+            waited_s = time.perf_counter() - start_s
             for probe in self.probes:
-                probe.batch_fetched(waited)
+                probe.batch_fetched(waited_s)
 
     def window_begin(self, window: Window) -> None:
         """The window's first micro-batch is about to go forward."""
@@ -95,12 +97,12 @@ class Meter:
             probe.window_begin(window.images, warmup_left)
 
     def communication_begin(self, loss_sum: torch.Tensor) -> None:
-        """The window's last micro-batch is about to go backward, and to share the gradients."""
+        """The window's last micro-batch is about to go backward, which shares the gradients."""
         for probe in self.probes:
             probe.communication_begin(loss_sum)
 
     def communication_end(self) -> None:
-        """It has."""
+        """The window's gradients are shared."""
         for probe in self.probes:
             probe.communication_end()
 
@@ -109,36 +111,39 @@ class Meter:
         for probe in self.probes:
             probe.micro_batch_end(loss_sum, logits, labels)
 
-    def window_end(self, window: Window, facts: dict[str, Any]) -> list[dict[str, Any]]:
-        """The optimizer has stepped. Rows of steps.csv, the same on every rank, when a block is full; else none.
+    def window_end(self, window: Window, values: dict[str, Any]) -> list[dict[str, Any]]:
+        """The optimizer has stepped. Returns the block's rows of steps.csv when it is full, else none.
 
-        After rows, `resume` is due.
+        The rows are the same on every rank. `values`: further columns of this window. After rows, call `resume`.
         """
         measured = self.windows_run >= self.warmup_windows
         self.windows_run += 1
         for probe in self.probes:
             probe.window_end(window.images, measured)
         self.clock.mark()
-        self.unlike.append(self._is_unlike(window))
-        self.pending.append({**facts, "window": window.index, "images": window.images, "measured": measured})
+        self.one_off.append(self._is_one_off(window))
+        self.pending.append({**values, "window": window.index, "images": window.images, "measured": measured})
         if len(self.pending) < self.block:
             return []
         return self.read()
 
-    def _is_unlike(self, window: Window) -> bool:
-        """Whether it is the first with a micro-batch of its size, which plans and loads, or torch compiled in it."""
+    def _is_one_off(self, window: Window) -> bool:
+        """Whether the window did work that later ones do not repeat: its micro-batch size is new, or torch compiled.
+
+        For a new size, libraries choose algorithms and load kernels.
+        """
         sizes = {stop - start for start, stop in window.passes}
-        first = bool(self.warmup_windows) and not sizes <= self.sizes
+        new_size = bool(self.warmup_windows) and not sizes <= self.sizes
         self.sizes |= sizes
-        return first or compiler.steps_taken() > self.compiled
+        return new_size or compiler.steps_taken() > self.compiled
 
     def resume(self) -> None:
-        """The rows have been dealt with. Waits for the rank that had to write them: no window is to wait for it."""
+        """The rows have been written. Waits for the rank that wrote them, or the next window would wait for it."""
         self.gather([0.0])
-        self._go_on()
+        self._start_clocks()
 
-    def _go_on(self) -> None:
-        """Start the clocks, now that nothing is left to read."""
+    def _start_clocks(self) -> None:
+        """Start the clocks. Nothing is left to read."""
         self._count_reading()
         self.reading_since = None
         for probe in self.probes:
@@ -156,14 +161,15 @@ class Meter:
         self.clock.read()
         self.reading_since = time.perf_counter()
         mine = {name: values for probe in self.probes for name, values in probe.windows().items()}
+        # One collective for all: first each column's values, window by window, then the windows' flags.
         flat = [value for values in mine.values() for value in values]
-        per_rank = self._gather([*flat, *map(float, self.unlike)])
-        rows, self.pending, self.unlike = self.pending, [], []
+        per_rank = self._gather([*flat, *map(float, self.one_off)])
+        rows, self.pending, self.one_off = self.pending, [], []
         for number, name in enumerate(mine):
             column = self.step_columns[name]
             for index, row in enumerate(rows):
-                at = number * len(rows) + index
-                row[name] = combine(column.ranks, [rank[at] for rank in per_rank])
+                position = number * len(rows) + index
+                row[name] = combine(column.ranks, [rank[position] for rank in per_rank])
         self._decide(rows, [any(ranks) for ranks in zip(*(rank[len(flat) :] for rank in per_rank), strict=True)])
         for probe in self.probes:
             probe.windows_decided([row["measured"] for row in rows])
@@ -174,16 +180,16 @@ class Meter:
             self.block = min(1000, max(1, round(BLOCK_S / statistics.median(times)))) if times else 50
         return rows
 
-    def _decide(self, rows: list[dict[str, Any]], unlike: list[bool]) -> None:
-        """Say of each row whether its window is measured. `unlike`: on any rank, so that all decide alike."""
-        for row, one_of_its_kind in zip(rows, unlike, strict=True):
-            warm = self.run_s >= self.warmup_s or self.windows_read >= self.most_by_time
-            row["measured"] = row["measured"] and warm and not one_of_its_kind
+    def _decide(self, rows: list[dict[str, Any]], one_off: list[bool]) -> None:
+        """Decide for each row whether its window is measured. `one_off`: on any rank, so that all decide alike."""
+        for row, is_one_off in zip(rows, one_off, strict=True):
+            warm = self.run_s >= self.warmup_s or self.windows_read >= self.most_warmup_by_time
+            row["measured"] = row["measured"] and warm and not is_one_off
             self.run_s += row.get("step_time_s") or 0.0
             self.windows_read += 1
 
-    def epoch_end(self, facts: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-        """(the last rows of steps.csv, the row of epochs.csv without its evaluation)."""
+    def epoch_end(self, values: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """(the last rows of steps.csv, the row of epochs.csv without its evaluation). `values`: further columns."""
         rows = self.read()
         for probe in self.probes:
             probe.epoch_end()
@@ -191,23 +197,23 @@ class Meter:
         self._count_reading()
         self.reading_since = None
         span = Span(self._since(self.epoch_start), self.measured[self.epoch_rows :])
-        epoch = {**facts, **{k: v for probe in self.probes for k, v in probe.derive(span).items()}}
+        epoch = {**values, **{k: v for probe in self.probes for k, v in probe.derive(span).items()}}
         self.epochs.append(epoch)
         return rows, epoch
 
     def close(self) -> None:
-        """Training is over: what the probes have running ends."""
+        """Training is over. Ends the probes' threads."""
         for probe in self.probes:
             probe.end()
 
     def trial(self) -> dict[str, Any]:
-        """The probes' columns of trials.csv, from all that was combined so far. Involves no other rank."""
+        """The probes' columns of trials.csv as of the last reading. Involves no other rank."""
         span = Span(self._since(self.start), self.measured, self.epochs)
         values: dict[str, Cell] = {**span.totals}
         for probe in self.probes:
             values.update(probe.derive(span))
-        known = {column.name: column for module in probe_modules() for column in getattr(module, "TRIALS", ())}
-        return {name: typed(known[name], value) for name, value in values.items() if name in known}
+        by_name = {column.name: column for module in probe_modules() for column in getattr(module, "TRIALS", ())}
+        return {name: typed(by_name[name], value) for name, value in values.items() if name in by_name}
 
     def _gather(self, values: Sequence[Value]) -> list[list[Value]]:
         """Every rank's copy of these numbers."""
@@ -222,9 +228,13 @@ class Meter:
         return [dict(zip(totals, rank, strict=True)) for rank in self._gather(list(totals.values()))]
 
     def _since(self, before: list[dict[str, Value]]) -> dict[str, Value]:
-        """The totals of all ranks since then: each rank's own difference first, then the ranks combined."""
+        """The totals since then. Each rank's difference is taken first, then the ranks are combined.
+
+        The other order is wrong for a maximum: if each epoch has another slowest rank, the difference of the maxima is
+        less than what the slowest rank took.
+        """
         result = {}
-        for name, (over_time, over_ranks) in self.over.items():
+        for name, (over_time, over_ranks) in self.aggregations.items():
             pairs = [(now[name], then[name]) for now, then in zip(self.now, before, strict=True)]
             values = [difference(*pair) if over_time == "counter" else pair[0] for pair in pairs]
             result[name] = combine(over_ranks, values)
@@ -232,5 +242,5 @@ class Meter:
 
 
 def typed(column: Column, value: Cell) -> Cell:
-    """Counts and bytes are whole numbers."""
+    """The value in the column's type. Collectives turn counts and bytes into floats."""
     return int(value) if column.type == "int" and value is not None else value

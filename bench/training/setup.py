@@ -1,4 +1,4 @@
-"""From a process group to what it trains with, and what there is to say of the machine under it."""
+"""From a process group to what it trains with (`training`), and the columns that describe its machine (`describe`)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import nn
 
 from bench.errors import UsageError
 from bench.instruments.collectives import in_group
-from bench.machine import compiler, environment, nvml
+from bench.machine import compiler, cuda, environment, nvml
 from bench.machine.backends import allowed
 from bench.training.build import Build, optimizer_for, place, updated_model
 from bench.training.group import Group
@@ -27,69 +27,68 @@ def training(trial: Trial, group: Group, build: Build, classes: int) -> Training
     compiler.check_mode(trial, group.device)
     compiler.compile_model(module, trial)
     accelerator = group.accelerator
-    # It is on its device; Accelerate would look for sharded tensors, which a torch without distributed does not know.
+    # The module is on its device already. Accelerate would look for sharded tensors while it moves it, and fail on a
+    # torch that is built without distributed.
     model = accelerator.prepare_model(module, device_placement=False)
     if trial.processes > 1 and not isinstance(model, nn.parallel.DistributedDataParallel):
         raise UsageError(f"{trial.processes} processes formed no DDP group on {group.device}; see accelerate env")
-    held = updated_model(trial, module, build, classes)
-    # Another model's parameters get no gradients, of which a scaler wants at least one.
+    updated = updated_model(trial, module, build, classes)
+    # The parameters of another model get no gradients, and a scaler without any gradient raises.
     scaler = accelerator.scaler if trial.optimizer_holds == "this_model" else None
-    cast = trial.precision != "no" and trial.compile == "none"  # compiled code does its casts by itself
+    autocast_casts = trial.precision != "no" and trial.compile == "none"  # compiled code does its own casts
     return Training(
         model=model,
         module=module,
-        optimizer=optimizer_for(trial, held.to(group.device)),
+        optimizer=optimizer_for(trial, updated.to(group.device)),
         processes=trial.processes,
         backward=backward_with(scaler),
         no_sync=lambda: accelerator.no_sync(model),
-        kept_casts=functools.partial(kept_casts, group.device) if cast else contextlib.nullcontext,
+        kept_casts=functools.partial(kept_casts, group.device) if autocast_casts else contextlib.nullcontext,
         scaler=scaler,
         keeps_gradients=compiler.keeps_gradients(trial, group.device),
     )
 
 
 def devices(trial: Trial, group: Group, name: str | None) -> str:
-    """What each machine of the group brings: its host's name, how many processes it runs, and on what."""
+    """Each machine of the group: host, processes on it, device; such as "a: 2 x NVIDIA H100; b: 2 x NVIDIA H100"."""
     names = group.gather_text(f"{socket.gethostname()}\t{name or f'CPU {environment.cpu_model()}'}")
-    each = trial.processes // trial.machines
-    machines = [text.split("\t") for text in names[::each]]
-    return "; ".join(f"{host}: {each} x {what}" for host, what in machines)
+    per_machine = trial.processes // trial.machines
+    machines = [text.split("\t") for text in names[::per_machine]]
+    return "; ".join(f"{host}: {per_machine} x {device}" for host, device in machines)
 
 
 def limits(group: Group) -> dict[str, float | None]:
-    """What the group's GPUs are set to: of each limit the lowest of all ranks; None where one does not say."""
+    """Power and clock limits of the group's GPUs: the lowest of all ranks; None if one of them does not say."""
     if group.device.type != "cuda":
         return dict.fromkeys(nvml.LIMITS)
-    from bench.machine import cuda
-
     own = nvml.limits(cuda.uuid(group.device))
+    # nan stands for None on its way through the collective.
     ranks = group.gather([math.nan if value is None else value for value in own.values()])
-    each = zip(own, zip(*ranks, strict=True), strict=True)
-    return {name: None if any(map(math.isnan, values)) else min(values) for name, values in each}
+    by_limit = zip(own, zip(*ranks, strict=True), strict=True)
+    return {name: None if any(map(math.isnan, values)) else min(values) for name, values in by_limit}
 
 
 def describe(trial: Trial, group: Group, mallopt_accepted: bool) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(columns of trials.csv that say what machine this is, its entry in environment.json)."""
-    cuda = group.device.type == "cuda"
-    if cuda:
-        from bench.machine import cuda as cuda_device
-    facts = {
-        "device_name": cuda_device.name(group.device) if cuda else "cpu",
-        "device_count": trial.processes if cuda else 0,
-        "devices": devices(trial, group, cuda_device.name(group.device) if cuda else None),
+    """(the columns of trials.csv that describe the machine, its entry in environment.json)."""
+    on_cuda = group.device.type == "cuda"
+    name = torch.cuda.get_device_name(group.device) if on_cuda else None
+    columns = {
+        "device_name": name or "cpu",
+        "device_count": trial.processes if on_cuda else 0,
+        "devices": devices(trial, group, name),
         **limits(group),
         "threads": torch.get_num_threads(),
         "backend": torch.distributed.get_backend() if in_group() else None,
-        "cuda": torch.version.cuda if cuda else None,
+        "cuda": torch.version.cuda if on_cuda else None,
     }
-    described = environment.describe(
+    entry = environment.describe(
         {
-            **facts,
+            **columns,
             "precision": trial.precision,
-            "allowed": allowed()._asdict() if cuda else None,
+            "allowed": allowed()._asdict() if on_cuda else None,
             "cpu_capability": torch.backends.cpu.get_cpu_capability(),
             "mallopt_accepted": mallopt_accepted,
             "malloc_returns_freed": mallopt_accepted and trial.memory_limit_bytes is not None,
         }
     )
-    return facts, described
+    return columns, entry

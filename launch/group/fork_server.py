@@ -131,7 +131,7 @@ def record_killed_ranks(logs: Path, launch_id: str, number: int, frame: object) 
                 cause = f"signal {child.si_status} ({processes.signal_name(child.si_status)})"
                 os.write(2, f"{LAUNCHER_NAME}: {name} died of {cause}\n".encode())
                 if child.si_status == signal.SIGKILL and (rank := name.removeprefix("rank ")).isdecimal():
-                    causes.put(logs, launch_id, causes.killed(int(rank)))
+                    causes.record(logs, launch_id, causes.killed(int(rank), "SIGKILL"))
 
 
 def form_ranks(request: dict[str, Any]) -> None:

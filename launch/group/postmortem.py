@@ -12,9 +12,6 @@ from bench.machine import procfs
 
 # How Accelerate, torchrun and DataLoader write in the log that a rank was killed; nothing else says it.
 KILLED = re.compile(r"\(SIGKILL\)|Signals\.SIGKILL|killed by signal: Killed")
-# We kill a rank ourselves after it crashed (see bench.failure.crash_handler), so its SIGKILL is no sign of missing
-# memory.
-BROKEN = " broke: "
 # What libraries print before they end a process because an allocation failed.
 LAST_WORDS = re.compile(
     r"std::bad_alloc|libgomp: (?:Thread creation failed|Out of memory).*|Cannot recover from MemoryErr.*"
@@ -35,7 +32,8 @@ def refine(cause: Cause, exit_code: int | None, log: Path, oom_kills_before: int
         file.seek(max(0, log.stat().st_size - TAIL_BYTES))
         text = file.read().decode(errors="replace")
     kills = procfs.oom_kills(root)
-    killed = (exit_code == -signal.SIGKILL or KILLED.search(text)) and BROKEN not in cause.error
+    # We kill a rank ourselves after it crashed (bench.failure.crash_handler): its SIGKILL is no sign of missing memory.
+    killed = (exit_code == -signal.SIGKILL or KILLED.search(text)) and not cause.killed_by_launcher
     if killed and oom_kills_before is not None and kills is not None and kills > oom_kills_before:
         count = f"oom_kill rose from {oom_kills_before} to {kills}"
         return Cause("oom", f"killed by the kernel, whose {count}: {cause.error}")

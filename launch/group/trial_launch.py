@@ -103,7 +103,7 @@ class Launch:
                 self.record_cause(Cause("timeout", reason))
                 return True
             # A cause on record means that one rank has ended. The others fail in their next collective, or hang in it.
-            if causes.get(self.folder.logs(), self.launch_id):
+            if causes.recorded(self.folder.logs(), self.launch_id):
                 self.cause_seen = time.monotonic()
             return False
         return time.monotonic() - self.cause_seen > GRACE_S
@@ -133,7 +133,7 @@ class Launch:
 
     def end_crashed_rank(self) -> None:
         """End a rank that crashed under a memory limit and waits for that (see bench.failure.crash_handler)."""
-        if (crash := crash_handler.look(self.folder.logs(), self.launch_id)) is None:
+        if (crash := crash_handler.crashed_rank(self.folder.logs(), self.launch_id)) is None:
             return
         cause, pid, stack = crash
         self.record_cause(cause)
@@ -145,7 +145,7 @@ class Launch:
 
     def record_cause(self, cause: Cause) -> None:
         """Record why the group ends, unless a cause is on record already. Before ending it: its ranks do not know."""
-        causes.put(self.folder.logs(), self.launch_id, cause)
+        causes.record(self.folder.logs(), self.launch_id, cause)
 
     def unrecorded_cause(self) -> Cause:
         """Why the group ended if none of its processes recorded it: perhaps there was no room to."""
@@ -190,7 +190,7 @@ class Launch:
 
     def ensure_row(self) -> tuple[dict[str, Any], Cause | None]:
         """The trial's row, written here if rank 0 did not; and why the trial ended, None if it ended well."""
-        cause = causes.get(self.folder.logs(), self.launch_id)
+        cause = causes.recorded(self.folder.logs(), self.launch_id)
         if row := trial_row.written(self.folder, self.launch_id):
             return row, cause
         cause = postmortem.refine(

@@ -70,7 +70,7 @@ class CrewStarted:
                 messages = line.hear(seconds)
             except Lost as error:
                 self.crew.lost[number] = str(error)
-                causes.put(self.logs, self.launch_id, Cause("crashed", str(error)))
+                causes.record(self.logs, self.launch_id, Cause("crashed", str(error)))
                 continue
             for message in messages:
                 if message.get("of") != self.launch_id:
@@ -78,7 +78,7 @@ class CrewStarted:
                 if cause := message.get("cause"):
                     known = {name: value for name, value in cause.items() if name in Cause._fields}
                     known |= {"error": f"{line.name}: {cause.get('error')}"}
-                    causes.put(self.logs, self.launch_id, Cause(**known))
+                    causes.record(self.logs, self.launch_id, Cause(**known))
                 if message.get("ended"):
                     self.ended.add(number)
 
@@ -207,7 +207,7 @@ def serve_trial(part: Launch, line: Line) -> None:
 
 def tell_cause(part: Launch, line: Line) -> bool:
     """Say why this machine's part ends, if that is on record; whether it is."""
-    cause = causes.get(part.folder.logs(), part.launch_id)
+    cause = causes.recorded(part.folder.logs(), part.launch_id)
     if cause is not None:
         line.say(of=part.launch_id, cause=cause._asdict())
     return cause is not None

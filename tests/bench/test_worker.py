@@ -255,7 +255,7 @@ def test_a_loss_that_is_not_finite_ends_the_trial_as_diverged_and_its_rows_stay(
     assert ran.codes == [1] * processes, ran.said()
     row = ran.row()
     assert row["status"] == "diverged"
-    assert row["error"] == "the training loss is nan in window 2; try a smaller --lr"
+    assert row["error"] == "the training loss is nan in step 2; try a smaller --lr"
     losses = ran.column("steps", "train_loss")
     assert all(map(math.isfinite, losses[:6]))
     assert math.isnan(losses[6])

@@ -27,7 +27,7 @@ LIMIT = "2GiB"
 def test_tensors_get_their_limit_and_no_more(figures: dict[str, Any]) -> None:
     """Tensors get their limit and no more"""
     device = Group(Trial()).device  # as Accelerate gives it to a single process
-    held = memory_limit.hold(Trial(memory_limit_bytes=512 * MIB), device)
+    held = memory_limit.apply(Trial(memory_limit_bytes=512 * MIB), device)
     block = torch.empty(400 * MIB, dtype=torch.uint8, device=device)
     assert (held.held_bytes() or 0) >= block.numel()
     with pytest.raises(torch.OutOfMemoryError) as caught:
@@ -37,7 +37,7 @@ def test_tensors_get_their_limit_and_no_more(figures: dict[str, Any]) -> None:
     figures |= {"limit": 512 * MIB, "given": block.numel() + rest.numel()}
     total = torch.cuda.mem_get_info(device)[1]
     with pytest.raises(UsageError, match=f"is {total + 1} but .* has {total} bytes"):
-        memory_limit.hold(Trial(memory_limit_bytes=total + 1), device)
+        memory_limit.apply(Trial(memory_limit_bytes=total + 1), device)
 
 
 def test_a_trial_over_its_limit_says_so_and_the_next_one_runs(figures: dict[str, Any], tmp_path: Path) -> None:

@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from bench.data import datasets
+from bench.data.dataset import DataSet, Split
 from bench.data.pipeline import PAD, InputPipeline
-from bench.data.split import DataSet, Split
 from bench.machine import environment, malloc
 from bench.machine.compiler import compile_model
 from bench.training import setup

@@ -14,7 +14,7 @@ import torch
 from torchvision.datasets import CIFAR10
 
 from bench.data import datasets
-from bench.data.split import DataSet, Split
+from bench.data.dataset import DataSet, Split
 from bench.errors import UsageError
 from bench.trial import Trial
 

@@ -12,8 +12,8 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from bench.data import augment, datasets
+from bench.data.dataset import DataSet, Split
 from bench.data.pipeline import PAD, InputPipeline, free_bytes, mix, pipeline_for
-from bench.data.split import DataSet, Split
 from bench.trial import Trial
 
 CPU = torch.device("cpu")

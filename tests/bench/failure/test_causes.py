@@ -13,35 +13,35 @@ FIRST, SECOND = Cause("oom", "no room,\nat all"), Cause("crashed", "connection c
 
 
 def test_the_first_cause_stands(tmp_path: Path) -> None:
-    assert causes.get(tmp_path, "a") is None
-    assert causes.put(tmp_path, "a", FIRST) == (FIRST, True)
-    assert causes.put(tmp_path, "a", SECOND) == (FIRST, False)
-    assert causes.get(tmp_path, "a") == FIRST
+    assert causes.recorded(tmp_path, "a") is None
+    assert causes.record(tmp_path, "a", FIRST) == (FIRST, True)
+    assert causes.record(tmp_path, "a", SECOND) == (FIRST, False)
+    assert causes.recorded(tmp_path, "a") == FIRST
 
 
 def test_launches_have_causes_of_their_own(tmp_path: Path) -> None:
-    causes.put(tmp_path, "a", FIRST)
-    assert causes.put(tmp_path, "b", SECOND) == (SECOND, True)
-    assert causes.get(tmp_path, "b") == SECOND
+    causes.record(tmp_path, "a", FIRST)
+    assert causes.record(tmp_path, "b", SECOND) == (SECOND, True)
+    assert causes.recorded(tmp_path, "b") == SECOND
 
 
 def test_nothing_is_left_beside_the_causes(tmp_path: Path) -> None:
-    causes.put(tmp_path, "a", FIRST)
-    causes.put(tmp_path, "a", SECOND)
+    causes.record(tmp_path, "a", FIRST)
+    causes.record(tmp_path, "a", SECOND)
     assert [path.name for path in tmp_path.iterdir()] == ["a.cause.json"]
 
 
 def test_a_cause_that_cannot_be_put_on_record_is_not_lost(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for logs in (tmp_path / "nowhere", tmp_path / "file", tmp_path / "file" / "logs"):
-        assert causes.put(logs, "a", FIRST) == (FIRST, True)
-        assert causes.get(logs, "a") is None
+        assert causes.record(logs, "a", FIRST) == (FIRST, True)
+        assert causes.recorded(logs, "a") is None
 
 
 def _race(folder: Path, count: int) -> None:
     won = []
     for number in range(count):
-        cause, first = causes.put(folder, str(number), Cause("crashed", os.environ["RANK"]))
+        cause, first = causes.record(folder, str(number), Cause("crashed", os.environ["RANK"]))
         assert first == (cause.error == os.environ["RANK"])
         won.append(cause.error)
     (folder / f"won{os.environ['RANK']}").write_text(json.dumps(won))

@@ -136,7 +136,7 @@ def test_the_functions_that_tell_the_phase_exist() -> None:
 
 
 def test_the_innermost_function_counts_and_only_ours() -> None:
-    ours = [(str(oom.BENCH / file), function) for file, function in [("worker.py", "work"), ("worker.py", "epoch")]]
+    ours = [(str(oom.BENCH / file), function) for file, function in [("worker.py", "work"), ("worker.py", "run_epoch")]]
     assert oom.phase_of(ours) is None
     assert (
         oom.phase_of([*ours, (str(oom.BENCH / "training/loop.py"), "backward"), ("/lib/train.py", "forward")])

@@ -22,7 +22,7 @@ from bench.errors import UsageError
 
 def fits(limit_bytes, tensor_bytes):
     torch.cuda.empty_cache()
-    memory_limit.hold(Trial(memory_limit_bytes=limit_bytes), device)
+    memory_limit.apply(Trial(memory_limit_bytes=limit_bytes), device)
     try:
         torch.empty(tensor_bytes, dtype=torch.uint8, device=device)
     except torch.OutOfMemoryError:
@@ -36,10 +36,10 @@ for total, tensor_bytes in json.loads(sys.argv[1]):
         free, seen = torch.cuda.mem_get_info(device)
         assert seen == total, seen
         try:
-            memory_limit.hold(Trial(memory_limit_bytes=total + 1), device)
+            memory_limit.apply(Trial(memory_limit_bytes=total + 1), device)
         except UsageError as error:
             refused = str(error)
-        memory_limit.hold(Trial(memory_limit_bytes=total), device)
+        memory_limit.apply(Trial(memory_limit_bytes=total), device)
         print(device, fits(tensor_bytes, tensor_bytes), fits(tensor_bytes - 1, tensor_bytes), refused, flush=True)
         os._exit(0)
     os.wait()

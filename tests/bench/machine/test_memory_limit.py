@@ -33,7 +33,7 @@ def granted(count):
 
 malloc.return_freed_memory()
 torch.set_num_threads(4)
-held = memory_limit.hold(Trial(memory_limit_bytes={LIMIT}), torch.device("cpu")).held_bytes
+held = memory_limit.apply(Trial(memory_limit_bytes={LIMIT}), torch.device("cpu")).held_bytes
 """
 
 
@@ -90,7 +90,7 @@ go.set()
 
 
 def test_a_limit_that_is_lifted_is_none() -> None:
-    assert under_the_limit(f"memory_limit.lift(); print(int(granted({4 * LIMIT}) is not None))") == [1]
+    assert under_the_limit(f"memory_limit.remove(); print(int(granted({4 * LIMIT}) is not None))") == [1]
 
 
 # Trials

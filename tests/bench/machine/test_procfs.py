@@ -1,4 +1,4 @@
-"""What the kernel says of memory, read from trees of files that stand for it."""
+"""/proc: what it says about memory, read from planted trees of files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from launching import plant_kernel
 
-from bench.machine.procfs import data_bytes, oom_kills
+from bench.machine.procfs import data_bytes, meminfo, oom_kills
 
 
 @pytest.mark.parametrize("group", ["/", "/a.slice/b.service"])
@@ -48,3 +48,10 @@ def test_this_kernel_tells_it_of_this_process() -> None:
     in_use = data_bytes()
     assert in_use is not None
     assert in_use > 2**20
+
+
+def test_meminfo_is_in_bytes(tmp_path: Path) -> None:
+    assert meminfo(tmp_path) == {}
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc" / "meminfo").write_text("MemTotal:  8 kB\nHugePages_Total:   0\nNvMapMemUsed:\t2 kB\n")
+    assert meminfo(tmp_path) == {"MemTotal": 8192, "NvMapMemUsed": 2048}

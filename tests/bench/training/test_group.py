@@ -45,7 +45,7 @@ def test_gpus_that_torch_cannot_use_are_no_reason_to_train_on_the_cpu(standin_cu
     said = by_hand.stderr.removeprefix("error: ").strip()
     assert f"has 2 GPU(s) but torch {torch.__version__} (CUDA {torch.version.cuda}) cannot use them: " in said
     assert "driver on your system is too old (found version 11040)" in said
-    assert said.endswith("; mend that, or set ACCELERATE_USE_CPU=true to use the CPU")
+    assert said.endswith("; fix that, or set ACCELERATE_USE_CPU=true to use the CPU")
     launched = python("-m", "launch", "run", *trial, env=env)
     assert launched.returncode == 2, launched.stderr
     row = rows(tmp_path / "runs", "trials")[-1]
@@ -125,7 +125,7 @@ def test_accelerate_launch_forms_the_group_and_trains(tmp_path: Path) -> None:
     assert (row["images_seen"], row["optimizer_steps"], row["trial_key"]) == ("22", "4", trial.key())
     assert int(row["threads"]) == max(1, cpu_count() // 2)
     assert not (tmp_path / "checkpoints").exists()
-    assert "trials.csv has its row" in ran.stdout
+    assert f"the row is in {tmp_path}/trials.csv" in ran.stdout
 
 
 @pytest.mark.parametrize("meets", ["by a file", "by TCP"])

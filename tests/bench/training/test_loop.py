@@ -325,7 +325,7 @@ def test_a_loss_that_is_not_finite_is_named_with_its_window_and_its_row_handed_o
     rows: list[dict[str, Any]] = []
     windows = list(epoch_windows(12, 2, 1, 1, 0))
     training = Training(model, model, torch.optim.SGD(model.parameters(), lr=0.1))
-    with pytest.raises(Diverged, match="the training loss is nan in window 3; try a smaller --lr"):
+    with pytest.raises(Diverged, match="the training loss is nan in step 3; try a smaller --lr"):
         train_epoch(training, windows, batches, meter, lambda w: 0.1, rows.extend)
     losses = [row["train_loss"] for row in rows]
     assert len(losses) > 3

@@ -8,7 +8,7 @@ from PIL import Image
 
 from bench.data import augment_sheet, datasets
 from bench.data.augment_sheet import EPOCHS, GAP, HEAD, IMAGES, MARGIN, TILE
-from bench.data.split import DataSet, Split
+from bench.data.dataset import DataSet, Split
 from bench.experiments import load
 from launch.cli import main
 

@@ -166,7 +166,7 @@ SEGFAULT = "traceback : Signal 11 (SIGSEGV) received by PID 123\n"
         (SILENT, 1, SEGFAULT, 1, "crashed"),
         (SILENT, 1, "", 1, "crashed"),
         (SILENT._replace(silent=False), 1, TORCHRUN, 1, "crashed"),
-        (SILENT._replace(error="rank 0 broke: Aborted"), 1, TORCHRUN, 1, "crashed"),
+        (SILENT._replace(error="rank 0 crashed: Aborted", killed_by_launcher=True), 1, TORCHRUN, 1, "crashed"),
         (SILENT, 1, "terminate called after throwing an instance of 'std::bad_alloc'\n" + SEGFAULT, 0, "oom"),
         (SILENT, 1, "libgomp: Thread creation failed: Resource temporarily unavailable\n", 0, "oom"),
     ],

@@ -116,7 +116,7 @@ def test_a_rank_that_breaks_far_from_its_limit_is_no_want_of_memory(tmp_path: Pa
         assert command.left() == []
     (row,) = rows(out, "trials")
     assert row["status"] == "crashed"
-    assert row["error"] == f"rank 0 broke: Segmentation fault ({row['log']})"
+    assert row["error"] == f"rank 0 crashed: Segmentation fault ({row['log']})"
     assert "bench/worker.py" in (out / row["log"]).read_text()
     assert list(out.glob("logs/*.fault")) == []
 
@@ -129,7 +129,7 @@ from bench.machine import malloc, memory_limit
 from bench.trial import Trial
 
 malloc.return_freed_memory()
-under = memory_limit.hold(Trial(memory_limit_bytes=2**26), torch.device("cpu"))
+under = memory_limit.apply(Trial(memory_limit_bytes=2**26), torch.device("cpu"))
 taken = []
 for size in (2**20, 1000) if FILL else ():
     try:
@@ -137,8 +137,8 @@ for size in (2**20, 1000) if FILL else ():
             taken.append(bytes(size))
     except MemoryError:
         pass
-memory_limit.lift()
-crash_handler.stay(Path(LOGS), "a", 3, under.bytes, under.base_bytes)
+memory_limit.remove()
+crash_handler.install(Path(LOGS), "a", 3, under.bytes, under.base_bytes)
 exec(compile("def backward(): ctypes.string_at(0)\\nbackward()", FILE, "exec"))
 """
 
@@ -149,7 +149,7 @@ def broken(tmp_path: Path, fill: bool) -> Cause:
     code = code.replace("FILE", repr(str(oom.BENCH / "training" / "loop.py")))
     process = subprocess.Popen([sys.executable, "-c", code], cwd=CHECKOUT)
     try:
-        found = until(lambda: crash_handler.look(tmp_path, "a"), "the fault")
+        found = until(lambda: crash_handler.crashed_rank(tmp_path, "a"), "the fault")
         assert found is not None
         cause, pid, stack = found
         assert pid == process.pid
@@ -165,8 +165,8 @@ def test_a_rank_that_breaks_at_its_limit_is_out_of_memory(tmp_path: Path) -> Non
     cause = broken(tmp_path, fill=True)
     assert (cause.status, cause.oom_phase, cause.oom_requested_bytes) == ("oom", "backward", None)
     assert cause.oom_held_bytes is not None
-    assert cause.oom_held_bytes > 2**26 - crash_handler.NEAR
-    assert cause.error == "rank 3 broke: Segmentation fault, where its limit left no memory"
+    assert cause.oom_held_bytes > 2**26 - crash_handler.NEAR_BYTES
+    assert cause.error == "rank 3 crashed: Segmentation fault, with no memory left under its limit"
 
 
 def test_a_rank_that_breaks_below_its_limit_is_not(tmp_path: Path) -> None:

@@ -1,0 +1,107 @@
+"""The trial's row of trials.csv while the trial runs: what it holds so far, and where it is saved and written."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from bench.experiment import Experiment
+from bench.failure.causes import Cause
+from bench.record.csvfile import write_whole
+from bench.record.rows import first_row
+from bench.record.run_folder import RunFolder
+from bench.terminal import say
+from bench.training.meter import Meter
+from bench.trial import Trial
+from bench.variables import HOW, LAUNCH_ID
+
+# The copy for the launcher is saved at most once a second, and takes at most a hundredth of the time.
+SAVE_EVERY_S, SAVE_EVERY_RATIO = 1.0, 100.0
+
+
+@dataclass
+class Counts:
+    """How far training has come, earlier launches included."""
+
+    epoch: int = 0
+    optimizer_steps: int = 0
+    images_seen: int = 0
+
+
+class TrialRow:
+    """The row as one rank knows it. Only rank 0 saves and writes it.
+
+    `values` are columns that do not change any more, `evaluated` those of the last evaluation; those of the probes come
+    from `meter`, once there is one.
+    """
+
+    def __init__(self, trial: Trial, experiment: Experiment, launch_id: str, folder: RunFolder, rank: int) -> None:
+        self.trial, self.launch_id, self.folder, self.rank = trial, launch_id, folder, rank
+        self.began_s = time.monotonic()
+        self.has_launcher = bool(os.environ.get(LAUNCH_ID))
+        started: dict[str, Any] = json.loads(os.environ.get(HOW, "{}"))
+        self.requested_at: float | None = started.get("requested_at")
+        self.values = first_row(trial, experiment, launch_id)
+        self.values |= {name: started.get(name) for name in ("started_by", "parallel")}
+        if not self.has_launcher:
+            self.values["log"] = None  # started by hand, the ranks print to the terminal
+        self.evaluated: dict[str, Any] = {}
+        self.meter: Meter | None = None
+        self.counts = Counts()
+        self.skipped_steps = 0
+        self.save_after_s = 0.0
+        self.written = False
+        self.copy = folder.logs() / f"{launch_id}.row.json"
+
+    def group_formed(self) -> None:
+        """Note how long it took from the launcher's request until now."""
+        if self.requested_at:
+            self.values["startup_s"] = round(time.time() - self.requested_at, 3)
+
+    def count(self, rows: list[dict[str, Any]], skipped_steps: int) -> None:
+        """Add windows by their rows of steps.csv. `skipped_steps`: in all, what `Training.skipped_steps` returns."""
+        self.counts.optimizer_steps += len(rows) - (skipped_steps - self.skipped_steps)
+        self.counts.images_seen += sum(row["images"] for row in rows)
+        self.skipped_steps = skipped_steps
+
+    def current(self) -> dict[str, Any]:
+        """The row as of now, without status and error. Involves no other rank."""
+        measured = self.meter.trial() if self.meter else {}
+        rate = measured.get("images_per_s")
+        return {
+            **self.values,
+            **measured,
+            "images_per_s_per_process": rate and rate / self.trial.processes,
+            **self.evaluated,
+            "duration_s": round(time.monotonic() - self.began_s, 3),
+            "optimizer_steps": self.counts.optimizer_steps,
+            "images_seen": self.counts.images_seen,
+            "skipped_steps": self.skipped_steps if self.trial.precision == "fp16" else None,
+        }
+
+    def save(self) -> None:
+        """Save a copy from which the launcher writes the row if this process is killed. Call it off the clock."""
+        began_s = time.monotonic()
+        if self.rank == 0 and began_s >= self.save_after_s and self.has_launcher:
+            write_whole(self.copy, json.dumps(self.current()))
+            self.save_after_s = began_s + max(SAVE_EVERY_S, SAVE_EVERY_RATIO * (time.monotonic() - began_s))
+
+    def write(self, cause: Cause) -> None:
+        """Append the row to trials.csv, once. Raises UsageError if it cannot be written."""
+        if self.rank != 0 or self.written:
+            return
+        log = f" ({self.values['log']})" if self.values["log"] else ""
+        row = {**self.current(), **cause.columns(), "error": cause.error + log if cause.error else None}
+        if cause.silent and self.has_launcher:  # only the launcher can find out whether memory ran out, and writes it
+            write_whole(self.copy, json.dumps(row))
+            return
+        self.folder.append("trials", [row])
+        self.written = True
+        self.copy.unlink(missing_ok=True)
+        if not self.has_launcher:
+            path = self.folder.path
+            say(f"{cause.status}: the row is in {path}/trials.csv; see python -m reports show {path}", sys.stdout)
