@@ -18,7 +18,7 @@ from launch.commands import env, evaluate, gate, plan, sheet
 from launch.commands import list as catalogue
 from launch.group import accelerate_command
 from launch.memory import limits
-from launch.multi_node.machines import endpoint
+from launch.multi_node.address import parse_endpoint
 from launch.run_options import RunOptions
 from launch.sweep import dry_run, request, runner, study_folder
 
@@ -149,7 +149,7 @@ def check_machines(machines: int, options: RunOptions) -> None:
         return
     if not options.rendezvous:
         raise UsageError(f"--machines is {machines}; give --rendezvous HOST:PORT, where machine 0 is found")
-    endpoint(options.rendezvous)
+    parse_endpoint(options.rendezvous)
     if options.machine_rank >= machines:
         raise UsageError(f"--machine-rank is {options.machine_rank} of --machines {machines}; give 0 to {machines - 1}")
     if options.parallel > 1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 
 from launch.group.accelerate_command import NodeAddress, accelerate_command
-from launch.multi_node.machines import node_by_name
+from launch.multi_node.address import unresolved_node_address
 from launch.sweep import estimate, study_folder
 from launch.sweep.request import RunRequest
 
@@ -15,7 +15,7 @@ def show(asked: RunRequest) -> None:
     rows = study_folder.read_rows(asked.options.out)
     done = study_folder.finished(rows, asked.run_options.retry_failed)
     estimator, known = estimate.of_rows(rows, asked.gpus)
-    node = node_by_name(asked.run_options) if asked.trials[0].machines > 1 else NodeAddress()
+    node = unresolved_node_address(asked.run_options) if asked.trials[0].machines > 1 else NodeAddress()
     times: list[float | None] = []
     for number, trial in enumerate(asked.trials, 1):
         title = f"# [{number}/{len(asked.trials)}] {trial.experiment} {trial.arm}"
