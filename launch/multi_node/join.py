@@ -100,8 +100,9 @@ def join_machine_0(rendezvous: str, rank: int, fingerprint: Mapping[str, Any], t
             if refusal := state.get("refusal"):
                 raise UsageError(str(refusal))
             if why := connection.loss(0):
-                raise UsageError(f"{why}; see what machine 0 says")
-            if state:  # by now machine 0 has no members yet, so this cannot push a member out of its key
+                stranger = f"what listens at {rendezvous} is not machine 0; give HOST:PORT of machine 0"
+                raise UsageError(f"{why}; see what machine 0 says" if state else stranger)
+            if state:  # and no members in it: taking the key of this rank pushes no member out
                 connection.publish(host=socket.gethostname(), fingerprint=fingerprint)
             connection.wait(EXCHANGE_S)
         if members.get(str(rank)) != connection.token:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -105,6 +106,16 @@ def test_what_happens_on_another_machine_is_told_by_its_row(here: Two) -> None:
 def test_only_machine_0_keeps_rows_and_nothing_is_left(here: Two) -> None:
     assert not (here.folders[1] / "trials.csv").exists()
     assert (here.codes, here.left) == ([1, 1], 0)
+
+
+def test_the_end_of_machine_0_ends_what_runs_on_the_others(tmp_path: Path) -> None:
+    with two(tmp_path, ["--processes", "2", "--epochs", "100000"], f"127.0.0.1:{free_port()}") as (found, commands):
+        until(lambda: rows(found.folders[0], "epochs"), "training to begin")
+        commands[0].process.kill()
+        until(lambda: not commands[0].left(), "its ranks to end")
+    assert (found.codes, found.left) == ([-signal.SIGKILL, 1], 0)
+    ended = "error: machine 0 (127.0.0.1) closed its connection; what ran here is ended"
+    assert found.said[1].splitlines()[1:] == [ended]  # and no C++ stack
 
 
 def test_gloo_and_nccl_take_the_interface_that_leads_to_machine_0_unless_one_was_chosen(
@@ -310,6 +321,28 @@ def test_who_does_not_speak_our_language_is_no_machine() -> None:
         stranger.close()
 
 
+@pytest.mark.parametrize("hangs_up", [True, False])
+def test_a_stranger_in_the_place_of_machine_0_is_told(hangs_up: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "CONNECT_S", 1.0)
+    monkeypatch.setattr(store, "LOST_S", 3.0)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        kept = []
+
+        def answer() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    kept.append(server.accept()[0])
+                    if hangs_up:
+                        kept.pop().close()
+
+        threading.Thread(target=answer, daemon=True).start()
+        rendezvous = f"127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(UsageError, match=f"what listens at {rendezvous} is not machine 0; give"):
+            join.join_machine_0(rendezvous, 1, compatibility.fingerprint([]), 3.0)
+    for connection in kept:
+        connection.close()
+
+
 def test_the_store_listens_on_the_address_of_the_rendezvous_alone() -> None:
     rendezvous, known = f"127.0.0.1:{free_port()}", compatibility.fingerprint([])
     host, port = address.parse_endpoint(rendezvous)
@@ -324,7 +357,7 @@ def test_the_store_listens_on_the_address_of_the_rendezvous_alone() -> None:
 
 def test_machines_wait_for_each_other_longer_than_a_heartbeat_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     """And one that was started again while it waited is let in again; its former connection does not count."""
-    monkeypatch.setattr(store, "LOST_S", 0.5)
+    monkeypatch.setattr(store, "LOST_S", 1.0)
     monkeypatch.setattr(store, "HEARTBEAT_S", 0.1)
     rendezvous, known = f"127.0.0.1:{free_port()}", compatibility.fingerprint([])
     host, port = address.parse_endpoint(rendezvous)
@@ -340,7 +373,7 @@ def test_machines_wait_for_each_other_longer_than_a_heartbeat_may_be_missing(mon
 
     joining = threading.Thread(target=join_as, args=[1])
     joining.start()
-    time.sleep(1.0)
+    time.sleep(1.5)
     join_as(2)
     joining.join()
     machine_0 = gathering.connection()
@@ -389,19 +422,19 @@ def connected(host: str, port: int) -> socket.socket | None:
 
 
 def test_a_machine_is_lost_when_its_heartbeat_stops(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "LOST_S", 1.0)
+    monkeypatch.setattr(store, "LOST_S", 2.0)
     monkeypatch.setattr(store, "HEARTBEAT_S", 0.1)
     rendezvous, known = f"127.0.0.1:{free_port()}", compatibility.fingerprint([])
     gathering = Gathering(rendezvous, 2, known)
     other = join.join_machine_0(rendezvous, 1, known, 30.0)
     machine_0 = gathering.connection()
-    deadline = time.monotonic() + 2.0
+    deadline = time.monotonic() + 3.0
     while time.monotonic() < deadline:
         machine_0.wait(0.05)
         assert (machine_0.loss(1), other.loss(0)) == (None, None)
     monkeypatch.setattr(other, "_write", lambda store: None)
     said = until(lambda: machine_0.loss(1), "the loss")
-    assert said == f"machine 1 ({socket.gethostname()}) is lost: no heartbeat for 1 s"
+    assert said == f"machine 1 ({socket.gethostname()}) is lost: no heartbeat for 2 s"
     monkeypatch.undo()
     other.close()
     ended = f"machine 1 ({socket.gethostname()}) closed its connection"
