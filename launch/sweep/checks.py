@@ -6,7 +6,7 @@ from bench.errors import UsageError
 from bench.record import experiment_trackers
 from launch.group import accelerate_command
 from launch.memory import limits
-from launch.multi_node.machines import endpoint
+from launch.multi_node.address import parse_endpoint
 from launch.run_options import RunOptions
 from launch.sweep.request import RunRequest
 
@@ -37,7 +37,7 @@ def check_machines(machines: int, options: RunOptions) -> None:
         return
     if not options.rendezvous:
         raise UsageError(f"--machines is {machines}; give --rendezvous HOST:PORT, the address of machine 0")
-    endpoint(options.rendezvous)
+    parse_endpoint(options.rendezvous)
     if options.machine_rank >= machines:
         raise UsageError(f"--machine-rank is {options.machine_rank} of --machines {machines}; give 0 to {machines - 1}")
     if options.parallel > 1:

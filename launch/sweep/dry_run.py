@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 
 from launch.group.accelerate_command import NodeAddress, accelerate_command
-from launch.multi_node.machines import node_by_name
+from launch.multi_node.address import unresolved_node_address
 from launch.sweep import estimate, study_folder
 from launch.sweep.request import RunRequest
 
@@ -16,7 +16,7 @@ def show(request: RunRequest) -> None:
     rows = study_folder.read_rows(options.out)
     finished = study_folder.finished(rows, run_options.retry_failed)
     estimator, useful_rows = estimate.from_rows(rows, request.gpus)
-    node = node_by_name(run_options) if request.trials[0].machines > 1 else NodeAddress()
+    node = unresolved_node_address(run_options) if request.trials[0].machines > 1 else NodeAddress()
     estimates: list[float | None] = []
     for number, trial in enumerate(request.trials, 1):
         title = f"# [{number}/{len(request.trials)}] {trial.experiment} {trial.arm}"

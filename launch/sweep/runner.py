@@ -17,7 +17,7 @@ from launch.group import accelerate_command, trial_row
 from launch.group.run_context import RunContext, run_context
 from launch.group.trial_launch import Launch
 from launch.interrupts import handling, interrupt, undisturbed
-from launch.multi_node import crew
+from launch.multi_node import coordinator
 from launch.run_options import RunOptions
 from launch.sweep import estimate, study_folder
 from launch.sweep.display import Display
@@ -47,13 +47,13 @@ def run_all(
     """
     with contextlib.suppress(Interrupted), handling(interrupt), run_context(options, gpus, run_options) as context:
         if run_options.machine_rank > 0:
-            return crew.serve(context, trials)
+            return coordinator.run_as_other_machine(context, trials)
         prepare()
 
         def work(context: RunContext) -> int:
             return run_sweep(titled(trials, axes), context, over_limit).exit_code()
 
-        return crew.lead(context, trials, work) if trials[0].machines > 1 else work(context)
+        return coordinator.run_as_machine_0(context, trials, work) if trials[0].machines > 1 else work(context)
     return 130
 
 

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -15,13 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from conftest import CHECKOUT
 from launching import SMALL, Command, is_one_error, python, rows, until
 
 from bench import experiments
 from bench.errors import UsageError
-from launch.multi_node import crew, machines
+from launch.multi_node import address, compatibility, join, store
+from launch.multi_node.store import StoreConnection
 
 RUN = ["-m", "launch", "run", "resnet20_accumulation", "--arm", "16x1", *SMALL, "--no-checkpoint"]
 SOON_S = 90.0
@@ -105,18 +108,27 @@ def test_only_machine_0_keeps_rows_and_nothing_is_left(here: Two) -> None:
     assert (here.codes, here.left) == ([1, 1], 0)
 
 
+def test_the_end_of_machine_0_ends_what_runs_on_the_others(tmp_path: Path) -> None:
+    with two(tmp_path, ["--processes", "2", "--epochs", "100000"], f"127.0.0.1:{free_port()}") as (found, commands):
+        until(lambda: rows(found.folders[0], "epochs"), "training to begin")
+        commands[0].process.kill()
+        until(lambda: not commands[0].left(), "its ranks to end")
+    assert (found.codes, found.left) == ([-signal.SIGKILL, 1], 0)
+    ended = "error: machine 0 (127.0.0.1) closed its connection; what ran here is ended"
+    assert found.said[1].splitlines()[1:] == [ended]  # and no C++ stack
+
+
 def test_gloo_and_nccl_take_the_interface_that_leads_to_machine_0_unless_one_was_chosen(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
         monkeypatch.delenv(name, raising=False)
-    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as ours:
-        line = machines.Line(ours)
-        leading = line.interface()
-        assert leading
-        assert crew.reachable(line) == {"GLOO_SOCKET_IFNAME": leading, "NCCL_SOCKET_IFNAME": f"={leading}"}
-        monkeypatch.setenv("NCCL_SOCKET_IFNAME", "ib0")
-        assert crew.reachable(line) == {"GLOO_SOCKET_IFNAME": leading}
+    leading = address.interface_to("127.0.0.1")
+    assert leading
+    expected = {"GLOO_SOCKET_IFNAME": leading, "NCCL_SOCKET_IFNAME": f"={leading}"}
+    assert address.interface_variables("127.0.0.1") == expected
+    monkeypatch.setenv("NCCL_SOCKET_IFNAME", "ib0")
+    assert address.interface_variables("127.0.0.1") == {"GLOO_SOCKET_IFNAME": leading}
 
 
 # Two hosts
@@ -168,7 +180,7 @@ def test_a_link_that_is_cut_ends_the_trial_and_the_sweep(cut: Two) -> None:
     assert [row["epochs"] for row in cut.trials] == ["2", "100000"]
     assert cut.trials[1]["status"] == "crashed"
     assert "machine 1" in cut.trials[1]["error"]
-    assert "nothing was heard of it" in cut.trials[1]["error"]
+    assert "no heartbeat for 15 s" in cut.trials[1]["error"]
     assert "no other trial is started" in cut.said[0]
     assert "machine 0 (10.77.0.1) is lost" in cut.said[1]
     assert (cut.codes, cut.left) == ([2, 1], 0)
@@ -178,9 +190,9 @@ def test_a_link_that_is_cut_ends_the_trial_and_the_sweep(cut: Two) -> None:
 
 
 def test_a_machine_with_other_code_is_refused_by_the_file(tmp_path: Path) -> None:
-    for folder in (*machines.FOLDERS, "reports"):
+    for folder in (*compatibility.FOLDERS, "reports"):
         shutil.copytree(CHECKOUT / folder, tmp_path / "other" / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    with open(tmp_path / "other" / "bench" / "trial.py", "a") as file:
+    with open(tmp_path / "other" / "bench" / "training" / "loop.py", "a") as file:
         file.write("# another version\n")
     elsewhere = [["env", "-C", str(CHECKOUT)], ["env", "-C", str(tmp_path / "other")]]
     with two(tmp_path, ["--processes", "2"], f"127.0.0.1:{free_port()}", elsewhere) as (found, _):
@@ -204,10 +216,10 @@ def test_a_machine_with_other_versions_is_refused_by_the_package(tmp_path: Path)
 
 def test_other_trials_are_a_difference_and_the_same_are_none() -> None:
     trial = experiments.load("resnet20_accumulation").trial("resnet20_accumulation", "16x1")
-    ours = machines.facts([trial])
-    assert machines.difference("machine 1", ours, json.loads(json.dumps(ours))) is None
-    said = machines.difference("machine 1", ours, machines.facts([trial, trial]))
-    assert said == "machine 1 is asked for other trials than machine 0; give both the same command"
+    ours = compatibility.fingerprint([trial])
+    assert compatibility.difference("machine 1", ours, json.loads(json.dumps(ours))) is None
+    said = compatibility.difference("machine 1", ours, compatibility.fingerprint([trial, trial]))
+    assert said == "machine 1 is to run other trials than machine 0; give both the same command"
 
 
 @pytest.mark.parametrize(
@@ -252,55 +264,147 @@ def test_an_unreachable_rendezvous_is_one_sentence(machine: str, rendezvous: str
 
 def test_machine_0_says_how_many_came(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="of 3 machines only 1 came to 127"):
-        machines.gather(f"127.0.0.1:{free_port()}", 3, machines.facts([]), 0.5)
+        join.wait_for_machines(f"127.0.0.1:{free_port()}", 3, compatibility.fingerprint([]), 0.5)
+
+
+class Gathering(threading.Thread):
+    """Machine 0, which waits for the others in the background."""
+
+    def __init__(self, rendezvous: str, machines: int, fingerprint: dict[str, Any]) -> None:
+        super().__init__()
+        self.arguments = rendezvous, machines, fingerprint
+        self.found: list[StoreConnection] = []
+        self.start()
+
+    def run(self) -> None:
+        self.found.append(join.wait_for_machines(*self.arguments, 30.0))
+
+    def connection(self) -> StoreConnection:
+        """Its connection once all are there."""
+        self.join()
+        return self.found[0]
+
+
+def reached(host: str, port: int) -> socket.socket:
+    """A connection to machine 0, which may not listen yet."""
+    found = until(lambda: connected(host, port), "machine 0 to listen")
+    assert found is not None
+    return found
 
 
 def test_who_does_not_speak_our_language_is_no_machine() -> None:
     """A stranger at the port neither stops the others from coming nor is let in."""
-    rendezvous, known = f"127.0.0.1:{free_port()}", machines.facts([])
-    host, port = machines.endpoint(rendezvous)
-    gathered: dict[int, machines.Line] = {}
-    gathering = threading.Thread(target=lambda: gathered.update(machines.gather(rendezvous, 2, known, 30.0)))
-    gathering.start()
-    hostile = [b"GET / HTTP/1.1\r\n\r\n", b'{"machine": 1}\n', b"[1]\n", b'{"machine": "x", "facts": 3, "host": 1}\n']
+    rendezvous, known = f"127.0.0.1:{free_port()}", compatibility.fingerprint([])
+    host, port = address.parse_endpoint(rendezvous)
+    gathering = Gathering(rendezvous, 2, known)
+    hostile = [b"GET / HTTP/1.1\r\n\r\n", b'{"machine": 1}\n', b"[1]\n", b"\0" * 5000, b"\x02"]
+    strangers = []
     for words in hostile:
-        stranger = until(lambda: connected(host, port), "machine 0 to listen")
-        assert stranger is not None
-        with stranger:
-            stranger.sendall(words)
-    line = machines.join(rendezvous, 1, known, 30.0)
-    gathering.join()
-    assert list(gathered) == [1]
-    gathered[1].say(hello="there")
-    assert line.hear(10.0) == [{"hello": "there"}]
+        stranger = reached(host, port)
+        stranger.sendall(words)
+        strangers.append(stranger)  # some hang up, the others stay and say no more
+    for stranger in strangers[::2]:
+        stranger.close()
+    written = ["\0", "[1]", '"x"', "[" * 10000, '{"machine": 1}', '{"token": "x", "fingerprint": 3, "host": 1}']
+    talking = store.import_store()(host, port, wait_for_workers=False)
+    for value in written:
+        talking.set("machine/1", value)  # as one who knows the store's protocol can
+        time.sleep(2 * store.EXCHANGE_S)
+        assert gathering.is_alive()
+    with contextlib.closing(join.join_machine_0(rendezvous, 1, known, 30.0)) as ours:
+        machine_0 = gathering.connection()
+        assert list(machine_0.peers) == [1]
+        machine_0.publish(hello="there")
+        until(lambda: ours.state(0).get("hello") == "there", "machine 0's word")
+        machine_0.close()
+    for stranger in strangers[1::2]:
+        stranger.close()
 
 
-def test_machines_wait_for_each_other_longer_than_a_line_may_be_silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And one that was started again while it waited is let in again; its former line does not count."""
-    monkeypatch.setattr(machines, "LOST_S", 0.3)
-    rendezvous, known = f"127.0.0.1:{free_port()}", machines.facts([])
-    gathered: dict[int, machines.Line] = {}
-    gathering = threading.Thread(target=lambda: gathered.update(machines.gather(rendezvous, 3, known, 30.0)))
-    gathering.start()
-    host, port = machines.endpoint(rendezvous)
-    former = until(lambda: connected(host, port), "machine 0 to listen")
-    assert former is not None
-    with former:
-        machines.Line(former).say(machine=1, host="former", facts=known)
-        time.sleep(0.6)
-    joined: dict[int, machines.Line] = {}
+@pytest.mark.parametrize("hangs_up", [True, False])
+def test_a_stranger_in_the_place_of_machine_0_is_told(hangs_up: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "CONNECT_S", 1.0)
+    monkeypatch.setattr(store, "LOST_S", 3.0)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        kept = []
 
-    def join(number: int) -> None:
-        joined[number] = machines.join(rendezvous, number, known, 30.0)
+        def answer() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    kept.append(server.accept()[0])
+                    if hangs_up:
+                        kept.pop().close()
 
-    joining = threading.Thread(target=join, args=[1])
+        threading.Thread(target=answer, daemon=True).start()
+        rendezvous = f"127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(UsageError, match=f"what listens at {rendezvous} is not machine 0; give"):
+            join.join_machine_0(rendezvous, 1, compatibility.fingerprint([]), 3.0)
+    for connection in kept:
+        connection.close()
+
+
+def test_the_store_listens_on_the_address_of_the_rendezvous_alone() -> None:
+    rendezvous, known = f"127.0.0.1:{free_port()}", compatibility.fingerprint([])
+    host, port = address.parse_endpoint(rendezvous)
+    gathering = Gathering(rendezvous, 2, known)
+    with contextlib.closing(join.join_machine_0(rendezvous, 1, known, 30.0)):
+        machine_0 = gathering.connection()
+        listening = [each.laddr for each in psutil.Process().net_connections() if each.status == psutil.CONN_LISTEN]
+        assert [each.ip for each in listening if each.port == port] == [host]
+    machine_0.close()
+    assert connected(host, port) is None
+
+
+def test_machines_wait_for_each_other_longer_than_a_heartbeat_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And one that was started again while it waited is let in again; its former connection does not count."""
+    monkeypatch.setattr(store, "LOST_S", 1.0)
+    monkeypatch.setattr(store, "HEARTBEAT_S", 0.1)
+    rendezvous, known = f"127.0.0.1:{free_port()}", compatibility.fingerprint([])
+    host, port = address.parse_endpoint(rendezvous)
+    gathering = Gathering(rendezvous, 3, known)
+    reached(host, port).close()
+    former = store.import_store()(host, port, wait_for_workers=False)
+    former.set("machine/1", json.dumps({"token": "former", "host": "former", "fingerprint": known}))
+    del former
+    joined: dict[int, StoreConnection] = {}
+
+    def join_as(number: int) -> None:
+        joined[number] = join.join_machine_0(rendezvous, number, known, 30.0)
+
+    joining = threading.Thread(target=join_as, args=[1])
     joining.start()
-    time.sleep(0.6)
-    join(2)
-    for thread in (joining, gathering):
-        thread.join()
-    assert gathered[1].name == f"machine 1 ({socket.gethostname()})"
-    assert [line.hear(0.0) for line in gathered.values()] == [[], []]
+    time.sleep(1.5)
+    join_as(2)
+    joining.join()
+    machine_0 = gathering.connection()
+    assert machine_0.peers[1].name == f"machine 1 ({socket.gethostname()})"
+    assert [machine_0.loss(number) for number in (1, 2)] == [None, None]
+    for connection in (joined[1], joined[2], machine_0):
+        connection.close()
+
+
+def test_a_rank_is_of_one_process() -> None:
+    """Before the sweep begins the last process that claims it has it; one that comes afterwards is refused."""
+    rendezvous, known = f"127.0.0.1:{free_port()}", compatibility.fingerprint([])
+    host, port = address.parse_endpoint(rendezvous)
+    gathering = Gathering(rendezvous, 3, known)
+    reached(host, port).close()
+    first = StoreConnection((host, port), 1, {0: "machine 0"})
+    first.publish(host="first", fingerprint=known)
+    until(lambda: gathering.is_alive() and "first" in first._written, "the first")
+    second = StoreConnection((host, port), 1, {0: "machine 0"})
+    second.publish(host="second", fingerprint=known)
+    with pytest.raises(UsageError, match="--machine-rank 1 is another process's now"):
+        until(lambda: first.loss(0), "the first to notice")
+    with contextlib.closing(join.join_machine_0(rendezvous, 2, known, 30.0)):
+        machine_0 = gathering.connection()
+        assert machine_0.peers[1].name == "machine 1 (second)"
+        with pytest.raises(UsageError, match="has begun without this process"):
+            join.join_machine_0(rendezvous, 1, known, 30.0)
+        time.sleep(2 * store.HEARTBEAT_S)
+        assert machine_0.loss(1) is None
+    for connection in (first, second, machine_0):
+        connection.close()
 
 
 def test_a_name_under_which_no_other_machine_can_come_is_told_when_none_has(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -308,7 +412,7 @@ def test_a_name_under_which_no_other_machine_can_come_is_told_when_none_has(monk
     known = socket.getaddrinfo
     monkeypatch.setattr(socket, "getaddrinfo", lambda host, *more, **named: known("127.0.1.1", *more, **named))
     with pytest.raises(UsageError, match=r"came to node7:\d+ within 0.5 s; it is 127\.0\.1\.1 here, where no other"):
-        machines.gather(f"node7:{free_port()}", 2, machines.facts([]), 0.5)
+        join.wait_for_machines(f"node7:{free_port()}", 2, compatibility.fingerprint([]), 0.5)
 
 
 def connected(host: str, port: int) -> socket.socket | None:
@@ -317,28 +421,36 @@ def connected(host: str, port: int) -> socket.socket | None:
     return None
 
 
-def test_a_line_is_lost_when_nothing_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
-    ours, theirs = socket.socketpair()
-    line = machines.Line(ours, "machine 1")
-    other = machines.Line(theirs, "machine 0")
-    monkeypatch.setattr(machines, "LOST_S", 0.5)
-    monkeypatch.setattr(machines, "BEAT_S", 0.1)
-    with other.beating():
-        deadline = time.monotonic() + 1.0
-        while time.monotonic() < deadline:
-            assert line.hear(0.05) == []
-    assert "machine 1 is lost: nothing was heard of it" in until(lambda: loss(line), "the loss")
-    theirs.close()
-    assert loss(line) == "machine 1 closed its connection"
+def test_a_machine_is_lost_when_its_heartbeat_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "LOST_S", 2.0)
+    monkeypatch.setattr(store, "HEARTBEAT_S", 0.1)
+    rendezvous, known = f"127.0.0.1:{free_port()}", compatibility.fingerprint([])
+    gathering = Gathering(rendezvous, 2, known)
+    other = join.join_machine_0(rendezvous, 1, known, 30.0)
+    machine_0 = gathering.connection()
+    deadline = time.monotonic() + 3.0
+    while time.monotonic() < deadline:
+        machine_0.wait(0.05)
+        assert (machine_0.loss(1), other.loss(0)) == (None, None)
+    monkeypatch.setattr(other, "_write", lambda store: None)
+    said = until(lambda: machine_0.loss(1), "the loss")
+    assert said == f"machine 1 ({socket.gethostname()}) is lost: no heartbeat for 2 s"
+    monkeypatch.undo()
+    other.close()
+    ended = f"machine 1 ({socket.gethostname()}) closed its connection"
+    until(lambda: machine_0.loss(1) == ended, "the end of the connection")
+    machine_0.close()
 
 
-def loss(line: machines.Line) -> str:
-    """Why the line is lost; "" of one that is not."""
-    try:
-        line.hear(0.1)
-    except machines.Lost as error:
-        return str(error)
-    return ""
+def test_the_end_of_the_store_is_noticed_at_once() -> None:
+    rendezvous, known = f"127.0.0.1:{free_port()}", compatibility.fingerprint([])
+    gathering = Gathering(rendezvous, 2, known)
+    other = join.join_machine_0(rendezvous, 1, known, 30.0)
+    machine_0 = gathering.connection()
+    machine_0._stopping = True  # as after SIGKILL, it says nothing of its end
+    assert until(lambda: other.loss(0), "the loss", 2.0) == "machine 0 (127.0.0.1) closed its connection"
+    other.close()
+    machine_0.close()
 
 
 def test_a_name_that_is_known_a_little_later_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -352,5 +464,5 @@ def test_a_name_that_is_known_a_little_later_is_waited_for(monkeypatch: pytest.M
         return known(host, *more, **named)
 
     monkeypatch.setattr(socket, "getaddrinfo", later)
-    assert machines.resolve("127.0.0.1", 9, 30.0)[1] == ("127.0.0.1", 9)
+    assert address.resolve("127.0.0.1", 9, 30.0)[1] == ("127.0.0.1", 9)
     assert len(asked) == 2
