@@ -2,6 +2,7 @@
 # make demo    all three experiments on real images, two processes (one on a machine with one GPU), a few minutes
 # make test    lint, types and all tests but those under Slurm
 # make studies  the miniatures of all experiments, ten minutes or so
+# make docs-tables  writes the parts of README that are generated
 # make faults  100 faults into real sweeps, a quarter of an hour; writes tests/FAULTS.md
 # make test-gpu  what this machine's GPU shows, in under ten minutes; writes tests/GPU.md, and fails without a GPU
 # make test-slurm  the tests under a real Slurm, which root gets installed first where it is not (Debian, Ubuntu)
@@ -23,7 +24,7 @@ BACKBONE := runs/demo-backbone
 TRANSFER20 = $(SMALL) --model resnet20 --weights $$(ls $(BACKBONE)/checkpoints/*.pt) --classes 5 6 7 8 9 \
 	--augment crop_flip --epochs 10 --micro-batch 16
 
-.PHONY: setup demo test studies faults test-gpu test-slurm lint format clean
+.PHONY: setup demo test studies docs-tables faults test-gpu test-slurm lint format clean
 
 setup: $(STAMP)
 
@@ -63,6 +64,9 @@ test: lint
 studies: setup
 	rm -rf runs/studies
 	$(RUN) --preset mini --out runs/studies
+
+docs-tables: setup
+	$(BIN)/python -m tests.docs_tables
 
 faults: setup
 	$(BIN)/python -m tests.campaign --faults 100 --seed 0 --out tests/FAULTS.md

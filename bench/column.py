@@ -51,8 +51,46 @@ ROLES: dict[Role, tuple[Use, ...]] = {
 
 
 @dataclass(frozen=True)
+class Shown:
+    """How the tables of `reports show` and `reports page` show a column; where no row has a value, they leave it out.
+
+    `heading` may have two lines. A number is multiplied by `factor` and written with Python's format `spec`; "" stands
+    for four digits, or the whole number where it has more. `spread`: of several launches the lowest and the highest
+    follow the median, as in 205 (198..213). `place` orders the columns from left to right.
+    """
+
+    heading: str
+    factor: float = 1.0
+    spec: str = ""
+    spread: bool = False
+    place: int = 100  # right of today's
+
+    def number(self, value: float) -> str:
+        """One number as the table writes it."""
+        return format(value * self.factor, self.spec) if self.spec else digits(value * self.factor)
+
+
+def digits(value: float) -> str:
+    """Four digits, or the whole number where it has more: never 1.235e+04."""
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def percent(heading: str, place: int = 100, spec: str = ".1f", spread: bool = True) -> Shown:
+    """A share, shown in percent."""
+    return Shown(heading, 100, spec, spread, place)
+
+
+def gib(heading: str, place: int = 100) -> Shown:
+    """Bytes, shown in GiB."""
+    return Shown(heading, 1 / 2**30, ".2f", True, place)
+
+
+@dataclass(frozen=True)
 class Column:
-    """One column: its name, type, unit, how ranks are combined ("": not measured by rank), one sentence, its roles."""
+    """One column: its name, type, unit, how ranks are combined ("": not measured by rank), and one sentence.
+
+    `roles` say what it keeps apart (see ROLES), `shown` how a table shows it; None: no table does.
+    """
 
     name: str
     type: Literal["str", "int", "float", "bool"]
@@ -60,6 +98,7 @@ class Column:
     ranks: Literal["", "max", "sum", "rank 0"]
     text: str
     roles: tuple[Role, ...] = ()
+    shown: Shown | None = None
 
     def keeps_apart(self, use: Use) -> bool:
         """Whether one of its roles has this use."""

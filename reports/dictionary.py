@@ -1,4 +1,4 @@
-"""The dictionary of all columns, as Markdown, generated from bench.record.run_folder."""
+"""The dictionary of all columns, as Markdown, generated from bench.record.columns."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from bench.errors import UsageError
 from bench.record.columns import FILES, columns
 from bench.record.csvfile import write_whole
 
-BEGIN, END = "<!-- columns: begin -->", "<!-- columns: end -->"
+
+def marks(name: str) -> tuple[str, str]:
+    """The lines between which a generated part of a Markdown file stands."""
+    return f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
 
 
 def markdown() -> str:
@@ -24,13 +27,21 @@ def markdown() -> str:
     return "\n\n".join(parts)
 
 
-def write(path: Path) -> None:
-    """Put the dictionary between the file's markers. UsageError: it has none."""
+def part(text: str, name: str) -> tuple[str, str, str] | None:
+    """What stands before, between and after the marks of a generated part; None: the text lacks them."""
+    begin, end = marks(name)
+    before, _, rest = text.partition(begin)
+    between, found, after = rest.partition(end)
+    return (before, between, after) if found else None
+
+
+def write(path: Path, name: str, content: str) -> None:
+    """Put the content between the marks of a generated part. Raises UsageError if the file lacks them."""
+    begin, end = marks(name)
     try:
-        before, _, rest = path.read_text().partition(BEGIN)
-        _, found, after = rest.partition(END)
+        parts = part(path.read_text(), name)
     except (OSError, ValueError) as error:
         raise UsageError(f"cannot read {path}: {error}; give a Markdown file such as README.md") from error
-    if not found:
-        raise UsageError(f"{path} lacks the lines {BEGIN} and {END}; add them where the dictionary is to stand")
-    write_whole(path, f"{before}{BEGIN}\n\n{markdown()}\n\n{END}{after}")
+    if parts is None:
+        raise UsageError(f"{path} lacks the lines {begin} and {end}; add them where the table is to stand")
+    write_whole(path, f"{parts[0]}{begin}\n\n{content.strip()}\n\n{end}{parts[2]}")

@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import docs_tables
 import pytest
 from conftest import CHECKOUT
 from launching import is_one_error, python
@@ -272,7 +273,7 @@ def test_an_experiment_is_plain_data(name: str) -> None:
 )
 def test_what_trains_nothing_imports_no_torch(words: list[str], tmp_path: Path) -> None:
     (tmp_path / "trials.csv").write_text("launch_id,status,experiment,arm,images_per_s\na,ok,e,x,100.5\n")
-    (tmp_path / "README.md").write_text(f"{dictionary.BEGIN}\n{dictionary.END}\n")
+    (tmp_path / "README.md").write_text("\n".join(dictionary.marks("columns")) + "\n")
     words = [word.replace("FOLDER", str(tmp_path)) for word in words]
     assert without_torch(*words).returncode in (0, 2)
 
@@ -356,11 +357,13 @@ def test_a_probe_gives_reasons_for_columns_of_its_own() -> None:
 # Files
 
 
-def test_the_readme_holds_the_columns_as_they_are() -> None:
-    text = (CHECKOUT / "README.md").read_text()
-    assert text.count(dictionary.BEGIN) == text.count(dictionary.END) == 1
-    written = text.partition(dictionary.BEGIN)[2].partition(dictionary.END)[0].strip()
-    assert written == dictionary.markdown(), "run: python -m reports columns README.md"
+@pytest.mark.parametrize("name", docs_tables.PARTS)
+def test_the_readme_holds_its_generated_parts_as_they_are(name: str) -> None:
+    text = docs_tables.README.read_text()
+    assert [text.count(mark) for mark in dictionary.marks(name)] == [1, 1]
+    parts = dictionary.part(text, name)
+    assert parts is not None
+    assert parts[1].strip() == docs_tables.PARTS[name]().strip(), "run: make docs-tables"
 
 
 @pytest.mark.parametrize("path", FILES, ids=names(FILES))

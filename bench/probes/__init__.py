@@ -1,17 +1,41 @@
-"""Probes: what measures one quantity. One file each, found by its name; none imports torch at import.
+"""What is measured? Each file here is a probe, which measures one quantity and is found by its name.
 
-A probe module has a class `Probe` and lists of columns (STEPS, EPOCHS, TRIALS), and its class answers
+To add a probe is to add one file. This is a whole one, of the swap in use:
 
+    import psutil
+
+    from bench.column import Column, gib
+    from bench.probes import Aggregation, Probe as Base, Value
+
+    TRIALS = [
+        Column("peak_swap_bytes", "int", "bytes", "max", "Most swap in use on a machine.", shown=gib("swap GiB")),
+    ]
+
+    class Probe(Base):
+        TOTALS: dict[str, Aggregation] = {"peak_swap_bytes": ("peak", "max")}
+
+        def begin(self, device):
+            self.most = 0.0
+
+        def totals(self) -> dict[str, Value]:
+            self.most = max(self.most, float(psutil.swap_memory().used))
+            return {"peak_swap_bytes": self.most}
+
+From then on each trial has the column in trials.csv, `reports show` and `reports page` have it in their tables (without
+`shown` they do not), `launch env` says whether this machine can read it, and older run folders stay usable. `make
+docs-tables` brings README's dictionary of columns up to date. bench/column.py says what a column may say of itself.
+
+A probe has lists of columns (STEPS, EPOCHS, TRIALS) and a class `Probe`, whose hooks the training loop calls:
+
+- `totals()`: what this rank has counted since the start, or its peak so far, for each name in TOTALS: name -> (how over
+  time, how over ranks). A total of the name of a TRIALS column fills it.
 - `windows()`: for each window since the last call, what this rank measured. Combined over ranks as its column says.
-- `counted(measured)`: which of those windows count, after which `totals()` is asked for.
-- `totals()`: what this rank has counted since the start; each rank's share of an epoch is a difference of two such
-  answers. Combined over ranks by TOTALS: name -> (how over time, how over ranks).
-- `derive(span)`: from the combined totals and measured windows of an epoch or of the trial, the values of its columns;
-  text too, which otherwise does not travel between ranks.
+- `windows_decided(measured)`: which of those windows count.
+- `derive(span)`: from the combined totals and the measured windows of an epoch or of the trial, the values of all other
+  columns; text too, which otherwise does not travel between ranks.
 
-A module whose columns depend on the machine says in `unreadable()` which of them cannot be read here, and why not.
-
-None means that there is no such measurement, and stays None.
+A probe whose columns depend on the machine says in `unreadable()` which of them cannot be read here, and why not. None
+means that there is no such measurement, and stays None. No probe imports torch when it is imported.
 """
 
 from __future__ import annotations
@@ -44,10 +68,10 @@ class Span:
 
 
 class Probe:
-    """The hooks that the training loop calls on every rank, in this order; each does nothing until overridden.
+    """The hooks that the training loop calls on every rank, in this order; a probe overrides those that it needs.
 
-    `clock` is one for all probes, started before a window follows and marked when it has ended: its `spans` are the
-    seconds of each window that `windows()` is asked for.
+    All probes share `clock`. It is started before a window and marked at its end: `clock.spans` are the seconds of each
+    window that `windows()` reports on.
     """
 
     clock: Clock
@@ -57,22 +81,22 @@ class Probe:
         """Training is about to start on this device."""
 
     def epoch_begin(self) -> None:
-        """The epoch's first micro-batch has been fetched. No clock runs: what there is to read may be read."""
+        """The epoch's first micro-batch has been fetched. No clock runs, so that a probe may take its time."""
 
     def resume(self) -> None:
-        """Windows follow: the epoch begins, or goes on after the probes were read. Reads nothing."""
+        """Windows follow: the epoch begins, or goes on after the probes were read. The clock is about to run."""
 
     def batch_fetched(self, seconds: float) -> None:
         """The loop waited this long for a micro-batch."""
 
     def window_begin(self, images: int, warmup_left: int) -> None:
-        """A window of `images` images of all ranks begins; so many warm-up windows are left, this one among them."""
+        """A window of `images` images of all ranks begins; `warmup_left` warm-up windows are left, with this one."""
 
     def communication_begin(self, loss_sum: torch.Tensor) -> None:
-        """The window's last micro-batch, of this loss (), goes backward, and its gradients will be shared."""
+        """The backward pass of the window's last micro-batch, with this loss (), begins: it shares the gradients."""
 
     def communication_end(self) -> None:
-        """The window's gradients are there, those of all ranks."""
+        """The window's gradients are shared: each rank has the mean of all."""
 
     def micro_batch_end(self, loss_sum: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> None:
         """A micro-batch went forward and backward: summed loss (), logits (N, classes) and labels (N,)."""
@@ -80,7 +104,8 @@ class Probe:
     def window_end(self, images: int, measured: bool) -> None:
         """The optimizer has stepped on a window of `images` images of all ranks.
 
-        `measured`: it is none of `warmup_windows`; whether it counts in the end, `windows_decided` says.
+        `measured` is False for the trial's `warmup_windows`. Other windows may be left out as well, which
+        `windows_decided` says later.
         """
 
     def epoch_end(self) -> None:
@@ -91,7 +116,7 @@ class Probe:
         return {}
 
     def windows_decided(self, measured: Sequence[bool]) -> None:
-        """Whether each of those windows is measured, the same on all ranks."""
+        """Whether each window that `windows()` last reported on counts; the same on all ranks."""
 
     def totals(self) -> dict[str, Value]:
         """Each name in TOTALS -> this rank's count since the start, or its peak so far."""
@@ -102,7 +127,7 @@ class Probe:
         return {}
 
     def end(self) -> None:
-        """Training is over, well or not; nothing more is read."""
+        """Training is over, well or not: stop what runs in the background."""
 
 
 def combine(how: str, values: Sequence[Value]) -> Value:
@@ -123,5 +148,5 @@ def ratio(numerator: Value, denominator: Value) -> Value:
 
 def probe_modules() -> list[Any]:
     """The probe modules of this folder, sorted by name."""
-    found = sorted(module.name for module in pkgutil.iter_modules(__path__))
-    return [importlib.import_module(f"{__name__}.{name}") for name in found]
+    names = sorted(module.name for module in pkgutil.iter_modules(__path__))
+    return [importlib.import_module(f"{__name__}.{name}") for name in names]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import accumulate
 from typing import TYPE_CHECKING, ClassVar
 
-from bench.column import Column
+from bench.column import Column, percent
 from bench.probes import Aggregation, Span, Value, ratio
 from bench.probes import Probe as Base
 
@@ -34,7 +34,7 @@ EPOCHS = [
 ]
 TRIALS = [
     Column("train_loss", "float", "", "", "The last epoch's train_loss."),
-    Column("train_accuracy", "float", "1", "", "The last epoch's train_accuracy."),
+    Column("train_accuracy", "float", "1", "", "The last epoch's train_accuracy.", shown=percent("train\nacc %", 40)),
 ]
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bench.column import Column
+from bench.column import Column, Shown
 from bench.probes import Aggregation, Span, Value, ratio
 from bench.probes import Probe as Base
 
@@ -57,6 +57,7 @@ TRIALS = [
         "max",
         "All-reduces in a full window, counted in the last warm-up window and, where the backend numbers its "
         "collectives, confirmed for each measured one; empty: one process, warmup_windows below 2, or unlike windows.",
+        shown=Shown("all-reduces\nper step", place=22),
     ),
     Column(
         "allreduce_bytes_per_window",
@@ -64,6 +65,7 @@ TRIALS = [
         "bytes",
         "max",
         "Bytes that each rank gives to them; what crosses a link depends on the algorithm.",
+        shown=Shown("MiB shared\nper step", 1 / 2**20, place=23),
     ),
 ]
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import psutil
 
-from bench.column import Column
+from bench.column import Column, Shown, percent
 from bench.instruments.sampler import Sampler
 from bench.machine import environment, gpus, nvml, tegra
 from bench.probes import Aggregation, Cell, Span, Value, ratio
@@ -47,7 +47,14 @@ EPOCHS = TRIALS = [
         "integrated from sampled power.",
     ),
     Column("mean_power_w", "float", "W", "sum", "energy_j / the time that it is of: of all devices together."),
-    Column("energy_per_image_j", "float", "J", "", "For one image: energy_j / the training images of those epochs."),
+    Column(
+        "energy_per_image_j",
+        "float",
+        "J",
+        "",
+        "For one image: energy_j / the training images of those epochs.",
+        shown=Shown("J per\nimage", spread=True, place=33),
+    ),
     Column("images_per_j", "float", "images/J", "", "The training images of those epochs / energy_j."),
     Column(
         "peak_device_bytes",
@@ -72,6 +79,7 @@ EPOCHS = TRIALS = [
         "1",
         "",
         "Share of training at the power limit (sw_power_cap), as a loaded GPU is, mean of devices.",
+        shown=percent("at power\nlimit %", 34, ".0f", spread=False),
     ),
     Column(
         "throttle_reasons",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from bench.column import Column
+from bench.column import Column, gib
 from bench.machine import gpus
 from bench.machine.procfs import peak_rss_bytes
 from bench.probes import Aggregation, Span, Value
@@ -21,6 +21,7 @@ EPOCHS = TRIALS = [
         "bytes",
         "max",
         "Peak of the tensors' bytes on the CUDA device, so far.",
+        shown=gib("GPU GiB\nallocated", 30),
     ),
     Column(
         "peak_reserved_bytes",
@@ -28,6 +29,7 @@ EPOCHS = TRIALS = [
         "bytes",
         "max",
         "Peak that CUDA's caching allocator held for them, so far.",
+        shown=gib("GPU GiB\nreserved", 31),
     ),
     Column(
         "peak_rss_bytes",
@@ -35,6 +37,7 @@ EPOCHS = TRIALS = [
         "bytes",
         "max",
         "Peak resident memory of a rank's process since the trial began, imports included and loader workers not.",
+        shown=gib("host GiB\nper rank", 32),
     ),
 ]
 

@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bench.column import Column
+from bench.column import Column, Shown
 from bench.probes import Aggregation, Span, Value, ratio
 from bench.probes import Probe as Base
 
@@ -47,7 +47,7 @@ TRIALS = [
     ),
     Column("measured_images", "int", "images", "max", "Images of all processes in them."),
     Column("measured_time_s", "float", "s", "max", "The slowest process's time for them."),
-    Column("images_per_s", "float", "images/s", "", RATE),
+    Column("images_per_s", "float", "images/s", "", RATE, shown=Shown("images/s", spread=True, place=10)),
     Column("images_per_s_per_process", "float", "images/s", "", "images_per_s / processes."),
     Column(
         "step_time_p50_s",
@@ -55,16 +55,25 @@ TRIALS = [
         "s",
         "",
         "Median time of a measured full window, the slowest rank in each.",
+        shown=Shown("step ms\np50", 1000, spread=True, place=11),
     ),
     Column("step_time_p90_s", "float", "s", "", "Its 90th percentile."),
     Column("step_time_p99_s", "float", "s", "", "Its 99th percentile."),
-    Column("step_time_cv", "float", "1", "", "Its standard deviation / its mean."),
+    Column(
+        "step_time_cv",
+        "float",
+        "1",
+        "",
+        "Its standard deviation / its mean.",
+        shown=Shown("step\ncv", spec=".2f", place=12),
+    ),
     Column(
         "epoch_time_s",
         "float",
         "s",
         "max",
         "Median of the epochs' times, the first left out where there are more.",
+        shown=Shown("epoch s", spread=True, place=13),
     ),
     Column("data_wait_s", "float", "s", "max", WAIT),
     Column("probe_time_s", "float", "s", "max", "Time for reading the probes between windows; in no other time."),

@@ -12,7 +12,7 @@ import itertools
 import textwrap
 from typing import Any, Literal
 
-from bench.column import Column, Role, Use
+from bench.column import Column, Role, Shown, Use, percent
 from bench.probes import probe_modules
 from bench.record.csvfile import cell
 from bench.trial import Trial
@@ -22,8 +22,8 @@ OOM_PHASES = ("setup", "data", "forward", "backward", "optimizer", "evaluation")
 FILES = ("trials", "epochs", "steps", "per_class")
 
 
-def _column(name: str, type: str, text: str, unit: str = "", ranks: str = "", roles: tuple[Role, ...] = ()) -> Column:
-    return Column(name, type, unit, ranks, text, roles)  # type: ignore[arg-type]
+def _column(name: str, type: str, text: str, unit: str = "", ranks: str = "", **more: Any) -> Column:
+    return Column(name, type, unit, ranks, text, **more)  # type: ignore[arg-type]
 
 
 IDENTITY = [
@@ -32,7 +32,7 @@ IDENTITY = [
 TRIAL_HEAD = [
     *IDENTITY,
     _column("trial_key", "str", "Hash of all settings but repeat: equal for equal work."),
-    _column("status", "str", "How the trial ended: " + ", ".join(STATUSES) + "."),
+    _column("status", "str", "How the trial ended: " + ", ".join(STATUSES) + ".", shown=Shown("status", place=0)),
     _column("error", "str", "Why it did not end well, in one line, with the path of its log."),
     _column(
         "oom_phase",
@@ -109,12 +109,25 @@ TRIAL_RESULT = [
         "float",
         "Share of the evaluation set classified correctly after the last epoch.",
         "1",
+        shown=percent("eval\nacc %", 41),
     ),
     _column("validation_loss", "float", "Mean cross-entropy over the images set aside, after the last epoch."),
-    _column("validation_accuracy", "float", "Share of the images set aside classified correctly, likewise.", "1"),
+    _column(
+        "validation_accuracy",
+        "float",
+        "Share of the images set aside classified correctly, likewise.",
+        "1",
+        shown=percent("valid.\nacc %", 42),
+    ),
     _column("validation_images", "int", "Images set aside for validation.", "images"),
     _column("evaluate_on_loss", "float", "Mean cross-entropy over the data set of evaluate_on, likewise."),
-    _column("evaluate_on_accuracy", "float", "Share of that data set classified correctly, likewise.", "1"),
+    _column(
+        "evaluate_on_accuracy",
+        "float",
+        "Share of that data set classified correctly, likewise.",
+        "1",
+        shown=percent("other data\nacc %", 43),
+    ),
     _column("evaluate_on_images", "int", "Images of that data set.", "images"),
     _column(
         "published_train_accuracy",

@@ -13,4 +13,4 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     from reports import dictionary
 
-    dictionary.write(options.file)
+    dictionary.write(options.file, "columns", dictionary.markdown())

@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from bench.column import digits
 from bench.record.run_folder import size
 from reports.tables.published import Reproduction, worst
 from reports.tables.summary import Row, memory_column, titles
-from reports.tables.table import Sheet, digits
+from reports.tables.table import Sheet
 
 COLUMNS = {
     "train accuracy": "train_accuracy",

@@ -13,11 +13,9 @@ from typing import Any
 from bench.record.columns import kept_apart
 
 Row = dict[str, Any]
-Cell = Callable[[Row], str]
 
 ALIKE = kept_apart("efficiency")
 KNOWN = [*kept_apart("identity"), "micro_batch", "processes"]
-MIB = 2**20
 MOST_SHARES = 1.1  # of a step
 MOST_EFFICIENCY = 1.05
 
@@ -51,11 +49,6 @@ def _likeness(row: Row) -> Hashable:
     return (micro_batch, *(row[name] for name in ALIKE))
 
 
-def cells(rows: Sequence[Row]) -> list[tuple[str, Cell]]:
-    """The columns for rows that `with_efficiency` gave; none where all are of one process."""
-    return CELLS if any((row["processes"] or 1) > 1 for row in rows) else []
-
-
 def _share(name: str) -> Callable[[Row], float | None]:
     """A mean time per measured window as a share of the step."""
 
@@ -66,23 +59,7 @@ def _share(name: str) -> Callable[[Row], float | None]:
     return share
 
 
-def _percent(value: Callable[[Row], float | None]) -> Cell:
-    return lambda row: "" if (share := value(row)) is None else f"{100 * share:.0f}"
-
-
-def _mib(row: Row) -> str:
-    count = row["allreduce_bytes_per_window"]
-    return "" if count is None else f"{count / MIB:.4g}"
-
-
 SHARES = [_share(name) for name in ("compute_s", "exposed_communication_s", "data_wait_s")]
-CELLS: list[tuple[str, Cell]] = [
-    ("compute\n%", _percent(SHARES[0])),
-    ("exposed\ncomm. %", _percent(SHARES[1])),
-    ("all-reduces\nper step", lambda row: "" if (count := row["allreduces_per_window"]) is None else str(count)),
-    ("MiB shared\nper step", _mib),
-    ("efficiency\n%", _percent(lambda row: row["efficiency"])),
-]
 
 
 def remarks(row: Row) -> list[str]:

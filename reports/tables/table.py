@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 from rich import box
@@ -15,7 +14,10 @@ from rich.table import Table
 from bench.record import experiment_lookup
 from bench.record.columns import kept_apart, settings_columns
 from bench.record.run_folder import SLOWDOWNS, shortage
-from reports.tables import scaling, summary
+from bench.terminal import wide
+from reports.tables import figures, scaling, summary
+from reports.tables.figures import text
+from reports.tables.summary import Row
 
 APART = kept_apart("table")
 # First what makes it other work, then the effective batch, which with the arm says what was trained.
@@ -26,10 +28,6 @@ OTHERS = [name for name in kept_apart("verdict") if name in APART and name not i
 FEW_WINDOWS = 10
 WIDE_SPREAD = 0.2
 THROTTLED = 0.01
-GIB = 2**30
-
-Row = dict[str, Any]
-Cell = Callable[[Row], str]
 
 
 @dataclass(frozen=True)
@@ -61,19 +59,16 @@ def sheets(trials: pd.DataFrame) -> list[Sheet]:
 
 def sheet(rows: list[Row]) -> Sheet:
     """Of summarised rows. Columns that no row has anything in are left out."""
-    varying = varying_settings(rows)
-    settings: list[tuple[str, Cell]] = [(name, _setting(name)) for name in ("arm", *varying)]
-    figures = [*TIMES, *scaling.cells(rows), *RESULTS]
-    shown = [*settings, *((head, cell) for head, cell in figures if any(cell(row) for row in rows))]
+    settings, shown = ["arm", *varying_settings(rows)], figures.figures(rows)
     notes: dict[str, int] = {}
-    said = [dict.fromkeys(text for launch in row["each"] for text in remarks({**row, **launch})) for row in rows]
+    said = [dict.fromkeys(note for launch in row["each"] for note in remarks({**row, **launch})) for row in rows]
     same = [name for name in STATED if len({row[name] for row in rows}) == 1]
-    common = [(name, _text(rows[0][name])) for name in same]
+    common = [(name, text(rows[0][name])) for name in same]
     return Sheet(
         rows=rows,
-        heads=[head for head, _ in shown],
-        lines=[[cell(row) for _, cell in shown] for row in rows],
-        marks=[[notes.setdefault(text, len(notes)) for text in each] for each in said],
+        heads=[*settings, *(figure.heading for figure in shown)],
+        lines=[[*(text(row[name]) for name in settings), *(figure.cell(row) for figure in shown)] for row in rows],
+        marks=[[notes.setdefault(note, len(notes)) for note in each] for each in said],
         notes=list(notes),
         common=[(name, value) for name, value in common if value],
         machine=machine_line(rows[0]),
@@ -99,107 +94,26 @@ def varying_settings(rows: Sequence[Row]) -> list[str]:
 
 
 def _print(console: Console, of: Sheet) -> None:
-    title = escape(_text(of.rows[0]["experiment"]))
+    title = escape(text(of.rows[0]["experiment"]))
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
     for place, head in enumerate(of.heads):
         table.add_column(head, no_wrap=place == 0, justify="left" if place == 0 else "right")
     for line, marks in zip(of.lines, of.marks, strict=True):
         noted = "".join(f"[{mark + 1}]" for mark in marks)
         table.add_row(escape(f"{line[0]} {noted}".strip()), *map(escape, line[1:]))
-    # As wide as it is: in a narrow terminal rich would cut the figures off.
-    table.width = console.measure(table, options=console.options.update(width=1000)).maximum
-    console.print(table, soft_wrap=True)
-    for place, text in enumerate(of.notes):
-        console.print(escape(f"  [{place + 1}] {text}"), soft_wrap=True)
+    wide(console, table)
+    for number, note in enumerate(of.notes, start=1):
+        console.print(escape(f"  [{number}] {note}"), soft_wrap=True)
     console.print(escape("  " + ", ".join(f"{name} {value}" for name, value in of.common)), soft_wrap=True)
     console.print(escape("  " + of.machine), soft_wrap=True)
     console.print()
-
-
-def _setting(name: str) -> Cell:
-    return lambda row: _text(row[name])
-
-
-def _text(value: Any) -> str:
-    return "" if value is None else str(value)
-
-
-def _number(name: str, form: str, factor: float = 1.0) -> Cell:
-    return lambda row: "" if row[name] is None else form.format(float(row[name]) * factor)
-
-
-def _digits(name: str, factor: float = 1.0) -> Cell:
-    """As `digits` shows it."""
-    return lambda row: "" if row[name] is None else digits(float(row[name]) * factor)
-
-
-def digits(value: float) -> str:
-    """Four digits, or the whole number where it has more: never 1.235e+04."""
-    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
-
-
-def _status(row: Row) -> str:
-    return _text(row["status"])
-
-
-def _published(row: Row) -> str:
-    train, evaluation = (_number(f"published_{part}_accuracy", "{:.1f}", 100)(row) for part in ("train", "eval"))
-    return f"{train or '-'} / {evaluation or '-'}" if train or evaluation else ""
-
-
-def _spread(cell: Callable[[str], Cell], name: str) -> Cell:
-    """The cell, and behind it the lowest and highest of several launches, where they differ as shown."""
-
-    def text(row: Row) -> str:
-        if name not in row["spread"]:
-            return cell(name)(row)
-        low, high = (cell(name)({**row, name: end}) for end in row["spread"][name])
-        return f"{cell(name)(row)} ({low}..{high})" if low != high else cell(name)(row)
-
-    return text
-
-
-def _launches(row: Row) -> str:
-    return str(len(row["each"])) if len(row["each"]) > 1 else ""
-
-
-def _memory(name: str) -> Cell:
-    return _number(name, "{:.2f}", 1 / GIB)
-
-
-def _waiting(row: Row) -> str:
-    wait, windows, time = row["data_wait_s"], row["measured_windows"], row["measured_time_s"]
-    return "" if wait is None or windows is None or not time else f"{100 * wait * windows / time:.0f}"
-
-
-TIMES: list[tuple[str, Cell]] = [
-    ("status", _status),
-    ("launches", _launches),
-    ("images/s", _spread(_digits, "images_per_s")),
-    ("step ms\np50", _spread(lambda name: _digits(name, 1000), "step_time_p50_s")),
-    ("step\ncv", _number("step_time_cv", "{:.2f}")),
-    ("epoch s", _spread(_digits, "epoch_time_s")),
-    ("data\nwait %", _waiting),
-]
-RESULTS: list[tuple[str, Cell]] = [
-    ("GPU GiB\nallocated", _spread(_memory, "peak_allocated_bytes")),
-    ("GPU GiB\nreserved", _spread(_memory, "peak_reserved_bytes")),
-    ("host GiB\nper rank", _spread(_memory, "peak_rss_bytes")),
-    ("J per\nimage", _spread(_digits, "energy_per_image_j")),
-    ("at power\nlimit %", _number("power_capped_share", "{:.0f}", 100)),
-    ("train\nacc %", _spread(lambda name: _number(name, "{:.1f}", 100), "train_accuracy")),
-    ("eval\nacc %", _spread(lambda name: _number(name, "{:.1f}", 100), "eval_accuracy")),
-    ("valid.\nacc %", _spread(lambda name: _number(name, "{:.1f}", 100), "validation_accuracy")),
-    ("other data\nacc %", _spread(lambda name: _number(name, "{:.1f}", 100), "evaluate_on_accuracy")),
-    ("published\ntrain / eval %", _published),
-]
 
 
 def remarks(row: Row) -> list[str]:
     """What a reader must know before using the row's numbers."""
     found = []
     if row["status"] != "ok":
-        found.append(f"{row['status'] or 'no status'}{shortage(row)}: {_text(row['error'])}")
+        found.append(f"{row['status'] or 'no status'}{shortage(row)}: {text(row['error'])}")
     windows, cv = row["measured_windows"], row["step_time_cv"]
     if row["status"] == "ok" and (windows is None or windows < FEW_WINDOWS):
         found.append(f"times of fewer than {FEW_WINDOWS} measured windows")
@@ -207,21 +121,21 @@ def remarks(row: Row) -> list[str]:
         found.append(f"step times spread by more than {WIDE_SPREAD:.0%} of their mean")
     found += disturbances(row)
     found += scaling.remarks(row)
-    if row["weights"] == "none" and "all" not in _text(row["trainable"]).split():
+    if row["weights"] == "none" and "all" not in text(row["trainable"]).split():
         found.append("the frozen part has random weights: speed and memory are real, accuracy says nothing")
     if row["data"] == "digits" and row["augment"] == "flip":
         found.append("digits are never mirrored: there is no augmentation here")
     if row["published_where"]:
-        differs = _text(row["published_differs"])
-        text = f"not comparable with the published figure ({row['published_where']})"
-        found.append(f"{text}: here {differs}" if differs else f"published by {row['published_where']}")
+        differs = text(row["published_differs"])
+        unlike = f"not comparable with the published figure ({row['published_where']}): here {differs}"
+        found.append(unlike if differs else f"published by {row['published_where']}")
     return found
 
 
 def disturbances(row: Row) -> list[str]:
     """What the device was held back by, or shared with, while the row was measured."""
     found = []
-    share, why = row["throttled_share"], _text(row["throttle_reasons"])
+    share, why = row["throttled_share"], text(row["throttle_reasons"])
     if held_back(row):
         found.append(f"clocks held back for {share:.0%} of the time: {why}")
     elif share is None and why not in ("", "none"):
@@ -236,7 +150,7 @@ def disturbances(row: Row) -> list[str]:
 def held_back(row: Row) -> bool:
     """Whether the device was slower for it than others of its kind: a power limit, as older rows count it too, is what
     a loaded GPU has."""
-    reasons = set(_text(row["throttle_reasons"]).split())
+    reasons = set(text(row["throttle_reasons"]).split())
     return (row["throttled_share"] or 0.0) > THROTTLED and (not reasons or bool(reasons & set(SLOWDOWNS)))
 
 
@@ -244,7 +158,7 @@ def machine_line(row: Row) -> str:
     """The machine and versions that a row was made with. A group that failed early has no device to name."""
     device = row["device_name"]
     if device == "cpu":
-        device = f"{_text(row['cpu_count'])} CPUs {_text(row['cpu_model'])}"
+        device = f"{text(row['cpu_count'])} CPUs {text(row['cpu_model'])}"
     driver = f", driver {row['driver']}" if row["device_count"] and row["driver"] else ""
     mode = f", power mode {row['power_mode']}" if row["power_mode"] else ""
     mode += f", power limit {row['power_limit_w']:g} W" if row["power_limit_w"] else ""

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from bench.terminal import wide
 from reports.verdicts.comparison import HEADS, VERDICTS, Comparison, cells
 
 
@@ -53,8 +54,7 @@ def show(report: ComparisonReport) -> None:
         table.add_column(head, justify="left" if head in ("trial", "metric", "verdict") else "right", no_wrap=True)
     for each in report.found:
         table.add_row(*map(escape, cells(each, margin, report.each_level())))
-    table.width = console.measure(table, options=console.options.update(width=1000)).maximum
-    console.print(table, soft_wrap=True)
+    wide(console, table)
     measured = sum(each.change is not None for each in report.found)
     console.print(
         f"base and head: medians of the launches. regressed, improved: by more than the margin of {margin:.3g}; "

@@ -49,6 +49,8 @@ def test_who_has_read_enough_gets_no_traceback(tmp_path: Path) -> None:
 
 # The dictionary of the columns
 
+BEGIN, END = dictionary.marks("columns")
+
 
 def test_the_dictionary_has_every_column_once_and_is_a_table() -> None:
     lines = dictionary.markdown().splitlines()
@@ -75,17 +77,15 @@ def test_a_name_that_ends_in_a_unit_is_in_that_unit() -> None:
 
 def test_the_dictionary_goes_between_its_markers_and_touches_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "README.md"
-    path.write_text(f"before\n{dictionary.BEGIN}\nold\n{dictionary.END}\nafter\n")
+    path.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
     for _ in range(2):
         done = python("-m", "reports", "columns", str(path))
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-        assert path.read_text() == f"before\n{dictionary.BEGIN}\n\n{dictionary.markdown()}\n\n{dictionary.END}\nafter\n"
+        assert path.read_text() == f"before\n{BEGIN}\n\n{dictionary.markdown()}\n\n{END}\nafter\n"
     assert [found.name for found in tmp_path.iterdir()] == ["README.md"]
 
 
-@pytest.mark.parametrize(
-    "content", [b"no markers", dictionary.BEGIN.encode(), dictionary.END.encode(), b"\xff\xfe\x00binary"]
-)
+@pytest.mark.parametrize("content", [b"no markers", BEGIN.encode(), END.encode(), b"\xff\xfe\x00binary"])
 def test_a_file_without_the_markers_is_left_alone(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "README.md"
     path.write_bytes(content)

@@ -1,0 +1,19 @@
+"""The parts of README that are generated: `make docs-tables` writes them, and a test of the house checks them.
+
+Each stands between two marks, <!-- NAME: begin --> and <!-- NAME: end -->.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from launch.commands import list as launch_list
+from reports import dictionary
+
+README = Path(__file__).resolve().parents[1] / "README.md"
+PARTS: dict[str, Callable[[], str]] = {"columns": dictionary.markdown, "experiments": launch_list.table}
+
+if __name__ == "__main__":
+    for name, text in PARTS.items():
+        dictionary.write(README, name, text())
