@@ -12,7 +12,7 @@ from launch.commands import list as launch_list
 from reports import dictionary
 
 README = Path(__file__).resolve().parents[1] / "README.md"
-PARTS: dict[str, Callable[[], str]] = {"columns": dictionary.markdown, "experiments": launch_list.table}
+PARTS: dict[str, Callable[[], str]] = {"columns": dictionary.markdown, "experiments": launch_list.markdown}
 
 if __name__ == "__main__":
     for name, text in PARTS.items():
