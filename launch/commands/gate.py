@@ -30,6 +30,7 @@ from bench.terminal import say
 from launch.sweep import commit_pairs, option_words
 
 PAIRS = 16
+# False alarms that compare may give: 1%, not its default of 5%, because each blocks a merge.
 LEVEL = "0.01"
 # Options of run that this command sets itself.
 OWN = ("--repeats", "--repeat", "--order", "--resume", "--retry-failed", "--dry-run", "--machines")

@@ -70,12 +70,13 @@ class Launch:
         }
         if self.devices:
             variables |= gpus.only(self.devices)
+        if self.node.machine == 0:  # rank 0, which reports progress, is here
+            variables[progress.VARIABLE] = str(self.progress_file.resolve())
         request = StartRequest(
             self.launch_id, self.trial, context.options, context.gpus, variables, self.log, context.scratch, self.node
         )
         try:
             if self.node.machine == 0:
-                variables[progress.VARIABLE] = str(self.progress_file.resolve())
                 self.progress_file.touch()
             self.log.write_text(head_line(request))
             self.group = context.starter.start(request)

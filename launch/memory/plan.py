@@ -56,7 +56,7 @@ class Plan:
     why: str = ""
     measured: dict[str, str] = dataclasses.field(default_factory=dict)
 
-    def way(self) -> str:
+    def label(self) -> str:
         """Micro-batch x accumulation."""
         return f"{self.trial.micro_batch}x{self.trial.accumulate}"
 
@@ -87,7 +87,7 @@ def plans(trials: Sequence[Trial], effective_batch: int, budget: Budget) -> list
     by_arms: dict[tuple[str, ...], list[Plan]] = {}
     for trial, members in same_memory.items():
         arms = tuple(dict.fromkeys(member.arm for member in members))
-        for micro_batch, accumulate in ways(effective_batch, trial.processes):
+        for micro_batch, accumulate in splits(effective_batch, trial.processes):
             footprint = _footprint(trial, micro_batch, accumulate, predicted)
             plan = _plan(members[0], arms, micro_batch, accumulate, budget, footprint)
             by_arms.setdefault(arms, []).append(plan)
@@ -96,7 +96,7 @@ def plans(trials: Sequence[Trial], effective_batch: int, budget: Budget) -> list
     return [plan for group in by_arms.values() for plan in group]
 
 
-def ways(effective_batch: int, processes: int) -> Iterator[tuple[int, int]]:
+def splits(effective_batch: int, processes: int) -> Iterator[tuple[int, int]]:
     """(micro-batch, accumulation) that reach the effective batch, largest micro-batch first.
 
     A micro-batch of one image, over which BatchNorm cannot always normalise, is left out if there are others.

@@ -24,9 +24,9 @@ def show_plans(name: str, effective_batch: int, plans: Sequence[Plan], budget: B
         wide(console, table_of(of_arms, budget))
         best = next((plan for plan in of_arms if plan.chosen), None)
         least = min(of_arms, key=lambda plan: plan.limited_bytes)
-        choice = f"none fits: {least.way()}, {least.trial.precision} needs {gib(least.limited_bytes)} GiB"
+        choice = f"none fits: {least.label()}, {least.trial.precision} needs {gib(least.limited_bytes)} GiB"
         if best:
-            choice = f"choose {best.way()}, {best.trial.precision}: {best.why}"
+            choice = f"choose {best.label()}, {best.trial.precision}: {best.why}"
         console.print(choice, highlight=False, soft_wrap=True)
     console.print(f"\nper process: {budget.explain()}", highlight=False, soft_wrap=True)
 
@@ -40,7 +40,7 @@ def table_of(plans: Sequence[Plan], budget: Budget) -> Table:
     for plan in plans:
         part, size = plan.dominant()
         table.add_row(
-            plan.way(),
+            plan.label(),
             plan.trial.precision,
             gib(plan.predicted_allocated_bytes),
             *([gib(plan.predicted_reserved_bytes)] if reserved else []),
@@ -70,7 +70,7 @@ def show_measured(plans: Sequence[Plan], gpus: int) -> None:
         rate = plan.measured.get("images_per_s")
         table.add_row(
             plan.trial.arm,
-            plan.way(),
+            plan.label(),
             plan.trial.precision,
             plan.measured.get("status", ""),
             *(f"{gib(predicted)}, {gib(measured) or 'none'}" for predicted, measured in pairs),

@@ -22,6 +22,7 @@ from launch.run_options import RunOptions
 from launch.sweep import estimate, study_folder
 from launch.sweep.display import Display
 
+# A trial's end is noticed within this time.
 POLL_S = 0.1
 OverLimit = Callable[[Trial], str | None]
 """Why a trial is not to be started; None: it is."""
