@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import functools
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterable, Iterator
@@ -212,6 +213,13 @@ def test_a_room_says_what_it_answers_and_is_small() -> None:
             if (package := CHECKOUT / folder / room).is_dir():
                 assert ast.get_docstring(ast.parse((package / "__init__.py").read_text())), package
                 assert len(list(package.glob("*.py"))) <= MOST_FILES + 1, package
+
+
+def test_the_files_that_a_room_names_are_there() -> None:
+    for package in (path.parent for path in FILES if path.name == "__init__.py"):
+        text = ast.get_docstring(ast.parse((package / "__init__.py").read_text())) or ""
+        named = re.findall(r"^ *([\w/]+\.py)\b", text, re.MULTILINE)
+        assert [name for name in named if not (package / name).exists() and not (CHECKOUT / name).exists()] == []
 
 
 def test_no_two_files_import_each_other() -> None:

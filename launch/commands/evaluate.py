@@ -80,9 +80,9 @@ def run(words: Sequence[str]) -> None:
 
 
 def show(rows: Sequence[dict[str, Any]]) -> None:
-    """A line for each class: its accuracy, and what its images were most often taken for instead."""
+    """Print a line for each class: its accuracy, and the class that its images were most often mistaken for."""
     table = Table(box=box.SIMPLE_HEAD)
-    for column in ("class", "images", "accuracy %", "most often taken for"):
+    for column in ("class", "images", "accuracy %", "most often mistaken for"):
         table.add_column(column, justify="right" if column in ("images", "accuracy %") else "left", no_wrap=True)
     for row in rows:
         if not row["images"]:

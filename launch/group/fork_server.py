@@ -127,7 +127,7 @@ def record_killed_ranks(logs: Path, launch_id: str, number: int, frame: object) 
             # WNOWAIT leaves the zombie for torch, which waits for it itself.
             child = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             if child is not None and child.si_code in (os.CLD_KILLED, os.CLD_DUMPED):
-                name = Path(f"/proc/{pid}/comm").read_text().strip()
+                name = processes.name(pid)
                 cause = f"signal {child.si_status} ({processes.signal_name(child.si_status)})"
                 os.write(2, f"{LAUNCHER_NAME}: {name} died of {cause}\n".encode())
                 if child.si_status == signal.SIGKILL and (rank := name.removeprefix("rank ")).isdecimal():

@@ -164,9 +164,8 @@ class WarmStarter:
     def close(self) -> None:
         """End the server. The groups that it has forked go on; each launch ends its own."""
         if self.server is not None:
+            self.kill_server()
             self.connection.close()
-            self.server.kill()
-            self.server.wait()
             self.server = None
 
 

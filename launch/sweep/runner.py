@@ -19,7 +19,7 @@ from launch.group.trial_launch import Launch
 from launch.interrupts import handling, interrupt, undisturbed
 from launch.multi_node import coordinator
 from launch.run_options import RunOptions
-from launch.sweep import estimate, study_folder
+from launch.sweep import estimate, matrix, study_folder
 from launch.sweep.display import Display
 
 # A trial's end is noticed within this time.
@@ -52,7 +52,7 @@ def run_all(
         prepare()
 
         def work(context: RunContext) -> int:
-            return run_sweep(titled(trials, axes), context, over_limit).exit_code()
+            return run_sweep(matrix.titled(trials, axes), context, over_limit).exit_code()
 
         return coordinator.run_as_machine_0(context, trials, work) if trials[0].machines > 1 else work(context)
     return 130
@@ -68,15 +68,6 @@ def run_sweep(waiting: list[tuple[str, Trial]], context: RunContext, over_limit:
             with undisturbed():
                 sweep.finish()
     return sweep
-
-
-def titled(trials: Sequence[Trial], axes: Sequence[str]) -> list[tuple[str, Trial]]:
-    """Each trial with a title: [2/6] resnet20_accumulation 16x8 precision=bf16."""
-    result = []
-    for number, trial in enumerate(trials, 1):
-        title = f"[{number}/{len(trials)}] {trial.experiment} {trial.arm}"
-        result.append((title + "".join(f" {name}={getattr(trial, name)}" for name in axes), trial))
-    return result
 
 
 @dataclass

@@ -67,8 +67,8 @@ def parse(path: Path) -> tuple[dict[str, Any], str]:
         raise UsageError(f"cannot read the study {path}: {error.strerror}; give a file as those in studies/") from error
     except (ValueError, RecursionError) as error:
         end = f"at the end, line {len(text.splitlines())}"
-        said = " ".join(str(error).split()).replace("at end of document", end)
-        raise UsageError(f"{path} is no TOML: {said}; correct it there") from error
+        problem = " ".join(str(error).split()).replace("at end of document", end)
+        raise UsageError(f"{path} is no TOML: {problem}; correct it there") from error
 
 
 def line_of(key: str, text: str) -> int:
