@@ -77,8 +77,9 @@ def serve(control: Connection) -> None:
                 pid = os.fork()
                 if pid == 0:
                     selector.close()
-                    for descriptor in (control.fileno(), reading, writing):
-                        os.close(descriptor)
+                    control.close()
+                    os.close(reading)
+                    os.close(writing)
                     launch(request)
                 launched[pid] = request["launch_id"]
                 _answer(control, launch_id=request["launch_id"], pid=pid)

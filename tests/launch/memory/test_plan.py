@@ -56,13 +56,14 @@ def test_a_plan_s_figures_are_those_of_its_own_trace() -> None:
     for each in plans(2**30, effective_batch=32):
         trial = dataclasses.replace(RESNET8, micro_batch=each.trial.micro_batch, accumulate=each.trial.accumulate)
         traced = predict(trial, "cpu")
-        assert (each.predicted_allocated_bytes, dict(each.parts)) == (traced.allocated_bytes, dict(traced.parts))
+        assert each.footprint.allocated_bytes == traced.allocated_bytes
+        assert each.footprint.parts == traced.parts
 
 
 def test_the_fewest_passes_that_fit_are_chosen_and_why_is_said() -> None:
     everything = plans(2**30)
     third = everything[2]
-    found = plans(third.limited_bytes)
+    found = plans(third.footprint.limited_bytes)
     assert [each.fits for each in found[:4]] == ["no", "no", "yes", "yes"]
     assert [each.label() for each in found if each.chosen] == ["16x4"]
     assert found[2].why == "4 passes per step, the fewest that fit; 0% of the limit to spare"
@@ -73,7 +74,7 @@ def test_a_precision_that_needs_fewer_passes_wins_and_at_equal_passes_the_one_na
     both = [dataclasses.replace(RESNET8, precision=precision) for precision in ("no", "bf16")]
     roomy = plans(2**30, *both, effective_batch=512)
     assert [(each.trial.precision, each.label()) for each in roomy if each.chosen] == [("no", "512x1")]
-    full = max(each.limited_bytes for each in roomy)
+    full = max(each.footprint.limited_bytes for each in roomy)
     scarce = plans(full - 1, *both, effective_batch=512)
     assert [(each.trial.precision, each.label()) for each in scarce if each.chosen] == [("bf16", "512x1")]
 
@@ -89,8 +90,8 @@ def test_what_fits_only_by_giving_cached_memory_back_is_tight_and_not_chosen_whe
     budget = devices.budget("1GiB")
     roomy = plan.plans((RESNET8,), 512, budget)
     first = roomy[0]
-    assert first.predicted_reserved_bytes is not None
-    found = plan.plans((RESNET8,), 512, dataclasses.replace(budget, bytes=first.predicted_reserved_bytes - 1))
+    assert first.footprint.reserved_bytes is not None
+    found = plan.plans((RESNET8,), 512, dataclasses.replace(budget, bytes=first.footprint.reserved_bytes - 1))
     assert found[0].fits == "tight"
     assert [each.label() for each in found if each.chosen] == ["256x2"]
 
@@ -113,7 +114,7 @@ def test_the_orin_s_story_holds() -> None:
     fits = {(each.trial.model, each.trial.micro_batch): each.fits for each in found}
     assert fits["resnet20", 64] == fits["resnet50", 16] == "yes"
     assert fits["resnet50", 64] == "no"
-    assert next(each for each in found if each.label() == "64x4").limited_bytes < budget.bytes / 10
+    assert next(each for each in found if each.label() == "64x4").footprint.limited_bytes < budget.bytes / 10
     chosen = {each.trial.model: (each.trial.micro_batch, each.trial.accumulate) for each in found if each.chosen}
     for model, way in chosen.items():
         planned = experiment.trial("orin_batch_limit", f"{model}_planned")
@@ -124,9 +125,9 @@ def test_the_orin_s_story_holds() -> None:
             told[line[2:11]] = [float(number) for number in re.findall(r"\b\d+\.\d+\b", line)]
     for model, numbers in told.items():
         mine = [each for each in found if each.trial.model == model.lower().replace("-", "")]
-        sizes = {each.trial.micro_batch: each.limited_bytes / 2**30 for each in mine}
+        sizes = {each.trial.micro_batch: each.footprint.limited_bytes / 2**30 for each in mine}
         best = next(each for each in mine if each.chosen)
-        assert numbers == pytest.approx([sizes[64], sizes[16], best.limited_bytes / 2**30], rel=0.02)
+        assert numbers == pytest.approx([sizes[64], sizes[16], best.footprint.limited_bytes / 2**30], rel=0.02)
 
 
 def test_neighbours_are_the_next_micro_batches_of_the_chosen_plan() -> None:
