@@ -85,7 +85,7 @@ def run_command(words: Sequence[str], nodes: int, gpus_per_node: int) -> RunComm
         more += ["--processes", str(nodes * gpus_per_node)]
     if "device" not in fields_given:  # explicit, so that a machine without a working GPU fails and does not use its CPU
         more += ["--device", "cuda" if gpus_per_node else "cpu"]
-    more += [] if "--resume" in rest else ["--resume"]
+    more += [] if "--resume" in rest else ["--resume"]  # the same command runs again after a requeue or a restart
     device = take_option([*rest, *more], "--device")[0] or take_option(own, "--device")[0]
     wanted = read(names, [*rest, *more])
     result = RunCommand((*names, *rest, *more), tuple(wanted.trials), wanted.options)

@@ -81,7 +81,7 @@ def script(batch: Batch, command: batch_job.RunCommand, out: Path) -> str:
         "partition": batch.partition,
         "time": batch.time,
         "output": '"{}"'.format(log.replace('"', '\\"')),
-        "open-mode": "append",
+        "open-mode": "append",  # after a requeue the job has the same id, and would overwrite its log
         "signal": f"TERM@{NOTICE_S}",
     }
     lines = ["#!/bin/bash", *(f"#SBATCH --{name}={value}" for name, value in directives.items() if value is not None)]

@@ -45,6 +45,7 @@ def run(words: Sequence[str]) -> int:
     """Run the pairs and return the exit code of the verdict."""
     wanted = read(words)
     judged = ["--margin", wanted.margin, "--level", LEVEL, "--fail-inconclusive", *wanted.forms]
+    # With --help, compare still checks the options before it: a wrong one is refused before hours of trials.
     if compare(*judged, "--help", stdout=subprocess.DEVNULL):
         return 2  # it has printed the error
     commits = [commit_pairs.commit(ref) for ref in wanted.refs]
@@ -58,7 +59,7 @@ def run(words: Sequence[str]) -> int:
             pairs = range(look * wanted.pairs, (look + 1) * wanted.pairs)
             commit_pairs.measure(trees, commits, sides, wanted.words, pairs)
             code = compare(*map(str, sides), *judged)
-            if code not in (REGRESSED, INCONCLUSIVE):
+            if code not in (REGRESSED, INCONCLUSIVE):  # well at the first look, or not comparable
                 return code
             if look == 0:
                 say(f"that is for all {2 * wanted.pairs} pairs to decide: {wanted.pairs} more")

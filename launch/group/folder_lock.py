@@ -32,6 +32,7 @@ class FolderLock:
 
     def check(self) -> None:
         """Raises UsageError if the folder was deleted, or replaced by another."""
+        # A folder that was deleted and made again has the same path, and a lock file that is not ours.
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.stat(self.path), os.fstat(self.file.fileno())):
                 return

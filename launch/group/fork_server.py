@@ -158,11 +158,11 @@ def form_ranks(request: dict[str, Any]) -> None:
 
 def _become_fresh(request: dict[str, Any]) -> None:
     """Make this fork like a process that was just started with these variables, in a session of its own."""
-    os.setsid()
+    os.setsid()  # by its session the group is found (processes.in_session), and Ctrl-C does not reach it
     signal.set_wakeup_fd(-1)
     for number in (*STOP_SIGNALS, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # as Python sets it when it starts
     procfs.name_process(LAUNCHER_NAME)
     log = os.open(request["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     for stream in (1, 2):

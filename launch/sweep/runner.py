@@ -109,12 +109,12 @@ class Sweep:
                     break
                 self.start(*self.waiting.pop(0), devices)
             self.context.watchdog.ensure_running()
-            self.context.lock.check()
+            self.context.lock.check()  # before rows are written into a folder that is no longer ours
             self.context.starter.wait(POLL_S)
             for launch in list(self.running):
                 self.display.show(launch.title, launch.progress())
                 if launch.has_ended():
-                    with undisturbed():
+                    with undisturbed():  # a signal between its end and its row would leave it without one
                         self.finish_launch(launch)
 
     def start(self, title: str, trial: Trial, devices: list[str]) -> None:
