@@ -337,6 +337,13 @@ def test_an_experiment_run_by_hand_takes_every_field_of_a_trial(name: str) -> No
     assert [field for field in fields if option(field) not in done.stdout] == []
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_s_help_is_a_line_and_its_usage(name: str) -> None:
+    summary, _, rest = commands.load(name).__doc__.partition(".\n\n")
+    assert "\n" not in summary
+    assert rest.startswith(f"usage: python -m launch {name}")
+
+
 def test_list_shows_every_experiment_and_arm() -> None:
     shown = python("-m", "launch", "list", env={"COLUMNS": "200"}).stdout
     words = shown.replace(",", " ").split()
