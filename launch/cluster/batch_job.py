@@ -87,8 +87,8 @@ def run_command(words: Sequence[str], nodes: int, gpus_per_node: int) -> RunComm
         more += ["--device", "cuda" if gpus_per_node else "cpu"]
     more += [] if "--resume" in rest else ["--resume"]  # the same command runs again after a requeue or a restart
     device = take_option([*rest, *more], "--device")[0] or take_option(own, "--device")[0]
-    wanted = read(names, [*rest, *more])
-    result = RunCommand((*names, *rest, *more), tuple(wanted.trials), wanted.options)
+    run_request = read(names, [*rest, *more])
+    result = RunCommand((*names, *rest, *more), tuple(run_request.trials), run_request.options)
     if device != "cpu" and gpus_per_node and result.processes_per_node() > gpus_per_node:
         most = max(trial.processes for trial in result.trials)
         raise UsageError(f"--processes is {most}; {nodes} x {gpus_per_node} GPUs take {nodes * gpus_per_node} at most")
