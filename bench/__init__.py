@@ -1,13 +1,13 @@
 """One trial: what is trained, how is it measured, what is recorded?
 
-experiments/NAME.py  a question and its arms; run as a module by `accelerate launch`, it calls
-cli.py               the words of one trial -> a Trial (trial.py), then
-worker.py            what each rank runs: it uses
-  training/          the group, the model and optimizer, the loop over windows (optimizer steps)
-  data/              the data sets, and the pipeline that makes micro-batches of them
-  probes/            what is measured, one file each, with instruments/ and machine/ below
-  record/            the CSV files that rank 0 writes
-  failure/           why a trial ended
+experiments/  each file is a question and its arms; run as a module by `accelerate launch`, it calls
+cli.py        the words of one trial -> a Trial (trial.py), then
+worker.py     what each rank runs. It uses
+training/     the group, the model and optimizer, the loop over windows (optimizer steps)
+data/         the data sets, and the pipeline that makes micro-batches of them
+probes/       what is measured, one file each, with instruments/ and machine/ below
+record/       the CSV files that rank 0 writes
+failure/      why a trial ended
 """
 
 import sys

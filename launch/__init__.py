@@ -9,6 +9,7 @@ launch/sweep/request.py          words (and a study file) -> RunRequest
 launch/sweep/matrix.py           arms x axes -> a list of bench.trial.Trial
 launch/sweep/runner.py           Sweep: starts each trial, waits, records its row, prints a line
 launch/group/run_context.py      locks the run folder, starts the watchdog, chooses the starter
+                                 (--machines: launch/multi_node/coordinator.py starts on every machine)
 launch/group/trial_launch.py     Launch: one trial from its start to its row
 launch/group/warm_starter.py     sends the trial to the process that has done the imports,
 launch/group/fork_server.py      which forks a launcher, which forks the ranks; each rank calls

@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import functools
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterable, Iterator
@@ -215,6 +216,13 @@ def test_a_room_says_what_it_answers_and_is_small() -> None:
                 assert len(list(package.glob("*.py"))) <= MOST_FILES + 1, package
 
 
+def test_the_files_that_a_room_names_are_there() -> None:
+    for package in (path.parent for path in FILES if path.name == "__init__.py"):
+        text = ast.get_docstring(ast.parse((package / "__init__.py").read_text())) or ""
+        named = re.findall(r"^ *([\w/]+\.py)\b", text, re.MULTILINE)
+        assert [name for name in named if not (package / name).exists() and not (CHECKOUT / name).exists()] == []
+
+
 def test_no_two_files_import_each_other() -> None:
     modules = {
         ".".join(path.relative_to(CHECKOUT).with_suffix("").parts).removesuffix(".__init__"): path for path in FILES
@@ -328,6 +336,13 @@ def test_an_experiment_run_by_hand_takes_every_field_of_a_trial(name: str) -> No
     assert all(arm in done.stdout for arm in experiments.load(name).arms)
     fields = {field.name for field in dataclasses.fields(Trial)} - {"experiment", "arm"}
     assert [field for field in fields if option(field) not in done.stdout] == []
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_s_help_is_a_line_and_its_usage(name: str) -> None:
+    summary, _, rest = commands.load(name).__doc__.partition(".\n\n")
+    assert "\n" not in summary
+    assert rest.startswith(f"usage: python -m launch {name}")
 
 
 def test_list_shows_every_experiment_and_arm() -> None:

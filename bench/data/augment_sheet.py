@@ -18,7 +18,7 @@ TILE, GAP, MARGIN, HEAD = 96, 4, 12, 44  # pixels
 
 
 def draw(trial: Trial, data: DataSet) -> Image.Image:
-    """A row for each training image: as it is, then as the model sees it in each of the first epochs."""
+    """One row for each training image: the original, then what the model sees in each of the first epochs."""
     rows = tiles(trial, data)
     step = TILE + GAP
     size = (2 * MARGIN + (1 + EPOCHS) * step + GAP, HEAD + len(rows) * step + MARGIN)
@@ -26,8 +26,8 @@ def draw(trial: Trial, data: DataSet) -> Image.Image:
     pen, font = ImageDraw.Draw(page), ImageFont.load_default(15)
     never = ", which are never mirrored" if trial.data == "digits" and "flip" in trial.augment else ""
     pen.text((MARGIN, 4), f"{trial.experiment} {trial.arm}: {trial.augment} of {trial.data}{never}", "black", font)
-    pen.text((MARGIN, 24), "as it is", "black", font)
-    pen.text((MARGIN + step + GAP, 24), f"as the model sees it in epochs 1 to {EPOCHS}", "black", font)
+    pen.text((MARGIN, 24), "original", "black", font)
+    pen.text((MARGIN + step + GAP, 24), f"what the model sees in epochs 1 to {EPOCHS}", "black", font)
     for row, images in enumerate(rows):
         for column, image in enumerate(images):
             picture = to_pil_image(image).resize((TILE, TILE), Image.Resampling.NEAREST)
@@ -36,18 +36,18 @@ def draw(trial: Trial, data: DataSet) -> Image.Image:
 
 
 def tiles(trial: Trial, data: DataSet) -> list[list[Tensor]]:
-    """For each of the training images: itself, then it in each epoch, (3, S, S) uint8 of the size that is trained on.
+    """For each training image: the original, then the image in each epoch, as (3, S, S) uint8 of the training size.
 
-    Every picture comes out of the pipeline that training gets its own from.
+    All come from the input pipeline that training uses.
     """
-    # Numbered in place of labelled, so that each is known again in whatever order an epoch has.
+    # Numbers in place of labels, because each epoch has another order.
     numbered = Split(data.train.images, torch.arange(len(data.train)))
-    feed = InputPipeline(trial, dataclasses.replace(data, train=numbered, evaluation=numbered), torch.device("cpu"))
+    pipeline = InputPipeline(trial, dataclasses.replace(data, train=numbered, evaluation=numbered), torch.device("cpu"))
     passes = [(0, len(numbered))]
     rows: list[list[Tensor]] = [[] for _ in range(len(numbered))]
-    for batches in (feed.evaluate(passes), *(feed.train(epoch, passes) for epoch in range(EPOCHS))):
+    for batches in (pipeline.evaluate(passes), *(pipeline.train(epoch, passes) for epoch in range(EPOCHS))):
         for images, numbers in batches:
-            pixels = (images * feed.std + feed.mean).round().clamp(0, 255).byte()
+            pixels = (images * pipeline.std + pipeline.mean).round().clamp(0, 255).byte()
             for number, image in zip(numbers.tolist(), pixels, strict=True):
                 rows[number].append(image)
     return rows

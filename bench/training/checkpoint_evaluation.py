@@ -41,8 +41,8 @@ def load_images(trial: Trial, root: Path) -> DataSet:
     other = trial.evaluate_on != "none"
     own: dict[str, Any] = {"data": trial.evaluate_on} if other else {}
     # One training image: none is looked at, but every data set has some.
-    wanted = dataclasses.replace(trial, **own, evaluate_on="none", validation=0.0, limit_train=1)
-    images = datasets.load(wanted, root)
+    minimal = dataclasses.replace(trial, **own, evaluate_on="none", validation=0.0, limit_train=1)
+    images = datasets.load(minimal, root)
     if not other or datasets.IMAGENET_MODEL.fullmatch(trial.model):
         return images
     mean, std = datasets.STATISTICS[trial.data]

@@ -20,8 +20,8 @@ SchedulerOptions = TypeVar("SchedulerOptions")
 
 
 @dataclass(frozen=True)
-class Study:
-    """`words`: for `launch run` on every machine, without FROM_SCHEDULER. `trials`, `options`: what they say."""
+class RunCommand:
+    """`words`: for `launch run` on every machine, without FROM_SCHEDULER. `trials`, `options`: what they mean."""
 
     words: tuple[str, ...]
     trials: tuple[Trial, ...]
@@ -65,8 +65,8 @@ def spelled(options: Any, **patterns: tuple[str, str]) -> None:
             raise UsageError(f"{option(name)} is {value!r}; give such as {example}")
 
 
-def study(words: Sequence[str], nodes: int, gpus_per_node: int) -> Study:
-    """The study on so many machines, with one process per GPU unless --processes is given.
+def run_command(words: Sequence[str], nodes: int, gpus_per_node: int) -> RunCommand:
+    """`launch run` with these words on so many machines, one process per GPU unless --processes is given.
 
     Raises UsageError for all that `launch run` would refuse: better now than after hours in a queue.
     """
@@ -78,17 +78,17 @@ def study(words: Sequence[str], nodes: int, gpus_per_node: int) -> Study:
         raise UsageError(f"{taken[0]} comes from --nodes here; leave it out")
     if "--no-resume" in rest:
         raise UsageError("--no-resume would start from the beginning when a machine is lost; leave it out")
-    given, more = option_words.fields([*own, *rest]), []
+    fields_given, more = option_words.fields([*own, *rest]), []
     if nodes > 1:
         more += ["--machines", str(nodes)]
-    if gpus_per_node and "processes" not in given:
+    if gpus_per_node and "processes" not in fields_given:
         more += ["--processes", str(nodes * gpus_per_node)]
-    if "device" not in given:  # explicit, so that a machine without a working GPU fails and does not use its CPU
+    if "device" not in fields_given:  # explicit, so that a machine without a working GPU fails and does not use its CPU
         more += ["--device", "cuda" if gpus_per_node else "cpu"]
-    more += [] if "--resume" in rest else ["--resume"]
+    more += [] if "--resume" in rest else ["--resume"]  # the same command runs again after a requeue or a restart
     device = take_option([*rest, *more], "--device")[0] or take_option(own, "--device")[0]
-    wanted = read(names, [*rest, *more])
-    result = Study((*names, *rest, *more), tuple(wanted.trials), wanted.options)
+    run_request = read(names, [*rest, *more])
+    result = RunCommand((*names, *rest, *more), tuple(run_request.trials), run_request.options)
     if device != "cpu" and gpus_per_node and result.processes_per_node() > gpus_per_node:
         most = max(trial.processes for trial in result.trials)
         raise UsageError(f"--processes is {most}; {nodes} x {gpus_per_node} GPUs take {nodes * gpus_per_node} at most")

@@ -55,7 +55,7 @@ class Pods:
         return f"{self.name}-machine-0-{rank}"
 
 
-def jobset(pods: Pods, study: batch_job.Study) -> dict[str, Any]:
+def jobset(pods: Pods, command: batch_job.RunCommand) -> dict[str, Any]:
     """The manifest. Raises UsageError if --out is in no folder that the volume can be mounted at."""
     manifest: dict[str, Any] = yaml.safe_load(TEMPLATE.read_text())
     (machines,) = manifest["spec"]["replicatedJobs"]
@@ -68,8 +68,8 @@ def jobset(pods: Pods, study: batch_job.Study) -> dict[str, Any]:
     job["completions"] = job["parallelism"] = pods.nodes
     container["image"] = pods.image
     # Kubernetes expands $(NAME) in a command; $$ stands for a plain $.
-    container["command"] += [word.replace("$", "$$") for word in study.words]
-    container["volumeMounts"][0]["mountPath"] = mounted(study.options.out)
+    container["command"] += [word.replace("$", "$$") for word in command.words]
+    container["volumeMounts"][0]["mountPath"] = mounted(command.options.out)
     pod["volumes"][0]["persistentVolumeClaim"]["claimName"] = pods.volume_claim or pods.name
     container["resources"]["limits"]["nvidia.com/gpu"] = pods.gpus_per_node
     if not pods.gpus_per_node:

@@ -45,12 +45,12 @@ class Batch:
         )
 
 
-def write(batch: Batch, study: batch_job.Study) -> Path:
+def write(batch: Batch, command: batch_job.RunCommand) -> Path:
     """Write RUN_FOLDER/slurm.sh and return its path. Raises UsageError if the machines could not run the study."""
-    for trial in study.trials:  # checked as one process on a GPU: this may be a login node, which has none
+    for trial in command.trials:  # checked as one process on a GPU: this may be a login node, which has none
         accelerate_command.check(dataclasses.replace(trial, processes=1, machines=1), 1)
-    out = study.options.out.absolute()
-    text = script(batch, study, out)
+    out = command.options.out.absolute()
+    text = script(batch, command, out)
     RunFolder(out).prepare()
     path = out / "slurm.sh"
     write_whole(path, text)
@@ -67,7 +67,7 @@ def submit(path: Path) -> str:
     return done.stdout.strip().partition(";")[0]
 
 
-def script(batch: Batch, study: batch_job.Study, out: Path) -> str:
+def script(batch: Batch, command: batch_job.RunCommand, out: Path) -> str:
     """The batch script. Raises UsageError if Slurm cannot write a log into the folder."""
     if "\\" in str(out):
         raise UsageError(f"--out is {str(out)!r}, and Slurm takes no backslash in a path; choose another folder")
@@ -77,19 +77,19 @@ def script(batch: Batch, study: batch_job.Study, out: Path) -> str:
         "nodes": batch.nodes,
         "ntasks-per-node": 1,
         "gpus-per-node": batch.gpus_per_node or None,
-        "cpus-per-task": batch.cpus_per_task or study.processes_per_node(),
+        "cpus-per-task": batch.cpus_per_task or command.processes_per_node(),
         "partition": batch.partition,
         "time": batch.time,
         "output": '"{}"'.format(log.replace('"', '\\"')),
-        "open-mode": "append",
+        "open-mode": "append",  # after a requeue the job has the same id, and would overwrite its log
         "signal": f"TERM@{NOTICE_S}",
     }
     lines = ["#!/bin/bash", *(f"#SBATCH --{name}={value}" for name, value in directives.items() if value is not None)]
     lines += ["#SBATCH --requeue", "set -u", f"cd -- {shlex.quote(str(CHECKOUT))} || exit 2"]
-    words = batch_job.with_out(study.words, str(out))
+    words = batch_job.with_out(command.words, str(out))
     lines += [f"study=({shlex.join([sys.executable, '-m', 'launch', 'run', *words])})"]
     lines += SEVERAL if batch.nodes > 1 else []
-    lines += [f"finished() {{ {finished(out, study.options.checkpoint)}; }}", *BODY]
+    lines += [f"finished() {{ {finished(out, command.options.checkpoint)}; }}", *BODY]
     return "\n".join(lines) + "\n"
 
 

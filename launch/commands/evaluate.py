@@ -48,28 +48,28 @@ class EvaluateOptions:
 def run(words: Sequence[str]) -> None:
     """Evaluate, print a line for each class and add them to per_class.csv."""
     summary = (__doc__ or "").partition("\n")[0]
-    wanted: EvaluateOptions = options.parse(EvaluateOptions(Path()), words, PROG, summary)
-    if wanted.checkpoint == Path():
+    evaluate_options: EvaluateOptions = options.parse(EvaluateOptions(Path()), words, PROG, summary)
+    if evaluate_options.checkpoint == Path():
         raise UsageError(f"evaluate needs a checkpoint first, such as RUN/checkpoints/KEY-0.pt; see {PROG} --help")
     from bench.training import checkpoint, checkpoint_evaluation, evaluation  # imports torch
     from models import weights
 
     # A bare state dict does not say what it was trained on. CIFAR-10 is assumed, unless it is evaluated on digits,
     # whose classes no other data set has.
-    digits = "digits" if wanted.evaluate_on == "digits" else None
-    trained, model = checkpoint.load_model(wanted.checkpoint, wanted.model, digits)
-    trial = checkpoint_evaluation.trial_to_evaluate(trained, wanted.evaluate_on, wanted.limit_eval)
-    folder = RunFolder(wanted.out)
+    digits = "digits" if evaluate_options.evaluate_on == "digits" else None
+    trained, model = checkpoint.load_model(evaluate_options.checkpoint, evaluate_options.model, digits)
+    trial = checkpoint_evaluation.trial_to_evaluate(trained, evaluate_options.evaluate_on, evaluate_options.limit_eval)
+    folder = RunFolder(evaluate_options.out)
     folder.prepare()
-    images = checkpoint_evaluation.load_images(trial, wanted.data_root)
+    images = checkpoint_evaluation.load_images(trial, evaluate_options.data_root)
     outputs = weights.head_classes(model.state_dict())
     if outputs != images.classes:
-        raise UsageError(f"{wanted.checkpoint} has {outputs} classes, but the data has {images.classes}")
+        raise UsageError(f"{evaluate_options.checkpoint} has {outputs} classes, but the data has {images.classes}")
     result, how = checkpoint_evaluation.evaluate_model(trial, model, images)
     part = "evaluation" if trial.evaluate_on == "none" else "evaluate_on"
     rows = evaluation.per_class({part: result}, trial, images.names)
     launch_id = options.new_id()
-    facts = {"checkpoint": str(wanted.checkpoint), "model": trial.model, "data": rows[0]["data"], **how}
+    facts = {"checkpoint": str(evaluate_options.checkpoint), "model": trial.model, "data": rows[0]["data"], **how}
     facts |= {"images": result.images(), "accuracy": result.accuracy(), "loss": result.loss, **environment.machine()}
     folder.append("per_class", [{"launch_id": launch_id, **row} for row in rows])
     write_whole(folder.logs() / f"{launch_id}.json", json.dumps(facts, indent=1) + "\n")
@@ -80,9 +80,9 @@ def run(words: Sequence[str]) -> None:
 
 
 def show(rows: Sequence[dict[str, Any]]) -> None:
-    """A line for each class: its accuracy, and what its images were most often taken for instead."""
+    """Print a line for each class: its accuracy, and the class that its images were most often mistaken for."""
     table = Table(box=box.SIMPLE_HEAD)
-    for column in ("class", "images", "accuracy %", "most often taken for"):
+    for column in ("class", "images", "accuracy %", "most often mistaken for"):
         table.add_column(column, justify="right" if column in ("images", "accuracy %") else "left", no_wrap=True)
     for row in rows:
         if not row["images"]:

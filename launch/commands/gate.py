@@ -30,6 +30,7 @@ from bench.terminal import say
 from launch.sweep import commit_pairs, option_words
 
 PAIRS = 16
+# False alarms that compare may give: 1%, not its default of 5%, because each blocks a merge.
 LEVEL = "0.01"
 # Options of run that this command sets itself.
 OWN = ("--repeats", "--repeat", "--order", "--resume", "--retry-failed", "--dry-run", "--machines")
@@ -42,26 +43,27 @@ REGRESSED, INCONCLUSIVE = 1, 4
 
 def run(words: Sequence[str]) -> int:
     """Run the pairs and return the exit code of the verdict."""
-    wanted = read(words)
-    judged = ["--margin", wanted.margin, "--level", LEVEL, "--fail-inconclusive", *wanted.forms]
+    gate_request = read(words)
+    judged = ["--margin", gate_request.margin, "--level", LEVEL, "--fail-inconclusive", *gate_request.forms]
+    # With --help, compare still checks the options before it: a wrong one is refused before hours of trials.
     if compare(*judged, "--help", stdout=subprocess.DEVNULL):
         return 2  # it has printed the error
-    commits = [commit_pairs.commit(ref) for ref in wanted.refs]
-    if wanted.out.exists() and (not wanted.out.is_dir() or any(wanted.out.iterdir())):
-        raise UsageError(f"{wanted.out} is there already; choose another --out, or remove it")
+    commits = [commit_pairs.commit(ref) for ref in gate_request.refs]
+    if gate_request.out.exists() and (not gate_request.out.is_dir() or any(gate_request.out.iterdir())):
+        raise UsageError(f"{gate_request.out} is there already; choose another --out, or remove it")
     if commit_pairs.git("status", "--porcelain", "--untracked-files=no"):
         say("uncommitted changes are in neither commit, and not measured")
-    sides = [wanted.out / side for side in ("base", "head")]
+    sides = [gate_request.out / side for side in ("base", "head")]
     with commit_pairs.worktrees(commits) as trees:
         for look in (0, 1):
-            pairs = range(look * wanted.pairs, (look + 1) * wanted.pairs)
-            commit_pairs.measure(trees, commits, sides, wanted.words, pairs)
+            pairs = range(look * gate_request.pairs, (look + 1) * gate_request.pairs)
+            commit_pairs.measure(trees, commits, sides, gate_request.words, pairs)
             code = compare(*map(str, sides), *judged)
-            if code not in (REGRESSED, INCONCLUSIVE):
+            if code not in (REGRESSED, INCONCLUSIVE):  # well at the first look, or not comparable
                 return code
             if look == 0:
-                say(f"that is for all {2 * wanted.pairs} pairs to decide: {wanted.pairs} more")
-    return 0 if code == INCONCLUSIVE and not wanted.strict else code
+                say(f"that is for all {2 * gate_request.pairs} pairs to decide: {gate_request.pairs} more")
+    return 0 if code == INCONCLUSIVE and not gate_request.strict else code
 
 
 @dataclass(frozen=True)

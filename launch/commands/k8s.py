@@ -26,8 +26,8 @@ def run(words: Sequence[str]) -> None:
     pods, rest = batch_job.take(k8s.Pods, rest)
     out, _ = take_option(rest, "--out")
     rest = list(batch_job.with_out(rest, out or f"/runs/{pods.name}"))
-    study = batch_job.study(rest, pods.nodes, pods.gpus_per_node)
-    text = yaml.safe_dump(k8s.jobset(pods, study), sort_keys=False, width=120)
+    command = batch_job.run_command(rest, pods.nodes, pods.gpus_per_node)
+    text = yaml.safe_dump(k8s.jobset(pods, command), sort_keys=False, width=120)
     if file is None:
         print(text, end="")
     else:

@@ -45,7 +45,7 @@ def run(words: Sequence[str]) -> int:
     plans = plan.plans(trials, int(text), budget)
     plan_tables.show_plans(name, int(text), plans, budget)
     path = options.out / "plan.csv"
-    plan.write(path, plans)
+    plan.write(path, plans)  # now, in case that measuring is interrupted
     code = 0
     if measure:
         chosen = plan.neighbours(plans)

@@ -30,7 +30,8 @@ import sys
 from collections.abc import Sequence
 
 from launch.memory import limits
-from launch.sweep import checks, dry_run, request, runner, study_folder
+from launch.sweep import checks, dry_run, runner, study_folder
+from launch.sweep.request import read
 
 OWN_HELP = True  # behind an experiment, --help lists the settings of that experiment
 
@@ -40,23 +41,23 @@ def run(words: Sequence[str]) -> int:
     if set(words[:1]) & {"-h", "--help"}:
         print(__doc__.rstrip())
         return 0
-    wanted = request.read(words)
-    checks.check(wanted)
-    out = wanted.options.out
-    study_folder.check_folder(out, wanted)
-    if wanted.run_options.dry_run:
-        dry_run.show(wanted)
+    request = read(words)
+    checks.check(request)
+    out = request.options.out
+    study_folder.check_folder(out, request)
+    if request.run_options.dry_run:
+        dry_run.show(request)
         return 0
 
     def prepare() -> None:
-        study_folder.check_folder(out, wanted)  # again: only now is the folder locked
-        if wanted.study is not None:
-            study_folder.keep(out, wanted.study)
+        study_folder.check_folder(out, request)  # again: only now is the folder locked
+        if request.study is not None:
+            study_folder.keep(out, request.study)
 
-    over_limit = functools.partial(limits.over_limit, gpus=wanted.gpus) if wanted.skip_over_limit else runner.never
+    over_limit = functools.partial(limits.over_limit, gpus=request.gpus) if request.skip_over_limit else runner.never
     code = runner.run_all(
-        wanted.trials, wanted.options, wanted.run_options, wanted.gpus, wanted.axes, over_limit, prepare
+        request.trials, request.options, request.run_options, request.gpus, request.axes, over_limit, prepare
     )
-    if wanted.run_options.machine_rank == 0:
+    if request.run_options.machine_rank == 0:
         subprocess.run([sys.executable, "-m", "reports", "show", str(out)], check=False)
     return code

@@ -23,7 +23,7 @@ def run(words: Sequence[str]) -> None:
     batch, rest = batch_job.take(slurm.Batch, rest)
     if submit and not shutil.which("sbatch"):
         raise UsageError("--submit needs Slurm's sbatch, and there is none on PATH; run this on a login node")
-    path = slurm.write(batch, batch_job.study(rest, batch.nodes, batch.gpus_per_node))
+    path = slurm.write(batch, batch_job.run_command(rest, batch.nodes, batch.gpus_per_node))
     print(path)
     if submit:
         print(slurm.submit(path))

@@ -97,7 +97,7 @@ def accelerate_command(
         command += ["--multi_gpu", "--same_network", "--machine_rank", str(node.machine)]
         command += ["--main_process_ip", node.address, "--main_process_port", str(node.port)]
     elif trial.processes > 1:
-        command += ["--multi_gpu", "--main_process_port", "0"]
+        command += ["--multi_gpu", "--main_process_port", "0"]  # 0: any free port
     elif not gpus:
         command += ["--cpu"]
     command += ["-m", f"bench.experiments.{trial.experiment}", *words(trial), *option_words(options)]

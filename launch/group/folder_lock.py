@@ -32,6 +32,7 @@ class FolderLock:
 
     def check(self) -> None:
         """Raises UsageError if the folder was deleted, or replaced by another."""
+        # A folder that was deleted and made again has the same path, and a lock file that is not ours.
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.stat(self.path), os.fstat(self.file.fileno())):
                 return
@@ -53,6 +54,7 @@ def claim(folder: RunFolder, runner_id: str, machine: int = 0) -> Iterator[Folde
             if _alive(holder) or time.monotonic() > deadline:
                 raise UsageError(f"{folder.path} is in use by {_name(holder)}; wait for it, or choose another --out")
             time.sleep(0.1)
+        # A runner that ends in order empties the file; one that was killed leaves its id.
         if former := _read(file).get("runner_id"):
             processes.end_all(lambda: processes.with_variable(processes.RUNNER_ID, former), grace_s=0.0)
         file.truncate(0)

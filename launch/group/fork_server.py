@@ -77,8 +77,9 @@ def serve(control: Connection) -> None:
                 pid = os.fork()
                 if pid == 0:
                     selector.close()
-                    for descriptor in (control.fileno(), reading, writing):
-                        os.close(descriptor)
+                    control.close()
+                    os.close(reading)
+                    os.close(writing)
                     launch(request)
                 launched[pid] = request["launch_id"]
                 _answer(control, launch_id=request["launch_id"], pid=pid)
@@ -127,7 +128,7 @@ def record_killed_ranks(logs: Path, launch_id: str, number: int, frame: object) 
             # WNOWAIT leaves the zombie for torch, which waits for it itself.
             child = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             if child is not None and child.si_code in (os.CLD_KILLED, os.CLD_DUMPED):
-                name = Path(f"/proc/{pid}/comm").read_text().strip()
+                name = processes.name(pid)
                 cause = f"signal {child.si_status} ({processes.signal_name(child.si_status)})"
                 os.write(2, f"{LAUNCHER_NAME}: {name} died of {cause}\n".encode())
                 if child.si_status == signal.SIGKILL and (rank := name.removeprefix("rank ")).isdecimal():
@@ -157,11 +158,11 @@ def form_ranks(request: dict[str, Any]) -> None:
 
 def _become_fresh(request: dict[str, Any]) -> None:
     """Make this fork like a process that was just started with these variables, in a session of its own."""
-    os.setsid()
+    os.setsid()  # by its session the group is found (processes.in_session), and Ctrl-C does not reach it
     signal.set_wakeup_fd(-1)
     for number in (*STOP_SIGNALS, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # as Python sets it when it starts
     procfs.name_process(LAUNCHER_NAME)
     log = os.open(request["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     for stream in (1, 2):

@@ -60,6 +60,7 @@ class Launch:
     def start(self, more_variables: Mapping[str, str] | None = None) -> None:
         """Start the group. Raises UsageError if the folder or the machine has no room."""
         context = self.context
+        # `requested_at`: the row's startup_s is from here until the trial's group has formed.
         how = {"started_by": context.starter.name, "parallel": context.run_options.parallel}
         variables = {
             LAUNCH_ID: self.launch_id,
@@ -70,12 +71,13 @@ class Launch:
         }
         if self.devices:
             variables |= gpus.only(self.devices)
+        if self.node.machine == 0:  # rank 0, which reports progress, is here
+            variables[progress.VARIABLE] = str(self.progress_file.resolve())
         request = StartRequest(
             self.launch_id, self.trial, context.options, context.gpus, variables, self.log, context.scratch, self.node
         )
         try:
             if self.node.machine == 0:
-                variables[progress.VARIABLE] = str(self.progress_file.resolve())
                 self.progress_file.touch()
             self.log.write_text(head_line(request))
             self.group = context.starter.start(request)
@@ -184,7 +186,7 @@ class Launch:
                 f"{self.title} has ended, but SIGKILL does not end its process {min(survivors)}; nothing more is "
                 f"started"
             )
-        if cause is not None and cause.usage:
+        if cause is not None and cause.usage:  # the trial was refused by its own process, as for missing data
             return 2, row
         return {"ok": 0, "interrupted": 130}.get(row["status"], 1), row
 

@@ -86,7 +86,7 @@ class WarmStarter:
         if self.server is not None and not self.server_gone:
             return
         self.close()
-        for group in self.running.values():  # of the server that has ended
+        for group in self.running.values():  # whose exit codes the server that has ended will not send
             group.exit_code, group.orphaned = 1, True
         self.running.clear()
         self.connection: Connection
@@ -102,7 +102,7 @@ class WarmStarter:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,
+                start_new_session=True,  # Ctrl-C is for us alone
             )
         self.server_gone = False
 
@@ -164,9 +164,8 @@ class WarmStarter:
     def close(self) -> None:
         """End the server. The groups that it has forked go on; each launch ends its own."""
         if self.server is not None:
+            self.kill_server()
             self.connection.close()
-            self.server.kill()
-            self.server.wait()
             self.server = None
 
 

@@ -17,7 +17,9 @@ from pathlib import Path
 
 from launch.group import processes
 
+# From the closed pipe to SIGKILL.
 CLOSE_S = 10.0
+# Between the two searches for processes that are left.
 AGAIN_S = 0.1
 
 
@@ -38,6 +40,7 @@ class Watchdog:
         self.close()
         reading, self.lifeline = os.pipe()
         command = [sys.executable, "-m", "launch.group.watchdog", self.runner_id, str(reading), str(self.scratch)]
+        # It inherits the lock file: flock holds until the last process that has it open closes it, or ends.
         self.process = subprocess.Popen(
             command, pass_fds=(reading, self.lock), stdin=subprocess.DEVNULL, start_new_session=True
         )

@@ -180,11 +180,20 @@ def _known(text: str, backend: Literal["cuda", "cpu"]) -> Budget:
         choose = f"the nearest are: {', '.join(near)}" if near else f"choose from: {', '.join(devices)}"
         raise UsageError(f"no device {text.strip()!r}; {choose}; or give bytes such as 7.4GiB, or auto")
     device = devices[name]
-    visible, source = device.visible_bytes, f"visible ({device.source})"
-    whole = Budget(visible, visible, device.system_reserve_bytes, device.process_reserve_bytes, name, source, backend)
     holds, note = (ON_JETSON, WITH_LOADERS) if device.unified else (ON_GPU, "" if backend == "cpu" else WITH_NCCL)
-    whole = replace(whole, process_holds=f"process ({holds})", estimated=device.estimated, note=note)
-    return replace(whole, capability=device.capability)
+    return Budget(
+        bytes=device.visible_bytes,
+        visible_bytes=device.visible_bytes,
+        system_reserve_bytes=device.system_reserve_bytes,
+        process_reserve_bytes=device.process_reserve_bytes,
+        device=name,
+        source=f"visible ({device.source})",
+        backend=backend,
+        process_holds=f"process ({holds})",
+        estimated=device.estimated,
+        note=note,
+        capability=device.capability,
+    )
 
 
 def _this_cpu(root: Path, processes: int) -> Budget:
@@ -205,12 +214,13 @@ def _this_gpu(root: Path) -> Budget:
         holds = f"process ({ON_JETSON})"
         return Budget(free, free, 0, JETSON_PROCESS_BYTES, "this device", source, "cuda", holds, note=WITH_LOADERS)
     first = _first_gpu()
-    free_bytes = nvml.free_bytes(first)
-    if free_bytes is None:
+    if (of_gpu := nvml.free_bytes(first)) is None:
         raise UsageError(f"NVML does not report what is free on GPU {first}; give bytes such as 7.4GiB, or a device")
     source, holds = f"free now on GPU {first} (NVML)", f"process ({ON_GPU})"
-    whole = Budget(free_bytes, free_bytes, 0, GPU_PROCESS_BYTES, "this device", source, "cuda", holds, note=WITH_NCCL)
-    return replace(whole, capability=nvml.capability(first))
+    capability = nvml.capability(first)
+    return Budget(
+        of_gpu, of_gpu, 0, GPU_PROCESS_BYTES, "this device", source, "cuda", holds, False, WITH_NCCL, capability
+    )
 
 
 def this_capability(gpus: int) -> Capability | None:

@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import os
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import forkserver, get_context
@@ -24,6 +24,7 @@ from bench.trial import Trial
 from launch.memory.devices import Budget
 
 if TYPE_CHECKING:
+    from bench.instruments.storage_tracker import Part
     from bench.memory.footprint import Footprint
 
 # Settings that do not change a trial's peak memory, at one value for all. (micro_batch does, but is set later.)
@@ -37,32 +38,28 @@ TRACED = (2, 4)
 
 @dataclass
 class Plan:
-    """One micro-batch x accumulation, and its memory on each device.
+    """One micro-batch x accumulation, and its predicted memory on each device.
 
-    `limited_bytes`: the part that counts against the limit. `fits`: "yes", "no", or "tight": only if the allocator
-    returns cached memory to the device and requests it again, which takes time. `arms`: those that share this plan.
-    `measured`: the row of trials.csv, once the plan was run.
+    `fits`: "yes", "no", or "tight": only if the allocator returns cached memory to the device and requests it again,
+    which takes time. `arms`: those that share this plan. `measured`: the row of trials.csv, once the plan was run.
     """
 
     trial: Trial
     arms: tuple[str, ...]
     limit_bytes: int
-    predicted_allocated_bytes: int
-    predicted_reserved_bytes: int | None
-    limited_bytes: int
-    parts: Mapping[str, int]
+    footprint: Footprint
     fits: str
     chosen: bool = False
     why: str = ""
     measured: dict[str, str] = dataclasses.field(default_factory=dict)
 
-    def way(self) -> str:
+    def label(self) -> str:
         """Micro-batch x accumulation."""
         return f"{self.trial.micro_batch}x{self.trial.accumulate}"
 
     def dominant(self) -> tuple[str, int]:
         """The largest part at the peak, and its bytes."""
-        return max(self.parts.items(), key=lambda item: item[1])
+        return max(self.footprint.parts.items(), key=lambda item: item[1])
 
 
 def plans(trials: Sequence[Trial], effective_batch: int, budget: Budget) -> list[Plan]:
@@ -87,7 +84,7 @@ def plans(trials: Sequence[Trial], effective_batch: int, budget: Budget) -> list
     by_arms: dict[tuple[str, ...], list[Plan]] = {}
     for trial, members in same_memory.items():
         arms = tuple(dict.fromkeys(member.arm for member in members))
-        for micro_batch, accumulate in ways(effective_batch, trial.processes):
+        for micro_batch, accumulate in splits(effective_batch, trial.processes):
             footprint = _footprint(trial, micro_batch, accumulate, predicted)
             plan = _plan(members[0], arms, micro_batch, accumulate, budget, footprint)
             by_arms.setdefault(arms, []).append(plan)
@@ -96,7 +93,7 @@ def plans(trials: Sequence[Trial], effective_batch: int, budget: Budget) -> list
     return [plan for group in by_arms.values() for plan in group]
 
 
-def ways(effective_batch: int, processes: int) -> Iterator[tuple[int, int]]:
+def splits(effective_batch: int, processes: int) -> Iterator[tuple[int, int]]:
     """(micro-batch, accumulation) that reach the effective batch, largest micro-batch first.
 
     A micro-batch of one image, over which BatchNorm cannot always normalise, is left out if there are others.
@@ -171,16 +168,8 @@ def _plan(
     fits = "no"
     if footprint.fits(budget.bytes):
         fits = "yes" if footprint.limited_bytes <= budget.bytes else "tight"
-    return Plan(
-        trial=dataclasses.replace(trial, micro_batch=micro_batch, accumulate=accumulate),
-        arms=arms,
-        limit_bytes=budget.bytes,
-        predicted_allocated_bytes=footprint.allocated_bytes,
-        predicted_reserved_bytes=footprint.reserved_bytes,
-        limited_bytes=footprint.limited_bytes,
-        parts=footprint.parts,  # type: ignore[arg-type]  # of which each is a str
-        fits=fits,
-    )
+    trial = dataclasses.replace(trial, micro_batch=micro_batch, accumulate=accumulate)
+    return Plan(trial, arms, budget.bytes, footprint, fits)
 
 
 def _choose(group: Sequence[Plan]) -> None:
@@ -189,7 +178,7 @@ def _choose(group: Sequence[Plan]) -> None:
     if not fitting:
         return
     best = min(fitting, key=lambda plan: plan.trial.accumulate)
-    spare = 1 - best.limited_bytes / best.limit_bytes
+    spare = 1 - best.footprint.limited_bytes / best.limit_bytes
     best.chosen = True
     passes = "one pass" if best.trial.accumulate == 1 else f"{best.trial.accumulate} passes"
     fewest = "the fewest that fit"
@@ -207,7 +196,7 @@ def write(path: Path, plans: Sequence[Plan]) -> None:
     write_table(path, [row(plan, PARTS) for plan in plans])
 
 
-def row(plan: Plan, parts: Sequence[str]) -> dict[str, Any]:
+def row(plan: Plan, parts: Sequence[Part]) -> dict[str, Any]:
     """Column -> value. Bytes are those of one process."""
     trial = plan.trial
     columns = ("experiment", "model", "precision", "micro_batch", "accumulate", "processes")
@@ -216,10 +205,10 @@ def row(plan: Plan, parts: Sequence[str]) -> dict[str, Any]:
         "arms": plan.arms,
         "effective_batch": trial.effective_batch(),
         "limit_bytes": plan.limit_bytes,
-        "predicted_allocated_bytes": plan.predicted_allocated_bytes,
-        "predicted_reserved_bytes": plan.predicted_reserved_bytes,
+        "predicted_allocated_bytes": plan.footprint.allocated_bytes,
+        "predicted_reserved_bytes": plan.footprint.reserved_bytes,
         "dominant_part": plan.dominant()[0],
-        **{part.lower().replace(" ", "_") + "_bytes": plan.parts.get(part, 0) for part in parts},
+        **{part.lower().replace(" ", "_") + "_bytes": plan.footprint.parts.get(part, 0) for part in parts},
         "fits": plan.fits,
         "chosen": plan.chosen,
         "why": plan.why or None,

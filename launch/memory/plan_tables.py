@@ -23,10 +23,10 @@ def show_plans(name: str, effective_batch: int, plans: Sequence[Plan], budget: B
         console.print(f"\n{name}, {arms_of(name, arms)}: effective batch {effective_batch}", soft_wrap=True)
         wide(console, table_of(of_arms, budget))
         best = next((plan for plan in of_arms if plan.chosen), None)
-        least = min(of_arms, key=lambda plan: plan.limited_bytes)
-        choice = f"none fits: {least.way()}, {least.trial.precision} needs {gib(least.limited_bytes)} GiB"
+        least = min(of_arms, key=lambda plan: plan.footprint.limited_bytes)
+        choice = f"none fits: {least.label()}, {least.trial.precision} needs {gib(least.footprint.limited_bytes)} GiB"
         if best:
-            choice = f"choose {best.way()}, {best.trial.precision}: {best.why}"
+            choice = f"choose {best.label()}, {best.trial.precision}: {best.why}"
         console.print(choice, highlight=False, soft_wrap=True)
     console.print(f"\nper process: {budget.explain()}", highlight=False, soft_wrap=True)
 
@@ -40,12 +40,12 @@ def table_of(plans: Sequence[Plan], budget: Budget) -> Table:
     for plan in plans:
         part, size = plan.dominant()
         table.add_row(
-            plan.way(),
+            plan.label(),
             plan.trial.precision,
-            gib(plan.predicted_allocated_bytes),
-            *([gib(plan.predicted_reserved_bytes)] if reserved else []),
-            f"{plan.limited_bytes / plan.limit_bytes:.0%}",
-            f"{part} {size / plan.predicted_allocated_bytes:.0%}",
+            gib(plan.footprint.allocated_bytes),
+            *([gib(plan.footprint.reserved_bytes)] if reserved else []),
+            f"{plan.footprint.limited_bytes / plan.limit_bytes:.0%}",
+            f"{part} {size / plan.footprint.allocated_bytes:.0%}",
             f"{plan.fits}, choose" if plan.chosen else plan.fits,
             style="bold" if plan.chosen else None,
         )
@@ -70,7 +70,7 @@ def show_measured(plans: Sequence[Plan], gpus: int) -> None:
         rate = plan.measured.get("images_per_s")
         table.add_row(
             plan.trial.arm,
-            plan.way(),
+            plan.label(),
             plan.trial.precision,
             plan.measured.get("status", ""),
             *(f"{gib(predicted)}, {gib(measured) or 'none'}" for predicted, measured in pairs),
@@ -81,7 +81,7 @@ def show_measured(plans: Sequence[Plan], gpus: int) -> None:
 
 def predicted_bytes(plan: Plan, gpus: int) -> list[int | None]:
     """Allocated and reserved on GPUs; on a CPU, the memory of the process."""
-    return [plan.predicted_allocated_bytes, plan.predicted_reserved_bytes] if gpus else [plan.limited_bytes]
+    return [plan.footprint.allocated_bytes, plan.footprint.reserved_bytes] if gpus else [plan.footprint.limited_bytes]
 
 
 def measured_bytes(plan: Plan, gpus: int) -> list[int | None]:

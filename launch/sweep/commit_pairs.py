@@ -106,6 +106,6 @@ def in_tree(tree: Path, command: Sequence[str], folder: Path) -> int:
             process.terminate()
             process.wait()
             raise
-    if code == 130:
+    if code == 130:  # the command was interrupted itself, by a signal that did not reach us
         raise Interrupted("stopped with the trial that was under way")
     return code

@@ -6,7 +6,7 @@ import shlex
 
 from launch.group.accelerate_command import NodeAddress, accelerate_command
 from launch.multi_node.address import unresolved_node_address
-from launch.sweep import estimate, study_folder
+from launch.sweep import estimate, matrix, study_folder
 from launch.sweep.request import RunRequest
 
 
@@ -18,17 +18,15 @@ def show(request: RunRequest) -> None:
     estimator, useful_rows = estimate.from_rows(rows, request.gpus)
     node = unresolved_node_address(run_options) if request.trials[0].machines > 1 else NodeAddress()
     estimates: list[float | None] = []
-    for number, trial in enumerate(request.trials, 1):
-        title = f"# [{number}/{len(request.trials)}] {trial.experiment} {trial.arm}"
-        title += "".join(f" {name}={getattr(trial, name)}" for name in dict.fromkeys([*request.axes, "repeat"]))
+    for title, trial in matrix.titled(request.trials, dict.fromkeys([*request.axes, "repeat"])):
         has_row = study_folder.identity(trial) in finished
         if has_row and options.resume:
-            print(f"{title}: has its row, so --resume leaves it out")
+            print(f"# {title}: has its row, so --resume leaves it out")
             continue
         seconds = estimator.seconds(trial)
         estimates.append(seconds)
         title += f", about {estimate.duration(seconds)}" if seconds is not None else ""
-        print(title + ("; has a row, so --resume would leave it out" if has_row else ""))
+        print(f"# {title}" + ("; has a row, so --resume would leave it out" if has_row else ""))
         variables, command = accelerate_command(trial, options, request.gpus, node)
         print(*(f"{name}={shlex.quote(value)}" for name, value in variables.items()), shlex.join(command))
     total = estimate.summary(estimates, useful_rows, run_options.parallel)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from bench import experiments
 from bench.errors import UsageError
@@ -68,3 +68,12 @@ def repeated(trials: Sequence[Trial], repeats: int, order: str) -> list[Trial]:
         return [dataclasses.replace(trial, repeat=repeat) for trial in trials for repeat in range(repeats)]
     rounds = [[dataclasses.replace(trial, repeat=repeat) for trial in trials] for repeat in range(repeats)]
     return [trial for repeat, round_ in enumerate(rounds) for trial in (round_[::-1] if repeat % 2 else round_)]
+
+
+def titled(trials: Sequence[Trial], axes: Iterable[str]) -> list[tuple[str, Trial]]:
+    """Each trial with a title: [2/6] resnet20_accumulation 16x8 precision=bf16."""
+    result = []
+    for number, trial in enumerate(trials, 1):
+        values = "".join(f" {name}={getattr(trial, name)}" for name in axes)
+        result.append((f"[{number}/{len(trials)}] {trial.experiment} {trial.arm}{values}", trial))
+    return result

@@ -40,7 +40,7 @@ def grouped(words: Sequence[str]) -> list[tuple[str, list[str]]]:
     """Each option with the words behind it. Words before the first option stand under ""."""
     groups: list[tuple[str, list[str]]] = []
     for word in words:
-        if word.startswith("--"):
+        if word.startswith("--"):  # and not "-", which negative numbers begin with
             option, equals, value = word.partition("=")
             groups.append((option, [value] if equals else []))
         elif groups:

@@ -28,7 +28,7 @@ def measure(plans: Sequence[Plan], options: Options, gpus: int, fields_given: Co
     for trial in trials:
         accelerate_command.check(trial, gpus)
     folder = RunFolder(options.out)
-    before = len(folder.rows("trials"))
+    before = len(folder.rows("trials"))  # an older row of the same trial may be there
     options = dataclasses.replace(options, checkpoint=False)
     code = runner.run_all(trials, options, RunOptions(), gpus, ["micro_batch", "accumulate", "precision"])
     rows = {row["trial_key"]: row for row in folder.rows("trials")[before:]}

@@ -61,10 +61,10 @@ def read(words: Sequence[str]) -> RunRequest:
         names = list(study.experiments)
     if {"-h", "--help"} & set(rest):
         show_help(names[0])
-    check_options(rest)
+    check_options(rest)  # before tyro, which would allow an option twice and knows no --arm or --device
     how, rest = take_run_options(rest, f"python -m launch run {names[0]}")
     arms, rest = take_option(rest, "--arm")
-    gpus, rest = limits.take_device(rest)
+    gpus, rest = limits.take_device(rest)  # first, because --memory-limit auto reads a GPU's memory
     skip, rest = limits.take_flag(limits.in_bytes(rest, gpus), limits.SKIP)
     _, rest = limits.take_flag(rest, "--no-skip-over-limit")  # only there to override a study's
     trials: dict[Trial, None] = {}

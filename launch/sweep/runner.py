@@ -19,9 +19,10 @@ from launch.group.trial_launch import Launch
 from launch.interrupts import handling, interrupt, undisturbed
 from launch.multi_node import coordinator
 from launch.run_options import RunOptions
-from launch.sweep import estimate, study_folder
+from launch.sweep import estimate, matrix, study_folder
 from launch.sweep.display import Display
 
+# A trial's end is noticed within this time.
 POLL_S = 0.1
 OverLimit = Callable[[Trial], str | None]
 """Why a trial is not to be started; None: it is."""
@@ -51,7 +52,7 @@ def run_all(
         prepare()
 
         def work(context: RunContext) -> int:
-            return run_sweep(titled(trials, axes), context, over_limit).exit_code()
+            return run_sweep(matrix.titled(trials, axes), context, over_limit).exit_code()
 
         return coordinator.run_as_machine_0(context, trials, work) if trials[0].machines > 1 else work(context)
     return 130
@@ -67,15 +68,6 @@ def run_sweep(waiting: list[tuple[str, Trial]], context: RunContext, over_limit:
             with undisturbed():
                 sweep.finish()
     return sweep
-
-
-def titled(trials: Sequence[Trial], axes: Sequence[str]) -> list[tuple[str, Trial]]:
-    """Each trial with a title: [2/6] resnet20_accumulation 16x8 precision=bf16."""
-    result = []
-    for number, trial in enumerate(trials, 1):
-        title = f"[{number}/{len(trials)}] {trial.experiment} {trial.arm}"
-        result.append((title + "".join(f" {name}={getattr(trial, name)}" for name in axes), trial))
-    return result
 
 
 @dataclass
@@ -117,12 +109,12 @@ class Sweep:
                     break
                 self.start(*self.waiting.pop(0), devices)
             self.context.watchdog.ensure_running()
-            self.context.lock.check()
+            self.context.lock.check()  # before rows are written into a folder that is no longer ours
             self.context.starter.wait(POLL_S)
             for launch in list(self.running):
                 self.display.show(launch.title, launch.progress())
                 if launch.has_ended():
-                    with undisturbed():
+                    with undisturbed():  # a signal between its end and its row would leave it without one
                         self.finish_launch(launch)
 
     def start(self, title: str, trial: Trial, devices: list[str]) -> None:

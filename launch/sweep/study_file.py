@@ -65,10 +65,10 @@ def parse(path: Path) -> tuple[dict[str, Any], str]:
         return tomllib.loads(text), text
     except OSError as error:
         raise UsageError(f"cannot read the study {path}: {error.strerror}; give a file as those in studies/") from error
-    except (ValueError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # no UTF-8, no TOML, or brackets nested too deep
         end = f"at the end, line {len(text.splitlines())}"
-        said = " ".join(str(error).split()).replace("at end of document", end)
-        raise UsageError(f"{path} is no TOML: {said}; correct it there") from error
+        problem = " ".join(str(error).split()).replace("at end of document", end)
+        raise UsageError(f"{path} is no TOML: {problem}; correct it there") from error
 
 
 def line_of(key: str, text: str) -> int:

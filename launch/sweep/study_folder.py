@@ -19,23 +19,23 @@ from launch.sweep.study_file import Study
 COPY = "study.toml"
 
 
-def check_folder(folder: Path, wanted: RunRequest) -> None:
+def check_folder(folder: Path, run_request: RunRequest) -> None:
     """Raises UsageError if the folder has rows of another study, or belongs to a study without these trials.
 
     Where neither the request nor the folder is of a study, any trial may be added.
     """
-    if wanted.study is not None:
-        own = set(map(identity, wanted.trials))
+    if run_request.study is not None:
+        own = set(map(identity, run_request.trials))
         foreign = next((row for row in read_rows(folder) if (row["trial_key"], row["repeat"]) not in own), None)
         if foreign is not None:
             what = f"{foreign.get('experiment')} {foreign.get('arm')}, repeat {foreign.get('repeat')}"
             raise UsageError(
-                f"{folder} holds a row of {what}, with settings that {wanted.study.path} does not have; "
+                f"{folder} holds a row of {what}, with settings that {run_request.study.path} does not have; "
                 f"choose another --out"
             )
     elif (folder / COPY).exists():
         own = set(map(identity, request.read([str(folder / COPY)]).trials))
-        if other := next((trial for trial in wanted.trials if identity(trial) not in own), None):
+        if other := next((trial for trial in run_request.trials if identity(trial) not in own), None):
             raise UsageError(
                 f"{folder} belongs to a study, and {other.experiment} {other.arm}, repeat {other.repeat}, with these "
                 f"settings is none of its trials; choose another --out, or run {folder / COPY}"

@@ -97,8 +97,10 @@ def test_a_killed_rank_is_out_of_memory_where_the_kernel_counted_it(
     assert ("oom_kill rose from 2 to 3" in row["error"]) == (status == "oom")
     assert ("rank 1 was killed" in row["error"]) == (processes == 2)
     assert row["oom_phase"] == row["oom_requested_bytes"] == row["oom_held_bytes"] == ""
-    # With two, rank 0 lived to say how far it had come.
-    assert (int(row["optimizer_steps"] or 0) > 0) == (processes == 2)
+    # With two, rank 0 lived to say how far it had come. With one, its last copy of the row may say it: it makes one a
+    # second at most.
+    steps = int(row["optimizer_steps"] or 0)
+    assert steps > 0 if processes == 2 else steps <= len(rows(tmp_path / "runs", "steps"))
 
 
 # Broken

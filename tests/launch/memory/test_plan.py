@@ -43,28 +43,29 @@ def plans(limit: int, *trials: Trial, effective_batch: int = 64) -> list[plan.Pl
 def test_every_way_to_the_effective_batch(
     effective_batch: int, processes: int, expected: list[tuple[int, int]]
 ) -> None:
-    assert list(plan.ways(effective_batch, processes)) == expected
+    assert list(plan.splits(effective_batch, processes)) == expected
 
 
 @pytest.mark.parametrize(("effective_batch", "near"), [(255, "254 or 256"), (1, "2")])
 def test_an_effective_batch_that_cannot_be_shared_is_told_with_the_nearest(effective_batch: int, near: str) -> None:
     with pytest.raises(UsageError, match=f"by 2 processes; give {near}$"):
-        list(plan.ways(effective_batch, 2))
+        list(plan.splits(effective_batch, 2))
 
 
 def test_a_plan_s_figures_are_those_of_its_own_trace() -> None:
     for each in plans(2**30, effective_batch=32):
         trial = dataclasses.replace(RESNET8, micro_batch=each.trial.micro_batch, accumulate=each.trial.accumulate)
         traced = predict(trial, "cpu")
-        assert (each.predicted_allocated_bytes, dict(each.parts)) == (traced.allocated_bytes, dict(traced.parts))
+        assert each.footprint.allocated_bytes == traced.allocated_bytes
+        assert each.footprint.parts == traced.parts
 
 
 def test_the_fewest_passes_that_fit_are_chosen_and_why_is_said() -> None:
     everything = plans(2**30)
     third = everything[2]
-    found = plans(third.limited_bytes)
+    found = plans(third.footprint.limited_bytes)
     assert [each.fits for each in found[:4]] == ["no", "no", "yes", "yes"]
-    assert [each.way() for each in found if each.chosen] == ["16x4"]
+    assert [each.label() for each in found if each.chosen] == ["16x4"]
     assert found[2].why == "4 passes per step, the fewest that fit; 0% of the limit to spare"
     assert not any(each.why for each in found if not each.chosen)
 
@@ -72,10 +73,10 @@ def test_the_fewest_passes_that_fit_are_chosen_and_why_is_said() -> None:
 def test_a_precision_that_needs_fewer_passes_wins_and_at_equal_passes_the_one_named_first() -> None:
     both = [dataclasses.replace(RESNET8, precision=precision) for precision in ("no", "bf16")]
     roomy = plans(2**30, *both, effective_batch=512)
-    assert [(each.trial.precision, each.way()) for each in roomy if each.chosen] == [("no", "512x1")]
-    full = max(each.limited_bytes for each in roomy)
+    assert [(each.trial.precision, each.label()) for each in roomy if each.chosen] == [("no", "512x1")]
+    full = max(each.footprint.limited_bytes for each in roomy)
     scarce = plans(full - 1, *both, effective_batch=512)
-    assert [(each.trial.precision, each.way()) for each in scarce if each.chosen] == [("bf16", "512x1")]
+    assert [(each.trial.precision, each.label()) for each in scarce if each.chosen] == [("bf16", "512x1")]
 
 
 def test_arms_that_take_the_same_memory_are_one_and_others_are_not() -> None:
@@ -89,10 +90,10 @@ def test_what_fits_only_by_giving_cached_memory_back_is_tight_and_not_chosen_whe
     budget = devices.budget("1GiB")
     roomy = plan.plans((RESNET8,), 512, budget)
     first = roomy[0]
-    assert first.predicted_reserved_bytes is not None
-    found = plan.plans((RESNET8,), 512, dataclasses.replace(budget, bytes=first.predicted_reserved_bytes - 1))
+    assert first.footprint.reserved_bytes is not None
+    found = plan.plans((RESNET8,), 512, dataclasses.replace(budget, bytes=first.footprint.reserved_bytes - 1))
     assert found[0].fits == "tight"
-    assert [each.way() for each in found if each.chosen] == ["256x2"]
+    assert [each.label() for each in found if each.chosen] == ["256x2"]
 
 
 def test_where_nothing_fits_nothing_is_chosen() -> None:
@@ -113,7 +114,7 @@ def test_the_orin_s_story_holds() -> None:
     fits = {(each.trial.model, each.trial.micro_batch): each.fits for each in found}
     assert fits["resnet20", 64] == fits["resnet50", 16] == "yes"
     assert fits["resnet50", 64] == "no"
-    assert next(each for each in found if each.way() == "64x4").limited_bytes < budget.bytes / 10
+    assert next(each for each in found if each.label() == "64x4").footprint.limited_bytes < budget.bytes / 10
     chosen = {each.trial.model: (each.trial.micro_batch, each.trial.accumulate) for each in found if each.chosen}
     for model, way in chosen.items():
         planned = experiment.trial("orin_batch_limit", f"{model}_planned")
@@ -124,15 +125,15 @@ def test_the_orin_s_story_holds() -> None:
             told[line[2:11]] = [float(number) for number in re.findall(r"\b\d+\.\d+\b", line)]
     for model, numbers in told.items():
         mine = [each for each in found if each.trial.model == model.lower().replace("-", "")]
-        sizes = {each.trial.micro_batch: each.limited_bytes / 2**30 for each in mine}
+        sizes = {each.trial.micro_batch: each.footprint.limited_bytes / 2**30 for each in mine}
         best = next(each for each in mine if each.chosen)
-        assert numbers == pytest.approx([sizes[64], sizes[16], best.limited_bytes / 2**30], rel=0.02)
+        assert numbers == pytest.approx([sizes[64], sizes[16], best.footprint.limited_bytes / 2**30], rel=0.02)
 
 
 def test_neighbours_are_the_next_micro_batches_of_the_chosen_plan() -> None:
     found = plans(2**30)
     found[0].chosen, found[2].chosen = False, True
-    assert [each.way() for each in plan.neighbours(found)] == ["32x2", "16x4", "8x8"]
+    assert [each.label() for each in plan.neighbours(found)] == ["32x2", "16x4", "8x8"]
     assert plan.neighbours([dataclasses.replace(each, chosen=False) for each in found]) == []
 
 
