@@ -1,13 +1,13 @@
-"""What do more processes bring: at a fixed effective batch (strong scaling), and at a fixed batch each (weak scaling)?
+"""How much faster are more processes, at a fixed effective batch (strong scaling) and at a fixed batch each (weak)?
 
-In the `strong` arms all processes share one micro-batch: `--processes 4` gives each a quarter of it, and the training
-is the same one at any number of processes that divides it, but for BatchNorm, which normalises within each one's part.
-In the `weak` arms each process has a micro-batch of its own, and the effective batch grows. ResNet-20 at 32 pixels
-shares 1 MiB of gradients in each window, a ResNet-152 that trains as a whole 222 MiB, and one that is frozen but for
-its head 80 KiB. Run it as `python -m launch run process_scaling --processes 1,2,4`.
+In the `strong` arms all processes share one micro-batch: with `--processes 4` each has a quarter of it. The training is
+the same for any number of processes that divides the micro-batch, except for BatchNorm, which normalises within each
+process's part. In the `weak` arms each process has a micro-batch of its own, and the effective batch grows. In each
+optimizer step, ResNet-20 at 32 pixels shares 1 MiB of gradients, a trainable ResNet-152 222 MiB, and one with only its
+head trainable 80 KiB. Run it as `python -m launch run process_scaling --processes 1,2,4`.
 
-Weights are random, on which no time depends. `--bucket-mib`, `--gradient-compression bf16` and `--accumulate` change
-what is shared, and how often.
+Weights are random, since times do not depend on them. `--bucket-mib`, `--gradient-compression bf16` and `--accumulate`
+change what is shared, and how often.
 """
 
 from bench.experiment import Experiment
@@ -18,7 +18,7 @@ FROZEN = {**RESNET152, "trainable": ("head",), "batch_norm": "eval", "micro_batc
 TRAINABLE = {**RESNET152, "micro_batch": 32}
 
 EXPERIMENT = Experiment(
-    question="What do more processes bring, at a fixed effective batch and at a fixed batch each?",
+    question="How much faster are more processes, at a fixed effective batch and at a fixed batch each?",
     base=Trial(
         model="resnet20",
         data="cifar10",
