@@ -21,7 +21,7 @@ RESNET50 = {
 }
 
 EXPERIMENT = Experiment(
-    question="Whose 64 images crash an 8 GB Orin, ResNet-20's at 32 pixels or ResNet-50's at 224, and what would fit?",
+    question="Which network crashes an 8 GB Orin with 64 images, ResNet-20 or ResNet-50, and which plan fits?",
     base=Trial(
         model="resnet20",
         data="cifar10",
