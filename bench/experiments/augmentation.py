@@ -27,15 +27,7 @@ EXPERIMENT = Experiment(
         milestones=(0.5, 0.75),
     ),
     arms={arm: {"augment": arm} for arm in (*ARMS, "salt_pepper")},
-    mini={
-        "model": "resnet20",
-        "data": "digits",
-        "limit_train": 500,
-        "epochs": 4,
-        "micro_batch": 32,
-        "milestones": (),
-        "precision": "bf16",
-    },
+    mini={"model": "resnet20", "limit_train": 500, "epochs": 4, "micro_batch": 32, "milestones": ()},
     source="ELL 793, assignment 3, part c",
     faults="Its results are plots without the data set's size, strengths, settings or spread.",
 )

@@ -27,11 +27,9 @@ EXPERIMENT = Experiment(
     mini={
         "model": "resnet20",
         "body_dropout_after": ("layer1", "layer2"),
-        "data": "digits",
         "epochs": 4,
         "micro_batch": 64,
         "milestones": (),
-        "precision": "bf16",
     },
     source="ELL 793, assignment 3, part c",
     faults="Its results are plots. It does not give the layers or the settings.",

@@ -43,7 +43,7 @@ EXPERIMENT = Experiment(
         "resnet50_planned": {**RESNET50, "micro_batch": 32, "accumulate": 8},
     },
     published={"resnet20_16": Published(train_accuracy=0.71, where=WHERE)},
-    mini={"data": "digits", "epochs": 1, "limit_windows": 5, "limit_eval": 100, "precision": "bf16"},
+    mini={"epochs": 1, "limit_windows": 5, "limit_eval": 100},
     mini_arms={arm: {"image_size": 64} for arm in ("resnet50_64", "resnet50_16", "resnet50_planned")},
     source="RicoJia, ResNet transfer learning",
     faults="It does not say which of its two networks crashed. ResNet-20 takes only a tenth of a GiB at 64 images.",

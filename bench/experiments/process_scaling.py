@@ -16,6 +16,7 @@ from bench.trial import Trial
 RESNET152 = {"model": "resnet152", "image_size": 224, "augment": "flip", "lr": 0.01}
 FROZEN = {**RESNET152, "trainable": ("head",), "batch_norm": "eval", "micro_batch": 64}
 TRAINABLE = {**RESNET152, "micro_batch": 32}
+NETWORKS = {"resnet20": {}, "resnet152_frozen": FROZEN, "resnet152_trainable": TRAINABLE}
 
 EXPERIMENT = Experiment(
     question="How much faster are more processes, at a fixed effective batch and at a fixed batch each?",
@@ -30,25 +31,10 @@ EXPERIMENT = Experiment(
         momentum=0.9,
         weight_decay=1e-4,
     ),
-    arms={
-        "resnet20_strong": {},
-        "resnet20_weak": {},
-        "resnet152_frozen_strong": FROZEN,
-        "resnet152_frozen_weak": FROZEN,
-        "resnet152_trainable_strong": TRAINABLE,
-        "resnet152_trainable_weak": TRAINABLE,
-    },
-    shared_batch=("resnet20_strong", "resnet152_frozen_strong", "resnet152_trainable_strong"),
-    mini={"data": "digits", "epochs": 1, "limit_windows": 6, "limit_eval": 100, "precision": "bf16"},
-    mini_arms={
-        arm: {"image_size": 32}
-        for arm in (
-            "resnet152_frozen_strong",
-            "resnet152_frozen_weak",
-            "resnet152_trainable_strong",
-            "resnet152_trainable_weak",
-        )
-    },
+    arms={f"{name}_{scaling}": network for name, network in NETWORKS.items() for scaling in ("strong", "weak")},
+    shared_batch=tuple(f"{name}_strong" for name in NETWORKS),
+    mini={"epochs": 1, "limit_windows": 6, "limit_eval": 100},
+    mini_arms={f"{name}_{scaling}": {"image_size": 32} for name in NETWORKS for scaling in ("strong", "weak")},
 )
 
 if __name__ == "__main__":

@@ -37,14 +37,7 @@ EXPERIMENT = Experiment(
             eval_accuracies=(0.8004, 0.8348, 0.8364, 0.8324, 0.8434),
         ),
     },
-    mini={
-        "model": "resnet20",
-        "weights": "none",
-        "data": "digits",
-        "image_size": 32,
-        "epochs": 2,
-        "precision": "bf16",
-    },
+    mini={"model": "resnet20", "weights": "none", "image_size": 32, "epochs": 2},
     source="ATML_PA0, Task_1.ipynb",
     faults="The frozen backbone is in training mode, so BatchNorm's running statistics keep changing (`as_published` "
     "repeats this, `bn_eval` corrects it). The printed loss is a sum of batch means divided by the number of images.",

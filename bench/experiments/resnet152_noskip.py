@@ -58,10 +58,8 @@ EXPERIMENT = Experiment(
         "weights": "none",
         "replace_blocks": MINI_BLOCKS,
         "trainable": ("head", *MINI_BLOCKS),
-        "data": "digits",
         "image_size": 32,
         "epochs": 2,
-        "precision": "bf16",
     },
     source="ATML_PA0, Task_1.ipynb",
     faults="Its loop has the optimizer of another model, so the model without skips never trains and its 10% is chance "

@@ -47,7 +47,7 @@ EXPERIMENT = Experiment(
         "config1": _published(0.792, 0.790),
         "config2": _published(0.791, 0.792),
     },
-    mini={"weights": "none", "data": "digits", "epochs": 2, "precision": "bf16"},
+    mini={"weights": "none", "epochs": 2},
     source=WHERE,
     faults='Its "seven layers" are seven children of the network, with 13 of its 18 layers. It gives the training time '
     "of 50 epochs where the text says 30. It does not give the split and the settings.",

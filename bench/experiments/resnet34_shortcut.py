@@ -11,7 +11,6 @@ from bench.experiment import Experiment
 from bench.trial import Trial
 
 OPTIONS = ("A", "B", "none")
-MINI = {"image_size": 64}
 
 EXPERIMENT = Experiment(
     question="Which shortcut is best in ResNet-34, zero-padded, projected or none, at 224 pixels and at 32?",
@@ -26,8 +25,8 @@ EXPERIMENT = Experiment(
         weight_decay=1e-4,
     ),
     arms={f"{option}_{size}": {"shortcut": option, "image_size": size} for size in (224, 32) for option in OPTIONS},
-    mini={"data": "digits", "epochs": 1, "limit_train": 300, "limit_eval": 100, "precision": "bf16"},
-    mini_arms={f"{option}_224": MINI for option in OPTIONS},
+    mini={"epochs": 1, "limit_train": 300, "limit_eval": 100},
+    mini_arms={f"{option}_224": {"image_size": 64} for option in OPTIONS},
     source="He et al. 2015, section 3.3; a notebook",
     faults="The notebook's block has no attribute downsample, and uses one convolution and one BatchNorm twice. "
     "Nothing was trained.",

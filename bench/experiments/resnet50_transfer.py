@@ -40,14 +40,12 @@ EXPERIMENT = Experiment(
         )
     },
     mini={
-        "data": "digits",
         "evaluate_on": "none",
         "image_size": 32,
         "epochs": 1,
         "limit_train": 320,
         "limit_eval": 100,
         "micro_batch": 32,
-        "precision": "bf16",
     },
     mini_arms={arm: {"weights": "none"} for arm in ("v1_all", "v1_head", "v2_all", "v2_head")},
     source="RicoJia, ResNet transfer learning",

@@ -41,15 +41,7 @@ EXPERIMENT = Experiment(
         "residual_44": Published(eval_accuracy=0.9283, where=WHERE),
         "residual_56": Published(eval_accuracy=0.9303, where=WHERE),
     },
-    mini={
-        "data": "digits",
-        "epochs": 8,
-        "micro_batch": 64,
-        "lr": 0.02,
-        "warmup": 0.1,
-        "milestones": (),
-        "precision": "bf16",
-    },
+    mini={"epochs": 8, "micro_batch": 64, "lr": 0.02, "warmup": 0.1, "milestones": ()},
     source="He et al. 2015, figure 6",
     faults="None known. The plain networks' errors are in a figure only.",
 )
