@@ -142,12 +142,9 @@ def interleaved(labels: Tensor) -> Tensor:
     First the first image of each class in a shuffled order, then the second of each, and so on.
     """
     shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
-    seen: dict[int, int] = {}
-    keys = []  # (how many of its class came before, class), by image
-    for label in labels[shuffled].tolist():
-        keys.append((seen.setdefault(label, 0), label))
-        seen[label] += 1
-    return shuffled[torch.tensor(sorted(range(len(keys)), key=keys.__getitem__))]
+    one_hot = F.one_hot(labels[shuffled])
+    number = one_hot.cumsum(0)[one_hot.bool()]  # of each image within its class
+    return shuffled[(number * one_hot.shape[1] + labels[shuffled]).argsort()]
 
 
 def set_aside(split: Split, share: float) -> tuple[Split, Split | None]:

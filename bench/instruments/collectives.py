@@ -33,7 +33,7 @@ class Collectives(TorchDispatchMode):
             self.all += 1
             if func._schema.name.startswith("c10d::allreduce"):
                 self.allreduces += 1
-                self.allreduce_bytes += sum(each.numel() * each.element_size() for each in tensors(args[0]))
+                self.allreduce_bytes += sum(each.nbytes for each in tensors(args[0]))
         return func(*args, **(kwargs or {}))
 
 

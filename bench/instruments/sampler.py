@@ -37,9 +37,13 @@ class Sampler:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.read, self.clock = read, clock
-        self.counters, self.integrals, self.lasting = tuple(counters), tuple(integrals), tuple(lasting)
-        names = (*self.counters, *self.integrals, *self.lasting, "time_s")
-        self.counted: dict[str, float | None] = dict.fromkeys(names, 0.0)
+        # Gauge -> what it gains between two samples, from its values in both and the seconds between them.
+        self.gains: dict[str, Callable[[float, float, float], float]] = {
+            **dict.fromkeys(counters, lambda before, after, seconds: after - before),
+            **dict.fromkeys(integrals, lambda before, after, seconds: (before + after) / 2 * seconds),
+            **dict.fromkeys(lasting, lambda before, after, seconds: min(before, after) * seconds),
+        }
+        self.counted: dict[str, float | None] = dict.fromkeys([*self.gains, "time_s"], 0.0)
         self.counting = False
         self.lock = threading.Lock()  # `count`, `sample` and `totals` are called from the thread that trains
         self.stopped = threading.Event()
@@ -81,20 +85,15 @@ class Sampler:
         before_s, before = self.last_s, self.last
         self.last_s, self.last = self.clock(), self.read()
         if self.counting:
-            elapsed_s = self.last_s - before_s
-            self._gain("time_s", elapsed_s)
-            for name in self.counters:
-                self._gain(name, _both(before.get(name), self.last.get(name), lambda a, b: b - a))
-            for name in self.integrals:
-                self._gain(name, _both(before.get(name), self.last.get(name), lambda a, b: (a + b) / 2 * elapsed_s))
-            for name in self.lasting:
-                self._gain(name, _both(before.get(name), self.last.get(name), lambda a, b: min(a, b) * elapsed_s))
+            seconds = self.last_s - before_s
+            self._add("time_s", seconds)
+            for name, gain in self.gains.items():
+                first, second = before.get(name), self.last.get(name)
+                self._add(name, None if first is None or second is None else gain(first, second, seconds))
         for name, peak in self.peaks.items():
-            self.peaks[name] = _both(peak, self.last.get(name), max)
+            value = self.last.get(name)
+            self.peaks[name] = None if peak is None or value is None else max(peak, value)
 
-    def _gain(self, name: str, gained: float | None) -> None:
-        self.counted[name] = _both(self.counted[name], gained, lambda a, b: a + b)
-
-
-def _both(a: float | None, b: float | None, combine: Callable[[float, float], float]) -> float | None:
-    return None if a is None or b is None else combine(a, b)
+    def _add(self, name: str, gained: float | None) -> None:
+        total = self.counted[name]
+        self.counted[name] = None if total is None or gained is None else total + gained

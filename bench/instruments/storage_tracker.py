@@ -17,17 +17,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-Part = Literal[
-    "weights",
-    "gradients",
-    "accumulated gradients",
-    "DDP buckets",
-    "optimizer",
-    "activations",
-    "autocast copies",
-    "input",
-    "workspace",
-]
+Gradients = Literal["gradients", "accumulated gradients", "DDP buckets"]
+Part = Literal["weights", Gradients, "optimizer", "activations", "autocast copies", "input", "workspace"]
 PARTS: tuple[Part, ...] = get_args(Part)
 
 # Bytes that an operation takes before its results, and after them. It releases all of them before it returns.

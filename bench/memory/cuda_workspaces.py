@@ -60,7 +60,7 @@ class CudaWorkspaces:
         if operation is aten._upsample_bilinear2d_aa.default:
             return (), resize_bytes(args[0], results)
         if operation is aten.affine_grid_generator.default:  # the base of the grid: a third coordinate, all 1
-            return [size_of(results) // 2 * 3], ()
+            return [results.nbytes // 2 * 3], ()
         if operation is aten.native_batch_norm.default and args[5]:
             return (), batch_norm_bytes(args[0], sums=4)
         if operation is aten.native_batch_norm_backward.default and args[7]:
@@ -93,7 +93,7 @@ def index_bytes(args: Any) -> Sequence[int]:
 
 def resize_bytes(images: Tensor, resized: Tensor) -> Sequence[int]:
     """Of resizing with antialiasing, whose kernel copies images that are not contiguous (UpSampleBilinear2d.cu)."""
-    return [size_of(each) for each in (resized, images) if not each.is_contiguous()]
+    return [each.nbytes for each in (resized, images) if not each.is_contiguous()]
 
 
 def batch_norm_bytes(images: Tensor, sums: int) -> Sequence[int]:
@@ -117,8 +117,3 @@ def batch_norm_bytes(images: Tensor, sums: int) -> Sequence[int]:
 def _power(number: int) -> int:
     """The largest power of two that is not larger than the number."""
     return 1 << (number.bit_length() - 1)
-
-
-def size_of(tensor: Tensor) -> int:
-    """Bytes of its elements."""
-    return tensor.numel() * tensor.element_size()

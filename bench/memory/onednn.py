@@ -58,18 +58,14 @@ def transient_bytes(operation: Any, args: Any, results: Any) -> int:
     if operation is torch.ops.aten.convolution.default:
         images, weight = args[0], args[1]
         if images.is_contiguous(memory_format=torch.channels_last):
-            return _bytes(weight)
-        return max(_bytes(images) + _bytes(weight), _bytes(results))
+            return weight.nbytes
+        return max(images.nbytes + weight.nbytes, results.nbytes)
     if operation is torch.ops.aten.convolution_backward.default:
         grad, images, weight, groups = args[0], args[1], args[2], args[9]
         if not images.is_contiguous(memory_format=torch.channels_last):
-            return _bytes(grad) + (_bytes(images) if results[0] is not None else 0)
-        return _bytes(weight) + (_bytes(weight) if groups == 1 else _grouped_bytes(grad, images, weight, groups))
+            return grad.nbytes + (images.nbytes if results[0] is not None else 0)
+        return weight.nbytes + (weight.nbytes if groups == 1 else _grouped_bytes(grad, images, weight, groups))
     return 0
-
-
-def _bytes(tensor: Tensor) -> int:
-    return tensor.numel() * tensor.element_size()
 
 
 def _grouped_bytes(grad: Tensor, images: Tensor, weight: Tensor, groups: int) -> int:

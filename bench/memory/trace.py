@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from bench.data.dataset import DataSet, Split
 from bench.data.pipeline import FEWEST, Batch, InputPipeline
 from bench.instruments.storage_tracker import StorageTracker
-from bench.memory.cuda_workspaces import Capability, CudaWorkspaces, FusedDropout, size_of
+from bench.memory.cuda_workspaces import Capability, CudaWorkspaces, FusedDropout
 from bench.memory.ddp import SimulatedDDP
 from bench.memory.footprint import Backend
 from bench.training.build import DTYPES, optimizer_for
@@ -166,7 +166,7 @@ def _materialise(module: nn.Module, device: torch.device, tracker: StorageTracke
     def empty(like: Tensor) -> Tensor:
         fake = torch.empty_strided(like.size(), like.stride(), dtype=like.dtype, device=device)
         if device == GPU and not fake.is_contiguous():
-            with tracker.workspace([size_of(fake)]):  # the copy from the host, before its memory format is changed
+            with tracker.workspace([fake.nbytes]):  # the copy from the host, before its memory format is changed
                 return fake
         return fake
 
