@@ -1,4 +1,4 @@
-"""The command line of one trial: every field of Trial is an option. Imports no torch before the trial starts."""
+"""The command line of one trial, where every field of Trial is an option. Imports no torch before the trial starts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from bench.variables import LAUNCH_ID
 
 
 def main(file: str) -> None:
-    """Run one trial of the experiment in this file, under `accelerate launch -m` or alone."""
+    """Run one trial of the experiment in `file`, under `accelerate launch -m` or as a single process."""
     name = Path(file).stem
     with one_sentence():
         experiment = experiments.load(name)
@@ -38,22 +38,22 @@ def main(file: str) -> None:
 def read_request(
     name: str, experiment: Experiment, arm: str | None, words: Sequence[str], preset: str = "full"
 ) -> TrialRequest:
-    """The arm's trial with these options over it. What Accelerate's launcher set up is the default."""
+    """The arm's trial with these options applied. Processes and precision default to those of Accelerate's launcher."""
     if arm is None and not {"-h", "--help"} & set(words):
         raise UsageError(f"{name} needs --arm; choose from: {', '.join(experiment.arms)}")
     base = experiment.trial(name, arm or next(iter(experiment.arms)), preset)
-    launched: dict[str, Any] = {
+    by_accelerate: dict[str, Any] = {
         "processes": int(os.environ.get("WORLD_SIZE", "1")),
         "precision": os.environ.get("ACCELERATE_MIXED_PRECISION", base.precision),
     }
-    default = TrialRequest(dataclasses.replace(base, **launched))
+    default = TrialRequest(dataclasses.replace(base, **by_accelerate))
     description = f"{experiment.question} Arms (--arm): {', '.join(experiment.arms)}. Presets (--preset): full, mini."
     return parse_request(default, words, f"python -m bench.experiments.{name}", description)
 
 
 def _common_id() -> str:
-    """A launch id that all ranks which one launcher started by hand arrive at, and no other launch."""
+    """A launch id for a trial that was started by hand: equal on all its ranks, different for every launch."""
     if os.environ.get("WORLD_SIZE", "1") == "1":
         return new_id()
-    launcher = psutil.Process(os.getppid())
+    launcher = psutil.Process(os.getppid())  # the ranks' common parent
     return uuid.uuid5(uuid.NAMESPACE_OID, f"{uuid.getnode()} {launcher.pid} {launcher.create_time()}").hex[:12]

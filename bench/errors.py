@@ -1,4 +1,4 @@
-"""Requests that cannot be met, and how a command says so."""
+"""UsageError, for requests that cannot be met, and how a command reports it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Iterator
 
 
 class UsageError(Exception):
-    """A request that cannot be met. Its text is one sentence for the user: the value and the next move."""
+    """A request that cannot be met. Its text is one sentence for the user: the value and the next step."""
 
 
 @contextlib.contextmanager
 def one_sentence() -> Iterator[None]:
-    """Ends the program with exit code 2 and the sentence of a UsageError."""
+    """Turn a UsageError into its sentence on stderr and exit code 2."""
     try:
         yield
     except UsageError as error:

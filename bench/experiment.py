@@ -1,4 +1,4 @@
-"""An experiment: one question, its arms, and what its source published."""
+"""Experiment: one question, its arms, and the figures that its source published."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from bench.errors import UsageError
 from bench.trial import Trial
 
 PRESETS = ("full", "mini")
+MINI = {"data": "digits", "precision": "bf16"}  # of every preset mini: no download, and faster on a CPU
 
 
 @dataclass(frozen=True)
 class Published:
-    """What a source reports for an arm, after its last epoch and by epoch from the first.
+    """The figures that a source reports for an arm: after its last epoch, and by epoch from the first.
 
-    Accuracies are fractions; None or empty: not reported. `unlike`: what makes them no measure of ours even at the
-    arm's own settings, to follow "here".
+    Accuracies are fractions; None or empty: not reported. `unlike`: why ours cannot be compared with them even at the
+    arm's own settings, as the end of a sentence that begins with "here".
     """
 
     train_accuracy: float | None = None
@@ -36,10 +37,10 @@ class Published:
 class Experiment:
     """One question: its arms as changes to a base trial, and what the source reports for them.
 
-    `shared_batch`: the arms whose micro-batch is what all processes share, so that more of them get less each.
-    `mini`: what makes the base small, for the preset of minutes on two CPUs that shows that a study runs; what an arm
-    changes still holds, but for `mini_arms`. `source` and `faults`: where the question comes from, and what its
-    figures got wrong.
+    `shared_batch`: arms whose micro-batch is divided among the processes.
+    `mini`: changes besides MINI that make the base small, for the preset that runs in minutes on two CPUs. An arm's own
+    changes still apply, and after them those of `mini_arms`.
+    `source`: where the question comes from. `faults`: what is wrong with the source's figures.
     """
 
     question: str
@@ -53,16 +54,19 @@ class Experiment:
     faults: str = ""
 
     def trial(self, name: str, arm: str, preset: str = "full") -> Trial:
-        """The arm's trial with its own settings, or those of its miniature. UsageError: no such arm or preset."""
+        """The arm's trial in the preset "full" or "mini". Raises UsageError if there is no such arm or preset."""
         if arm not in self.arms:
             raise UsageError(f"no arm {arm!r} in {name}; choose from: {', '.join(self.arms)}")
         if preset not in PRESETS:
             raise UsageError(f"no preset {preset!r}; choose from: {', '.join(PRESETS)}")
-        small, own = (self.mini, self.mini_arms.get(arm, {})) if preset == "mini" else ({}, {})
-        return dataclasses.replace(self.base, **{"experiment": name, "arm": arm, **small, **self.arms[arm], **own})
+        mini, mini_arm = (MINI | self.mini, self.mini_arms.get(arm, {})) if preset == "mini" else ({}, {})
+        return dataclasses.replace(self.base, **{"experiment": name, "arm": arm, **mini, **self.arms[arm], **mini_arm})
 
     def shared_out(self, trial: Trial) -> Trial:
-        """The trial with its process's part of the micro-batch, where its arm shares one. UsageError: no even part."""
+        """The trial with its micro-batch divided among the processes, if its arm is one of `shared_batch`.
+
+        Raises UsageError if the processes cannot share it evenly.
+        """
         if trial.arm not in self.shared_batch:
             return trial
         if trial.micro_batch % trial.processes:
@@ -73,16 +77,16 @@ class Experiment:
         return dataclasses.replace(trial, micro_batch=trial.micro_batch // trial.processes)
 
 
-# What a published figure does not depend on: a faster machine must not move the accuracy.
+# Settings that a published accuracy does not depend on: they change speed or memory, or repeat the training.
 FREE = {"repeat", "pipeline", "workers", "seed", "processes", "machines", "precision", "memory_format", "compile"}
 FREE |= {"tf32", "cudnn_benchmark", "warmup_windows", "micro_batch", "accumulate", "eval_batch", "memory_limit_bytes"}
 FREE |= {"bucket_mib"}
 
 
 def departures(trial: Trial, published: Trial) -> str:
-    """How the trial differs from the settings that a published figure was made with; empty: comparable.
+    """How the trial differs from the published settings, such as "lr=0.2, epochs=5"; empty: comparable.
 
-    The effective batch counts, and not how it is made up.
+    Of the batch, only its effective size counts.
     """
     ours, theirs = trial.settings(), published.settings()
     changed = [f"{name}={_plain(ours[name])}" for name in ours if name not in FREE and ours[name] != theirs[name]]

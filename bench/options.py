@@ -1,4 +1,4 @@
-"""The options of a launch and how they are read: every field of Trial is one, and so is every field of Options."""
+"""The options of a launch, and how they are parsed: every field of Trial and of Options is one."""
 
 from __future__ import annotations
 
@@ -26,33 +26,33 @@ from bench.trial import Trial
 
 @dataclass(frozen=True)
 class Options:
-    """What a launch needs besides its trial: none of it changes what is measured."""
+    """What a launch needs besides its trial. None of it changes what is measured."""
 
     out: Path = Path("runs/latest")
-    """Run folder for the CSV files; an existing one is added to."""
+    """Run folder for the CSV files. Rows are appended to an existing one."""
     data_root: Path = Path("data")
     """Folder of downloaded data sets."""
     resume: bool = False
-    """Go on from the trial's checkpoint in the run folder, where there is one."""
+    """Resume from the trial's checkpoint in the run folder, if there is one."""
     checkpoint: bool = True
     """Keep a checkpoint after each epoch."""
     log_with: tuple[str, ...] = ()
-    """Trackers that get each epoch's numbers too, as Accelerate names them: tensorboard, wandb, ..."""
+    """Trackers that also get each epoch's numbers, by Accelerate's names: tensorboard, wandb, ..."""
 
 
 @dataclass(frozen=True)
 class TrialRequest:
-    """All that a command line asks for."""
+    """One trial and its options, as a command line gives them."""
 
     trial: Annotated[Trial, FlagConversionOff]
     options: Options = field(default_factory=Options)
 
 
 def parse(default: Any, words: Sequence[str], prog: str, description: str) -> Any:
-    """Read options over a default of their own kind. UsageError: what tyro has against them, in one sentence."""
-    complaint = io.StringIO()
+    """Parse options into an object of the default's type. Raises UsageError with tyro's error as one sentence."""
+    stderr = io.StringIO()
     try:
-        with contextlib.redirect_stderr(complaint):
+        with contextlib.redirect_stderr(stderr):
             return tyro.cli(
                 type(default),
                 default=default,
@@ -64,59 +64,58 @@ def parse(default: Any, words: Sequence[str], prog: str, description: str) -> An
     except SystemExit as error:
         if not error.code:
             raise
-        raise UsageError(f"{_sentence(complaint.getvalue())}; see {prog} --help") from error
+        raise UsageError(f"{_sentence(stderr.getvalue())}; see {prog} --help") from error
 
 
 def _sentence(box: str) -> str:
-    """What stands in tyro's box up to its first rule, and its suggestion."""
+    """The error in the box that tyro prints, up to its first horizontal line, and the option that tyro suggests."""
     lines = [line.strip("│ ") for line in box.splitlines() if line.startswith("│")]
-    said = [part.strip("─ ") for part in " ".join(lines).split("───") if part.strip("─ ")]
-    text = " ".join(said[0].split()).rstrip(".") if said else "the options cannot be read"
-    suggested = [re.findall(r"--[\w-]+", part)[:1] for part in said[1:] if part.startswith("Perhaps")]
+    parts = [part.strip("─ ") for part in " ".join(lines).split("───") if part.strip("─ ")]
+    text = " ".join(parts[0].split()).rstrip(".") if parts else "the options cannot be read"
+    suggested = [re.findall(r"--[\w-]+", part)[:1] for part in parts[1:] if part.startswith("Perhaps")]
     return text + "".join(f"; perhaps you meant {name}" for (name,) in suggested)
 
 
 def take_option(words: Sequence[str], name: str) -> tuple[str | None, list[str]]:
-    """The value of one option and the other words."""
+    """(the value of one option, the other words). Raises UsageError if it has no value, or several."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument(name, dest="values", action="append", default=[])
     try:
-        known, rest = parser.parse_known_args(words)
+        parsed, rest = parser.parse_known_args(words)
     except argparse.ArgumentError as error:
         raise UsageError(f"{name} needs a value") from error
-    if len(known.values) > 1:
-        raise UsageError(f"{name} is given {len(known.values)} times; give it once")
-    return (known.values or [None])[0], rest
+    if len(parsed.values) > 1:
+        raise UsageError(f"{name} is given {len(parsed.values)} times; give it once")
+    return (parsed.values or [None])[0], rest
 
 
 def parse_request(default: TrialRequest, words: Sequence[str], prog: str, description: str) -> TrialRequest:
-    """As `parse`, and what follows from an option unless another says otherwise.
+    """As `parse`, with settings that follow from other options unless they are given themselves.
 
-    Random images need no trained weights: with `--data synthetic` they are none, and nothing else is evaluated on. An
-    arm's shared batch is shared out to `--processes`; a `--micro-batch` is each process's own.
+    With `--data synthetic`, the weights are none and no other data set is evaluated on. A shared batch is divided among
+    `--processes`; a `--micro-batch` is each process's own.
     """
     request: TrialRequest = parse(default, words, prog, description)
-    given = {word.split("=")[0].replace("_", "-") for word in words}
-    name = request.trial.experiment
-    if name in experiments.names() and "--micro-batch" not in given:
-        request = dataclasses.replace(request, trial=experiments.load(name).shared_out(request.trial))
-    if request.trial.data == "synthetic" and "--evaluate-on" not in given:
-        request = dataclasses.replace(request, trial=dataclasses.replace(request.trial, evaluate_on="none"))
-    if request.trial.data == "synthetic" and request.trial.weights == default.trial.weights != "none":
-        if "--weights" in given:
-            return request
+    trial = request.trial
+    names = {word.split("=")[0].replace("_", "-") for word in words}
+    if trial.experiment in experiments.names() and "--micro-batch" not in names:
+        trial = experiments.load(trial.experiment).shared_out(trial)
+    if trial.data == "synthetic" and "--evaluate-on" not in names:
+        trial = dataclasses.replace(trial, evaluate_on="none")
+    # Random images show speed and memory, for which trained weights, and their download, are not needed.
+    if trial.data == "synthetic" and "--weights" not in names and trial.weights == default.trial.weights != "none":
         if os.environ.get("RANK", "0") == "0":
-            _say_once(f"--data synthetic: the weights are none, not {default.trial.weights}")
-        request = dataclasses.replace(request, trial=dataclasses.replace(request.trial, weights="none"))
-    return request
+            _print_once(f"--data synthetic: the weights are none, not {trial.weights}")
+        trial = dataclasses.replace(trial, weights="none")
+    return dataclasses.replace(request, trial=trial)
 
 
 @functools.cache
-def _say_once(text: str) -> None:
-    """Of many trials, one is enough."""
+def _print_once(text: str) -> None:
+    """Print a note once, also if many trials have it."""
     print(text, file=sys.stderr)
 
 
 def new_id() -> str:
-    """Twelve hex digits that no other launch has."""
+    """A new launch id: twelve random hex digits."""
     return uuid.uuid4().hex[:12]

@@ -1,4 +1,4 @@
-"""What a person at the terminal reads: notes on stderr, and tables. Imports no torch."""
+"""Output for a person at a terminal: notes on stderr, and tables. Imports no torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.table import Table
 
 @dataclass(frozen=True)
 class BestEffortStream:
-    """A stream whose reader may go, as a terminal that closes: what is written then is lost, and nothing else is."""
+    """A stream whose reader may disappear, as when a terminal is closed. Writing to it then does nothing."""
 
     stream: IO[str]
 
@@ -31,17 +31,17 @@ class BestEffortStream:
 
 
 def watched(stream: IO[str] | None = None) -> IO[str] | None:
-    """The stream, or stderr if there is one, for what somebody may watch and nothing depends on."""
+    """The stream (None: stderr, if there is one) for output that may be lost."""
     stream = stream or sys.stderr
     return cast(IO[str], BestEffortStream(stream)) if stream else None
 
 
 def say(text: str, stream: IO[str] | None = None) -> None:
-    """A line for whoever watches the stream, or stderr."""
+    """Print a line to the stream (None: stderr). It may be lost."""
     print(text, file=watched(stream), flush=True)
 
 
 def wide(console: Console, table: Table) -> None:
-    """Print a table as wide as it is: in a narrow terminal, or a file, its cells would be cut."""
+    """Print a table in its full width. By default rich cuts cells to the terminal's width, and to 80 in a file."""
     table.width = console.measure(table, options=console.options.update(width=1000)).maximum
     console.print(table, soft_wrap=True)

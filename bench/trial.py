@@ -1,4 +1,4 @@
-"""What one launch does: every setting of it, checked, and the numbers that follow from them."""
+"""Trial: every setting of one launch, checked, and the numbers that follow from them."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ IMAGENET_MODEL = re.compile(r"resnet(18|34|50|101|152)|resnet34_handbuilt")
 MODELS = "resnet8, resnet20, resnet32, resnet44, resnet56, resnet110, resnet18_cifar (CIFAR); "
 MODELS += "resnet34_handbuilt, resnet18, resnet34, resnet50, resnet101, resnet152 (ImageNet)"
 HANDBUILT = "resnet34_handbuilt"
+# In bench/data/augment.py.
+BATCHED = Literal["rotation", "color_jitter", "resized_crop", "resize", "center_crop", "cutout", "blur", "salt_pepper"]
 
 
 @dataclass(frozen=True)
@@ -28,25 +30,25 @@ class Trial:
     experiment: Annotated[str, Fixed] = ""
     """The file in bench/experiments/ that this trial belongs to."""
     arm: Annotated[str, Fixed] = ""
-    """The experiment's variant that the other settings start from."""
+    """The variant of the experiment that the other settings start from."""
     repeat: int = 0
     """Which repetition of the same settings this is."""
 
     model: str = "resnet20"
     """Architecture: a CIFAR ResNet (resnet20, ..., resnet18_cifar), torchvision's (resnet18, ..., resnet152), or
-    resnet34_handbuilt, which has the choice of shortcuts."""
+    resnet34_handbuilt, which can have any of the shortcuts."""
     shortcut: Literal["A", "B", "none"] = "B"
     """Shortcut of our own models: zero-padded channels (A), 1x1 projection (B), or a plain network."""
     weights: str = "none"
     """Starting weights: none, a torchvision name (IMAGENET1K_V1), or the path of a state dict."""
     replace_blocks: tuple[str, ...] = ()
-    """Blocks to replace by fresh ones, such as layer3.10."""
+    """Blocks to replace by fresh, untrained ones, such as layer3.10."""
     replaced_skip: bool = True
     """Whether the replaced blocks still add their identity."""
     trainable: tuple[str, ...] = ("all",)
     """What trains: all, head, or module names; the rest is frozen."""
     batch_norm: Literal["train", "eval"] = "train"
-    """BatchNorm in the frozen part: train moves its running statistics, eval leaves them alone."""
+    """BatchNorm in the frozen part: in train mode its running statistics change, in eval mode nothing does."""
     head: tuple[int, ...] = ()
     """Widths of the head's hidden layers; empty for a linear head."""
     dropout: tuple[float, ...] = ()
@@ -56,40 +58,29 @@ class Trial:
     body_dropout_after: tuple[str, ...] = ()
     """Modules of the body, such as layer2, whose output goes through dropout at the rate of body_dropout."""
     optimizer_holds: Literal["this_model", "another_model"] = "this_model"
-    """Whose parameters the optimizer updates; another_model repeats a published mistake."""
+    """Whose parameters the optimizer updates. another_model repeats a published mistake."""
 
     data: Literal["cifar10", "digits", "voc", "synthetic"] = "cifar10"
     """Data set: CIFAR-10, scikit-learn's handwritten digits, the objects of five CIFAR-10 classes cut out of PASCAL
     VOC 2012, or fixed random images on the device."""
     validation: float = 0.0
-    """Share of the training images that is set aside, the classes kept in balance, and evaluated on as well."""
+    """Share of the training images to set aside, with the classes in balance, and evaluate on as well."""
     evaluate_on: Literal["none", "cifar10", "digits", "voc"] = "none"
-    """Another data set, of the same classes, to evaluate on too after the last epoch."""
+    """Another data set with the same classes to evaluate on too, after the last epoch."""
     classes: tuple[int, ...] = ()
-    """Use these classes alone, numbered anew in this order; empty for all."""
+    """Use only these classes, numbered anew in this order; empty for all."""
     image_size: int = 32
-    """Height and width, in pixels, that the model sees."""
-    augment: Literal[
-        "none",
-        "flip",
-        "crop_flip",
-        "rotation",
-        "color_jitter",
-        "resized_crop",
-        "resize",
-        "center_crop",
-        "cutout",
-        "blur",
-        "salt_pepper",
-    ] = "crop_flip"
-    """What is done to training images, drawn per image: crop_flip is a 4-pixel-padded crop and a horizontal flip,
-    the others are in bench/data/augment.py. Digits are never mirrored."""
+    """Height and width of the model's input, in pixels."""
+    augment: Literal["none", "flip", "crop_flip", BATCHED] = "crop_flip"
+    """Augmentation of training images, random for each image: crop_flip is a 4-pixel-padded crop and a horizontal
+    flip, the others are in bench/data/augment.py. Digits are never mirrored."""
     limit_train: int | None = None
-    """Train on this many images only, the classes kept in balance."""
+    """Train on this many images only, with the classes in balance."""
     limit_eval: int | None = None
-    """Evaluate on this many images only, the classes kept in balance."""
+    """Evaluate on this many images only, with the classes in balance."""
     limit_windows: int | None = None
-    """Train on this many windows of an epoch, the first ones and the last, and evaluate on as many micro-batches."""
+    """Train on this many optimizer steps of an epoch, the first ones and the last, and evaluate on as many
+    micro-batches."""
     pipeline: Literal["auto", "resident", "loader"] = "auto"
     """Input: the data set as one tensor on the device (resident), or DataLoader workers; auto: what fits."""
     workers: int = 2
@@ -106,7 +97,7 @@ class Trial:
     lr: float = 0.1
     """Learning rate of SGD."""
     lr_batch: int | None = None
-    """Scale lr linearly: it is meant for this effective batch. None: lr as it stands."""
+    """The effective batch that lr is meant for: lr is scaled linearly to the trial's own. None: lr is not scaled."""
     momentum: float = 0.9
     """Momentum of SGD."""
     weight_decay: float = 0.0
@@ -116,36 +107,36 @@ class Trial:
     gamma: float = 0.1
     """Factor of the learning rate at each milestone."""
     warmup: float = 0.0
-    """Fraction of the training over which the learning rate rises linearly to its value."""
+    """Fraction of the training during which the learning rate rises linearly to its value."""
     seed: int = 0
     """Seed of the initial weights, the order of the images, augmentation and dropout."""
 
     processes: int = 1
-    """Processes in the group, each with a model replica."""
+    """Processes in the group, each with a replica of the model."""
     machines: int = 1
-    """Machines that the processes are spread over, as many on each."""
+    """Machines that the processes run on, the same number on each."""
     bucket_mib: float = 25.0
-    """Size in MiB of the buckets in which DDP shares gradients; one process shares none."""
+    """Size in MiB of the buckets in which DDP shares gradients; a single process shares none."""
     gradient_compression: Literal["none", "bf16"] = "none"
     """The number format in which gradients are shared: their own, or bf16, which rounds them."""
     precision: Literal["no", "bf16", "fp16"] = "no"
     """Accelerate's mixed precision; no is float32."""
     tf32: bool = False
     """Let convolutions and matrix products in float32 round their inputs to TF32's 10 bits, which GPUs since Ampere
-    do much faster. Not torch's own default, which is True in convolutions: precision no is to be float32."""
+    do much faster. torch's own default is True for convolutions; here precision no means float32."""
     cudnn_benchmark: bool = False
-    """Have cuDNN try out its algorithms for each shape and keep the fastest, whatever memory it takes. False, as in
-    torch: another launch may find another the fastest."""
+    """Have cuDNN time its algorithms for each shape and use the fastest, however much memory it takes. False, as in
+    torch, because two launches may choose different ones."""
     memory_format: Literal["channels_last", "contiguous"] = "channels_last"
     """Memory layout of images and convolution weights."""
     compile: Literal["none", "default", "reduce-overhead", "max-autotune"] = "none"
-    """Compile the model with torch.compile in this mode, for each size of micro-batch; reduce-overhead records CUDA
-    graphs, max-autotune tries out kernels too."""
+    """Compile the model with torch.compile in this mode, for each size of micro-batch. reduce-overhead records CUDA
+    graphs, max-autotune also times kernels."""
     memory_limit_bytes: int | None = None
-    """Bytes that the tensors of one process may take; None: no limit but the machine's."""
+    """Bytes that the tensors of one process may take; None: all that the machine has."""
     warmup_windows: int = 3
-    """Optimizer steps at the start that are run and not measured; with any, neither is the first of each size of
-    micro-batch, nor a GPU's first second."""
+    """Optimizer steps at the start that are run but not measured. Unless 0, the first step with each size of
+    micro-batch and a GPU's first second are not measured either."""
 
     def __post_init__(self) -> None:
         check(self)
@@ -163,21 +154,22 @@ class Trial:
         return math.ceil(images / self.effective_batch())
 
     def learning_rate(self, window: int, windows_per_epoch: int) -> float:
-        """Learning rate of the window with this number, counted from the start of training.
+        """The learning rate of a window, which is counted from the start of training.
 
-        Counted in windows, it is the same on any number of processes. Warm-up and linear scaling as in Goyal et
-        al. 2017, sections 2.1 and 2.2.
+        It does not depend on the number of processes at an equal effective batch. Warm-up and linear scaling as in
+        Goyal et al. 2017, sections 2.1 and 2.2.
         """
         epoch = window // windows_per_epoch
         rate = self.lr * (self.effective_batch() / self.lr_batch if self.lr_batch else 1.0)
-        rising = math.ceil(self.warmup * self.epochs * windows_per_epoch - 1e-9)
-        if window < rising:
-            return rate * (window + 1) / rising
+        # Less 1e-9: a product such as 0.1 * 30 is a little above 3 and would be rounded up to 4.
+        warmup = math.ceil(self.warmup * self.epochs * windows_per_epoch - 1e-9)
+        if window < warmup:
+            return rate * (window + 1) / warmup
         passed = sum(epoch >= math.ceil(m * self.epochs - 1e-9) for m in self.milestones)
         return rate * self.gamma**passed
 
     def augmentation(self) -> tuple[bool, bool]:
-        """(crop, flip). A mirrored digit is another sign, so digits are not flipped."""
+        """(crop, flip). Digits are not flipped: a mirrored digit is none."""
         return self.augment == "crop_flip", self.augment in ("flip", "crop_flip") and self.data != "digits"
 
     def settings(self) -> dict[str, Any]:
@@ -185,12 +177,12 @@ class Trial:
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
 
     def key(self) -> str:
-        """Twelve hex digits of a hash over all settings but `repeat`: equal for equal work."""
+        """Twelve hex digits of a hash over all settings except `repeat`. Repeats of the same trial have equal keys."""
         settings = {name: value for name, value in self.settings().items() if name != "repeat"}
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
 
 
-POSITIVE = (
+POSITIVE: tuple[str, ...] = (
     "image_size",
     "epochs",
     "micro_batch",
@@ -199,18 +191,15 @@ POSITIVE = (
     "processes",
     "machines",
     "lr_batch",
-    "limit_train",
-    "limit_eval",
-    "limit_windows",
-    "memory_limit_bytes",
 )
+POSITIVE += ("limit_train", "limit_eval", "limit_windows", "memory_limit_bytes")
 CHOICES = {name: get_args(kind) for name, kind in get_type_hints(Trial).items() if get_origin(kind) is Literal}
-MOST_BUCKET_MIB = 2**20
+MOST_BUCKET_MIB = 2**20  # 1 TiB, more than any model's gradients
 NOT_NEGATIVE = ("repeat", "workers", "warmup_windows", "momentum", "weight_decay", "lr", "seed")
 
 
 def check(trial: Trial) -> None:
-    """Raise UsageError for the first setting that no machine could run."""
+    """Raises UsageError for the first setting that no machine can run."""
     for name, choices in CHOICES.items():
         if getattr(trial, name) not in choices:
             raise UsageError(f"{option(name)} is {getattr(trial, name)!r}; choose from: {', '.join(choices)}")
@@ -241,13 +230,12 @@ def check(trial: Trial) -> None:
     if trial.body_dropout and not trial.body_dropout_after:
         raise UsageError(f"--body-dropout is {trial.body_dropout}; give --body-dropout-after too, such as layer2")
     if trial.shortcut != "B" and IMAGENET_MODEL.fullmatch(trial.model) and trial.model != HANDBUILT:
-        raise UsageError(f"--shortcut {trial.shortcut} is for our own models, not {trial.model}; try {HANDBUILT}")
+        raise UsageError(f"--shortcut is {trial.shortcut}, which {trial.model} cannot have; try --model {HANDBUILT}")
     if trial.evaluate_on != "none" and trial.data != "synthetic" and not share_classes(trial.data, trial.evaluate_on):
         raise UsageError(
-            f"--evaluate-on {trial.evaluate_on} is no other data set with the classes of {trial.data}; "
-            f"voc and cifar10 share theirs"
+            f"--evaluate-on is {trial.evaluate_on}, which is not another data set with the classes of {trial.data}; "
+            f"give none, or voc with cifar10, or the reverse"
         )
-
     if trial.processes % trial.machines:
         raise UsageError(f"--processes is {trial.processes} but --machines is {trial.machines}; give a multiple of it")
     if any(width < 1 for width in trial.head):
@@ -259,14 +247,14 @@ def check(trial: Trial) -> None:
 
 
 def check_device_settings(trial: Trial) -> None:
-    """UsageError: a setting that no CPU has would say in the trial's row what did not happen."""
+    """Raises UsageError for a setting that has no effect on a CPU: the trial's row would claim it."""
     for name in ("tf32", "cudnn_benchmark"):
         if getattr(trial, name):
-            raise UsageError(f"{option(name)} True needs a CUDA device: a CPU has no such thing; leave it out")
+            raise UsageError(f"{option(name)} True needs a CUDA device; leave it out")
 
 
 def share_classes(one: str, other: str) -> bool:
-    """Whether two data sets have the same classes, by number, and are not one and the same."""
+    """Whether two different data sets have the same classes, by number."""
     return {one, other} == {"cifar10", "voc"}
 
 

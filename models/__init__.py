@@ -1,5 +1,9 @@
-"""Residual networks, and surgery on them. Imports nothing else of resbench."""
+"""Which networks are there, and how is one changed before it trains?
+
+`cifar` and `resnet34` build our own residual networks out of `stages` and `blocks`; `imagenet` gives torchvision's.
+`weights` loads state dicts. `surgery` replaces blocks and heads, and freezes parts. Imports nothing else of resbench.
+"""
 
 
 class ModelError(ValueError):
-    """A request for a model that cannot be met; its text is one sentence for the user."""
+    """A request for a model that cannot be met. Its text is one sentence for the user: the value and the next step."""

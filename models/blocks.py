@@ -1,4 +1,4 @@
-"""What torchvision's residual blocks lack: a form that adds no identity, and the shortcut without parameters.
+"""Additions to torchvision's residual blocks: blocks that add no identity, and the shortcut without parameters.
 
 Source: He et al. 2015, "Deep Residual Learning for Image Recognition", https://arxiv.org/abs/1512.03385.
 """
@@ -9,7 +9,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 
 
 class PlainBasicBlock(BasicBlock):
-    """A BasicBlock that does not add its identity; a `downsample`, where it has one, is not computed."""
+    """A BasicBlock that does not add its identity. If it has a `downsample`, that is not computed."""
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.relu(self.bn1(self.conv1(x)))
@@ -17,7 +17,7 @@ class PlainBasicBlock(BasicBlock):
 
 
 class PlainBottleneck(Bottleneck):
-    """A Bottleneck that does not add its identity; a `downsample`, where it has one, is not computed."""
+    """A Bottleneck that does not add its identity. If it has a `downsample`, that is not computed."""
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.relu(self.bn1(self.conv1(x)))
@@ -26,10 +26,10 @@ class PlainBottleneck(Bottleneck):
 
 
 class PaddedShortcut(nn.Module):
-    """Option A of He et al. 2015, section 3.3: every `stride`-th pixel, and `extra_channels` of zeros.
+    """Option A of He et al. 2015, section 3.3: every `stride`-th pixel, and `extra_channels` channels of zeros.
 
-    (N, C, H, W) -> (N, C + extra_channels, ceil(H / stride), ceil(W / stride)). The zeros come last; the
-    paper does not say where.
+    (N, C, H, W) -> (N, C + extra_channels, ceil(H / stride), ceil(W / stride)). The zeros come last; the paper does
+    not say where.
     """
 
     def __init__(self, stride: int, extra_channels: int) -> None:

@@ -14,8 +14,8 @@ def resnet(depth: int, shortcut: Shortcut = "B", num_classes: int = 10) -> nn.Mo
     """The CIFAR family: depth = 6n+2, three stages of n blocks with 16, 32 and 64 channels.
 
     (N, 3, H, W) -> (N, num_classes) at any H and W; the paper has 32x32 and depths 20, 32, 44, 56 and 110.
-    Shortcuts where shapes change: "A" zero-padded (the paper's choice), "B" projected; "none" is the plain
-    network. ModelError for another depth or shortcut, or without classes.
+    Shortcuts where shapes change: "A" zero-padded (the paper's choice), "B" projected; "none" is the plain network.
+    Raises ModelError for another depth or shortcut, or without classes.
     """
     if depth < 8 or (depth - 2) % 6:
         nearest = max(8, 6 * round((depth - 2) / 6) + 2)
@@ -24,7 +24,7 @@ def resnet(depth: int, shortcut: Shortcut = "B", num_classes: int = 10) -> nn.Mo
 
 
 def resnet18(shortcut: Shortcut = "B", num_classes: int = 10) -> nn.Module:
-    """ResNet-18 for small images: torchvision's four stages behind a 3x3 stem of stride 1, and no max-pool.
+    """ResNet-18 for small images: torchvision's four stages after a 3x3 stem of stride 1 without max-pool.
 
     (N, 3, H, W) -> (N, num_classes). Shortcuts and errors as in `resnet`.
     """

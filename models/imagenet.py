@@ -1,4 +1,4 @@
-"""torchvision's residual networks, with no weights, published weights, or weights from a file."""
+"""torchvision's residual networks: with random weights, published weights, or weights from a file."""
 
 import http.client
 from pathlib import Path
@@ -17,11 +17,11 @@ DEPTHS = (18, 34, 50, 101, 152)
 def resnet(depth: int, weights: str = "none") -> nn.Module:
     """torchvision's ResNet-`depth`: (N, 3, H, W) -> (N, classes), made for 224x224 pixels.
 
-    weights: "none"; a name that torchvision publishes for this depth ("IMAGENET1K_V1"), taken from
-    torch.hub's cache or downloaded into it; or the path of a state dict, for `weights.read_state_dict`.
-    Classes are those of the weights' own head, 1000 for "none"; `surgery.replace_head` changes them. A file
-    whose head is a Sequential gives its backbone under a fresh Linear (see `weights.load`).
-    ModelError for an unknown depth or name, and for weights that cannot be had: never random ones instead.
+    weights: "none"; a name that torchvision publishes for this depth ("IMAGENET1K_V1"), taken from torch.hub's cache or
+    downloaded into it; or the path of a state dict (see `weights.read_state_dict`). The head has the classes of the
+    weights, 1000 for "none"; `surgery.replace_head` changes them. From a file whose head is a Sequential, the backbone
+    is loaded and the head is a fresh Linear (see `weights.load`).
+    Raises ModelError for an unknown depth or name, and if the weights cannot be loaded. Random ones never replace them.
     """
     if depth not in DEPTHS:
         raise ModelError(f"no ImageNet ResNet of depth {depth}; choose from: {', '.join(map(str, DEPTHS))}")
@@ -48,17 +48,17 @@ def _weights_path(depth: int, weights: str) -> Path:
 
 
 def _cached(url: str) -> Path:
-    """The file of `url` in torch.hub's cache ($TORCH_HOME), downloaded and its hash checked if not there."""
+    """The file of `url` in torch.hub's cache ($TORCH_HOME). If it is not there, downloads it and checks its hash."""
     path = Path(torch.hub.get_dir(), "checkpoints", Path(url).name)
     if path.is_file():
         return path
-    sha256_start = path.stem.rpartition("-")[2]
+    sha256_start = path.stem.rpartition("-")[2]  # torchvision's files are named resnet18-f37072fd.pth
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(url, str(path), hash_prefix=sha256_start, progress=False)
     except (OSError, http.client.HTTPException, RuntimeError) as error:
         raise ModelError(
             f"cannot download {path.name} from {url} ({error}); "
-            f"get it on another machine and put it at {path}, or pass its place as --weights PATH"
+            f"get it on another machine and put it at {path}, or give its path as --weights"
         ) from error
     return path

@@ -1,4 +1,4 @@
-"""ResNet-34 by hand, with any of the paper's shortcuts; with option B it is torchvision's.
+"""ResNet-34 with any of the paper's shortcuts. With option B it equals torchvision's.
 
 Source: He et al. 2015, section 3.3 and table 1, https://arxiv.org/abs/1512.03385.
 """
@@ -11,8 +11,8 @@ from models.stages import Shortcut, network
 def resnet34(shortcut: Shortcut = "B", num_classes: int = 10) -> nn.Module:
     """(N, 3, H, W) -> (N, num_classes), made for 224x224 pixels: a 7x7 stem, max-pool, 3, 4, 6 and 3 basic blocks.
 
-    Shortcuts where shapes change: "A" zero-padded, "B" projected, "none" is the plain network. The names of the state
-    dict are torchvision's. ModelError for another shortcut, or without classes.
+    Shortcuts where shapes change: "A" zero-padded, "B" projected; "none" is the plain network. The state dict has
+    torchvision's keys. Raises ModelError for another shortcut, or without classes.
     """
     stem = {
         "conv1": nn.Conv2d(3, 64, kernel_size=7, stride=2, padding=3, bias=False),

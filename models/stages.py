@@ -1,6 +1,6 @@
-"""Stages of basic blocks behind a stem: what our own residual networks are built of, with each kind of shortcut.
+"""Stages of basic blocks after a stem, of which our own residual networks are built, with each kind of shortcut.
 
-The children are named as torchvision names its own (conv1, bn1, layer1, ..., fc), so one surgery serves both.
+The modules have torchvision's names (conv1, bn1, layer1, ..., fc), so that `surgery` works on both.
 Source: He et al. 2015, https://arxiv.org/abs/1512.03385.
 """
 
@@ -20,10 +20,10 @@ Shortcut = Literal["A", "B", "none"]
 def network(
     stem: Mapping[str, nn.Module], widths: Sequence[int], blocks: Sequence[int], shortcut: Shortcut, num_classes: int
 ) -> nn.Module:
-    """The stem, which gives widths[0] channels, a stage of `blocks[i]` blocks of each width, and a linear head.
+    """The stem, whose output has widths[0] channels, a stage of blocks[i] blocks for each width, and a linear head.
 
-    (N, 3, H, W) -> (N, num_classes). Where shapes change, shortcuts are "A" zero-padded or "B" projected; "none" is
-    the plain network. ModelError for another shortcut, or without classes.
+    (N, 3, H, W) -> (N, num_classes). Shortcuts where shapes change: "A" zero-padded, "B" projected; "none" is the plain
+    network. Raises ModelError for another shortcut, or without classes.
     """
     if shortcut not in get_args(Shortcut):
         raise ModelError(f"no shortcut {shortcut!r}; choose from: {', '.join(get_args(Shortcut))}")
@@ -52,7 +52,7 @@ def _stage(in_channels: int, channels: int, stride: int, blocks: int, shortcut: 
 
 
 def _downsample(in_channels: int, channels: int, stride: int, shortcut: Shortcut) -> nn.Module | None:
-    """The shortcut of a stage's first block; None where the identity fits or is not added."""
+    """The shortcut of a stage's first block; None if the identity fits, or if none is added."""
     if shortcut == "none" or (stride == 1 and in_channels == channels):
         return None
     if shortcut == "A":
@@ -61,7 +61,7 @@ def _downsample(in_channels: int, channels: int, stride: int, shortcut: Shortcut
 
 
 def _initialise(model: nn.Module) -> None:
-    """As torchvision's ResNet, after He et al. 2015, https://arxiv.org/abs/1502.01852. Not fc."""
+    """Initialise as torchvision's ResNet does, after He et al. 2015, https://arxiv.org/abs/1502.01852. Not fc."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

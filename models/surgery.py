@@ -1,6 +1,6 @@
-"""Changing a built network in place: fresh blocks, another head, and what trains.
+"""Changing a network in place: fresh blocks, another head, dropout, and which parts train.
 
-Blocks and head first, then `freeze`: what is fresh needs gradients until it is told otherwise.
+Call `freeze` last: fresh blocks and a fresh head need gradients until it decides otherwise.
 """
 
 import copy
@@ -19,7 +19,7 @@ BatchNormMode = Literal["train", "eval"]
 
 
 class FrozenBatchNorm2d(nn.BatchNorm2d):
-    """A BatchNorm2d that stays in evaluation mode whatever mode its model is put in. Same state dict."""
+    """A BatchNorm2d that stays in evaluation mode, whatever mode its model is in. Same state dict."""
 
     def train(self, mode: bool = True) -> "FrozenBatchNorm2d":
         super().train(False)
@@ -27,9 +27,9 @@ class FrozenBatchNorm2d(nn.BatchNorm2d):
 
 
 class UncountedBatchNorm2d(nn.BatchNorm2d):
-    """A BatchNorm2d that leaves its count of batches to `count_batches`. Same state dict, same values.
+    """A BatchNorm2d whose num_batches_tracked is advanced by `count_batches`. Same state dict, same values.
 
-    With a momentum nothing in training reads the count, and on a GPU each increment would be a kernel of its own.
+    With a momentum, training never reads the count, and on a GPU every increment is a kernel launch.
     """
 
     momentum: float
@@ -41,14 +41,14 @@ class UncountedBatchNorm2d(nn.BatchNorm2d):
 
 
 def leave_uncounted(model: nn.Module) -> None:
-    """Have each BatchNorm2d that could count its batches leave that to `count_batches`."""
+    """Turn every BatchNorm2d that has a momentum into an UncountedBatchNorm2d."""
     for module in model.modules():
         if type(module) is nn.BatchNorm2d and module.momentum is not None:
             module.__class__ = UncountedBatchNorm2d
 
 
 def count_batches(model: nn.Module, batches: int) -> None:
-    """Add so many batches to the counts of what was in training mode for them and did not count."""
+    """Advance the counts of all UncountedBatchNorm2d in training mode by so many batches."""
     for module in model.modules():
         if isinstance(module, UncountedBatchNorm2d) and module.training:
             assert module.num_batches_tracked is not None
@@ -56,20 +56,20 @@ def count_batches(model: nn.Module, batches: int) -> None:
 
 
 def replace_blocks(model: nn.Module, names: Sequence[str], skip: bool) -> None:
-    """Put a fresh block of the same shape, PyTorch's default initialisation, in the place of each of `names`.
+    """Replace each of the blocks `names`, such as "layer3.10", by a fresh one of the same shape.
 
-    With `skip` it adds its identity, without it does not; names are such as "layer3.10". Both kinds have the
-    same state-dict keys and parameter counts, and the same values under one seed: without the skip too a
-    first-in-stage block keeps its downsample, but does not compute it, and its parameters need no gradient,
-    because DDP refuses parameters that never get one.
-    ModelError, before anything is replaced, for a name that is no block, and for a skip around a block of a
+    The fresh block has PyTorch's default initialisation. It adds its identity only with `skip`. Both kinds have the
+    same state-dict keys and numbers of parameters, and the same values under one seed: without skip, the first block of
+    a stage keeps its downsample but does not compute it. Those parameters need no gradient, because DDP fails on
+    parameters that never get one.
+    Raises ModelError, before anything is replaced, for a name that is no block, and for a skip around a block of a
     plain network that changes the shape.
     """
     blocks = {name: module for name, module in model.named_modules() if isinstance(module, (BasicBlock, Bottleneck))}
     for name in names:
         if name not in blocks:
             raise ModelError(f"no block {name!r}; {nearest(name, blocks)}")
-        # In a plain network a change of channels always comes with a stride.
+        # The block has no projection. In a plain network a change of channels always comes with a stride.
         if skip and blocks[name].downsample is None and blocks[name].stride != 1:
             raise ModelError(
                 f"{name} of this plain network changes the shape and cannot add its identity; leave it out"
@@ -79,14 +79,14 @@ def replace_blocks(model: nn.Module, names: Sequence[str], skip: bool) -> None:
 
 
 def replace_head(model: nn.Module, classes: int, hidden: Sequence[int] = (), dropout: Sequence[float] = ()) -> None:
-    """Make `model.fc` a fresh Linear to `classes`, after Linear, ReLU, [Dropout] for each of `hidden`.
+    """Replace `model.fc` by Linear, ReLU, [Dropout] for each hidden layer, and a Linear to `classes`, all fresh.
 
-    hidden: widths. dropout: the chance to drop a unit, in [0, 1): no value, one for all hidden layers, or one
-    for each; 0 makes no Dropout. ModelError for other numbers, and for a model without a Linear in `fc`.
+    hidden: widths. dropout: the probability of dropping a unit, in [0, 1): no value, one for all hidden layers, or one
+    for each; 0 adds no Dropout. Raises ModelError for other numbers, and for a model without a Linear in `fc`.
     """
     if min((classes, *hidden)) < 1:
         raise ModelError(
-            f"a head of {classes} classes and hidden widths {tuple(hidden)} has an empty layer; give 1 or up"
+            f"a head of {classes} classes and hidden widths {tuple(hidden)} has an empty layer; give 1 or more"
         )
     rates = _rates(hidden, dropout)
     old = next((m for m in getattr(model, "fc", nn.Identity()).modules() if isinstance(m, nn.Linear)), None)
@@ -105,20 +105,20 @@ def replace_head(model: nn.Module, classes: int, hidden: Sequence[int] = (), dro
 
 
 def add_dropout(model: nn.Module, after: Sequence[str], rate: float) -> None:
-    """Let the output of each of these modules ("layer2", "maxpool") go through dropout at this rate, in [0, 1).
+    """Add dropout at this rate, in [0, 1), to the output of each of these modules, such as "layer2" or "maxpool".
 
-    The state dict stays as it is: a Dropout has no parameters. A rate of 0 makes none. ModelError for another rate, an
-    unknown module, and the head's, which has `replace_head`.
+    The state dict stays the same: a Dropout has no parameters. A rate of 0 adds none. Raises ModelError for another
+    rate, an unknown module, and for modules of the head, whose dropout `replace_head` sets.
     """
     if not 0 <= rate < 1:
-        raise ModelError(f"dropout {rate} is not in [0, 1); give the chance to drop a unit")
+        raise ModelError(f"dropout {rate} is not in [0, 1); give the probability of dropping a unit")
     chosen = [_module(model, name) for name in after]
     for name in after:
         if name in ("all", "head") or name.split(".")[0] == "fc":
-            raise ModelError(f"dropout after {name!r} is none of the body's; give its rates to the head")
+            raise ModelError(f"dropout after {name!r} is not in the body; give the head's rates as dropout")
     for module in chosen if rate else ():
         module.add_module("dropout_after", nn.Dropout(rate))
-        if not isinstance(module, nn.Sequential):  # where the last child is the end of the chain anyway
+        if not isinstance(module, nn.Sequential):  # a Sequential calls the new child by itself, last
             module.register_forward_hook(_through_dropout)
 
 
@@ -127,13 +127,13 @@ def _through_dropout(module: nn.Module, args: object, output: Tensor) -> Tensor:
 
 
 def freeze(model: nn.Module, trainable: Sequence[str], batch_norm: BatchNormMode) -> None:
-    """Let only `trainable` train: "all", "head" (fc), or modules with all in them ("layer4", "layer3.10").
+    """Freeze all but `trainable`: "all", "head" (fc), or modules with all their children ("layer4", "layer3.10").
 
-    batch_norm is for the frozen part: with "eval" its layers stay in evaluation mode even after
-    model.train(), so that nothing in it moves; with "train" its running statistics move, as in many published
+    batch_norm: the mode of the frozen part's BatchNorm layers. With "eval" they stay in evaluation mode even after
+    model.train(), so that nothing in them changes; with "train" their running statistics change, as in many published
     notebooks.
     A downsample that a block without skip does not compute never trains.
-    ModelError for an unknown name or mode, and where nothing would train.
+    Raises ModelError for an unknown name or mode, and if nothing would train.
     """
     if batch_norm not in get_args(BatchNormMode):
         raise ModelError(f"no batch_norm {batch_norm!r}; choose from: {', '.join(get_args(BatchNormMode))}")
@@ -153,21 +153,22 @@ def freeze(model: nn.Module, trainable: Sequence[str], batch_norm: BatchNormMode
 
 
 def trainable_parameters(model: nn.Module) -> int:
-    """How many numbers the optimizer may change."""
+    """The number of parameters that train."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
 def total_parameters(model: nn.Module) -> int:
-    """How many numbers the model learns or has learnt; buffers are not among them."""
+    """The number of parameters, frozen ones included, without buffers."""
     return sum(p.numel() for p in model.parameters())
 
 
 def _fresh(old: nn.Module, skip: bool) -> nn.Module:
-    # A copy keeps the stride, groups, width, downsample, device and dtype, whatever the block.
+    """A fresh block in place of `old`."""
+    # A copy keeps stride, groups, width, downsample, device and dtype of any kind of block.
     block = copy.deepcopy(old)
     for module in block.modules():
         if isinstance(module, nn.BatchNorm2d):
-            module.__class__ = nn.BatchNorm2d  # Thaws what an earlier freeze froze.
+            module.__class__ = nn.BatchNorm2d  # undoes an earlier `freeze`
         if isinstance(module, (nn.Conv2d, nn.BatchNorm2d)):
             module.reset_parameters()
     if isinstance(block, Bottleneck):
@@ -188,7 +189,7 @@ def _exclude_unused(module: nn.Module) -> None:
 def _rates(hidden: Sequence[int], dropout: Sequence[float]) -> Sequence[float]:
     """One rate for each hidden layer."""
     if any(not 0 <= rate < 1 for rate in dropout):
-        raise ModelError(f"dropout {tuple(dropout)} is not in [0, 1); give the chance to drop a unit")
+        raise ModelError(f"dropout {tuple(dropout)} is not in [0, 1); give the probability of dropping a unit")
     if len(dropout) == len(hidden):
         return dropout
     if not dropout:
@@ -199,13 +200,13 @@ def _rates(hidden: Sequence[int], dropout: Sequence[float]) -> Sequence[float]:
 
 
 def _module(model: nn.Module, name: str) -> nn.Module:
-    modules = {known: module for known, module in model.named_modules() if known}
+    modules = {path: module for path, module in model.named_modules() if path}
     modules |= {"all": model, "head": modules.get("fc", model)}
     if name not in modules:
         raise ModelError(f"no module {name!r}; {nearest(name, modules)}")
     return modules[name]
 
 
-def nearest(name: str, known: Collection[str]) -> str:
-    """The known names that are most like this one, as the end of an error's sentence."""
-    return f"the nearest are: {', '.join(difflib.get_close_matches(name, known, n=5, cutoff=0))}"
+def nearest(name: str, names: Collection[str]) -> str:
+    """The names that are most like this one, as the end of an error's sentence."""
+    return f"the nearest are: {', '.join(difflib.get_close_matches(name, names, n=5, cutoff=0))}"

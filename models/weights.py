@@ -1,4 +1,4 @@
-"""State dicts: from a file without running what is in it, and into a model without guessing."""
+"""State dicts: read from a file without executing its content, and loaded into a model only if they fit exactly."""
 
 import itertools
 import re
@@ -15,23 +15,23 @@ from models import ModelError
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     """The tensors by name, on the CPU, of a file that torch.save wrote.
 
-    The file holds a state dict, or a dict with one under "model" (our checkpoints). The "module." that DDP
-    puts before every key is taken off, and names that others use for the same parts become torchvision's: linear for
-    fc, shortcut and short_cut for downsample, stages that count from layer0. Nothing in the file is executed.
-    ModelError for a file that is missing, damaged or anything else.
+    The file holds a state dict, or a dict with one under "model" (our checkpoints). DDP's prefix "module." is removed,
+    and other names for the same parts become torchvision's: linear for fc, shortcut and short_cut for downsample,
+    stages that count from layer0. Nothing in the file is executed.
+    Raises ModelError for a file that is missing, damaged or anything else.
     """
     return state_dict_of(read(path), path)
 
 
 def read(path: str | Path) -> Any:
-    """What torch.save wrote, tensors and plain values, on the CPU. ModelError: the file is missing or damaged."""
+    """What torch.save wrote, tensors and plain values, on the CPU. Raises ModelError if it is missing or damaged."""
     if not Path(path).is_file():
         raise ModelError(f"no weights file {path}; check the path")
     return _unpickle(path)
 
 
 def state_dict_of(loaded: Any, path: str | Path) -> dict[str, Tensor]:
-    """The state dict in what `read` gave of the path. ModelError: there is none."""
+    """The state dict in what `read` returned for the path. Raises ModelError if there is none."""
     if isinstance(loaded, dict) and isinstance(loaded.get("model"), dict):
         loaded = loaded["model"]
     if not _is_state_dict(loaded):
@@ -49,53 +49,48 @@ def _as_torchvision(key: str, from_zero: bool) -> str:
 
 
 def load(model: nn.Module, state: Mapping[str, Tensor], path: str | Path) -> None:
-    """As `load_whole`, into a model whose head will be replaced.
+    """As `load_whole`, into a model whose head is replaced afterwards (`surgery.replace_head`).
 
-    One exception makes any checkpoint of ours a backbone: where the model's fc is a single Linear and the
-    state's head is a Sequential (fc.0.weight, fc.3.weight, ...), the state's fc.* are left out and the model
-    keeps its own, fresh fc, because whoever gives weights replaces the head anyway (`surgery.replace_head`).
+    So any of our checkpoints can serve as a backbone: if the model's fc is a single Linear and the state's head is a
+    Sequential (fc.0.weight, fc.3.weight, ...), the state's head is ignored and the model keeps its own.
     """
-    wanted = model.state_dict()
-    given = dict(state)
-    if "fc.weight" in wanted and _head_layers(given):
-        given = {key: tensor for key, tensor in given.items() if not key.startswith("fc.")}
-        given |= {key: tensor for key, tensor in wanted.items() if key.startswith("fc.")}
-    load_whole(model, given, path)
+    expected = model.state_dict()
+    if "fc.weight" in expected and _head_layers(state):
+        state = {key: tensor for key, tensor in state.items() if not key.startswith("fc.")}
+        state |= {key: tensor for key, tensor in expected.items() if key.startswith("fc.")}
+    load_whole(model, state, path)
 
 
 def load_whole(model: nn.Module, state: Mapping[str, Tensor], path: str | Path) -> None:
-    """Copy `state`, read from `path`, into `model`: every key, with its very shape, and no other key.
+    """Copy `state`, read from `path`, into `model`. Its keys and shapes have to be exactly the model's.
 
-    ModelError names the first key that does not match; the model is then unchanged.
+    Raises ModelError, which names the first key that does not match; the model is then unchanged.
     """
-    wanted = model.state_dict()
-    # A plain dict: without the metadata of a state dict, torch fills in counters that old files lack.
-    given = dict(state)
-    mismatch = _first_mismatch(wanted, given)
-    if mismatch:
+    if mismatch := _first_mismatch(model.state_dict(), state):
         raise ModelError(
             f"the weights in {path} do not fit this model: {mismatch}; choose the model they were made for"
         )
-    model.load_state_dict(given)
+    # A plain dict: without a state dict's version, torch fills in counters that old files lack.
+    model.load_state_dict(dict(state))
 
 
 def head_classes(state: Mapping[str, Tensor]) -> int:
-    """How many classes the head of `state` tells apart: rows of fc.weight, or of a Sequential's last Linear.
+    """The number of classes of the state's head: rows of fc.weight, or of a Sequential's last Linear.
 
-    Build a model of so many classes and `load` fits. ModelError where there is no such head.
+    A model with so many classes can `load` the state. Raises ModelError if there is no such head.
     """
     layers = _head_layers(state)
     weight = state.get(f"fc.{layers[-1]}.weight" if layers else "fc.weight")
     if weight is None or weight.ndim != 2:
         raise ModelError(
-            f"weights whose first key is {next(iter(state), None)!r} have no fc.weight to count classes by; "
-            "give the state dict of a ResNet"
+            f"weights whose first key is {next(iter(state), None)!r} have no fc.weight, which gives the number of "
+            "classes; give the state dict of a ResNet"
         )
     return weight.shape[0]
 
 
 def plain_head(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same, with a head of one Linear called fc, also where it stood in a Sequential, as behind a Dropout."""
+    """The state with a single Linear's head named fc, also if it was in a Sequential, as after a Dropout."""
     layers = _head_layers(state)
     if len(layers) != 1:
         return dict(state)
@@ -105,8 +100,8 @@ def plain_head(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def hidden_layers(state: Mapping[str, Tensor]) -> tuple[tuple[int, ...], tuple[float, ...]]:
     """(widths of the head's hidden layers, their dropout), as `surgery.replace_head` takes them.
 
-    A dropout's rate is in no state dict: it is 0 where the next Linear leaves no room for one, and else 0.5, which
-    makes no difference to a model that does not train. ModelError: a weight of the head is no matrix.
+    A state dict has no dropout rates. The rate is 0 if the index of the next Linear leaves no room for a Dropout, else
+    0.5; it makes no difference to a model that does not train. Raises ModelError if a weight of the head is no matrix.
     """
     layers = _head_layers(state)
     for layer in layers:
@@ -119,9 +114,9 @@ def hidden_layers(state: Mapping[str, Tensor]) -> tuple[tuple[int, ...], tuple[f
 def _unpickle(path: str | Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # The unpickler raises whatever the bytes lead it to.
+    except Exception as error:  # the unpickler raises many types of exceptions on damaged files
         if isinstance(error, MemoryError) or "allocate memory" in str(error):
-            raise  # A full machine is no fault of the file.
+            raise  # out of memory, which says nothing about the file
         raise ModelError(
             f"cannot read weights from {path} ({type(error).__name__}), which is damaged or holds more than "
             "tensors; get it again, or save model.state_dict() with torch.save"
@@ -138,17 +133,18 @@ def _is_state_dict(loaded: Any) -> bool:
 
 def _head_layers(state: Mapping[str, Tensor]) -> list[int]:
     """The indices of the Linear layers of a Sequential head, in order; empty for a single Linear."""
-    found = (re.fullmatch(r"fc\.(\d+)\.weight", key) for key in state)
-    return sorted(int(match[1]) for match in found if match)
+    matches = (re.fullmatch(r"fc\.(\d+)\.weight", key) for key in state)
+    return sorted(int(match[1]) for match in matches if match)
 
 
-def _first_mismatch(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str | None:
-    for key, tensor in wanted.items():
-        if key not in given:
-            # Files from before torch 0.4.1 have no such counters, and momentum 0.1 makes no use of them.
+def _first_mismatch(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str | None:
+    """What is wrong with the first key that does not match; None: all match."""
+    for key, tensor in expected.items():
+        if key not in state:
+            # Files from before torch 0.4.1 lack these counters. BatchNorm with a momentum does not use them.
             if key.endswith("num_batches_tracked"):
                 continue
             return f"{key} is missing"
-        if given[key].shape != tensor.shape:
-            return f"{key} has shape {tuple(given[key].shape)} where {tuple(tensor.shape)} is wanted"
-    return next((f"{key} is unexpected" for key in given if key not in wanted), None)
+        if state[key].shape != tensor.shape:
+            return f"{key} has shape {tuple(state[key].shape)} where {tuple(tensor.shape)} is expected"
+    return next((f"{key} is unexpected" for key in state if key not in expected), None)

@@ -1,6 +1,6 @@
 """The command line of bench/activations/channels.py, which `python -m reports activations` starts and explains.
 
-Imports no torch before its words are read.
+Imports no torch before its options are read.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from bench.errors import UsageError, one_sentence
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse's. UsageError: what it has against the words."""
+    """An argparse parser that raises UsageError for wrong options."""
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message}; see {self.prog} --help")
 
 
 def main() -> None:
-    """Draw, and exit: 0 well, 2 the request cannot be met, 130 interrupted."""
+    """Draw and exit. Exit codes: 0 ok, 2 the request cannot be met, 130 interrupted."""
     parser = Parser(
         prog="python -m bench.activations", description=(__doc__ or "").partition("\n")[0], allow_abbrev=False
     )

@@ -1,4 +1,4 @@
-"""A grid of grey tiles as a PNG, a tile for each channel of a layer. Imports no torch."""
+"""A grid of grey tiles as a PNG, one tile for each channel of a layer, with numbers and red frames."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from PIL import __version__ as pillow
 
 from bench.errors import UsageError
 
-WIDEST = 1300  # pixels that all tiles of a row share, unless a value has less than one
+WIDEST = 1300  # pixels for all tiles of a row, unless a value would get less than one
 LARGEST_TILE = 128
-NARROWEST = 560  # room for the words
+NARROWEST = 560  # room for the text
 GAP = 6
 FRAME = 3
 MARGIN = 14
 RED = (214, 39, 40)
 INK = (30, 30, 30)
-GROUND = (205, 219, 238)  # a colour, from which white tiles and black ones stand out
+BACKGROUND = (205, 219, 238)  # a colour on which both white and black tiles can be seen
 TITLE_SIZE, TEXT_SIZE, NUMBER_SIZE = 20, 14, 11
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where `channels` tiles of height x width values lie below a head of `top` pixels, each value `scale` pixels."""
+    """Where the tiles of `channels` channels are. A tile has height x width values of `scale` pixels each."""
 
     channels: int
     height: int
@@ -55,7 +55,7 @@ class Layout:
         return self.width * self.scale, self.height * self.scale
 
     def corner(self, channel: int) -> tuple[int, int]:
-        """(x, y) of a tile's first pixel; tiles are in reading order."""
+        """(x, y) of a tile's top left pixel; tiles are in reading order."""
         row, column = divmod(channel, self.columns)
         width, height = self.tile
         return self.left + GAP + column * (width + GAP), self.top + GAP + row * (height + GAP)
@@ -67,7 +67,7 @@ class Layout:
 
 
 def grey(values: np.ndarray) -> np.ndarray:
-    """Each channel of (C, H, W) in its own range: uint8, least 0 and greatest 255; a constant channel is 0."""
+    """Each channel of (C, H, W) in its own range: uint8, its minimum 0, its maximum 255; 0 if it is constant."""
     values = values.astype(np.float64)
     low = values.min(axis=(1, 2), keepdims=True)
     span = values.max(axis=(1, 2), keepdims=True) - low
@@ -76,22 +76,22 @@ def grey(values: np.ndarray) -> np.ndarray:
 
 
 def draw(values: np.ndarray, framed: Sequence[bool], title: str, text: Sequence[str]) -> tuple[bytes, Layout]:
-    """(a PNG of all channels of (C, H, W), where its tiles lie), below a title and paragraphs.
+    """(a PNG of all channels of (C, H, W) below a title and paragraphs, the layout of its tiles).
 
-    Numbers on the left and above add up to a tile's channel. The tiles of `framed` channels are framed in red.
-    UsageError: Pillow is too old.
+    A tile's channel is the number on its left plus the number above. Tiles of `framed` channels have a red frame.
+    Raises UsageError if Pillow is too old.
     """
     number = _font(NUMBER_SIZE)
     channels, height, width = values.shape
     left = MARGIN + math.ceil(number.getlength(str(channels))) + 4
     grid = Layout(channels, height, width, left)
-    across = max(NARROWEST, grid.end()[0] + MARGIN)
-    words = _lines(title, text, across - 2 * MARGIN)
+    image_width = max(NARROWEST, grid.end()[0] + MARGIN)
+    words = _lines(title, text, image_width - 2 * MARGIN)
     top = MARGIN + sum(size + 7 for _, size in words) + NUMBER_SIZE + 10
     grid = Layout(channels, height, width, left, top)
-    image = Image.new("RGB", (across, grid.end()[1] + MARGIN), "white")
+    image = Image.new("RGB", (image_width, grid.end()[1] + MARGIN), "white")
     pen = ImageDraw.Draw(image)
-    pen.rectangle((left, top, *grid.end()), fill=GROUND)
+    pen.rectangle((left, top, *grid.end()), fill=BACKGROUND)
     y = MARGIN
     for line, size in words:
         pen.text((MARGIN, y), line, fill=INK, font=_font(size))
@@ -108,25 +108,25 @@ def draw(values: np.ndarray, framed: Sequence[bool], title: str, text: Sequence[
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Pillow's own font. UsageError: this Pillow, torchvision's, has none of any size."""
+    """Pillow's own font in this size. Raises UsageError if this Pillow, which came with torchvision, is too old."""
     try:
         return ImageFont.load_default(size)
     except (TypeError, ImportError) as error:
         raise UsageError(f"Pillow {pillow} has no font to label with; pip install 'pillow>=10.1'") from error
 
 
-def _lines(title: str, text: Sequence[str], across: int) -> list[tuple[str, int]]:
-    """(line, size) of a head that is so wide."""
+def _lines(title: str, text: Sequence[str], width: int) -> list[tuple[str, int]]:
+    """(line, font size) of title and text, wrapped to this width in pixels."""
     lines = []
     for paragraph, size in [(title, TITLE_SIZE), *((each, TEXT_SIZE) for each in text)]:
         letter = _font(size).getlength(paragraph) / len(paragraph)
-        # Less than fits on average, since some lines have wider letters than others.
-        lines += [(line, size) for line in textwrap.wrap(paragraph, int(0.93 * across / letter))]
+        # 7% less than fits on average: some lines have wider letters than others.
+        lines += [(line, size) for line in textwrap.wrap(paragraph, int(0.93 * width / letter))]
     return lines
 
 
 def _number(pen: ImageDraw.ImageDraw, grid: Layout, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> None:
-    """Write each row's first channel on its left, and above the columns what to add, as often as there is room."""
+    """Write each row's first channel on its left and each column's offset above, as often as there is room."""
     width, height = grid.tile
     every = math.ceil((font.getlength(f"+{grid.columns}") + 4) / (width + GAP))
     for column in range(0, grid.columns, every):

@@ -1,8 +1,10 @@
-"""Image augmentations on whole batches, on any device. All the chance in an image is in the numbers handed in for it.
+"""Image augmentations of whole batches, on any device.
 
-images: (N, 3, H, W) float32 in 0..255. draws: (N, DRAWS) float32, uniform in [0, 1), on the same device. Nothing else
-is drawn, and no image looks at another, so that what becomes of one depends neither on the batch nor on the rank.
-Nothing is copied to the device or read from it, so that a GPU is never waited for.
+images: (N, 3, H, W) float32 in 0..255. draws: (N, DRAWS) float32, uniform in [0, 1), on the same device. The draws are
+the only random numbers, and no image depends on another: an image's augmentation depends neither on its batch nor on
+its rank. Nothing is copied to or from the device, so that the host never waits for a GPU.
+
+Not torchvision's transforms: they draw once for a whole batch, or take images one by one.
 """
 
 from __future__ import annotations
@@ -13,43 +15,43 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-DRAWS = 6  # numbers for an image, more than any augmentation takes
-DEGREES = 15.0  # rotation: at most, either way
-JITTER = (0.6, 1.4)  # color_jitter: the factors of brightness, contrast and saturation
-HUE_TURNS = 0.1  # color_jitter: of the hue, at most, either way
+DRAWS = 6  # numbers for each image, more than any augmentation uses
+DEGREES = 15.0  # rotation: at most, in either direction
+JITTER = (0.6, 1.4)  # color_jitter: range of the factors of brightness, contrast and saturation
+HUE_TURNS = 0.1  # color_jitter: turns of the hue, at most, in either direction
 CROP_AREA = (0.08, 1.0)  # resized_crop: share of the image, torchvision's default
 CROP_RATIO = (3 / 4, 4 / 3)  # resized_crop: width / height, torchvision's default
-KEPT = 3 / 4  # resize, center_crop: of each side
-HOLE = 1 / 2  # cutout: of the shorter side (DeVries & Taylor 2017, 16 of CIFAR-10's 32 pixels)
+KEPT = 3 / 4  # resize, center_crop: share of each side
+HOLE = 1 / 2  # cutout: share of the shorter side (DeVries & Taylor 2017, 16 of CIFAR-10's 32 pixels)
 BLUR_SIGMA = (0.1, 2.0)  # blur: pixels
-BLUR_REACH = 2  # blur: pixels on each side, a kernel of 5
-NOISE = 0.05  # salt_pepper: probability that a pixel is lost, half of it to each colour
+BLUR_RADIUS = 2  # blur: pixels on each side, a kernel of 5
+NOISE = 0.05  # salt_pepper: probability that a pixel is replaced, half of them white and half black
 
-GREY = (0.2989, 0.587, 0.114)  # of red, green and blue, as torchvision weighs them
-# YIQ is the plane of U = 0.492 (blue - luma) and V = 0.877 (red - luma) seen from another angle.
+GREY = (0.2989, 0.587, 0.114)  # weights of red, green and blue, torchvision's
+# YIQ is the plane of U = 0.492 (blue - luma) and V = 0.877 (red - luma), rotated. The hue is the angle in either.
 BLUE_TO_RED = 0.492111 / 0.877283
 
 
 def apply(name: str, images: Tensor, draws: Tensor) -> Tensor:
-    """The augmentation of this name, one of NAMES: float32 of the images' shape and memory format, within 0..255."""
+    """The images augmented by `name`, one of NAMES: float32 in 0..255, in the same shape and memory format."""
     channels_last = images.is_contiguous(memory_format=torch.channels_last)
-    made = _AUGMENTATIONS[name](images, draws).clamp_(0, 255)  # an interpolation overshoots by a rounding
-    return made.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+    augmented = _AUGMENTATIONS[name](images, draws).clamp_(0, 255)  # rounding in an interpolation can exceed 255
+    return augmented.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
 
 
 def rotation(images: Tensor, draws: Tensor) -> Tensor:
-    """Turned about the centre by up to DEGREES, counter-clockwise for a draw above 0.5; bilinear, outside is black."""
+    """Rotate about the centre by up to DEGREES, counter-clockwise for a draw above 0.5; bilinear, black outside."""
     height, width = images.shape[-2:]
     angle = _between(-math.radians(DEGREES), math.radians(DEGREES), draws[:, 0])
     cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
     matrix = torch.stack([cos, -sin * (height / width), zero, sin * (width / height), cos, zero], 1).view(-1, 2, 3)
-    # affine_grid is a matrix product: TF32 or autocast would round where a pixel comes from, and they leave float64 be.
+    # float64: affine_grid is a matrix product, and TF32 or autocast would round the coordinates of float32.
     grid = F.affine_grid(matrix.double(), list(images.shape), align_corners=False).float()
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
 def color_jitter(images: Tensor, draws: Tensor) -> Tensor:
-    """Brightness, contrast and saturation by factors in JITTER, then the hue by up to HUE_TURNS; clamped after each."""
+    """Change brightness, contrast and saturation by factors in JITTER, then the hue by up to HUE_TURNS; clamp each."""
     brightness, contrast, saturation = (_between(*JITTER, _per_image(draws[:, i])) for i in range(3))
     images = (images * brightness).clamp_(0, 255)
     images = torch.lerp(_grey(images).mean((1, 2, 3), keepdim=True), images, contrast).clamp_(0, 255)
@@ -58,17 +60,17 @@ def color_jitter(images: Tensor, draws: Tensor) -> Tensor:
 
 
 def hue(images: Tensor, turns: Tensor) -> Tensor:
-    """The colours turned about the grey axis in YIQ, towards yellow from red, by these turns (N,). Not clamped.
+    """Rotate the colours about the grey axis in YIQ, from red towards yellow, by these turns (N,). Not clamped.
 
-    A linear map (a 3x3 matrix) that keeps grey and luma. torchvision's adjust_hue goes through HSV and differs: it
-    keeps the largest and the smallest channel instead.
+    A linear map (a 3x3 matrix) that keeps grey and luma. torchvision's adjust_hue differs: it goes through HSV and
+    keeps the largest and the smallest channel.
     """
     angle = _per_image(turns * (2 * math.pi))
     cos, sin = angle.cos(), angle.sin()
     red, green, blue = images.split(1, 1)
     luma = _grey(images) / sum(GREY)
     v, u = red - luma, blue - luma
-    # Written as what is added, so that no turn is exactly no change.
+    # As differences to add, so that a turn of 0 changes nothing, without rounding. Green follows, since luma stays.
     more_red = (cos - 1) * v + (sin * BLUE_TO_RED) * u
     more_blue = (cos - 1) * u - (sin / BLUE_TO_RED) * v
     more_green = (GREY[0] * more_red + GREY[2] * more_blue) / -GREY[1]
@@ -76,28 +78,28 @@ def hue(images: Tensor, turns: Tensor) -> Tensor:
 
 
 def resized_crop(images: Tensor, draws: Tensor) -> Tensor:
-    """A window of random area, aspect ratio and place, in whole pixels, brought to H x W by bilinear sampling.
+    """A crop of random area, aspect ratio and position, in whole pixels, resized to H x W by bilinear sampling.
 
-    As torchvision's RandomResizedCrop, but for a window that sticks out: there the draw is repeated, here the side is
-    cut to the image's. A window is never larger than the image, so that there is nothing to antialias.
+    As torchvision's RandomResizedCrop, except for a crop that is larger than the image: torchvision draws again, here
+    the side is cut to the image's. Crops are only ever enlarged, so no antialiasing is needed.
     """
     height, width = images.shape[-2:]
     area = _between(*CROP_AREA, draws[:, 0]) * (height * width)
     ratio = _between(math.log(CROP_RATIO[0]), math.log(CROP_RATIO[1]), draws[:, 1]).exp()
-    rows = _window((area / ratio).sqrt(), draws[:, 2], height)
-    columns = _window((area * ratio).sqrt(), draws[:, 3], width)
+    rows = _crop_coordinates((area / ratio).sqrt(), draws[:, 2], height)
+    columns = _crop_coordinates((area * ratio).sqrt(), draws[:, 3], width)
     grid = torch.stack(torch.broadcast_tensors(columns[:, None, :], rows[:, :, None]), -1)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
 def resize(images: Tensor, draws: Tensor) -> Tensor:
-    """Shrunk to KEPT of each side and brought back, bilinear with antialiasing: detail is lost. Not random."""
+    """Shrink to KEPT of each side and enlarge again, bilinear with antialiasing; detail is lost. Not random."""
     height, width = images.shape[-2:]
     return _resized(_resized(images, _kept(height), _kept(width)), height, width)
 
 
 def center_crop(images: Tensor, draws: Tensor) -> Tensor:
-    """The middle KEPT of each side, brought back to H x W. Not random."""
+    """The middle KEPT of each side, enlarged to H x W. Not random."""
     height, width = images.shape[-2:]
     rows, columns = _kept(height), _kept(width)
     top, left = round((height - rows) / 2), round((width - columns) / 2)
@@ -105,9 +107,9 @@ def center_crop(images: Tensor, draws: Tensor) -> Tensor:
 
 
 def cutout(images: Tensor, draws: Tensor) -> Tensor:
-    """A square of HOLE of the shorter side is blanked, its centre on any pixel, so that borders may cut it.
+    """Replace a square of HOLE of the shorter side, its centre on any pixel: the image's border may cut it.
 
-    Blank is the image's own mean, by channel: near 0 once the images are normalised, as in the paper. 0 would be black.
+    Its colour is the image's own mean, which is near 0 after normalisation, as in the paper. 0 here would be black.
     """
     height, width = images.shape[-2:]
     side = max(1, round(min(height, width) * HOLE))
@@ -116,30 +118,31 @@ def cutout(images: Tensor, draws: Tensor) -> Tensor:
 
 
 def blur(images: Tensor, draws: Tensor) -> Tensor:
-    """Gaussian, its standard deviation in BLUR_SIGMA, reflected at the borders: sides of at least 3 pixels."""
-    place = torch.arange(-BLUR_REACH, BLUR_REACH + 1, device=images.device)
-    weights = torch.softmax(-0.5 * (place / _between(*BLUR_SIGMA, draws[:, :1])) ** 2, 1)
+    """Gaussian blur with a standard deviation in BLUR_SIGMA; borders are reflected. Sides of at least 3 pixels."""
+    offset = torch.arange(-BLUR_RADIUS, BLUR_RADIUS + 1, device=images.device)
+    # softmax(x) is exp(x) divided by its sum: the normalised weights of a Gaussian.
+    weights = torch.softmax(-0.5 * (offset / _between(*BLUR_SIGMA, draws[:, :1])) ** 2, 1)
     # Sums of shifted images: a grouped convolution with a kernel for each image is many times slower on a CPU.
-    for dim, pad in ((2, (0, 0, BLUR_REACH, BLUR_REACH)), (3, (BLUR_REACH, BLUR_REACH, 0, 0))):
+    for dim, pad in ((2, (0, 0, BLUR_RADIUS, BLUR_RADIUS)), (3, (BLUR_RADIUS, BLUR_RADIUS, 0, 0))):
         padded, side = F.pad(images, pad, mode="reflect"), images.shape[dim]
         images = padded.narrow(dim, 0, side) * _per_image(weights[:, 0])
-        for i in range(1, len(place)):
+        for i in range(1, len(offset)):
             images.addcmul_(padded.narrow(dim, i, side), _per_image(weights[:, i]))
     return images
 
 
 def salt_pepper(images: Tensor, draws: Tensor) -> Tensor:
-    """Each pixel is lost with probability NOISE, all channels together, to white or black alike.
+    """Replace each pixel with probability NOISE, all its channels, by white or black with equal chance.
 
-    The noise is a hash of the bits of the image's first draw and the pixel's number, in whole numbers: the same on
-    every device.
+    The noise is a hash of the bits of the image's first draw and the pixel's number, computed in integers: a device's
+    own random numbers would differ from one device to another.
     """
     height, width = images.shape[-2:]
     pixel = torch.arange(height * width, device=images.device)
     key = _hashed(draws[:, :1].contiguous().view(torch.int32).long())
     hashed = _hashed(key ^ pixel).view(-1, 1, height, width)
-    share = round(NOISE / 2 * 2**32)
-    return images.masked_fill(hashed < share, 255).masked_fill_(hashed >= 2**32 - share, 0)
+    threshold = round(NOISE / 2 * 2**32)  # hashes are uniform in 0..2^32 - 1
+    return images.masked_fill(hashed < threshold, 255).masked_fill_(hashed >= 2**32 - threshold, 0)
 
 
 def _between(low: float, high: float, draw: Tensor) -> Tensor:
@@ -151,7 +154,7 @@ def _per_image(values: Tensor) -> Tensor:
 
 
 def _grey(images: Tensor) -> Tensor:
-    """(N, 1, H, W)"""
+    """The luma, (N, 1, H, W)."""
     red, green, blue = images.split(1, 1)
     return GREY[0] * red + GREY[1] * green + GREY[2] * blue
 
@@ -164,30 +167,31 @@ def _resized(images: Tensor, height: int, width: int) -> Tensor:
     return F.interpolate(images, size=(height, width), mode="bilinear", antialias=True, align_corners=False)
 
 
-def _window(length: Tensor, draw: Tensor, side: int) -> Tensor:
-    """Where a side's pixels sample a window of this length (N,), put by the draw (N,): (N, side), in -1..1."""
+def _crop_coordinates(length: Tensor, draw: Tensor, side: int) -> Tensor:
+    """Where the pixels of a side sample a crop of this length (N,), positioned by the draw (N,): (N, side) in -1..1."""
     length = length.round().clamp(1, side)
-    first = _first(draw, side - length + 1)
+    first = _choice(draw, side - length + 1)
     middle = torch.arange(side, device=draw.device) + 0.5
-    # Not beyond the middle of the window's outermost pixels: what lies outside the window is not seen.
+    # Not beyond the middle of the crop's outermost pixels, or bilinear sampling would mix in pixels outside the crop.
     offset = (middle * (length / side)[:, None]).clamp(min=0.5).minimum(length[:, None] - 0.5)
     return (first[:, None] + offset) * (2 / side) - 1
 
 
 def _hole(draw: Tensor, length: int, side: int) -> Tensor:
-    """Which of a side's pixels are less than half a length from a centre: bool (N, side)."""
-    first = _first(draw, torch.full_like(draw, side)) - length // 2
-    place = torch.arange(side, device=draw.device) - first[:, None]
-    return (place >= 0) & (place < length)
+    """Which pixels of a side are in the hole of this length, whose centre the draw chooses: bool (N, side)."""
+    first = _choice(draw, torch.full_like(draw, side)) - length // 2
+    position = torch.arange(side, device=draw.device) - first[:, None]
+    return (position >= 0) & (position < length)
 
 
-def _first(draw: Tensor, choices: Tensor) -> Tensor:
-    """A whole number in 0..choices - 1. The largest draw times the choices may round up to all of them."""
+def _choice(draw: Tensor, choices: Tensor) -> Tensor:
+    """A whole number in 0..choices - 1. `minimum`, since the product with the largest draw can round up to choices."""
     return (draw * choices).floor().minimum(choices - 1)
 
 
 def _hashed(values: Tensor) -> Tensor:
-    """MurmurHash3's last step, of int64 in 0..2^32 - 1. Less 2^32, its factors do the same and overflow nothing."""
+    """MurmurHash3's finaliser of int64 values in 0..2^32 - 1."""
+    # The factors less 2^32 give the same result modulo 2^32, and no product overflows an int64.
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
         values = ((values ^ (values >> shift)) * (factor - 2**32)) & 0xFFFFFFFF
     return values ^ (values >> 16)

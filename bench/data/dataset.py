@@ -1,4 +1,4 @@
-"""A data set in memory."""
+"""A data set in memory: what `datasets.load` returns."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Split:
 
 @dataclass(frozen=True)
 class DataSet:
-    """A data set: its two splits, and each channel's mean and standard deviation for images in 0..1."""
+    """A data set, and the mean and standard deviation of each channel for images in 0..1."""
 
     train: Split
     evaluation: Split
@@ -29,8 +29,8 @@ class DataSet:
     mean: Sequence[float]
     std: Sequence[float]
     names: Sequence[str] = ()
-    """Of the classes, where they have any."""
+    """Names of the classes; empty: unknown."""
     validation: Split | None = None
-    """What of the training images is set aside."""
+    """Training images that are set aside for evaluation."""
     other: Split | None = None
-    """The evaluation images of another data set."""
+    """Evaluation images of another data set (--evaluate-on)."""

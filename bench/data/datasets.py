@@ -1,4 +1,4 @@
-"""Data sets as uint8 tensors."""
+"""Reading a trial's data set into uint8 tensors."""
 
 from __future__ import annotations
 
@@ -22,40 +22,32 @@ CIFAR10_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog",
 
 
 def load(trial: Trial, root: Path) -> DataSet:
-    """The trial's data. UsageError: it is missing or damaged, in one sentence."""
+    """The trial's data. Raises UsageError if it is missing or damaged."""
     train, evaluation, (mean, std) = READERS[trial.data](root, trial.image_size)
     classes = len(trial.classes) or 10
-    train, evaluation = (chosen(trial.data, split, trial.classes) for split in (train, evaluation))
+    train, evaluation = (choose_classes(trial.data, split, trial.classes) for split in (train, evaluation))
     other = None if trial.evaluate_on == "none" else load_evaluation(trial, root)
     train, validation = set_aside(train, trial.validation)
     train, evaluation = balanced(train, trial.limit_train), balanced(evaluation, trial.limit_eval)
     if IMAGENET_MODEL.fullmatch(trial.model):
-        mean, std = IMAGENET_STATISTICS
-    # Random images have no classes of their own; what else is evaluated on has the same otherwise.
-    real = {trial.data, trial.evaluate_on} & {"cifar10", "voc"}
-    names = CIFAR10_NAMES if real else tuple(map(str, range(10)))
+        mean, std = IMAGENET_STATISTICS  # published weights are trained on images that were normalised with these
+    # Random images have no class names: then those of the other data set are used.
+    named = {trial.data, trial.evaluate_on} & {"cifar10", "voc"}
+    names = CIFAR10_NAMES if named else tuple(map(str, range(10)))
     names = tuple(names[number] for number in trial.classes) or names
     return DataSet(train, evaluation, classes, mean, std, names, validation, other)
 
 
 def load_evaluation(trial: Trial, root: Path) -> Split:
-    """The evaluation images of the data set of `evaluate_on`. UsageError: as `load`."""
+    """The evaluation images of the data set --evaluate-on. Raises UsageError as `load`."""
     name = trial.evaluate_on
     if name == "voc":
         from bench.data import voc
 
-        split = voc.objects(root, "val", trial.image_size)  # cutting out those of the train images too takes long
+        split = voc.objects(root, "val", trial.image_size)  # not voc.load, which takes long to cut out the train images
     else:
         _, split, _ = READERS[name](root, trial.image_size)
-    return balanced(chosen(name, split, trial.classes), trial.limit_eval)
-
-
-def chosen(name: str, split: Split, classes: Sequence[int]) -> Split:
-    """As `choose_classes`. UsageError: the data set has no image of them."""
-    found = choose_classes(split, classes)
-    if not len(found):
-        raise UsageError(f"{name} has no image of --classes {' '.join(map(str, classes))}; choose others")
-    return found
+    return balanced(choose_classes(name, split, trial.classes), trial.limit_eval)
 
 
 def _voc(root: Path, size: int) -> tuple[Split, Split, Any]:
@@ -68,7 +60,7 @@ def _cifar10(root: Path, size: int) -> tuple[Split, Split, Any]:
     from torchvision.datasets import CIFAR10
 
     def split(train: bool) -> Split:
-        data = CIFAR10(str(root), train=train, download=not _cifar10_is_whole(root))
+        data = CIFAR10(str(root), train=train, download=True)  # if not all files are there
         return Split(torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(data.targets))
 
     try:
@@ -81,17 +73,8 @@ def _cifar10(root: Path, size: int) -> tuple[Split, Split, Any]:
         ) from error
 
 
-def _cifar10_is_whole(root: Path) -> bool:
-    """Whether every file is there with its checksum, so that nothing needs fetching."""
-    from torchvision.datasets import CIFAR10
-    from torchvision.datasets.utils import check_integrity
-
-    files = [*CIFAR10.train_list, *CIFAR10.test_list, (CIFAR10.meta["filename"], CIFAR10.meta["md5"])]
-    return all(check_integrity(str(root / CIFAR10.base_folder / name), md5) for name, md5 in files)
-
-
 def _digits(root: Path, size: int) -> tuple[Split, Split, Any]:
-    """1797 handwritten digits, 8x8 grey, comes with scikit-learn; here 32x32, every fifth of a class for evaluation."""
+    """scikit-learn's 1797 handwritten digits of 8x8 grey pixels, as 32x32 RGB; a fifth of each class for evaluation."""
     table = torch.from_numpy(numpy.loadtxt(_digits_file(), delimiter=","))  # a row: 8x8 grey values of 0..16, the class
     grey = table[:, :64].float().view(-1, 1, 8, 8) * (255 / 16)
     images = (
@@ -99,8 +82,8 @@ def _digits(root: Path, size: int) -> tuple[Split, Split, Any]:
     )
     everything = Split(images.contiguous(), table[:, 64].long())
     order = interleaved(everything.labels)
-    aside = max(1, len(order) // 5)
-    train, evaluation = take(everything, order[aside:]), take(everything, order[:aside])
+    fifth = max(1, len(order) // 5)
+    train, evaluation = take(everything, order[fifth:]), take(everything, order[:fifth])
     values = train.images.float() / 255
     return train, evaluation, ([float(values.mean())] * 3, [float(values.std())] * 3)
 
@@ -118,7 +101,7 @@ def _digits_file() -> Path:
 
 
 def _synthetic(root: Path, size: int) -> tuple[Split, Split, Any]:
-    """Random images as many as CIFAR-10's. One stored pixel stands for each: the pipeline makes the batch itself."""
+    """As many images as CIFAR-10 has, one pixel in memory for all: the pipeline makes the random batch itself."""
 
     def split(images: int) -> Split:
         generator = torch.Generator().manual_seed(0)
@@ -128,7 +111,7 @@ def _synthetic(root: Path, size: int) -> tuple[Split, Split, Any]:
     return split(50_000), split(10_000), STATISTICS["synthetic"]
 
 
-# For what each data set's images are normalised by, where that does not take the images themselves.
+# (mean, standard deviation) with which images are normalised. Those of the digits are computed when they are read.
 STATISTICS = {"cifar10": CIFAR10_STATISTICS, "voc": IMAGENET_STATISTICS, "synthetic": IMAGENET_STATISTICS}
 READERS = {"cifar10": _cifar10, "digits": _digits, "voc": _voc, "synthetic": _synthetic}
 
@@ -138,29 +121,34 @@ def take(split: Split, index: Tensor) -> Split:
     return Split(split.images[index], split.labels[index])
 
 
-def choose_classes(split: Split, classes: Sequence[int]) -> Split:
-    """Only these classes, labelled by their place in the list."""
-    if not classes:
-        return split
-    place = torch.full((10,), -1)
-    place[list(classes)] = torch.arange(len(classes))
-    kept = take(split, torch.nonzero(place[split.labels] >= 0).flatten())
-    return Split(kept.images, place[kept.labels])
+def choose_classes(name: str, split: Split, classes: Sequence[int]) -> Split:
+    """Only these classes of the data set `name`, labelled by their index in the list; of an empty list, all.
+
+    Raises UsageError if no image is left.
+    """
+    if classes:
+        new_label = torch.full((10,), -1)
+        new_label[list(classes)] = torch.arange(len(classes))
+        split = take(split, torch.nonzero(new_label[split.labels] >= 0).flatten())
+        split = Split(split.images, new_label[split.labels])
+    if not len(split):
+        raise UsageError(f"{name} has no image of --classes {' '.join(map(str, classes))}; choose others")
+    return split
 
 
 def interleaved(labels: Tensor) -> Tensor:
-    """An order of positions, always the same, in which every prefix holds the classes in balance."""
+    """An order of the images, always the same, in which every prefix has the classes in balance.
+
+    First the first image of each class in a shuffled order, then the second of each, and so on.
+    """
     shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
-    seen: dict[int, int] = {}
-    turn = []
-    for label in labels[shuffled].tolist():
-        turn.append((seen.setdefault(label, 0), label))
-        seen[label] += 1
-    return shuffled[torch.tensor(sorted(range(len(turn)), key=turn.__getitem__))]
+    one_hot = F.one_hot(labels[shuffled])
+    number = one_hot.cumsum(0)[one_hot.bool()]  # of each image within its class
+    return shuffled[(number * one_hot.shape[1] + labels[shuffled]).argsort()]
 
 
 def set_aside(split: Split, share: float) -> tuple[Split, Split | None]:
-    """(the rest, this share of the images, the classes in balance). UsageError: one of the two would be empty."""
+    """(the rest, this share of the images with the classes in balance). Raises UsageError if one of them is empty."""
     if not share:
         return split, None
     order, count = interleaved(split.labels), round(share * len(split))
@@ -170,7 +158,7 @@ def set_aside(split: Split, share: float) -> tuple[Split, Split | None]:
 
 
 def balanced(split: Split, limit: int | None) -> Split:
-    """At most `limit` images, the classes in balance."""
+    """At most `limit` images, with the classes in balance."""
     if limit is None or limit >= len(split):
         return split
     return take(split, interleaved(split.labels)[:limit])

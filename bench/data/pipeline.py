@@ -1,4 +1,8 @@
-"""The pipelines that turn a data set into micro-batches on the device: augmented, resized and normalised there."""
+"""From a data set to micro-batches on the device, where they are augmented, resized and normalised.
+
+Three pipelines: `resident` keeps the data set on the device, `loader` reads it with DataLoader workers, and `fixed`
+gives the same random images every time (--data synthetic).
+"""
 
 from __future__ import annotations
 
@@ -20,7 +24,7 @@ from bench.machine import memory_limit
 from bench.trial import Trial
 
 PAD = 4  # pixels on each side before a random crop (He et al. 2015, section 4.2)
-# BatchNorm cannot normalise one value a channel, which one image is where the last stage is 1x1.
+# BatchNorm cannot normalise a single value per channel, which one image is if the last stage is 1x1 pixels.
 FEWEST = 2
 
 Batch = tuple[Tensor, Tensor]
@@ -28,9 +32,9 @@ Passes = Sequence[tuple[int, int]]
 
 
 def free_bytes(trial: Trial, device: torch.device) -> float:
-    """What one process may have of the memory that is free now: its GPU's, or its part of the machine's.
+    """The memory that is free for one process now: on its GPU, or its share of the machine's.
 
-    A GPU inside the CPU's chip (a Jetson's) has the machine's memory, of which CUDA takes the page cache to be in use.
+    A GPU in the CPU's chip, as a Jetson's, uses the machine's memory. There CUDA counts the page cache as in use.
     """
     if device.type == "cuda" and not torch.cuda.get_device_properties(device).is_integrated:
         return torch.cuda.mem_get_info(device)[0]
@@ -38,7 +42,7 @@ def free_bytes(trial: Trial, device: torch.device) -> float:
 
 
 def pipeline_for(trial: Trial, data: DataSet, free: float) -> str:
-    """resident, loader or fixed. auto: resident where the images take at most a quarter of the free memory or limit.
+    """resident, loader or fixed. auto: resident if the images take at most a quarter of the free memory and the limit.
 
     `free`: bytes for one process, the same on every rank.
     """
@@ -51,15 +55,15 @@ def pipeline_for(trial: Trial, data: DataSet, free: float) -> str:
 
 
 class InputPipeline:
-    """Micro-batches of a data set on one device, augmented, resized and normalised there.
+    """Micro-batches of a data set on one device, augmented, resized and normalised.
 
     `train(epoch, passes)` and `evaluate(passes)` yield (images (N, 3, S, S) float32, labels (N,)) for each pass, a
-    pair of positions in the epoch's order of images. A training pass of fewer than two images is filled up by
-    repeating one; the loop leaves those out of the loss.
+    pair of positions in the epoch's order of images. A training pass of fewer than FEWEST images is filled up by
+    repeating one of them; the loop leaves those out of the loss.
     """
 
     def __init__(self, trial: Trial, data: DataSet, device: torch.device, free: float | None = None) -> None:
-        """`free`: bytes for one process for `pipeline=auto`, by default what is free now; ranks have to agree on it."""
+        """`free`: bytes for one process, for `pipeline=auto`; None: what is free now. It must be equal on all ranks."""
         self.trial, self.data, self.device = trial, data, device
         self.pipeline = pipeline_for(trial, data, free_bytes(trial, device) if free is None else free)
         self.format = torch.channels_last if trial.memory_format == "channels_last" else torch.contiguous_format
@@ -79,10 +83,10 @@ class InputPipeline:
             self.labels, self.eval_labels = (s.labels.to(device) for s in (data.train, data.evaluation))
 
     def train(self, epoch: int, passes: Passes) -> Iterator[Batch]:
-        """The epoch's micro-batches for this rank. The order and the draws are the same on any number of ranks.
+        """The epoch's micro-batches for this rank. Order and draws do not depend on the number of ranks.
 
-        What the epoch needs of order and chance goes to the device before its first micro-batch, and is sliced there:
-        a copy for each micro-batch would wait for the device.
+        The epoch's order and random numbers are copied to the device before its first micro-batch, and sliced there: a
+        copy for each micro-batch would wait for the device.
         """
         generator = torch.Generator().manual_seed(mix(self.trial.seed, epoch))
         order = torch.randperm(len(self.data.train), generator=generator)
@@ -90,7 +94,7 @@ class InputPipeline:
         return make(passes, order, generator)
 
     def evaluate(self, passes: Passes, split: Split | None = None) -> Iterator[Batch]:
-        """The evaluation images, or those of another split, in their own order, unaugmented; no pass is empty."""
+        """The evaluation images, or those of another split, in their own order, without augmentation."""
         if self.pipeline == "fixed" and (split is None or split is self.data.validation):
             labels = self.eval_labels if split is None else split.labels.to(self.device)
             return ((self.images[: b - a], labels[a:b]) for a, b in passes)
@@ -109,12 +113,12 @@ class InputPipeline:
             yield self.images[: len(chosen)], chosen
 
     def _resident(self, passes: Passes, order: Tensor, generator: torch.Generator) -> Iterator[Batch]:
-        places = self._places(order, generator)
+        pixels = self._crop_pixels(order, generator)
         draws = self._draws(order, generator)
         order = order.to(self.device)
         labels = self.labels[order]
         for a_pass in passes:
-            chosen = [_slice(place, a_pass) for place in places]
+            chosen = [_slice(each, a_pass) for each in pixels]
             images = crops(self.images, *chosen) if chosen else self.images[_slice(order, a_pass)].permute(0, 3, 1, 2)
             yield self._finish(images, None if draws is None else _slice(draws, a_pass)), _slice(labels, a_pass)
 
@@ -124,20 +128,20 @@ class InputPipeline:
         for a_pass, (images, labels) in zip(passes, batches, strict=True):
             yield self._finish(images, None if draws is None else _slice(draws, a_pass)), labels
 
-    def _places(self, order: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """For each image in this order, where its crop is (see `places`); () where there is nothing to cut or flip."""
+    def _crop_pixels(self, order: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """`crop_pixels` of a random crop of each image in this order; () if the trial neither crops nor flips."""
         crop, flip = self.trial.augmentation()
         if not (crop or flip):
             return ()
         count, pad = len(order), PAD if crop else 0
-        # Drawn by image and then put in order, so that no draw depends on how ranks share the images.
+        # Drawn for images in their own order and then reordered: a draw belongs to its image, whichever rank has it.
         shift = torch.randint(0, 2 * PAD + 1, (2, count), generator=generator) if crop else torch.zeros(2, count).long()
         mirrored = torch.rand(count, generator=generator) < 0.5 if flip else torch.zeros(count).bool()
         shift, mirrored = shift[:, order].to(self.device), mirrored[order].to(self.device)
-        return places(self.images, order.to(self.device), shift, mirrored, pad)
+        return crop_pixels(self.images, order.to(self.device), shift, mirrored, pad)
 
     def _draws(self, order: Tensor, generator: torch.Generator) -> Tensor | None:
-        """What bench/data/augment.py needs of chance for each image in this order; None: it is not asked for."""
+        """The draws of bench/data/augment.py for each image in this order; None: the trial needs none."""
         if self.trial.augment not in augment.NAMES:
             return None
         return torch.rand((len(order), augment.DRAWS), generator=generator)[order].to(self.device)
@@ -155,10 +159,11 @@ class InputPipeline:
             yield images.to(self.device, non_blocking=pinned), labels.to(self.device, non_blocking=pinned)
 
     def _finish(self, images: Tensor, draws: Tensor | None = None) -> Tensor:
-        """uint8 (N, 3, H, W) augmented by the draws, resized with antialiasing and normalised, as float32."""
+        """uint8 (N, 3, H, W) -> float32 (N, 3, S, S): augmented by the draws, resized with antialiasing, normalised."""
         size = (self.trial.image_size,) * 2
         if draws is None and images.shape[-2:] == size:
-            # One operation casts, lays out and subtracts. Nor is the division a product: that would round otherwise.
+            # One operation casts, changes the memory format and subtracts. The division stays a division: a product
+            # with 1 / std would round differently from the general case below.
             values = torch.empty(images.shape, device=self.device, memory_format=self.format)
             return torch.sub(images, self.mean, out=values).div_(self.std)
         values = images.to(torch.float32, memory_format=self.format)
@@ -184,7 +189,7 @@ class Images(Dataset):
 
 
 def augmenter(crop: bool, flip: bool, size: Sequence[int]) -> Callable[[Any], Any] | None:
-    """torchvision's transforms for one uint8 image (3, H, W) of this size, or None."""
+    """torchvision's transforms for one uint8 image (3, H, W) of this size; None: nothing to do."""
     from torchvision.transforms import v2
 
     steps: list[Any] = [v2.RandomCrop(list(size), padding=PAD)] if crop else []
@@ -192,29 +197,32 @@ def augmenter(crop: bool, flip: bool, size: Sequence[int]) -> Callable[[Any], An
     return v2.Compose([v2.ToImage(), *steps, v2.ToPureTensor()]) if steps else None
 
 
-def places(images: Tensor, index: Tensor, shift: Tensor, mirrored: Tensor, pad: int) -> tuple[Tensor, Tensor]:
-    """Where windows lie in images (M, H + 2 pad, W + 2 pad, C), for `crops`: (rows (N, H), columns (N, W)).
+def crop_pixels(images: Tensor, index: Tensor, shift: Tensor, mirrored: Tensor, pad: int) -> tuple[Tensor, Tensor]:
+    """The pixels of crops of images (M, H + 2 pad, W + 2 pad, C), for `crops`: (rows (N, H), columns (N, W)).
 
-    A pixel's number among those of all images is the sum of its row's and its column's. index, mirrored (N,); shift
-    (2, N), each 0..2 pad, from the top left.
+    Pixels are numbered through all images; a pixel's number is the sum of its row's and its column's. index (N,): which
+    images. shift (2, N): the crops' tops and lefts, each in 0..2 pad. mirrored (N,): which crops to flip.
     """
-    _, tall, wide, _ = images.shape
-    rows = (index * tall + shift[0])[:, None] + torch.arange(tall - 2 * pad, device=images.device)
-    columns = torch.arange(wide - 2 * pad, device=images.device)
-    columns = torch.where(mirrored[:, None], wide - 2 * pad - 1 - columns, columns)
-    return rows.mul_(wide), columns + shift[1, :, None]
+    _, height, width, _ = images.shape
+    rows = (index * height + shift[0])[:, None] + torch.arange(height - 2 * pad, device=images.device)
+    columns = torch.arange(width - 2 * pad, device=images.device)
+    columns = torch.where(mirrored[:, None], width - 2 * pad - 1 - columns, columns)
+    return rows.mul_(width), columns + shift[1, :, None]
 
 
 def crops(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Cut windows out of images (M, height, width, C), `places` says which: uint8 (N, C, H, W), channels_last memory.
+    """The crops of images (M, height, width, C) by `crop_pixels`: uint8 (N, C, H, W) in channels_last memory.
 
-    One index, since several of unlike shapes are each written out first on a GPU.
+    By one index, because torch on a GPU expands several indices of different shapes to full size first.
     """
     return images.view(-1, images.shape[-1])[rows[:, :, None] + columns[:, None, :]].permute(0, 3, 1, 2)
 
 
 def mix(*numbers: int) -> int:
-    """One seed out of several numbers; near ones give unlike seeds."""
+    """One seed made of several numbers. Neighbouring numbers give unrelated seeds.
+
+    The two large factors are SplitMix64's.
+    """
     seed = 0
     for number in numbers:
         seed = ((seed ^ (number + 0x9E3779B9)) * 0xBF58476D1CE4E5B9 + 0x94D049BB133111EB) % 2**63
@@ -223,7 +231,7 @@ def mix(*numbers: int) -> int:
 
 
 def _slice(values: Tensor, a_pass: tuple[int, int]) -> Tensor:
-    """What a pass has of an epoch's values, filled up to FEWEST by repeating one; a view."""
+    """The values of a pass, out of the epoch's; filled up to FEWEST by repeating one. A view."""
     start, stop = a_pass
     if stop - start >= FEWEST:
         return values[start:stop]

@@ -1,4 +1,4 @@
-"""PASCAL VOC as images of single objects, cut out by their boxes, in the classes that it shares with CIFAR-10."""
+"""PASCAL VOC as images of single objects, cut out by their boxes, of classes that CIFAR-10 has too."""
 
 from __future__ import annotations
 
@@ -16,60 +16,59 @@ from bench.errors import UsageError
 
 YEAR = "2012"
 FOLDER = f"VOCdevkit/VOC{YEAR}"
-# VOC's name -> CIFAR-10's number. It has a horse and a boat as well, which the study of it leaves out, and no frog.
+# VOC's name -> CIFAR-10's number. VOC also has a horse and a boat, which the experiment's source leaves out; no frog.
 CLASSES = {"aeroplane": 0, "car": 1, "bird": 2, "cat": 3, "dog": 5}
 
 
 def load(root: Path, size: int) -> tuple[Split, Split]:
     """Objects of the train and of the val images: (N, 3, size, size) uint8, labels numbered as CIFAR-10's.
 
-    Objects marked as difficult are left out, as in VOC's own evaluation. UsageError: it is missing or damaged.
+    Objects marked as difficult are left out, as in VOC's own evaluation. Raises UsageError if it is missing or damaged.
     """
     return objects(root, "train", size), objects(root, "val", size)
 
 
 def objects(root: Path, image_set: str, size: int) -> Split:
-    """Of one of the two, as `load`."""
+    """The same for one of the two, "train" or "val"."""
     try:
-        found = VOCDetection(str(root), year=YEAR, image_set=image_set)
+        voc = VOCDetection(str(root), year=YEAR, image_set=image_set)
     except (OSError, RuntimeError) as error:
         raise UsageError(
             f"voc is not whole in {root / FOLDER} ({' '.join(str(error).split())}); unpack VOC{YEAR}'s trainval "
             f"archive in {root}, or pass --data-root"
         ) from error
-    cut = [each for index in range(len(found)) for each in _cut_out(found, index, size)]
+    cut = [each for index in range(len(voc)) for each in _cut_out(voc, index, size)]
     if not cut:
         raise UsageError(f"voc: no object of {', '.join(CLASSES)} in {image_set} of {root / FOLDER}; see Annotations/")
     return Split(torch.stack([image for image, _ in cut]), torch.tensor([label for _, label in cut]))
 
 
-def _cut_out(found: VOCDetection, index: int, size: int) -> list[tuple[Tensor, int]]:
-    """The objects of one image, with their labels. UsageError: it or its annotation cannot be read."""
+def _cut_out(voc: VOCDetection, index: int, size: int) -> list[tuple[Tensor, int]]:
+    """The objects of one image, with their labels. Raises UsageError if it or its annotation cannot be read."""
     try:
-        picture, annotation = found[index]
+        picture, annotation = voc[index]
         pixels = pil_to_tensor(picture)
         return [(_cut(pixels, box, size), label) for label, box in _boxes(annotation)]
     except (OSError, SyntaxError, KeyError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         reason = f"there is no {reason}" if isinstance(error, KeyError) else reason
         raise UsageError(
-            f"voc: cannot read {found.annotations[index]} or its image ({reason}); unpack the archive again"
+            f"voc: cannot read {voc.annotations[index]} or its image ({reason}); unpack the archive again"
         ) from error
 
 
 def _boxes(annotation: dict[str, Any]) -> list[tuple[int, tuple[int, int, int, int]]]:
-    """(label, (left, top, right, bottom)) of each object of our classes. KeyError: one has no box."""
-    objects = annotation["annotation"]["object"]
-    wanted = [each for each in objects if each["name"] in CLASSES and each.get("difficult", "0") != "1"]
-    found = []
-    for each in wanted:
-        left, top, right, bottom = (round(float(each["bndbox"][edge])) for edge in ("xmin", "ymin", "xmax", "ymax"))
-        found.append((CLASSES[each["name"]], (left - 1, top - 1, right, bottom)))  # VOC counts pixels from 1
-    return found
+    """(label, (left, top, right, bottom)) of each object in CLASSES. Raises KeyError if one has no box."""
+    boxes = []
+    for each in annotation["annotation"]["object"]:
+        if each["name"] in CLASSES and each.get("difficult", "0") != "1":
+            left, top, right, bottom = (round(float(each["bndbox"][edge])) for edge in ("xmin", "ymin", "xmax", "ymax"))
+            boxes.append((CLASSES[each["name"]], (left - 1, top - 1, right, bottom)))  # VOC counts pixels from 1
+    return boxes
 
 
 def _cut(pixels: Tensor, box: tuple[int, int, int, int], size: int) -> Tensor:
-    """The box of an image (3, H, W) uint8, resized: (3, size, size). ValueError: the box is not in the image."""
+    """The box of an image (3, H, W) uint8, resized: (3, size, size). Raises ValueError if it is not in the image."""
     left, top, right, bottom = box
     if not (0 <= left < right <= pixels.shape[2] and 0 <= top < bottom <= pixels.shape[1]):
         raise ValueError(f"a box {left + 1, top + 1, right, bottom} outside of its image {tuple(pixels.shape[1:])}")

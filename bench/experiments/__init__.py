@@ -1,4 +1,4 @@
-"""The experiments: each file here is one question, found by its name."""
+"""Which questions does the suite answer? Each file here is one experiment, found by its name."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from bench.experiment import Experiment
 
 
 def names() -> list[str]:
-    """The experiments there are, sorted."""
+    """The names of all experiments, sorted."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
 def load(name: str) -> Experiment:
-    """The experiment of this name. UsageError: there is none."""
+    """The experiment of this name. Raises UsageError if there is none."""
     if name not in names():
         raise UsageError(f"no experiment {name!r}; choose from: {', '.join(names())}")
     return importlib.import_module(f"{__name__}.{name}").EXPERIMENT

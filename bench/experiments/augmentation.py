@@ -1,10 +1,10 @@
 """Which augmentation helps on a small CIFAR-10, and what does it cost?
 
-`none` and nine of the source, each alone, on 5,000 training images, the classes in balance: the source calls its set
-tiny and gives no size, no strengths and no settings; its results are plots. Strengths are in bench/data/augment.py.
-All run in batches on the device, drawn for each image anew in each epoch; but `resize` and `center_crop` draw nothing,
-and make the same of an image each time. `python -m launch sheet augmentation` draws what each does; images/s
-beside accuracy are what each costs and brings.
+The arms are `none` and nine augmentations of the source, one each, on 5,000 training images with the classes in
+balance. The source calls its data set tiny. It gives no size, strengths or settings, and its results are plots. Our
+strengths are in bench/data/augment.py. All augmentations run in batches on the device. They are random for each image
+and epoch, except `resize` and `center_crop`. `python -m launch sheet augmentation` draws what each one does. Compare
+accuracy (the benefit) with images/s (the cost).
 """
 
 from bench.experiment import Experiment
@@ -27,17 +27,9 @@ EXPERIMENT = Experiment(
         milestones=(0.5, 0.75),
     ),
     arms={arm: {"augment": arm} for arm in (*ARMS, "salt_pepper")},
-    mini={
-        "model": "resnet20",
-        "data": "digits",
-        "limit_train": 500,
-        "epochs": 4,
-        "micro_batch": 32,
-        "milestones": (),
-        "precision": "bf16",
-    },
+    mini={"model": "resnet20", "limit_train": 500, "epochs": 4, "micro_batch": 32, "milestones": ()},
     source="ELL 793, assignment 3, part c",
-    faults="Plots alone, without the size of the set, strengths, settings or spread.",
+    faults="Its results are plots without the data set's size, strengths, settings or spread.",
 )
 
 if __name__ == "__main__":

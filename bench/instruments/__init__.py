@@ -1,1 +1,5 @@
-"""What the probes read with: clocks, samples of a device, counts of operations and collectives, lives of tensors."""
+"""What do the probes measure with?
+
+`clock` times windows on the device. `sampler` reads gauges of a device from a thread. `operations` and `collectives`
+count what a process asks of torch. `storage_tracker` follows the memory of tensors from allocation to release.
+"""

@@ -1,4 +1,4 @@
-"""Time on the device's own time line."""
+"""Clocks that time windows: on CUDA with events in the device's stream, on a CPU with the host's clock."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import torch
 
 
 class Clock:
-    """start(), then mark() at the end of each stretch, then read() the stretches' seconds, which `spans` keeps.
+    """Call start(), then mark() at the end of each window, then read(), which leaves the windows' seconds in `spans`.
 
-    One serves all who measure, so that each moment is recorded once. Recording does not wait for the device, and
-    reading waits once, for the last mark: with it, every moment before can be read.
+    All probes share one clock, so that each moment is recorded once. Recording does not wait for the device. Reading
+    waits once, for the last mark; all earlier ones have been reached by then.
     """
 
     def __init__(self) -> None:
@@ -34,19 +34,19 @@ class Clock:
         return self.spans
 
     def now(self) -> Any:
-        """This moment. Here that of the host: for a device that computes before the call returns, the CPU."""
+        """This moment. The host's clock serves a CPU, which has computed when a call returns."""
         return time.perf_counter()
 
     def wait(self, moment: Any) -> None:
-        """Until this moment has been."""
+        """Wait until the device has reached this moment."""
 
     def seconds(self, before: Any, after: Any) -> float:
-        """Between two moments that have been."""
+        """Seconds between two moments that the device has reached."""
         return after - before
 
 
 class CudaClock(Clock):
-    """Events in the device's stream."""
+    """A clock whose moments are CUDA events in the device's stream."""
 
     def __init__(self, device: torch.device) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class CudaClock(Clock):
         moment.synchronize()
 
     def seconds(self, before: Any, after: Any) -> float:
-        return before.elapsed_time(after) / 1000
+        return before.elapsed_time(after) / 1000  # from ms
 
 
 def clock_for(device: torch.device) -> Clock:

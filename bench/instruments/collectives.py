@@ -1,4 +1,4 @@
-"""What processes say to each other while they train: counted from the operations themselves, and timed."""
+"""Collectives: counted as the operations that they are, and the moment at which DDP starts to wait for them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+
+from bench.instruments.storage_tracker import tensors
 
 
 class Collectives(TorchDispatchMode):
-    """While entered, counts this process's collectives, and of its all-reduces the bytes that it gives to each.
+    """While entered, counts this process's collectives, its all-reduces, and the bytes that it gives to all-reduces.
 
-    Costs time for every operation of any kind.
+    Slows down every operation, of any kind.
     """
 
     def __init__(self) -> None:
@@ -31,14 +32,13 @@ class Collectives(TorchDispatchMode):
         if func.namespace == "c10d":
             self.all += 1
             if func._schema.name.startswith("c10d::allreduce"):
-                tensors = [leaf for leaf in tree_leaves(args[0]) if isinstance(leaf, Tensor)]
                 self.allreduces += 1
-                self.allreduce_bytes += sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+                self.allreduce_bytes += sum(each.nbytes for each in tensors(args[0]))
         return func(*args, **(kwargs or {}))
 
 
 def in_group() -> bool:
-    """Whether this process is in a group; a torch that was built without distributed knows none, nor most names."""
+    """Whether this process is in a group. Also works on a torch that is built without distributed."""
     return dist.is_available() and dist.is_initialized()
 
 
@@ -48,19 +48,20 @@ def several_processes() -> bool:
 
 
 def sequence_number() -> int:
-    """How many collectives the group has begun, as its backend counts them; reading it costs nothing."""
+    """How many collectives the group has begun, by its backend's own count. Reading it takes no collective."""
     group: Any = dist.distributed_c10d._get_default_group()
     return group._get_sequence_number_for_group()
 
 
-def when_computed(loss: Tensor, then: Callable[[], None]) -> None:
-    """Have `then` called in the backward pass of this loss, when all gradients of this process have been computed.
+def when_computed(loss: Tensor, callback: Callable[[], None]) -> None:
+    """Call back in this loss's backward pass, when this process has computed all its gradients.
 
-    DDP waits for the other processes only after that: autograd calls back in the order in which it was asked to, and
-    DDP asks when its last bucket is full. On CUDA, `then` runs with the stream current that DDP will make wait.
+    DDP waits for the other processes after that: autograd runs callbacks in the order in which they were queued. This
+    one is queued at the start of the backward pass, DDP's when its last bucket is full. On CUDA the current stream is
+    then the one that DDP makes wait.
     """
 
-    def ask(_: Tensor) -> None:
-        torch.autograd.Variable._execution_engine.queue_callback(then)
+    def queue(_: Tensor) -> None:
+        torch.autograd.Variable._execution_engine.queue_callback(callback)
 
-    loss.register_hook(ask)
+    loss.register_hook(queue)

@@ -1,4 +1,4 @@
-"""What a process asks of torch: the operations that it dispatches, by kind, their FLOPs, casts and memory."""
+"""Counts of the operations that a process dispatches to torch: by kind, their FLOPs, casts, waits and memory."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from bench.instruments.storage_tracker import StorageTracker
+from bench.instruments.storage_tracker import StorageTracker, tensors
 
-# What .item() and float() of a tensor come to, and whatever else a device has to answer first; so does a copy from or
-# to memory that is not pinned. On a CPU, .tolist() and .cpu() are no operations at all, and not seen.
+# Operations whose result the host needs, so that it waits for the device: .item() and float() of a tensor become the
+# first. A copy from or to memory that is not pinned waits too (see `blocks`). On a CPU, .tolist() and .cpu() dispatch
+# no operation and are not counted.
 WAITS = ("aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::equal")
 CASTS = ("aten::_to_copy", "aten::copy_")
 
 
 class Operations(TorchDispatchMode):
-    """While entered, counts operations by kind. Costs time for each of them.
+    """While entered, counts operations by kind. Slows each of them down.
 
-    `flops`: two for each multiplication and addition of convolutions and matrix products, as torch's own counter has
-    it; other operations have none.
+    `flops`: two for each multiply-add of convolutions and matrix products, by torch's own formulas; other operations
+    count as none.
     """
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class Operations(TorchDispatchMode):
 
     @classmethod
     def ignore_compile_internals(cls) -> bool:
-        """Compiled code stays compiled."""
+        """Run compiled code as it is, instead of operation by operation."""
         return True
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -42,53 +42,52 @@ class Operations(TorchDispatchMode):
         kind = func._schema.name
         self.kinds[kind] += 1
         if kind in CASTS:
-            self.casts += cast_to(kind, args, kwargs) not in (None, cast_from(kind, args))
+            self.casts += target_dtype(kind, args, kwargs) not in (None, source_dtype(kind, args))
         result = func(*args, **kwargs)
         if kind in CASTS:
             self.blocking_copies += blocks(kind, args, kwargs, result)
         if count := flop_registry.get(func._overloadpacket):
             self.flops += count(*args, **kwargs, out_val=result)
-        given = {tensor.untyped_storage()._cdata for tensor in tensors((args, kwargs))}
-        self._storages.add(made for made in tensors(result) if made.untyped_storage()._cdata not in given)
+        inputs = {tensor.untyped_storage()._cdata for tensor in tensors((args, kwargs))}
+        self._storages.add(output for output in tensors(result) if output.untyped_storage()._cdata not in inputs)
         return result
 
     @property
     def waits(self) -> int:
-        """Times that the process waited for the device."""
+        """How often the process waited for the device."""
         return sum(self.kinds[kind] for kind in WAITS) + self.blocking_copies
 
     @property
     def peak_bytes(self) -> int:
-        """Most bytes at once of the tensors that operations made: what was there before is not among them."""
+        """Peak bytes of the tensors that these operations made. Earlier tensors are not included."""
         return self._storages.peak_bytes()
 
     def by_kind(self) -> str:
-        """`add 12, convolution 40, ...`: kinds of torch's own (aten) by their bare name."""
+        """The counts as text, such as "add 12, convolution 40"; torch's own kinds without their prefix "aten::"."""
         return ", ".join(f"{kind.removeprefix('aten::')} {count}" for kind, count in sorted(self.kinds.items()))
 
 
-def tensors(values: Any) -> list[Tensor]:
-    """All tensors in the arguments or the result of an operation."""
-    return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
+def _source(kind: str, args: Any) -> Any:
+    """What a copy copies: a tensor, or a number."""
+    return args[1] if kind == "aten::copy_" else args[0]
 
 
 def blocks(kind: str, args: Any, kwargs: Any, result: Any) -> bool:
-    """Whether a copy made the host wait: between it and a device, unless asked not to and its memory is pinned."""
-    source = args[1] if kind == "aten::copy_" else args[0]
-    pair = (source, result)
+    """Whether a copy made the host wait: one between host and device, unless it is non-blocking to pinned memory."""
+    pair = (_source(kind, args), result)
     hosts = [each for each in pair if isinstance(each, Tensor) and each.device.type == "cpu"]
     if len(hosts) != 1 or not all(isinstance(each, Tensor) for each in pair):
         return False
-    asked = args[2] if kind == "aten::copy_" and len(args) > 2 else kwargs.get("non_blocking", False)
-    return not (asked and hosts[0].is_pinned())
+    non_blocking = args[2] if kind == "aten::copy_" and len(args) > 2 else kwargs.get("non_blocking", False)
+    return not (non_blocking and hosts[0].is_pinned())
 
 
-def cast_to(kind: str, args: Any, kwargs: Any) -> torch.dtype | None:
-    """The number format that a copy gives; None: that which it had."""
+def target_dtype(kind: str, args: Any, kwargs: Any) -> torch.dtype | None:
+    """The number format that a copy casts to; None: it keeps its format."""
     return args[0].dtype if kind == "aten::copy_" else kwargs.get("dtype")
 
 
-def cast_from(kind: str, args: Any) -> torch.dtype | None:
-    """The number format of what is copied."""
-    source = args[1] if kind == "aten::copy_" else args[0]
+def source_dtype(kind: str, args: Any) -> torch.dtype | None:
+    """The number format of what is copied; None: a plain number."""
+    source = _source(kind, args)
     return source.dtype if isinstance(source, Tensor) else None

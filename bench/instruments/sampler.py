@@ -1,4 +1,4 @@
-"""Reads gauges from a thread of its own, and adds up over counted time what they show. Imports no torch."""
+"""A thread that samples gauges and adds up their values over the measured time. Imports no torch."""
 
 from __future__ import annotations
 
@@ -7,18 +7,24 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 
 Reading = Mapping[str, float | None]
-# Five times a second: a power reading is itself a mean over some 0.1 s, and a sample, which may wait 5 ms on a Jetson
-# (its sensors hang on an I2C bus) but keeps Python below 0.5 ms of them, must stay below 0.5% of the time.
+# Five times a second. More often would add little: a power reading is itself a mean over some 0.1 s. And samples must
+# take below 0.5% of the time: on a Jetson, whose sensors are on an I2C bus, one waits up to 5 ms, of which it holds
+# Python's lock for less than 0.5 ms.
 INTERVAL_S = 0.2
 
 
 class Sampler:
-    """`read` answers with a value for each gauge, None for one that does not answer; it must not raise.
+    """Samples gauges. `read` returns a value for each, None for one that does not answer; it must not raise.
 
-    Over counted time `counters` gain what they advanced, `integrals` their trapezoids in unit x s, `lasting` ones the
-    rectangles of the lower end, so that what one sample alone shows is nothing, and "time_s" the seconds. `peaks` run
-    all the time. A gauge that once failed to answer where it counted is None from then on: what it would have shown is
-    not known.
+    While counting, between two samples
+
+    - `counters` gain the difference of the two values;
+    - `integrals` gain the mean of the two values times the seconds (trapezoids);
+    - `lasting` gauges gain the smaller value times the seconds, so that a value in one sample alone counts as nothing;
+    - "time_s" gains the seconds.
+
+    `peaks` are taken all the time. A gauge that fails to answer while counting is None from then on, since its total
+    is unknown.
     """
 
     def __init__(
@@ -31,12 +37,17 @@ class Sampler:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.read, self.clock = read, clock
-        self.counters, self.integrals, self.lasting = tuple(counters), tuple(integrals), tuple(lasting)
-        names = (*self.counters, *self.integrals, *self.lasting, "time_s")
-        self.counted: dict[str, float | None] = dict.fromkeys(names, 0.0)
+        # Gauge -> what it gains between two samples, from its values in both and the seconds between them.
+        self.gains: dict[str, Callable[[float, float, float], float]] = {
+            **dict.fromkeys(counters, lambda before, after, seconds: after - before),
+            **dict.fromkeys(integrals, lambda before, after, seconds: (before + after) / 2 * seconds),
+            **dict.fromkeys(lasting, lambda before, after, seconds: min(before, after) * seconds),
+        }
+        self.counted: dict[str, float | None] = dict.fromkeys([*self.gains, "time_s"], 0.0)
         self.counting = False
-        self.lock, self.stopped = threading.Lock(), threading.Event()
-        # A daemon: a process that fails leaves at once, without asking anyone to stop.
+        self.lock = threading.Lock()  # `count`, `sample` and `totals` are called from the thread that trains
+        self.stopped = threading.Event()
+        # A daemon thread does not keep a failing process alive.
         self.thread = threading.Thread(target=self._run, name="sampler", daemon=True)
         self.last_s, self.last = clock(), read()
         self.peaks: dict[str, float | None] = {name: self.last.get(name) for name in peaks}
@@ -46,12 +57,12 @@ class Sampler:
         self.thread.start()
 
     def stop(self) -> None:
-        """End the thread, and wait until it has: not for ever, since a driver that hangs must not hold up a row."""
+        """End the thread. Waits for it, but at most 5 s: the row must be written even if a driver hangs."""
         self.stopped.set()
         self.thread.join(timeout=5)
 
     def count(self, counting: bool) -> None:
-        """From now on count, or do not; the time until now ends with a sample."""
+        """Start or stop counting. Takes a sample, which ends the time before it."""
         with self.lock:
             self._sample()
             self.counting = counting
@@ -62,7 +73,7 @@ class Sampler:
             self._sample()
 
     def totals(self) -> tuple[dict[str, float | None], dict[str, float | None]]:
-        """(what was counted, the peaks) up to the last sample."""
+        """(totals of the counted time, peaks) up to the last sample."""
         with self.lock:
             return dict(self.counted), dict(self.peaks)
 
@@ -71,23 +82,18 @@ class Sampler:
             self.sample()
 
     def _sample(self) -> None:
-        then_s, then = self.last_s, self.last
+        before_s, before = self.last_s, self.last
         self.last_s, self.last = self.clock(), self.read()
         if self.counting:
-            elapsed_s = self.last_s - then_s
-            self._gain("time_s", elapsed_s)
-            for name in self.counters:
-                self._gain(name, _both(then.get(name), self.last.get(name), lambda a, b: b - a))
-            for name in self.integrals:
-                self._gain(name, _both(then.get(name), self.last.get(name), lambda a, b: (a + b) / 2 * elapsed_s))
-            for name in self.lasting:
-                self._gain(name, _both(then.get(name), self.last.get(name), lambda a, b: min(a, b) * elapsed_s))
+            seconds = self.last_s - before_s
+            self._add("time_s", seconds)
+            for name, gain in self.gains.items():
+                first, second = before.get(name), self.last.get(name)
+                self._add(name, None if first is None or second is None else gain(first, second, seconds))
         for name, peak in self.peaks.items():
-            self.peaks[name] = _both(peak, self.last.get(name), max)
+            value = self.last.get(name)
+            self.peaks[name] = None if peak is None or value is None else max(peak, value)
 
-    def _gain(self, name: str, gained: float | None) -> None:
-        self.counted[name] = _both(self.counted[name], gained, lambda a, b: a + b)
-
-
-def _both(a: float | None, b: float | None, of: Callable[[float, float], float]) -> float | None:
-    return None if a is None or b is None else of(a, b)
+    def _add(self, name: str, gained: float | None) -> None:
+        total = self.counted[name]
+        self.counted[name] = None if total is None or gained is None else total + gained

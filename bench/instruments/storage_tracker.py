@@ -1,4 +1,8 @@
-"""Follows every storage of a training from birth to death."""
+"""Follows every storage of a training from its allocation (birth) to its release (death).
+
+A storage is the memory behind one or more tensors. The order of births and deaths, with sizes, is what an allocator
+would see; bench/memory replays it.
+"""
 
 from __future__ import annotations
 
@@ -13,30 +17,21 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-Part = Literal[
-    "weights",
-    "gradients",
-    "accumulated gradients",
-    "DDP buckets",
-    "optimizer",
-    "activations",
-    "autocast copies",
-    "input",
-    "workspace",
-]
+Gradients = Literal["gradients", "accumulated gradients", "DDP buckets"]
+Part = Literal["weights", Gradients, "optimizer", "activations", "autocast copies", "input", "workspace"]
 PARTS: tuple[Part, ...] = get_args(Part)
 
-# What an operation takes before its results and what after them, in bytes; all of it is given back when it returns.
+# Bytes that an operation takes before its results, and after them. It releases all of them before it returns.
 Sizes = tuple[Sequence[int], Sequence[int]]
 Transient = Callable[[Any, Any, Any], Sizes]
 
 
 class StorageTracker(TorchDispatchMode):
-    """While entered, notes the storages that operations make. `part` is what they count as from now on.
+    """While entered, records the storages that operations make. New ones count as the current `part`.
 
-    `sizes` (bytes) and `parts` are by storage, in order of birth; `order` has n + 1 for the birth of storage n and
-    -(n + 1) for its death. `transient_bytes` says what an operation takes besides, given its arguments and results.
-    `device`: the one whose storages are followed; None: all are.
+    `sizes` (bytes) and `parts` are by storage, in order of birth. `order` has n + 1 for the birth of storage n and
+    -(n + 1) for its death. `transient_bytes`: (operation, arguments, results) -> the further memory that it takes.
+    `device`: follow storages on this device only; None: on all.
     """
 
     def __init__(
@@ -50,13 +45,13 @@ class StorageTracker(TorchDispatchMode):
         self.sizes: list[int] = []
         self.parts: list[Part] = []
         self.order: list[int] = []
-        self.alive: dict[int, int] = {}
-        self.stands_for: dict[int, int] = {}  # the storage of a sum -> that of the operand that it was added into
-        self.sum: tuple[int, int] | None = None
+        self.alive: dict[int, int] = {}  # torch's address of a storage -> its number
+        self.same_as: dict[int, int] = {}  # a sum's storage -> that of the operand into which torch would have added
+        self.last_sum: tuple[int, int] | None = None  # (first operand, result), see _note_sum
         self.adds_in_place = True
 
     def add(self, tensors: Iterable[Tensor], part: Part | None = None) -> None:
-        """Count the storages of these tensors, those that are known under their new part."""
+        """Record the storages of these tensors; those recorded before change to `part`, if it is given."""
         for tensor in tensors:
             if self.device not in (None, tensor.device):
                 continue
@@ -70,23 +65,23 @@ class StorageTracker(TorchDispatchMode):
                 self.parts[number] = part
 
     def add_bytes(self, size: int, part: Part) -> None:
-        """Count memory that is no tensor's and stays."""
+        """Record memory that belongs to no tensor and is never released."""
         self._born(size, part)
 
     @contextlib.contextmanager
-    def besides(self, sizes: Sequence[int]) -> Iterator[None]:
-        """Count memory that is no tensor's and goes when this ends."""
-        born = [self._born(size, "workspace") for size in sizes]
+    def workspace(self, sizes: Sequence[int]) -> Iterator[None]:
+        """Record memory that belongs to no tensor and is released when the block ends."""
+        numbers = [self._born(size, "workspace") for size in sizes]
         yield
-        self.order += [-(number + 1) for number in reversed(born)]
+        self.order += [-(number + 1) for number in reversed(numbers)]
 
     def part_of(self, tensor: Tensor) -> Part | None:
-        """What the tensor's storage counts as; None: it is not known."""
+        """What the tensor's storage counts as; None: it is not recorded."""
         number = self.alive.get(tensor.untyped_storage()._cdata)
         return None if number is None else self.parts[number]
 
     def peak_bytes(self) -> int:
-        """Most bytes that the storages had at once."""
+        """Peak bytes of the storages."""
         events = (self.sizes[event - 1] if event > 0 else -self.sizes[-event - 1] for event in self.order)
         return max(itertools.accumulate(events), default=0)
 
@@ -98,29 +93,36 @@ class StorageTracker(TorchDispatchMode):
 
     def _died(self, data: int, number: int) -> None:
         del self.alive[data]
-        if self.sum is not None and self.sum[0] == number and self.order[-1] == self.sum[1] + 1:
+        if self.last_sum is not None and self.last_sum[0] == number and self.order[-1] == self.last_sum[1] + 1:
+            # The first operand dies right after the sum is born: without this mode torch would have added in place.
+            # Undo the birth, and let the operand's storage live on as the sum's.
             self.order.pop()
-            self.stands_for[self.sum[1]] = self.stands_for.get(number, number)
+            self.same_as[self.last_sum[1]] = self.same_as.get(number, number)
             return
-        self.order.append(-(self.stands_for.get(number, number) + 1))
+        self.order.append(-(self.same_as.get(number, number) + 1))
 
-    def _sums_gradients(self, func: Any, args: Any, out: Any) -> None:
-        """Note a sum that autograd would make in place, were this mode not on: of gradients that meet.
+    def _note_sum(self, func: Any, args: Any, out: Any) -> None:
+        """Note a sum of two gradients in autograd, which may be one that autograd makes in place without this mode.
 
-        It adds into the first, which then dies at once, where nothing else needs that one (input_buffer.cpp).
+        It adds into the first operand if nothing else refers to that one (input_buffer.cpp), and with a dispatch mode
+        on it never does. Whether nothing else refers to it shows in `_died`.
         """
         if self.adds_in_place and func is torch.ops.aten.add.Tensor and torch._C._current_graph_task_id() != -1:
             first, result = (self.alive.get(each.untyped_storage()._cdata) for each in (args[0], out))
             if first is not None and result is not None and self.sizes[first] == self.sizes[result]:
-                self.sum = first, result
+                self.last_sum = first, result
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         casts_a_weight = func is torch.ops.aten._to_copy.default and self.part_of(args[0]) == "weights"
-        made = [tensor for tensor in tree_leaves(out) if isinstance(tensor, Tensor)]
         before, after = self.transient_bytes(func, args, out)
-        with self.besides(before):
-            self.add(made, "autocast copies" if casts_a_weight else None)
-            self._sums_gradients(func, args, out)
-            with self.besides(after):
+        with self.workspace(before):
+            self.add(tensors(out), "autocast copies" if casts_a_weight else None)
+            self._note_sum(func, args, out)
+            with self.workspace(after):
                 return out
+
+
+def tensors(values: Any) -> list[Tensor]:
+    """All tensors in the arguments or the result of an operation."""
+    return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]

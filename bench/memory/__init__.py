@@ -1,6 +1,7 @@
-"""How much memory will a trial take? Predicted from its settings alone, without a GPU.
+"""How much memory will a trial take? Predicted from its settings, without a GPU.
 
-`prediction` traces two steps on tensors that have sizes and no data; `footprint` adds up their lives, and on CUDA
-`caching_allocator` simulates what torch would reserve. `ddp`, `cuda_workspaces` and `onednn` add what a trace cannot
-show.
+`prediction` asks `trace` to run two training steps on fake tensors, which have sizes and no data. What a trace on a CPU
+does not show is added: `ddp` simulates the gradient buckets of DistributedDataParallel, `cuda_workspaces` and `onednn`
+the scratch memory of operations. `footprint` holds the traced allocations and releases; on CUDA it replays them through
+`caching_allocator`, a simulation of torch's allocator.
 """

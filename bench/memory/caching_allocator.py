@@ -1,8 +1,8 @@
-"""What CUDA's caching allocator would reserve for a sequence of allocations and frees, without a GPU.
+"""A simulation of torch's CUDA caching allocator: what it would reserve for a sequence of allocations and frees.
 
-The rules and sizes of torch's c10/cuda/CUDACachingAllocator.cpp with its default settings (PYTORCH_CUDA_ALLOC_CONF
-unset, one stream): requests are rounded up, blocks are cut from segments and merged again, segments are kept when they
-are empty, and given back only when there is no room for a new one.
+Rules and sizes are those of torch's c10/cuda/CUDACachingAllocator.cpp with its default settings, that is without
+PYTORCH_CUDA_ALLOC_CONF, and with one stream: requests are rounded up; blocks are cut from segments and merged again;
+empty segments are kept, and released only when a new one does not fit.
 """
 
 from __future__ import annotations
@@ -11,21 +11,21 @@ from bisect import bisect_left, insort
 from dataclasses import dataclass
 
 MIB = 2**20
-ROUNDING = 512
+ROUNDING = 512  # every request is a multiple of it
 SMALL = MIB  # requests up to this size are cut from small segments
 SMALL_SEGMENT = 2 * MIB
 LARGE_SEGMENT = 20 * MIB
-LARGE_REQUEST = 10 * MIB  # from this size on, a request gets a segment of its own
-LARGE_ROUNDING = 2 * MIB
+LARGE_REQUEST = 10 * MIB  # from this size on, a request gets a segment of its own size,
+LARGE_ROUNDING = 2 * MIB  # a multiple of this
 
 
 class Exhausted(Exception):
-    """A segment does not fit under the limit, even with all empty segments given back."""
+    """A segment does not fit under the limit, even after all empty segments were released."""
 
 
 @dataclass(eq=False)
 class Block:
-    """A piece of a segment, between its neighbours there."""
+    """A piece of a segment, with its neighbours in the segment."""
 
     address: int
     size: int
@@ -36,21 +36,23 @@ class Block:
 
 
 class CachingAllocator:
-    """Allocates addresses, not memory. `limit` caps the reserved bytes, as set_per_process_memory_fraction does."""
+    """Allocates addresses, not memory. `limit`: of the reserved bytes, as set_per_process_memory_fraction sets it."""
 
     def __init__(self, limit: int | None = None) -> None:
         self.limit = limit
         self.allocated = self.reserved = 0
         self.peak_allocated = self.peak_reserved = 0
+        # Free blocks as (size, address, block), sorted: the first that is large enough is the best fit, as in torch.
         self.cached: dict[bool, list[tuple[int, int, Block]]] = {True: [], False: []}
         self.end = 0
 
     def allocate(self, size: int) -> Block:
-        """A block for `size` bytes, the smallest free one that holds them or a new segment's. Exhausted: no room."""
+        """A block for `size` bytes: the smallest free one that fits, or a new segment's. Raises Exhausted."""
         size = max(ROUNDING, _up(size, ROUNDING))
         small = size <= SMALL
         block = self._cached(size, small) or self._segment(size, small)
         rest = block.size - size
+        # should_split in torch: a large block keeps a rest of up to SMALL, which no large request could use.
         if rest >= ROUNDING if small else rest > SMALL:
             self._cut(block, size)
         block.free = False
@@ -59,7 +61,7 @@ class CachingAllocator:
         return block
 
     def free(self, block: Block) -> None:
-        """Give a block back; it merges with free neighbours and stays in the cache."""
+        """Free a block. It merges with free neighbours and stays in the cache."""
         self.allocated -= block.size
         block.free = True
         before, after = block.before, block.after
@@ -77,15 +79,15 @@ class CachingAllocator:
 
     def _cached(self, size: int, small: bool) -> Block | None:
         blocks = self.cached[small]
-        at = bisect_left(blocks, (size, -1))
-        return blocks.pop(at)[2] if at < len(blocks) else None
+        index = bisect_left(blocks, (size, -1))
+        return blocks.pop(index)[2] if index < len(blocks) else None
 
     def _segment(self, size: int, small: bool) -> Block:
-        alone = _up(size, LARGE_ROUNDING)
-        size = SMALL_SEGMENT if small else LARGE_SEGMENT if size < LARGE_REQUEST else alone
-        if self._over(size):
+        own = _up(size, LARGE_ROUNDING)
+        size = SMALL_SEGMENT if small else LARGE_SEGMENT if size < LARGE_REQUEST else own
+        if self._exceeds_limit(size):
             self._release()
-            if self._over(size):
+            if self._exceeds_limit(size):
                 raise Exhausted
         block = Block(self.end, size, small)
         self.end += size
@@ -93,11 +95,11 @@ class CachingAllocator:
         self.peak_reserved = max(self.peak_reserved, self.reserved)
         return block
 
-    def _over(self, size: int) -> bool:
+    def _exceeds_limit(self, size: int) -> bool:
         return self.limit is not None and self.reserved + size > self.limit
 
     def _release(self) -> None:
-        """Give back every segment of which nothing is in use."""
+        """Release every segment of which nothing is in use: a free block without neighbours is a whole segment."""
         for small, blocks in self.cached.items():
             empty = [block for _, _, block in blocks if block.before is None and block.after is None]
             self.reserved -= sum(block.size for block in empty)

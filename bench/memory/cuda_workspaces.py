@@ -1,4 +1,4 @@
-"""What torch's operations take on a CUDA device besides their results, of which a trace on the CPU shows nothing."""
+"""The scratch memory of torch's operations on a CUDA device, which a trace on a CPU does not show."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ Capability = tuple[int, int]
 
 aten = torch.ops.aten
 PRODUCTS = (aten.addmm.default, aten.mm.default, aten.bmm.default, aten.affine_grid_generator.default)
-# Settings of CUBLAS_WORKSPACE_CONFIG are pairs of KiB and how many.
+# torch's defaults, in the form of CUBLAS_WORKSPACE_CONFIG: pairs of KiB and count.
 WORKSPACE = ":4096:2:16:8"
 WORKSPACE_SINCE_HOPPER = ":32768:1"
 SINCE_HOPPER = 9
 
 
 class FusedDropout(TorchFunctionMode):
-    """While entered, dropout is the one operation that it is on CUDA, with a mask of bytes."""
+    """While entered, dropout is a single operation with a mask of bytes, as on CUDA."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is F.dropout:
@@ -42,7 +42,7 @@ def dropout(images: Tensor, p: float = 0.5, training: bool = True, inplace: bool
 
 
 class CudaWorkspaces:
-    """Told of a training's operations; has the tracker count what they take on a device of this compute capability."""
+    """The `transient_bytes` of a tracker, for a device of this compute capability."""
 
     def __init__(self, tracker: StorageTracker, capability: Capability | None) -> None:
         self.tracker = tracker
@@ -50,8 +50,8 @@ class CudaWorkspaces:
         self.threads: set[bool] = set()
 
     def __call__(self, operation: Any, args: Any, results: Any) -> Sizes:
-        """`transient_bytes` of the operation. cuBLAS's workspace is taken by each thread's first product, and stays."""
-        backward = torch._C._current_graph_task_id() != -1  # which runs in a thread, and with a handle, of its own
+        """The operation's scratch memory. Each thread's first product also takes a cuBLAS workspace, which stays."""
+        backward = torch._C._current_graph_task_id() != -1  # it runs in its own thread, with its own cuBLAS handle
         if operation in PRODUCTS and backward not in self.threads:
             self.threads.add(backward)
             self.tracker.add_bytes(self.workspace_bytes, "workspace")
@@ -60,7 +60,7 @@ class CudaWorkspaces:
         if operation is aten._upsample_bilinear2d_aa.default:
             return (), resize_bytes(args[0], results)
         if operation is aten.affine_grid_generator.default:  # the base of the grid: a third coordinate, all 1
-            return [size_of(results) // 2 * 3], ()
+            return [results.nbytes // 2 * 3], ()
         if operation is aten.native_batch_norm.default and args[5]:
             return (), batch_norm_bytes(args[0], sums=4)
         if operation is aten.native_batch_norm_backward.default and args[7]:
@@ -69,10 +69,10 @@ class CudaWorkspaces:
 
 
 def workspace_bytes(capability: Capability | None, environment: Mapping[str, str] = os.environ) -> int:
-    """cuBLAS's workspace, which torch takes from its caching allocator for each handle.
+    """The size of cuBLAS's workspace, which torch takes from its caching allocator for each handle.
 
-    Of a device whose capability is not known, the larger: what is planned has to fit. torch 2.14's CublasHandlePool.cpp
-    takes it from compute capability 9.0 on; earlier versions take it on 9.0 alone, and less on newer devices.
+    If the capability is unknown, the larger size: a plan has to fit. torch 2.14's CublasHandlePool.cpp takes the larger
+    one from compute capability 9.0 on; earlier versions take it on 9.0 only, and less on newer devices.
     """
     newer = capability is None or capability[0] >= SINCE_HOPPER
     pairs = re.findall(r":([0-9]+):([0-9]+)", environment.get("CUBLAS_WORKSPACE_CONFIG", ""))
@@ -81,7 +81,10 @@ def workspace_bytes(capability: Capability | None, environment: Mapping[str, str
 
 
 def index_bytes(args: Any) -> Sequence[int]:
-    """For picking by several indices, which the kernel wants in one layout (TensorAdvancedIndexing.cpp, make_info)."""
+    """Of indexing with several index tensors, which the kernel expands to one layout.
+
+    Source: make_info in TensorAdvancedIndexing.cpp.
+    """
     indices = [each for each in args[1] if isinstance(each, Tensor)]
     shape = torch.broadcast_shapes(*(each.shape for each in indices))
     layouts = {each.expand(shape).stride() for each in indices}
@@ -89,14 +92,14 @@ def index_bytes(args: Any) -> Sequence[int]:
 
 
 def resize_bytes(images: Tensor, resized: Tensor) -> Sequence[int]:
-    """For resizing with antialiasing, whose kernel knows contiguous images alone (UpSampleBilinear2d.cu)."""
-    return [size_of(each) for each in (resized, images) if not each.is_contiguous()]
+    """Of resizing with antialiasing, whose kernel copies images that are not contiguous (UpSampleBilinear2d.cu)."""
+    return [each.nbytes for each in (resized, images) if not each.is_contiguous()]
 
 
 def batch_norm_bytes(images: Tensor, sums: int) -> Sequence[int]:
-    """For statistics over channels_last images in bf16: `sums` for each channel and block of rows, and flags.
+    """Of batch statistics over channels_last images in bf16: `sums` for each channel and block of rows, and flags.
 
-    Of other formats cuDNN takes care. flexible_launch_configs in torch's Normalization.cuh says how many blocks.
+    cuDNN handles other formats. The numbers are those of flexible_launch_configs in torch's Normalization.cuh.
     """
     channels = images.shape[1] if images.dim() == 4 else 0
     by_cudnn = images.dtype != torch.bfloat16 and images.numel() < 2**31
@@ -112,10 +115,5 @@ def batch_norm_bytes(images: Tensor, sums: int) -> Sequence[int]:
 
 
 def _power(number: int) -> int:
-    """The highest power of two in it."""
+    """The largest power of two that is not larger than the number."""
     return 1 << (number.bit_length() - 1)
-
-
-def size_of(tensor: Tensor) -> int:
-    """Bytes of its elements."""
-    return tensor.numel() * tensor.element_size()

@@ -1,10 +1,10 @@
-"""What DistributedDataParallel does to memory, for one process alone and on tensors without data.
+"""A simulation of DistributedDataParallel's gradient buckets, in a single process and on tensors without data.
 
-Gradients live in flat buckets, of which they are views (gradient_as_bucket_view); passes under `no_sync` leave theirs
-outside, and the last pass of the window moves the sum in. The first window has one bucket, after it they are made anew;
-NCCL's group holds on to the first until the next time that gradients are shared (or, where its watchdog looks just in
-between, until the next collective). With gradient compression a full bucket is shared as a bf16 copy, which is taken to
-last until the pass ends.
+Gradients are views of flat buckets (gradient_as_bucket_view). Passes under `no_sync` leave theirs outside the buckets,
+and the last pass of the window moves the sum in. The first window has a single bucket; after it, the buckets are made
+anew. NCCL's group keeps the first bucket until gradients are shared the next time (or, if its watchdog runs just in
+between, until the next collective). With gradient compression, a full bucket is shared as a bf16 copy, which is assumed
+to last until the pass ends.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from bench.instruments.storage_tracker import StorageTracker
 from bench.trial import Trial
 
 MIB = 2**20
-# DDP's own sizes: where nobody asks for buckets of another size the first one is smaller; and the flat copies in which
-# it broadcasts the model at the start.
+# DDP's own sizes. With the default bucket size, the first bucket is smaller. At the start DDP broadcasts the model in
+# flat copies of BROADCAST bytes.
 FIRST_BUCKET = MIB
 DEFAULT_BUCKET = 25 * MIB
 BROADCAST = 250 * MIB
@@ -34,7 +34,7 @@ BROADCASTS_AT_ONCE = 2
 
 @dataclass
 class Bucket:
-    """A flat bucket, the gradients that it is for, how many of them it has, and the copy that is being shared."""
+    """A flat bucket of `members` gradients, of which `ready` are computed, and the bf16 copy that is being shared."""
 
     flat: Tensor
     members: int
@@ -43,13 +43,13 @@ class Bucket:
 
 
 def bucket_limits(trial: Trial) -> list[int]:
-    """The sizes in bytes up to which DDP fills its buckets, once it knows the order of the gradients."""
+    """The sizes in bytes of the first bucket and the others, once DDP knows the order of the gradients."""
     bucket = int(trial.bucket_mib * MIB)
     return [FIRST_BUCKET, bucket] if bucket == DEFAULT_BUCKET else [bucket]
 
 
 class SimulatedDDP(nn.Module):
-    """A module as training calls it; with several processes, with DDP's buckets. Tells the tracker of gradients."""
+    """Wraps a module as DDP does; with one process it only reports gradients to the tracker."""
 
     def __init__(self, module: nn.Module, trial: Trial, tracker: StorageTracker) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class SimulatedDDP(nn.Module):
         self.bucket_limits = bucket_limits(trial)
         self.compressed = trial.gradient_compression == "bf16"
         self.shares = True
-        self.ready: list[Tensor] | None = []  # in the order of their gradients; None: the buckets follow it
+        self.ready: list[Tensor] | None = []  # parameters in the order of their gradients; None: buckets follow it
         self.trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
         self.views: dict[Tensor, Tensor] = {}
         self.buckets: dict[Tensor, Bucket] = {}
@@ -70,7 +70,7 @@ class SimulatedDDP(nn.Module):
 
     def forward(self, *args: Any) -> Any:
         if self.ready and torch.is_grad_enabled():
-            self.first = self.buckets if self.tracker.device is not None else {}
+            self.first = self.buckets if self.tracker.device is not None else {}  # NCCL keeps it, gloo does not
             self.views, self.buckets = {}, {}
             self._make_buckets(self.ready, self.bucket_limits)
             self.ready = None
@@ -78,7 +78,7 @@ class SimulatedDDP(nn.Module):
 
     @contextlib.contextmanager
     def no_sync(self) -> Iterator[None]:
-        """The passes in here keep their gradients to themselves."""
+        """While entered, passes do not share their gradients."""
         self.shares = False
         try:
             yield

@@ -1,4 +1,4 @@
-"""The storages of a training from birth to death, and the memory that they take. Imports no torch."""
+"""A trial's storages with their births and deaths, and the memory that they take. Imports no torch."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import functools
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from bench.instruments.storage_tracker import PARTS, Part
-from bench.memory.caching_allocator import CachingAllocator, Exhausted
+from bench.memory.caching_allocator import Block, CachingAllocator, Exhausted
 
 Backend = Literal["cuda", "cpu"]
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """The storages of a trial's training, in bytes: `sizes` and `counts_as` by storage, `order` as StorageTracker's.
+    """The storages of a trial's training: `sizes` in bytes and `counts_as` by storage, `order` as StorageTracker's.
 
-    `code_bytes`: what the process takes besides on a CPU, for compiled kernels.
+    `code_bytes`: on a CPU, what compiled kernels take besides.
     """
 
     backend: Backend
@@ -29,22 +29,22 @@ class Footprint:
 
     @property
     def allocated_bytes(self) -> int:
-        """Most that tensors take at once; on CUDA as max_memory_allocated counts, in the allocator's blocks."""
+        """Peak of the tensors' memory; on CUDA in the allocator's blocks, as max_memory_allocated counts it."""
         return sum(self.parts.values())
 
     @property
     def reserved_bytes(self) -> int | None:
-        """Most that CUDA's caching allocator holds for them with no limit; None on the CPU, which has none."""
+        """Peak of what CUDA's caching allocator reserves without a limit; None on a CPU, which has none."""
         return self._replayed[1] if self.backend == "cuda" else None
 
     @property
     def limited_bytes(self) -> int:
-        """What counts against a limit: reserved bytes on CUDA; on a CPU allocated ones, and compiled kernels."""
+        """What counts against a memory limit: reserved bytes on CUDA; on a CPU allocated bytes and compiled kernels."""
         return self.allocated_bytes + self.code_bytes if self.reserved_bytes is None else self.reserved_bytes
 
     @functools.cached_property
     def parts(self) -> Mapping[Part, int]:
-        """What `allocated_bytes` is made of."""
+        """The parts that `allocated_bytes` is the sum of."""
         held, _, peak = self._replayed
         alive: set[int] = set()
         for event in self.order[: peak + 1]:
@@ -55,7 +55,7 @@ class Footprint:
         return {part: size for part, size in by_part.items() if size}
 
     def fits(self, limit_bytes: int) -> bool:
-        """Whether training goes through with this much: on CUDA as a cap on what the allocator may reserve."""
+        """Whether training fits under this limit; on CUDA, one on what the allocator may reserve."""
         if self.backend == "cpu":
             return self.limited_bytes <= limit_bytes
         try:
@@ -69,29 +69,32 @@ class Footprint:
         return self._allocate(None)
 
     def _allocate(self, limit: int | None) -> tuple[list[int], int, int]:
-        """(bytes that each storage takes, most reserved, place in `order` at which most was allocated)."""
+        """(bytes that each storage takes, peak reserved bytes, index in `order` of the peak of allocated bytes)."""
         held = list(self.sizes)
-        blocks: dict[int, Any] = {}
+        blocks: dict[int, Block] = {}
         allocator = CachingAllocator(limit)
-        now = most = peak = 0
-        for at, event in enumerate(self.order):
+        allocated = most = peak = 0
+        for index, event in enumerate(self.order):
             number = abs(event) - 1
             if event < 0:
-                now -= held[number]
+                allocated -= held[number]
                 if number in blocks:
                     allocator.free(blocks.pop(number))
                 continue
             if self.backend == "cuda" and self.sizes[number]:
                 blocks[number] = allocator.allocate(self.sizes[number])
                 held[number] = blocks[number].size
-            now += held[number]
-            if now > most:
-                most, peak = now, at
+            allocated += held[number]
+            if allocated > most:
+                most, peak = allocated, index
         return held, allocator.peak_reserved, peak
 
 
 def settled(order: Sequence[int]) -> list[int]:
-    """The same births and deaths, those deaths sorted that follow one another: their order is chance, and no matter."""
+    """The same births and deaths, with deaths in a row sorted.
+
+    Python's garbage collection decides their order, which differs from run to run and does not matter here.
+    """
     result: list[int] = []
     for died, run in itertools.groupby(order, lambda event: event < 0):
         events = list(run)
@@ -99,12 +102,13 @@ def settled(order: Sequence[int]) -> list[int]:
     return result
 
 
-def at_batch(batch: int, known: Mapping[int, Footprint]) -> Footprint:
-    """The footprint at another micro-batch than the two that are known, micro-batch -> footprint.
+def at_batch(batch: int, traced: Mapping[int, Footprint]) -> Footprint:
+    """The footprint at another micro-batch than the two that were traced. `traced`: micro-batch -> footprint.
 
-    Exact where every storage grows with the batch along a straight line. ValueError: the two differ in more than sizes.
+    Exact if the size of every storage is a linear function of the batch. Raises ValueError if the two differ in more
+    than sizes.
     """
-    (one, first), (other, second) = known.items()
+    (one, first), (other, second) = traced.items()
     if (first.order, first.counts_as) != (second.order, second.counts_as):
         raise ValueError(f"training at {one} and at {other} images does not do the same")
     slopes = ((b - a) / (other - one) for a, b in zip(first.sizes, second.sizes, strict=True))

@@ -1,11 +1,11 @@
-"""What oneDNN's convolutions, which torch uses on a CPU, take while they run and give back before they return.
+"""The scratch memory of oneDNN's convolutions, which torch uses on a CPU.
 
-They work in blocked layouts of their own: weights are reordered into them and, unless the images are channels_last, the
-images too. In a grouped convolution each group's channels are filled up to a multiple of 16 for the weights' gradient,
-and in half precision one image and one gradient are laid out so besides; depthwise kernels of up to 3x3 do without.
+oneDNN computes in blocked layouts of its own. It reorders the weights into them and, unless they are channels_last, the
+images too. For the weights' gradient of a grouped convolution, each group's channels are padded to a multiple of 16;
+in half precision one image and one gradient are padded as well; depthwise kernels of up to 3x3 need none of that.
 
-Found by watching the allocations of single convolutions, fp32 and bf16, on x86 with AVX-512 and AMX. What other scratch
-memory the kernels take depends on the CPU, and is not in it.
+The formulas come from watching the allocations of single convolutions, in fp32 and bf16, on x86 with AVX-512 and AMX.
+Further scratch memory of the kernels depends on the CPU and is not included.
 """
 
 from __future__ import annotations
@@ -18,25 +18,23 @@ from torch import Tensor
 
 from bench.instruments.storage_tracker import Sizes
 
-BLOCK = 16
-
-
-# Code and its data for each distinct convolution in each direction: 0.78 MiB in ResNet-20, 0.90 in ResNet-50 in fp32,
-# 1.56 and 1.12 in bf16 (growth of the process in a first step, tensors freed). A limit shows it, no allocator's event.
+BLOCK = 16  # channels
+# Compiled code and its data, for each distinct convolution and direction. Measured as the growth of the process in a
+# first step, less its tensors: 0.78 MiB in ResNet-20 and 0.90 in ResNet-50 in fp32, 1.56 and 1.12 in bf16. It counts
+# against a memory limit, though no tensor allocates it.
 CODE_BYTES = {torch.float32: int(0.8 * 2**20), torch.bfloat16: int(1.3 * 2**20)}
-
-# Of it, what another size of micro-batch adds: some kernels serve both (0.71 in ResNet-8, fp32).
-SHORT = 0.7
+# The share of it that a second size of micro-batch adds: some kernels serve both (0.71 in ResNet-8, fp32).
+SECOND_SIZE = 0.7
 
 
 class OneDNNWorkspaces:
-    """Told of a training's operations; says what their convolutions take."""
+    """The `transient_bytes` of a tracker, for training on a CPU. Remembers which convolutions there were."""
 
     def __init__(self) -> None:
         self.distinct: set[Any] = set()
 
     def __call__(self, operation: Any, args: Any, results: Any) -> Sizes:
-        """`transient_bytes` of the operation."""
+        """The operation's scratch memory."""
         transient = transient_bytes(operation, args, results)
         if transient:
             tensors = [(tuple(part.shape), part.dtype) for part in args if isinstance(part, Tensor)]
@@ -45,41 +43,37 @@ class OneDNNWorkspaces:
         return (), ((transient,) if transient else ())
 
     def code_bytes(self, epochs: int) -> int:
-        """What the kernels that oneDNN compiles for them take: one forward, two backward.
+        """What oneDNN's compiled kernels take: one for each convolution forward, two backward.
 
-        From the second epoch on there are those for an epoch's last micro-batch too, which is mostly shorter.
+        From the second epoch on, kernels for the epoch's last, shorter micro-batch are in memory too.
         """
         kernels = [2 if op is torch.ops.aten.convolution_backward.default else 1 for op, *_ in self.distinct]
         dtypes = [tensor[1] for _, tensor, *_ in self.distinct]
         once = sum(n * CODE_BYTES.get(dtype, 0) for n, dtype in zip(kernels, dtypes, strict=True))
-        return round(once * (1 + SHORT if epochs > 1 else 1))
+        return round(once * (1 + SECOND_SIZE if epochs > 1 else 1))
 
 
 def transient_bytes(operation: Any, args: Any, results: Any) -> int:
-    """The most that the operation holds beyond its results; 0 for all but convolutions."""
+    """Peak bytes that the operation takes beyond its results; 0 for all but convolutions."""
     if operation is torch.ops.aten.convolution.default:
         images, weight = args[0], args[1]
         if images.is_contiguous(memory_format=torch.channels_last):
-            return _bytes(weight)
-        return max(_bytes(images) + _bytes(weight), _bytes(results))
+            return weight.nbytes
+        return max(images.nbytes + weight.nbytes, results.nbytes)
     if operation is torch.ops.aten.convolution_backward.default:
         grad, images, weight, groups = args[0], args[1], args[2], args[9]
         if not images.is_contiguous(memory_format=torch.channels_last):
-            return _bytes(grad) + (_bytes(images) if results[0] is not None else 0)
-        return _bytes(weight) + (_bytes(weight) if groups == 1 else _grouped_bytes(grad, images, weight, groups))
+            return grad.nbytes + (images.nbytes if results[0] is not None else 0)
+        return weight.nbytes + (weight.nbytes if groups == 1 else _grouped_bytes(grad, images, weight, groups))
     return 0
 
 
-def _bytes(tensor: Tensor) -> int:
-    return tensor.numel() * tensor.element_size()
-
-
 def _grouped_bytes(grad: Tensor, images: Tensor, weight: Tensor, groups: int) -> int:
-    """For the gradient of weights (O, C / groups, K, K)."""
+    """What the gradient of the weights (O, C / groups, K, K) takes beyond the weights' own size."""
     out, channels, *kernel = weight.shape
     if channels == 1 and max(kernel) <= 3:
         return 0
-    out, channels = (groups * _filled(count) for count in (out // groups, channels))
+    out, channels = (groups * _padded(count) for count in (out // groups, channels))
     weights = out * channels // groups * math.prod(kernel)
     if weight.dtype == torch.float32:
         return weights * 4
@@ -87,5 +81,5 @@ def _grouped_bytes(grad: Tensor, images: Tensor, weight: Tensor, groups: int) ->
     return weights * (2 + 4) + (channels * rows * columns + out * math.prod(grad.shape[2:])) * 2
 
 
-def _filled(channels: int) -> int:
+def _padded(channels: int) -> int:
     return math.ceil(channels / BLOCK) * BLOCK

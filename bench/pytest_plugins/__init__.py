@@ -1,1 +1,5 @@
-"""Plugins for pytest-benchmark, in this suite or in a project of your own."""
+"""How do benchmarks in a project of your own get what this suite has? Plugins for pytest-benchmark.
+
+`step` times a training step and counts its operations. `baseline` makes a run fail if it cannot be compared with an
+earlier one.
+"""

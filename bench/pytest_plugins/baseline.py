@@ -1,9 +1,9 @@
-"""For pytest-benchmark in CI: what it lets through in silence fails loudly. Imports no torch.
+"""For pytest-benchmark in CI: a run that cannot be compared with its baseline fails. Imports no torch.
 
-`-p bench.pytest_plugins.baseline --benchmark-baseline FILE`, with this checkout on PYTHONPATH, compares a run with an
-earlier one's JSON, a file or a folder of them: benchmarks that are missing on either side, that were switched off, or
-that ran on another machine fail, as does a baseline that is not there or is none. Whether something got slower is for
-`python -m reports compare` to say.
+`-p bench.pytest_plugins.baseline --benchmark-baseline FILE`, with this checkout on PYTHONPATH, checks a run against the
+JSON of an earlier one, a file or a folder of them. It fails if a benchmark is missing on either side, if benchmarks are
+switched off, if the machines differ, or if the baseline is missing or no baseline. pytest-benchmark itself accepts all
+of that silently. `python -m reports compare` says whether something got slower.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ COMMON = ("node", "machine", "python_version", "resbench")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("benchmark")
-    group.addoption("--benchmark-baseline", type=Path, metavar="FILE", help="fail where it cannot be compared with")
+    group.addoption(
+        "--benchmark-baseline", type=Path, metavar="FILE", help="fail if the run cannot be compared with it"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """UsageError: the benchmarks would not run, or the baseline is none."""
+    """Raises UsageError if the benchmarks would not run, or if the baseline is none."""
     path = config.getoption("benchmark_baseline")
     if path is None:
         return
@@ -37,7 +39,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def load(path: Path) -> list[dict[str, Any]]:
-    """The runs in a JSON file of pytest-benchmark, or in a folder's. UsageError: there are none, or they are none."""
+    """The runs in a JSON file of pytest-benchmark, or in all of a folder. Raises UsageError if there are none."""
     files = sorted(each for each in path.rglob("*.json") if each.is_file()) if path.is_dir() else [path]
     if not files:
         raise pytest.UsageError(f"{path} has no JSON file in it; save one with --benchmark-json")
@@ -45,22 +47,22 @@ def load(path: Path) -> list[dict[str, Any]]:
 
 
 def load_one(path: Path) -> dict[str, Any]:
-    """One run. UsageError: it is none of pytest-benchmark's."""
+    """One run. Raises UsageError if the file is none of pytest-benchmark's."""
     try:
-        found = json.loads(path.read_text())
-        names = [each["fullname"] for each in found["benchmarks"]]
+        run = json.loads(path.read_text())
+        names = [each["fullname"] for each in run["benchmarks"]]
         if not all(isinstance(name, str) for name in names):
             raise TypeError("a name is no text")
-        found["machine_info"].get("node")
+        run["machine_info"].get("node")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise pytest.UsageError(f"{path} is no JSON of pytest-benchmark: {type(error).__name__}") from error
     if not names:
         raise pytest.UsageError(f"{path} has no benchmark in it; save one of a run that has some")
-    return found
+    return run
 
 
 class Baseline:
-    """Looks at the end of a session whether it can be held against the baseline."""
+    """Checks at the end of a session whether it can be compared with the baseline."""
 
     def __init__(self, path: Path, runs: list[dict[str, Any]]) -> None:
         self.path, self.runs = path, runs
@@ -70,9 +72,9 @@ class Baseline:
     def pytest_sessionfinish(self, session: Any) -> None:
         benchmarks = session.config._benchmarksession
         ran = {each.fullname for each in benchmarks.benchmarks if not each.has_error}
-        known = {each["fullname"] for run in self.runs for each in run["benchmarks"]}
-        self.complaints += [f"{name} is in the baseline and did not run" for name in sorted(known - ran)]
-        self.complaints += [f"{name} is not in the baseline" for name in sorted(ran - known)]
+        expected = {each["fullname"] for run in self.runs for each in run["benchmarks"]}
+        self.complaints += [f"{name} is in the baseline and did not run" for name in sorted(expected - ran)]
+        self.complaints += [f"{name} is not in the baseline" for name in sorted(ran - expected)]
         here = benchmarks.get_machine_info()
         for run in self.runs:
             for name in COMMON:
@@ -85,5 +87,6 @@ class Baseline:
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         for text in self.complaints:
-            plain = "".join(letter if letter.isprintable() else "?" for letter in text)
-            terminalreporter.write_line(f"benchmark baseline {self.path}: {plain}", red=True)
+            # A name in the baseline could hold escape codes that rewrite the terminal.
+            printable = "".join(letter if letter.isprintable() else "?" for letter in text)
+            terminalreporter.write_line(f"benchmark baseline {self.path}: {printable}", red=True)

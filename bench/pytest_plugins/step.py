@@ -1,4 +1,4 @@
-"""For pytest-benchmark, in this suite or a user's own: a training step, timed with its device idle before and after.
+"""For pytest-benchmark: times a training step with its device idle before and after.
 
 `-p bench.pytest_plugins.step`, with this checkout on PYTHONPATH, gives the fixture `benchmark_step` and records the
 machine.
@@ -20,10 +20,10 @@ Run = Callable[..., None]
 
 @pytest.fixture
 def benchmark_step(benchmark: Any) -> Run:
-    """`benchmark_step(step, rounds=20, warmup_rounds=3)` times a step, and counts what it asks of torch.
+    """`benchmark_step(step, rounds=20, warmup_rounds=3)` times a step, and counts its operations in one step more.
 
-    The counts are in `extra_info` under the names of trials.csv (see README), of one step more; so is the peak of
-    CUDA's allocated bytes over the rounds, where the step ran there.
+    The counts are in `extra_info` under the names of trials.csv (see README), on CUDA also the peak of allocated bytes
+    over the rounds.
     """
 
     def run(step: Callable[[], object], rounds: int = 20, warmup_rounds: int = 3) -> None:
@@ -54,17 +54,13 @@ def benchmark_step(benchmark: Any) -> Run:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_update_machine_info(config: Any, machine_info: dict[str, Any]) -> None:
-    """Say what pytest-benchmark leaves out: without it, runs on two GPUs look alike."""
-    known = environment.machine()
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    """Record what pytest-benchmark leaves out. Without it, runs on different GPUs look alike."""
+    machine = environment.machine()
+    on_cuda = torch.cuda.is_available()
     machine_info["resbench"] = {
-        "host": known["host"],
-        "device_name": device,
+        **{name: machine[name] for name in ("host", "cpu_model", "cpu_count", "driver", "torch")},
+        "device_name": torch.cuda.get_device_name() if on_cuda else "cpu",
         "device_count": torch.cuda.device_count(),
-        "cpu_model": known["cpu_model"],
-        "cpu_count": known["cpu_count"],
         "threads": torch.get_num_threads(),
-        "driver": known["driver"],
-        "cuda": torch.version.cuda if torch.cuda.is_available() else None,
-        "torch": known["torch"],
+        "cuda": torch.version.cuda if on_cuda else None,
     }

@@ -131,9 +131,18 @@ def test_equal_settings_have_equal_keys() -> None:
         ({"body_dropout": 0.1}, "--body-dropout is 0.1; give --body-dropout-after too"),
         ({"body_dropout_after": ("layer1", "layer1")}, "give each module once"),
         ({"validation": 1.0}, "--validation has 1.0"),
-        ({"evaluate_on": "cifar10"}, "--evaluate-on cifar10 is no other data set with the classes of cifar10"),
-        ({"data": "digits", "evaluate_on": "voc"}, "--evaluate-on voc is no other data set with the classes of digits"),
-        ({"model": "resnet18", "shortcut": "A"}, "--shortcut A is for our own models, not resnet18; try resnet34_hand"),
+        (
+            {"evaluate_on": "cifar10"},
+            "--evaluate-on is cifar10, which is not another data set with the classes of cifar10",
+        ),
+        (
+            {"data": "digits", "evaluate_on": "voc"},
+            "--evaluate-on is voc, which is not another data set with the classes of digits",
+        ),
+        (
+            {"model": "resnet18", "shortcut": "A"},
+            "--shortcut is A, which resnet18 cannot have; try --model resnet34_hand",
+        ),
         ({"augment": "blurr"}, "--augment is 'blurr'; choose from: none, flip, crop_flip, rotation"),
         ({"classes": (3,)}, "--classes is \\[3\\]; give two classes"),
     ],

@@ -161,7 +161,7 @@ def test_the_first_mismatch_is_named_and_nothing_is_changed() -> None:
     for wrong, text in (
         (missing, "layer2.0.bn1.weight is missing"),
         (unexpected, "layer9.weight is unexpected"),
-        (shape, r"layer2.0.conv1.weight has shape \(32, 16, 1, 1\) where \(32, 16, 3, 3\) is wanted"),
+        (shape, r"layer2.0.conv1.weight has shape \(32, 16, 1, 1\) where \(32, 16, 3, 3\) is expected"),
     ):
         with pytest.raises(ModelError, match=f"{text};") as error:
             load(model, wrong, path)

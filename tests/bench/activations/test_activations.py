@@ -346,7 +346,7 @@ def spoilt(folder: Path) -> Path:
         (["image.png", "image.png"], "cannot read weights from FOLDER/image.png"),
         (["newer.pt", "image.png"], "newer.pt are not those of a trial here"),
         (["odd.pt", "image.png"], "odd.pt are not those of a trial here"),
-        (["diverged.pt", "image.png"], "conv1 answers with numbers that are not finite; "),
+        (["diverged.pt", "image.png"], "the output of conv1 is not finite; "),
         (["own.pt", "missing.png"], "no image file FOLDER/missing.png; check the path"),
         (["own.pt", "text.png"], "cannot read FOLDER/text.png as an image ("),
         (["own.pt", "empty.png"], "cannot read FOLDER/empty.png as an image ("),

@@ -142,7 +142,10 @@ def test_statistics_are_those_of_the_data_set_that_was_trained_on(tmp_path: Path
     [
         (["evaluate"], "evaluate needs a checkpoint first"),
         (["evaluate", "none.pt"], "no weights file none.pt; check the path"),
-        (["evaluate", "CHECKPOINT", "--evaluate-on", "voc"], "--evaluate-on voc is no other data set with the classes"),
+        (
+            ["evaluate", "CHECKPOINT", "--evaluate-on", "voc"],
+            "--evaluate-on is voc, which is not another data set with the classes",
+        ),
         (["evaluate", "CHECKPOINT", "--model", "resnet20"], "is of resnet8, not of resnet20; leave --model out"),
         (["evaluate", "CHECKPOINT", "--limit-eval", "0"], "--limit-eval is 0; give 1 or more"),
         (["evaluate", "CHECKPOINT", "--out", "/proc/none"], "cannot write to --out /proc/none"),
