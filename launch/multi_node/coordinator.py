@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from bench.errors import UsageError
@@ -45,7 +45,6 @@ class MultiNodeGroup:
     logs: Path
     pending: set[int]
     """Ranks of the other machines whose part is not over yet."""
-    failed: set[int] = field(default_factory=set)
 
     def poll(self) -> int | None:
         self.update()
@@ -62,9 +61,8 @@ class MultiNodeGroup:
         connection = self.coordinator.connection
         for rank in sorted(self.pending):
             state = connection.state(rank)
-            ours = state.get("launch") == self.launch_id
-            if ours and isinstance(cause := state.get("cause"), dict) and rank not in self.failed:
-                self.failed.add(rank)
+            ours = state.get("launch") == self.launch_id  # or it still shows the trial before
+            if ours and isinstance(cause := state.get("cause"), dict):
                 columns = {name: value for name, value in cause.items() if name in Cause._fields}
                 columns["error"] = f"{connection.peers[rank].name}: {cause.get('error')}"
                 causes.record(self.logs, self.launch_id, Cause(**columns))
@@ -79,6 +77,7 @@ class MultiNodeGroup:
         """End the group on all machines. Parts that end by themselves get the time for it."""
         if self.local.poll() == 0:
             self.wait_for_others(grace_s)
+        # The launch stays in the state, so that a machine that has not seen it yet reports its end too.
         self.coordinator.connection.publish(stop=True)
         left = self.local.end(grace_s)
         self.wait_for_others(3 * grace_s)
@@ -88,7 +87,7 @@ class MultiNodeGroup:
         deadline = time.monotonic() + seconds
         self.update()
         while self.pending and time.monotonic() < deadline:
-            self.coordinator.connection.wait(POLL_S)
+            time.sleep(POLL_S)
             self.update()
 
 
@@ -112,7 +111,7 @@ class Coordinator:
         variables = {**request.variables, **interface_variables(self.node.address)}
         request = dataclasses.replace(request, node=self.node, variables=variables)
         trial = [request.trial.key(), request.trial.repeat]
-        self.connection.publish(launch=request.launch_id, trial=trial, stop=False)
+        self.connection.publish(launch=request.launch_id, trial=trial, stop=False)  # first: all import torch meanwhile
         local = self.local.start(request)
         logs = request.options.out / "logs"
         return MultiNodeGroup(self, local, request.launch_id, logs, set(self.connection.peers))
@@ -166,7 +165,7 @@ def run_as_other_machine(context: RunContext, trials: Sequence[Trial]) -> int:
                     trial = by_key[tuple(state["trial"])]
                     run_part(Launch(trial, context, f"{trial.experiment} {trial.arm}", (), node, launch_id), connection)
                 check(connection)
-                connection.wait(POLL_S)
+                time.sleep(POLL_S)
         except PeerLost as error:
             say(f"error: {error}; what ran here is ended")
             return 1
@@ -185,13 +184,14 @@ def run_part(part: Launch, connection: StoreConnection) -> None:
     Raises PeerLost if machine 0 is lost.
     """
     say(f"{part.title}: this machine's part of it")
+    # All at once: the last launch's end must not be read as this one's.
     connection.publish(launch=part.launch_id, cause=None, ended=False)
     stopped = False
     try:
         part.start(interface_variables(part.node.address))
         while not part.has_ended() and not stopped:
             part.context.watchdog.ensure_running()
-            connection.wait(POLL_S)
+            time.sleep(POLL_S)
             state = connection.state(0)
             stopped = state.get("launch") != part.launch_id or bool(state.get("stop"))
             # At once, since this failure makes machine 0's ranks fail too, for a reason that says less.

@@ -14,6 +14,7 @@ from launch.multi_node.address import parse_endpoint, resolve
 from launch.multi_node.compatibility import difference
 from launch.multi_node.store import EXCHANGE_S, StoreConnection
 
+# Between two attempts to reach machine 0, and for one where its network drops what is sent to it.
 AGAIN_S = 0.2
 ATTEMPT_S = 10.0
 
@@ -43,9 +44,9 @@ def wait_for_machines(
                     + (f"it is {address[0]} here, where no other machine can reach it; " if local else "")
                     + "start the others with the same command, or raise --join-timeout"
                 )
-            connection.wait(EXCHANGE_S)
+            time.sleep(EXCHANGE_S)
         for rank, token in joined.items():
-            connection.peers[rank].token = token
+            connection.peers[rank].token = token  # from now on another process of this rank is none of the sweep's
         connection.publish(members={str(rank): token for rank, token in joined.items()})
         on_failure.pop_all()
     return connection
@@ -80,7 +81,7 @@ def _joined(connection: StoreConnection, fingerprint: Mapping[str, Any]) -> dict
         except (KeyError, TypeError, AttributeError):  # a stranger wrote it
             continue
         if why:
-            connection.publish(refusal=why)
+            connection.publish(refusal=why)  # to all: the sweep cannot begin without this one
             raise UsageError(why)
     return joined
 
@@ -104,7 +105,7 @@ def join_machine_0(rendezvous: str, rank: int, fingerprint: Mapping[str, Any], t
                 raise UsageError(f"{why}; see what machine 0 says" if state else stranger)
             if state:  # and no members in it: taking the key of this rank pushes no member out
                 connection.publish(host=socket.gethostname(), fingerprint=fingerprint)
-            connection.wait(EXCHANGE_S)
+            time.sleep(EXCHANGE_S)
         if members.get(str(rank)) != connection.token:
             raise UsageError(
                 f"machine 0 at {rendezvous} has begun without this process; end the sweep, then start it on all "

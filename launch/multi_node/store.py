@@ -11,8 +11,8 @@ What the store does not do (torch 2.6 to 2.14), and what this module does about 
 
 - Its time-outs do not hold on a dead link. After its time-out `get` asks the server to cancel the wait, and then waits
   for the answer without limit. So one thread makes all calls, and nothing else ever waits for that thread.
-- It does not say when a client is gone. A machine that ends in order says so in its state. One that is killed, and one
-  behind a dead link, is found by its heartbeat.
+- It does not tell a client that another is gone. A machine that ends in order says so in its state. One whose launcher
+  is killed, or whose link is dead, is found by its heartbeat. The end of machine 0's launcher shows at once.
 - Its server listens on all interfaces. Machine 0 binds a socket to its own address and hands it over.
 - It has no log-in: who reaches the port can write any key, as on the port that DDP itself opens beside it. So states
   are data only, which is looked up among the trials of this machine's own command, and never unpickled.
@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import socket
 import threading
@@ -37,8 +36,8 @@ from bench.options import new_id
 if TYPE_CHECKING:
     from torch.distributed import TCPStore
 
-# How often states are read, which costs 0.1 ms; and the longest time between two writes of one.
-EXCHANGE_S = 0.2
+# How often states are read, which takes 0.1 ms, and the longest time between two writes of one.
+EXCHANGE_S = 0.1
 HEARTBEAT_S = 1.0
 # A machine that swaps or loses some packets is silent for seconds. TCP itself would take a quarter of an hour.
 LOST_S = 15.0
@@ -76,11 +75,10 @@ class StoreConnection:
         self.token = new_id()
         self.peers = {number: Peer(name) for number, name in peers.items()}
         self.failure: Exception | None = None
-        self._address, self._rank, self._listener = address, rank, listener
+        self._address, self._rank, self._listener, self._stopping = address, rank, listener, False
+        # Each change makes a new dict, since the thread may be reading the one before.
         self._state: dict[str, Any] = {}
-        self._written, self._written_at = "", -math.inf
-        self._lock, self._wake, self._changed = threading.Lock(), threading.Event(), threading.Event()
-        self._stopping = False
+        self._last: tuple[dict[str, Any], str, float] = {}, "", 0.0
         # In this thread, since a process that exits while another thread imports torch may crash.
         self._store_class = import_store()
         # A daemon, since a call that hangs on a dead link must not keep the launcher from its end.
@@ -94,17 +92,8 @@ class StoreConnection:
 
         The first call takes the key of this rank, from a former process of this rank too.
         """
-        with self._lock:
-            if changes.items() <= self._state.items():
-                return
-            self._state |= {"token": self.token, **changes}
-            self._written_at = -math.inf
-        self._wake.set()
-
-    def wait(self, seconds: float) -> None:
-        """Wait for another machine's state to change, so long at most."""
-        self._changed.wait(seconds)
-        self._changed.clear()
+        if not changes.items() <= self._state.items():
+            self._state = {"token": self.token, **self._state, **changes}
 
     def state(self, rank: int) -> dict[str, Any]:
         """Another machine's state as last seen; {} before there is one."""
@@ -113,13 +102,13 @@ class StoreConnection:
     def loss(self, rank: int) -> str | None:
         """A sentence that says why another machine counts as lost; None if it does not.
 
-        Read the state first: that of a machine which leaves may hold news too. Raises the failure of this machine's
-        own end: UsageError, if another process has taken its rank or if the store that it hosts fails.
+        Read the state first: that of a machine which leaves may hold news too. Raises UsageError if another process
+        has taken this machine's rank.
         """
         peer = self.peers[rank]
-        if self.failure is not None and not isinstance(self.failure, RuntimeError):
+        if self.failure is not None and (self._listener or not isinstance(self.failure, RuntimeError)):
             raise self.failure
-        if peer.state.get("left") or self.failure is not None:
+        if self.failure is not None or peer.state.get("left"):  # torch raises RuntimeError if the store is gone
             return f"{peer.name} closed its connection"
         if time.monotonic() - peer.changed_at > LOST_S:
             return f"{peer.name} is lost: no heartbeat for {LOST_S:g} s"
@@ -130,15 +119,12 @@ class StoreConnection:
         if self._state:
             self.publish(left=True)
         deadline = time.monotonic() + (FAREWELL_S if self._listener else 0.0)
-        while self._thread.is_alive() and time.monotonic() < deadline and self._followed():
-            self.wait(EXCHANGE_S)
+        while self._thread.is_alive() and time.monotonic() < deadline:
+            if all(self.loss(rank) for rank, peer in self.peers.items() if peer.state):
+                break
+            time.sleep(EXCHANGE_S)
         self._stopping = True
-        self._wake.set()
         self._thread.join(CLOSE_S)
-
-    def _followed(self) -> bool:
-        """Whether another machine is still there."""
-        return any(peer.state and not self.loss(rank) for rank, peer in self.peers.items())
 
     # For the connection's thread
 
@@ -157,29 +143,23 @@ class StoreConnection:
                 last = self._stopping  # before the write, so that it has all that was published before close()
                 self._write(store)
                 self._read(store)
-                self._wake.wait(EXCHANGE_S)
-                self._wake.clear()
-        except RuntimeError as error:  # torch's own
-            what = f"the store at {self._address[0]}:{self._address[1]} failed: {str(error).splitlines()[0]}"
-            self.failure = UsageError(what) if self._listener else error
-        except Exception as error:
+                time.sleep(EXCHANGE_S)
+        except Exception as error:  # for the main thread, in loss()
             self.failure = error
-        finally:
-            self._changed.set()
 
     def _write(self, store: TCPStore) -> None:
         """Write this machine's state if it changed or a heartbeat is due."""
-        with self._lock:
-            if not self._state or time.monotonic() - self._written_at < HEARTBEAT_S:
-                return
-            self._written_at = time.monotonic()
-            text = json.dumps({**self._state, "written_at": self._written_at})
-        if not self._written:
+        state, now = self._state, time.monotonic()
+        last, written, written_at = self._last
+        if not state or (state is last and now - written_at < HEARTBEAT_S):
+            return
+        text = json.dumps({**state, "heartbeat": now})
+        if not written:
             store.set(_key(self._rank), text)
         # From then on over its own last value only, so that this process finds out when another takes its rank.
-        elif store.compare_set(_key(self._rank), self._written, text) != text.encode():
+        elif store.compare_set(_key(self._rank), written, text) != text.encode():
             raise UsageError(f"--machine-rank {self._rank} is another process's now; give each machine its own")
-        self._written = text
+        self._last = state, text, now
 
     def _read(self, store: TCPStore) -> None:
         """Read the others' states."""
@@ -189,8 +169,7 @@ class StoreConnection:
                 continue
             peer.text, state = text, _parsed(text)
             if state and peer.token in (None, state.get("token")):
-                peer.state, peer.changed_at = state, time.monotonic()
-                self._changed.set()
+                peer.changed_at, peer.state = time.monotonic(), state  # in this order: a new state is never stale
 
 
 def import_store() -> type[TCPStore]:
