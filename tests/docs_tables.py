@@ -5,14 +5,23 @@ Each stands between two marks, <!-- NAME: begin --> and <!-- NAME: end -->.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))  # as pytest does, for `python -m tests.docs_tables`
+
+import house
 
 from launch.commands import list as launch_list
 from reports import dictionary
 
 README = Path(__file__).resolve().parents[1] / "README.md"
-PARTS: dict[str, Callable[[], str]] = {"columns": dictionary.markdown, "experiments": launch_list.markdown}
+PARTS: dict[str, Callable[[], str]] = {
+    "columns": dictionary.markdown,
+    "experiments": launch_list.markdown,
+    "rooms": house.tree,
+}
 
 if __name__ == "__main__":
     for name, text in PARTS.items():

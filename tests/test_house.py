@@ -15,6 +15,7 @@ from pathlib import Path
 import docs_tables
 import pytest
 from conftest import CHECKOUT
+from house import HOUSE, MAY_IMPORT, ROOMS
 from launching import is_one_error, python
 
 from bench import experiments
@@ -25,76 +26,6 @@ from bench.trial import Trial, option
 from launch import commands
 from reports import dictionary
 
-HOUSE = ("models", "bench", "launch", "reports")
-# What all of bench is written in: a row's columns, a trial's settings, how a request is refused.
-WORDS = ("errors", "terminal", "variables", "column", "trial", "experiment")
-# folder -> room -> the other rooms of the folder that its files may import. A room is a sub-package or, beside those, a
-# file. Lowest first: a room may only import rooms above it here.
-ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
-    "models": {},
-    "bench": {
-        "errors": (),
-        "terminal": (),
-        "variables": (),
-        "column": (),
-        "trial": ("errors",),
-        "experiment": ("errors", "trial"),
-        "experiments": WORDS,
-        "machine": WORDS,
-        "instruments": WORDS,
-        "probes": (*WORDS, "machine", "instruments"),
-        "record": (*WORDS, "experiments", "machine", "probes"),
-        "data": (*WORDS, "machine"),
-        "failure": (*WORDS, "machine", "instruments", "record"),
-        "training": (*WORDS, "machine", "instruments", "probes", "record", "data", "failure"),
-        "memory": (*WORDS, "instruments", "data", "training"),
-        "activations": (*WORDS, "record", "data", "training"),
-        "pytest_plugins": ("machine", "instruments"),
-        "options": (*WORDS, "experiments"),
-        "worker": (*WORDS, "options", "machine", "instruments", "probes", "record", "data", "failure", "training"),
-        "cli": (*WORDS, "experiments", "options", "record", "worker"),
-    },
-    "launch": {
-        "run_options": (),
-        "interrupts": (),
-        "group": ("run_options", "interrupts"),
-        "memory": ("group",),
-        "multi_node": ("run_options", "group"),
-        "sweep": ("run_options", "interrupts", "group", "memory", "multi_node"),
-        "cluster": ("run_options", "group", "memory", "sweep"),
-        "commands": ("run_options", "group", "memory", "multi_node", "sweep", "cluster"),
-        "cli": ("interrupts", "commands"),
-        "__main__": ("cli",),
-    },
-    "reports": {
-        "arguments": (),
-        "lines": (),
-        "markdown": (),
-        "dictionary": (),
-        "merge": (),
-        "read": ("lines",),
-        "tables": ("read", "markdown"),
-        "charts": ("tables",),
-        "verdicts": ("read", "tables"),
-        "forms": ("arguments", "markdown", "verdicts"),
-        "page": ("read", "tables", "charts"),
-        "plot": ("read", "tables", "charts"),
-        "tensorboard": ("merge", "read", "tables"),
-        "commands": (
-            *("arguments", "dictionary", "merge", "read", "tables", "verdicts", "forms", "page", "plot"),
-            "tensorboard",
-        ),
-        "cli": ("arguments", "commands"),
-        "__main__": ("cli",),
-    },
-}
-# What a folder may import of the others; a name stands for all that is below it.
-MAY_IMPORT = {
-    "models": (),
-    "bench": ("models",),
-    "launch": ("bench", "models"),
-    "reports": ("bench.record", "bench.errors", "bench.terminal", "bench.column"),
-}
 HEAVY = ("torch", "torchvision", "accelerate", "lightning", "sklearn")
 LONGEST_FUNCTION = 60
 MOST_FILES = 14
@@ -174,7 +105,7 @@ def test_imports_run_one_way(path: Path) -> None:
     found = wrong_way(path, imported(path))
     if CHECKOUT / "bench" / "experiments" in path.parents:  # to run itself
         found = [name for name in found if name != "bench.cli.main"]
-    assert found == [], f"see ROOMS in {Path(__file__).name}"
+    assert found == [], "see ROOMS in tests/house.py"
 
 
 @pytest.mark.parametrize(

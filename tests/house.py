@@ -1,0 +1,93 @@
+"""The plan of the house: folders, rooms, and which way imports run between them. tests/test_house.py checks it."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+HOUSE = ("models", "bench", "launch", "reports")
+# What all of bench is written in: a row's columns, a trial's settings, how a request is refused.
+WORDS = ("errors", "terminal", "variables", "column", "trial", "experiment")
+# folder -> room -> the other rooms of the folder that its files may import. A room is a sub-package or, beside those, a
+# file. Lowest first: a room may only import rooms above it here.
+ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
+    "models": {},
+    "bench": {
+        "errors": (),
+        "terminal": (),
+        "variables": (),
+        "column": (),
+        "trial": ("errors",),
+        "experiment": ("errors", "trial"),
+        "experiments": WORDS,
+        "machine": WORDS,
+        "instruments": WORDS,
+        "probes": (*WORDS, "machine", "instruments"),
+        "record": (*WORDS, "experiments", "machine", "probes"),
+        "data": (*WORDS, "machine"),
+        "failure": (*WORDS, "machine", "instruments", "record"),
+        "training": (*WORDS, "machine", "instruments", "probes", "record", "data", "failure"),
+        "memory": (*WORDS, "instruments", "data", "training"),
+        "activations": (*WORDS, "record", "data", "training"),
+        "pytest_plugins": ("machine", "instruments"),
+        "options": (*WORDS, "experiments"),
+        "worker": (*WORDS, "options", "machine", "instruments", "probes", "record", "data", "failure", "training"),
+        "cli": (*WORDS, "experiments", "options", "record", "worker"),
+    },
+    "launch": {
+        "run_options": (),
+        "interrupts": (),
+        "group": ("run_options", "interrupts"),
+        "memory": ("group",),
+        "multi_node": ("run_options", "group"),
+        "sweep": ("run_options", "interrupts", "group", "memory", "multi_node"),
+        "cluster": ("run_options", "group", "memory", "sweep"),
+        "commands": ("run_options", "group", "memory", "multi_node", "sweep", "cluster"),
+        "cli": ("interrupts", "commands"),
+        "__main__": ("cli",),
+    },
+    "reports": {
+        "arguments": (),
+        "lines": (),
+        "markdown": (),
+        "dictionary": (),
+        "merge": (),
+        "read": ("lines",),
+        "tables": ("read", "markdown"),
+        "charts": ("tables",),
+        "verdicts": ("read", "tables"),
+        "forms": ("arguments", "markdown", "verdicts"),
+        "page": ("read", "tables", "charts"),
+        "plot": ("read", "tables", "charts"),
+        "tensorboard": ("merge", "read", "tables"),
+        "commands": (
+            *("arguments", "dictionary", "merge", "read", "tables", "verdicts", "forms", "page", "plot"),
+            "tensorboard",
+        ),
+        "cli": ("arguments", "commands"),
+        "__main__": ("cli",),
+    },
+}
+# What a folder may import of the others; a name stands for all that is below it.
+MAY_IMPORT = {
+    "models": (),
+    "bench": ("models",),
+    "launch": ("bench", "models"),
+    "reports": ("bench.record", "bench.errors", "bench.terminal", "bench.column"),
+}
+
+
+def tree() -> str:
+    """Folders and rooms, each with the first sentence of its docstring."""
+    lines = []
+    for folder, rooms in ROOMS.items():
+        lines.append(f"{folder + '/':<18}{_summary(CHECKOUT / folder)}")
+        packages = [room for room in rooms if (CHECKOUT / folder / room).is_dir()]
+        lines += [f"  {room + '/':<16}{_summary(CHECKOUT / folder / room)}" for room in packages]
+    return "\n".join(["```", *lines, "```"])
+
+
+def _summary(package: Path) -> str:
+    text = ast.get_docstring(ast.parse((package / "__init__.py").read_text())) or ""
+    return " ".join(text.partition("\n\n")[0].split())
