@@ -154,6 +154,12 @@ def test_the_files_that_a_room_names_are_there() -> None:
         assert [name for name in named if not (package / name).exists() and not (CHECKOUT / name).exists()] == []
 
 
+def test_the_tests_lie_in_the_same_rooms() -> None:
+    folders = {path.parent.relative_to(CHECKOUT / "tests") for path in (CHECKOUT / "tests").rglob("test_*.py")}
+    rooms = {Path(folder, room) for folder in HOUSE for room in ROOMS[folder]} | set(map(Path, HOUSE))
+    assert {folder for folder in folders if folder.parts and folder.parts[0] in HOUSE} <= rooms
+
+
 def test_no_two_files_import_each_other() -> None:
     modules = {
         ".".join(path.relative_to(CHECKOUT).with_suffix("").parts).removesuffix(".__init__"): path for path in FILES
