@@ -20,7 +20,9 @@ from bench.record.rows import one_line
 LOST = re.compile(r"gloo|nccl|connection (reset|closed|refused)|broken pipe|socket|peer", re.IGNORECASE)
 LOADER_KILLED = re.compile(r"DataLoader worker .*killed by signal: Killed")
 PATIENCE_S = 3.0
-REMOTE_PATIENCE_S = 10.0  # the failed rank may be on another machine, whose launcher has to report it first
+# The failed rank may be on another machine. Its launcher reports it, or is missed after 15 s without a heartbeat
+# (launch.multi_node.store.LOST_S): give up later than that, so that the row names the machine.
+REMOTE_PATIENCE_S = 20.0
 
 
 def explain(

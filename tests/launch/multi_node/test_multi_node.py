@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -116,6 +117,17 @@ def test_the_end_of_machine_0_ends_what_runs_on_the_others(tmp_path: Path) -> No
     assert (found.codes, found.left) == ([-signal.SIGKILL, 1], 0)
     ended = "error: machine 0 (127.0.0.1) closed its connection; what ran here is ended"
     assert found.said[1].splitlines()[1:] == [ended]  # and no C++ stack
+
+
+def test_the_end_of_another_machine_is_in_the_row(tmp_path: Path) -> None:
+    """Its launcher and its ranks are killed, so that it cannot say why."""
+    with two(tmp_path, ["--processes", "2", "--epochs", "100000"], f"127.0.0.1:{free_port()}") as (found, commands):
+        until(lambda: rows(found.folders[0], "epochs"), "training to begin")
+        commands[1].process.kill()
+    (row,) = found.trials
+    assert (found.codes, found.left) == ([1, -signal.SIGKILL], 0)
+    assert row["status"] == "crashed"
+    assert re.match(r"machine 1 \(.+\) is lost: no heartbeat for 15 s", row["error"]), row["error"]
 
 
 def test_gloo_and_nccl_take_the_interface_that_leads_to_machine_0_unless_one_was_chosen(
