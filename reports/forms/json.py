@@ -25,7 +25,7 @@ def render(report: ComparisonReport) -> str:
         "margin": report.margin,
         "level": report.level,
         "verdicts": report.counts(),
-        "comparisons": [comparison(each, report) for each in report.found],
+        "comparisons": [comparison(each, report) for each in report.comparisons],
     }
     return json.dumps(found, indent=1, allow_nan=False) + "\n"
 

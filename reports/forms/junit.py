@@ -15,11 +15,11 @@ FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 def render(report: ComparisonReport) -> str:
     """regressed is a failure, not comparable an error, inconclusive skipped, or a failure where it is to fail."""
-    suite = ElementTree.Element("testsuite", name=clean(report.title), tests=str(len(report.found)))
-    kinds = [kind(each, report.strict) for each in report.found]
+    suite = ElementTree.Element("testsuite", name=clean(report.title), tests=str(len(report.comparisons)))
+    kinds = [kind(each, report.strict) for each in report.comparisons]
     for attribute, of in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
         suite.set(attribute, str(kinds.count(of)))
-    for each, of in zip(report.found, kinds, strict=True):
+    for each, of in zip(report.comparisons, kinds, strict=True):
         case = ElementTree.SubElement(
             suite, "testcase", classname=clean(each.trial), name=clean(each.metric or "trial")
         )

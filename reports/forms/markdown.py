@@ -19,10 +19,10 @@ def render(report: ComparisonReport) -> str:
     outcome = "Counts changed" if "changed" in report.counts() else OUTCOMES[report.code]
     text = [f"## {outcome}: {report.summary()}", "", escaped(report.title), ""]
     left = MOST_BYTES - sum(len(line.encode()) + 1 for line in text) - 1000
-    first = [each for each in report.found if each.verdict not in FOLDED]
+    first = [each for each in report.comparisons if each.verdict not in FOLDED]
     lines, left = table(first, report, left)
     text += lines
-    rest, left = table([each for each in report.found if each.verdict in FOLDED], report, left)
+    rest, left = table([each for each in report.comparisons if each.verdict in FOLDED], report, left)
     if rest:
         text += ["<details><summary>What did not get worse</summary>", "", *rest, "</details>", ""]
     text += [escaped(report.machine), ""]

@@ -22,7 +22,7 @@ def render(report: ComparisonReport) -> str:
             "range": f"{(max(each.head) - min(each.head)) / 2:.3g}",
             "extra": f"{len(each.head)} launches; {each.verdict}; {report.machine}",
         }
-        for each in report.found
+        for each in report.comparisons
         if each.head and each.metric not in LARGER
     ]
     return json.dumps(found, indent=1, allow_nan=False) + "\n"
