@@ -10,9 +10,9 @@ from typing import Any
 
 WIDTH = 1.96  # standard errors of a normal distribution that hold 95% of it
 RULE = (
-    "Reproduced: two models of equal accuracy, each evaluated on as many images, differ by no more in 95% of cases, and "
-    "by half a unit of the published figure's last digit. Of several launches the median is judged. How far another "
-    "seed moves the result is not allowed for. Times are another machine's and are not judged."
+    "Reproduced: in 95% of cases, two models of equal accuracy that are evaluated on as many images differ by no more. "
+    "Half a unit of the published figure's last digit is added. Of several launches the median is judged. How far "
+    "another seed moves the result is not allowed for. Times are another machine's and are not judged."
 )
 ORDER = ("differs", "not comparable", "reproduced", "")
 

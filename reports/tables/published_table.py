@@ -23,8 +23,7 @@ COLUMNS = {
 
 
 def highlights(sheet: Sheet, verdicts: Sequence[Sequence[Reproduction]]) -> dict[str, Any]:
-    """One line about a table: the number of trials that ended well, the fastest, the one with the least memory, the most
-    accurate, and the number of verdicts of each kind."""
+    """One line about a table: how many trials ended well, the best of them, and how many verdicts of each kind."""
     named, good = titles(sheet.rows), [row for row in sheet.rows if row["status"] == "ok"]
     memory = memory_column(good)
     counts = Counter(filter(None, (worst(list(each)) for each in verdicts)))
