@@ -1,4 +1,4 @@
-"""What commands take: values that several of them read alike, and a parser whose complaints are one sentence."""
+"""Reads the words of a command: a parser that answers errors with one sentence, and the types that commands share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bench.errors import UsageError
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse's, without abbreviations. UsageError: what it has against the words."""
+    """argparse's parser without abbreviations. Raises UsageError, in argparse's words, for what it cannot parse."""
 
     def __init__(self, name: str, description: str) -> None:
         super().__init__(
@@ -29,7 +29,7 @@ class Parser(argparse.ArgumentParser):
 
 
 class Once(argparse.Action):
-    """Stores the value of an option, which is an error where there are two."""
+    """Stores the value of an option; a second one is an error, where argparse would forget the first."""
 
     def __call__(
         self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: str | None = None
@@ -40,7 +40,7 @@ class Once(argparse.Action):
 
 
 def new_file(text: str) -> Path:
-    """A file that is to be written. UsageError: it cannot be; better known before the work than after."""
+    """A file that will be written. Raises UsageError if it cannot be, before the work rather than after it."""
     path = Path(text)
     if path.is_dir():
         raise UsageError(f"cannot write {text!r}: it is a folder; give the name of a file")
@@ -50,7 +50,7 @@ def new_file(text: str) -> Path:
 
 
 def share(text: str) -> float:
-    """0.02 of 2% or 0.02. ArgumentTypeError: it is no share between 0 and 1."""
+    """0.02 for 2% or 0.02. Raises ArgumentTypeError if it is no share between 0 and 1."""
     try:
         value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
     except ValueError:
@@ -61,7 +61,7 @@ def share(text: str) -> float:
 
 
 def at_least(least: int) -> Callable[[str], int]:
-    """Reads whole numbers from there on."""
+    """A function that reads whole numbers from `least` on."""
 
     def whole(text: str) -> int:
         if not text.isdecimal() or int(text) < least:

@@ -1,11 +1,11 @@
-"""`python -m reports`. Imports no torch."""
+"""The command line of `python -m reports`. Imports no torch."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
 
-from bench.errors import UsageError
+from bench.errors import one_sentence
 from reports import commands
 from reports.arguments import Parser
 
@@ -19,21 +19,19 @@ def usage() -> str:
 
 
 def main(words: Sequence[str]) -> None:
-    """Run the command and exit: 0 well, 2 the request cannot be met; those that judge have codes of their own."""
+    """Run the command and exit: 0 well, 2 the request cannot be met; commands that judge have codes of their own."""
     try:
         if not words or words[0] in ("-h", "--help"):
             print(usage(), flush=True)
             sys.exit(0 if words else 2)
-        name, rest = words[0], words[1:]
-        command = commands.load(name)
-        parser = Parser(name, command.__doc__)
-        command.arguments(parser)
-        if (code := command.run(parser.parse_args(rest))) is not None:
+        with one_sentence():
+            command = commands.load(words[0])
+            parser = Parser(words[0], command.__doc__)
+            command.arguments(parser)
+            code = command.run(parser.parse_args(words[1:]))
+        if code is not None:
             sys.exit(code)
-    except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
-    except BrokenPipeError:  # `| head` has seen enough
-        sys.stderr.close()
+    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
+        sys.stderr.close()  # Python would report it once more, at exit

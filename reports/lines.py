@@ -1,4 +1,4 @@
-"""Whole lines of a file that may hold anything, in little memory."""
+"""The lines of a file that may hold anything, in little memory."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from typing import Any
 
 from bench.errors import UsageError
 
-LONGEST = 2**20
-BLOCK = 2**20
+LONGEST = 2**20  # bytes of a line; a longer one is no row
+BLOCK = 2**20  # bytes that are read at a time
 
 
 class Lines(io.RawIOBase):
-    """The lines of a file, to be read or looped over; where there is no such file, none.
+    """The whole lines of a file, to be read or looped over; none if there is no such file.
 
-    Left out, and counted in `skipped`, are those much longer than LONGEST bytes and those with a NUL; of a `plain` file
-    also those with a quote, or with more or fewer commas than the first. Not counted is a last one that is not whole.
-    `count` is the number of the others, once all are read. UsageError: the file cannot be read.
+    Lines with a NUL and lines much longer than LONGEST are left out and counted in `skipped`; in a `plain` file also
+    those with a quote and those with more or fewer commas than the first. `count` is the number of the other lines,
+    once all are read. A last line without its end is ignored: somebody is writing it. Raises UsageError if the file
+    cannot be read.
     """
 
     def __init__(self, path: Path, plain: bool = False) -> None:
@@ -42,8 +43,8 @@ class Lines(io.RawIOBase):
         return size
 
     def _blocks(self, path: Path) -> Iterator[bytes]:
-        """Good lines, as many at a time as a block of the file has."""
-        if not path.is_file():  # a pipe would be waited for
+        """The good lines of one block of the file after the other."""
+        if not path.is_file():  # reading a pipe would wait for a writer
             return
         begun, endless = b"", False
         try:
@@ -60,7 +61,7 @@ class Lines(io.RawIOBase):
                         self.skipped += 1
         except OSError as error:
             raise UsageError(f"cannot read {path}: {error.strerror}; give the --out folder of a run") from error
-        self.skipped += b"\r" in begun  # which no run writes: all lines of another system's file
+        self.skipped += b"\r" in begun  # lines that end in it alone, as no run writes them, are all one here
 
     def _good(self, block: bytes) -> bytes:
         lines = kept = block[:-1].split(b"\n")

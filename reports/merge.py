@@ -1,4 +1,4 @@
-"""Run folders, of several machines or several attempts, joined into one, in which each launch is counted once."""
+"""Joins run folders, of several machines or several attempts, into one in which each launch is counted once."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from bench.record.csvfile import header_names, whole_rows
 
 LAUNCH_ID = re.compile(r"[\w-]{1,64}", re.ASCII)
 LOG = re.compile(r"logs/[\w-][\w.-]*", re.ASCII)
-# Of a trial's row, what is needed to copy its log and to see that it is there twice.
-KNOWN = ("launch_id", "trial_key", "repeat", "experiment", "arm", "status", "host", "log")
+# The cells of a trial's row that are needed to copy its log and to find launches that were made twice.
+KEPT = ("launch_id", "trial_key", "repeat", "experiment", "arm", "status", "host", "log")
 
 
 @dataclass
 class Source:
-    """One run folder, and what is in it as far as it had been written when it was first read."""
+    """One run folder. A command may still write to it: `ends` says up to where it is read, each time."""
 
     path: Path
     names: dict[str, list[str]] = field(default_factory=dict)
@@ -38,14 +38,17 @@ class Source:
     launches: dict[str, dict[str, bytes]] = field(default_factory=dict)
     """Launch -> file -> hash of its rows there, in their order."""
     trials: list[dict[str, str]] = field(default_factory=list)
-    """KNOWN of each row of trials.csv."""
+    """The cells KEPT of each row of trials.csv."""
     environments: dict[str, Any] = field(default_factory=dict)
 
 
 def merge(paths: Sequence[Path], out: Path) -> None:
-    """Join them in a new folder. UsageError: an input is none of ours, two contradict, or `out` is in use."""
+    """Join the run folders in a new folder.
+
+    Raises UsageError if no run wrote an input, if two inputs contradict each other, or if `out` is in use.
+    """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"{out} is there already; choose another -o, or remove it")
+        raise UsageError(f"{out} exists already; choose another -o, or remove it")
     sources = [examine(path) for path in paths]
     owners = owned(sources)
     environments = joined(sources)
@@ -77,12 +80,13 @@ def examine(path: Path) -> Source:
             if file == "trials":
                 if launch_id in hashes:
                     raise UsageError(f"{path / 'trials.csv'} has launch {launch_id} twice; remove one of its rows")
-                source.trials.append({name: row.get(name, "") for name in KNOWN})
+                source.trials.append({name: row.get(name, "") for name in KEPT})
             if launch_id not in hashes:
                 hashes[launch_id] = hashlib.blake2b(digest_size=16)
-            # Of the cells that say something: an empty column that another version added makes it no other row.
-            told = [f"{name}={cell}" for name, cell in sorted(row.items()) if cell]
-            hashes[launch_id].update("\x1f".join([*told, "\n"]).encode())
+            # Of the cells with a value: an empty column that another version added makes it no other row.
+            filled = [f"{name}={cell}" for name, cell in sorted(row.items()) if cell]
+            # \x1f, the unit separator, is in no cell.
+            hashes[launch_id].update("\x1f".join([*filled, "\n"]).encode())
         for launch_id, found in hashes.items():
             source.launches.setdefault(launch_id, {})[file] = found.digest()
     source.environments = read_environments(path / "environment.json")
@@ -119,7 +123,7 @@ def columns_of(path: Path, header: str | None, file: str) -> list[str]:
 
 
 def whole_bytes(path: Path) -> int:
-    """Bytes of a file up to the end of its last whole line; 0 where there is none. Says what it leaves out."""
+    """Bytes of a file up to the end of its last whole line, 0 if there is no file. Prints what it leaves out."""
     if not path.exists():
         return 0
     with open(path, "rb", buffering=0) as raw:
@@ -142,7 +146,7 @@ def lines(path: Path, end: int) -> Iterator[str]:
 
 
 def read_environments(path: Path) -> dict[str, Any]:
-    """The environments by their keys; none where there is no file."""
+    """Key -> environment; none if there is no file."""
     try:
         found = json.loads(path.read_bytes()) if path.exists() else {}
     except (OSError, ValueError, RecursionError) as error:
@@ -153,7 +157,7 @@ def read_environments(path: Path) -> dict[str, Any]:
 
 
 def owned(sources: Sequence[Source]) -> dict[str, Source]:
-    """Launch -> the first folder that has it. UsageError: another has it otherwise."""
+    """Launch -> the first folder that has it. Raises UsageError if another folder has other rows of it."""
     owners: dict[str, Source] = {}
     for source in sources:
         for launch_id, found in source.launches.items():
@@ -167,20 +171,23 @@ def owned(sources: Sequence[Source]) -> dict[str, Source]:
 
 
 def joined(sources: Sequence[Source]) -> dict[str, Any]:
-    """All environments. UsageError: two differ under one key."""
+    """All environments. Raises UsageError if two differ under one key."""
     found: dict[str, Any] = {}
     for source in sources:
         for key, environment in source.environments.items():
             if found.setdefault(key, environment) != environment:
-                raise UsageError(f"environment {key} of {source.path} is another elsewhere; one of them was changed")
+                raise UsageError(
+                    f"environment {key} of {source.path} differs from another folder's; one of them was changed"
+                )
     return found
 
 
 @contextlib.contextmanager
 def scratch_for(out: Path) -> Iterator[Path]:
-    """A folder beside `out` that takes its place once all is in it, and is gone if it never is."""
+    """A folder beside `out`, renamed to `out` at the end and removed if that is never reached."""
     folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
+        # Only its owner may read mkdtemp's folder; give it a new folder's mode. To read the umask is to set it.
         umask = os.umask(0)
         os.umask(umask)
         folder.chmod(0o777 & ~umask)
@@ -191,7 +198,7 @@ def scratch_for(out: Path) -> Iterator[Path]:
 
 
 def write(path: Path, file: str, sources: Sequence[Source], owners: dict[str, Source]) -> None:
-    """One file of the merged folder, row by row; none where no input has it."""
+    """Write one file of the merged folder, row by row; none if no input has it."""
     if not any(source.ends[file] for source in sources):
         return
     with open(path, "w", newline="") as stream:
@@ -205,7 +212,7 @@ def write(path: Path, file: str, sources: Sequence[Source], owners: dict[str, So
 
 
 def copy_logs(folder: Path, sources: Sequence[Source], owners: dict[str, Source]) -> None:
-    """The logs that the rows name, under the same names."""
+    """Copy the logs that the rows name, under the same names."""
     (folder / "logs").mkdir()
     missing = []
     for source in sources:
@@ -213,7 +220,7 @@ def copy_logs(folder: Path, sources: Sequence[Source], owners: dict[str, Source]
             log = trial["log"]
             if not log or owners[trial["launch_id"]] is not source:
                 continue
-            if not LOG.fullmatch(log):
+            if not LOG.fullmatch(log):  # a cell may name any file of this machine
                 raise UsageError(f"{source.path}: launch {trial['launch_id']} names a log {log!r} that is not in logs/")
             if (folder / log).exists():
                 raise UsageError(f"{source.path}: the log {log} is another launch's too; leave that folder out")
@@ -226,7 +233,7 @@ def copy_logs(folder: Path, sources: Sequence[Source], owners: dict[str, Source]
 
 
 def say_doubled(sources: Sequence[Source], owners: dict[str, Source]) -> None:
-    """Say what one host has run well in two of the folders: by mistake, or one repeat too many."""
+    """Print the trials that one host ran well in two of the folders: by mistake, or one repeat too many."""
     first: dict[tuple[str, ...], Source] = {}
     doubled = []
     for source in sources:

@@ -1,4 +1,4 @@
-"""A run as one page that needs no network, no server and only a few lines of script, which sort and filter."""
+"""Writes a run as one HTML page. It needs no network and no server; its few lines of script sort and filter."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from reports.tables.summary import Row
 from reports.tables.table import Sheet
 
 HERE = Path(__file__).parent / "pages"
-STUDY = "study.toml"  # what a study leaves in its folder
-REPLACED = "# Not as it stands here: run with "  # its first line, where options replaced some of its own
+STUDY = "study.toml"  # the copy of a study in its run folder
+REPLACED = "# Not as it stands here: run with "  # its first line, if options replaced some of its settings
 
 
 def write(folder: Path, out: Path) -> None:
-    """Write the page of a run folder. UsageError: the folder is none, or `out` cannot be written."""
+    """Write the page of a run folder. Raises UsageError if no run wrote it or if `out` cannot be written."""
     trials, lost_trials = read.readable_trials(folder)
     epochs, lost_epochs = read.epochs(folder)
     steps, lost_steps = read.steps(folder)
@@ -54,7 +54,7 @@ def write(folder: Path, out: Path) -> None:
 
 
 def study_command(folder: Path) -> str:
-    """The shell command that runs the folder's study again; "": it is none's."""
+    """The shell command that runs the folder's study again; "": the folder is not a study's."""
     path = folder / STUDY
     with contextlib.suppress(OSError, ValueError), open(path, encoding="utf-8") as file:
         first = file.readline(2**16)
@@ -64,12 +64,12 @@ def study_command(folder: Path) -> str:
 
 
 def digest(text: str) -> str:
-    """As a content security policy names what it allows."""
+    """The hash by which a content security policy allows an inline style or script."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def overview(rows: Sequence[Row]) -> dict[str, Any]:
-    """What ran, in numbers."""
+    """The numbers at the head of the page: launches, statuses, machines, commits."""
     statuses = [str(row["status"]) for row in rows]
     return {
         "launches": len(rows),
@@ -101,12 +101,13 @@ def section(sheet: Sheet, epochs: pd.DataFrame, steps: pd.DataFrame) -> dict[str
 
 
 def command(row: Row) -> str:
-    """The shell command that runs a trial again, as often as it was; "": this checkout has no such arm."""
-    found = experiment_lookup.command(row) or ""
-    return f"{found} --repeats {len(row['each'])}" if found and len(row["each"]) > 1 else found
+    """The shell command that runs a trial again, as often as it ran; "": this checkout has no such arm."""
+    once = experiment_lookup.command(row) or ""
+    return f"{once} --repeats {len(row['each'])}" if once and len(row["each"]) > 1 else once
 
 
 def eval_counts(epochs: pd.DataFrame) -> dict[str, int]:
-    """Launch -> the images that its accuracy is of."""
-    known = epochs[epochs["eval_images"].notna()]
-    return {str(launch): int(count) for launch, count in zip(known["launch_id"], known["eval_images"], strict=True)}
+    """Launch -> the number of images that it was evaluated on."""
+    evaluated = epochs[epochs["eval_images"].notna()]
+    counts = zip(evaluated["launch_id"], evaluated["eval_images"], strict=True)
+    return {str(launch): int(count) for launch, count in counts}

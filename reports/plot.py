@@ -1,4 +1,4 @@
-"""The charts of a run as files."""
+"""Writes the charts of a run as files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from reports.tables import table
 
 
 def write(folder: Path, out: Path) -> list[Path]:
-    """Write each chart as PNG and SVG, and return them. UsageError: `folder` is no run, or `out` cannot be written."""
+    """Write each chart as PNG and SVG, and return the paths.
+
+    Raises UsageError if no run wrote `folder` or if `out` cannot be written.
+    """
     trials, epochs, steps = read.all_that_can_be(folder)
     try:
         out.mkdir(parents=True, exist_ok=True)

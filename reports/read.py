@@ -1,7 +1,7 @@
-"""Rows of a run folder as typed tables, whoever wrote them and whenever.
+"""Reads a run folder's files, of any version, as typed tables.
 
-A row that cannot be read (no text, other cells than the head) is left out and counted, and takes no other with it. A
-cell that is no value of its column, NaN or infinite, is missing (NA).
+A row that cannot be read, because it is no text or has more or fewer cells than the header, is left out and counted;
+the others are read. A cell is missing (NA) if it is no value of its column, NaN or infinite.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from bench.record.columns import OLDER, columns
 from bench.record.run_folder import size
 from reports.lines import BLOCK, Lines
 
-CONTROL = r"[\x00-\x1f\x7f-\x9f]"  # would be an order to the terminal
+CONTROL = r"[\x00-\x1f\x7f-\x9f]"  # a terminal would obey them
 LARGEST_TRIALS = 2**28  # bytes; a hundred thousand rows
 ROOM = 2**30  # bytes of memory that the rows of a table may take
-CELL = 16  # bytes that a cell takes, its text aside
+CELL = 16  # bytes that a cell takes besides its text
 MOST_STEPS = 2**25
 CHUNK, STEP_CHUNK = 10_000, 200_000  # rows
 STEP_TIME = ("step_time_s",)
 NEEDED = ("launch_id", "measured", *STEP_TIME)
-# The same whether pyarrow is installed or not.
+# Python's strings, so that results are the same whether pyarrow is installed or not.
 TEXT = pd.StringDtype("python")
 DTYPES: dict[str, Any] = {"str": TEXT, "int": "Int64", "float": "Float64", "bool": "boolean"}
 OUT_FOLDER = "give the --out folder of a run"
 
 
 def trials(folder: Path) -> pd.DataFrame:
-    """trials.csv, a column for each that this version knows, for those who judge: each row counts.
+    """trials.csv with the columns of this version, for commands that judge: none of its rows may be lost.
 
-    UsageError: there is no such file, it is none of ours, or a row of it cannot be read.
+    Raises UsageError if there is no such file, if no run wrote it, or if one of its rows cannot be read.
     """
     table, skipped = readable_trials(folder)
     if skipped:
@@ -50,9 +50,9 @@ def trials(folder: Path) -> pd.DataFrame:
 
 
 def readable_trials(folder: Path) -> tuple[pd.DataFrame, int]:
-    """As `trials`, without the rows that cannot be read, and how many those are.
+    """trials.csv without the rows that cannot be read, and the number of those, for commands that show.
 
-    UsageError: there is no such file, or no row of it can be read.
+    Raises UsageError if there is no such file or if none of its rows can be read.
     """
     path = folder / "trials.csv"
     if not path.is_file():
@@ -66,7 +66,7 @@ def readable_trials(folder: Path) -> tuple[pd.DataFrame, int]:
 
 
 def epochs(folder: Path) -> tuple[pd.DataFrame, int]:
-    """epochs.csv likewise; empty where there is no file. UsageError: it is too large."""
+    """epochs.csv likewise; empty if there is no file. Raises UsageError if it is too large."""
     return _table(folder / "epochs.csv", "epochs")
 
 
@@ -76,7 +76,10 @@ def count(rows: int, file: str) -> str:
 
 
 def all_that_can_be(folder: Path, names: Sequence[str] = STEP_TIME) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """`readable_trials`, `epochs` and `steps`; says on stderr what of them cannot be read. UsageError: as they."""
+    """The tables of `readable_trials`, `epochs` and `steps`; prints on stderr how many rows cannot be read.
+
+    Raises UsageError as they do.
+    """
     found = {"trials": readable_trials(folder), "epochs": epochs(folder), "steps": steps(folder, names)}
     for file, (_, skipped) in found.items():
         say_skipped(skipped, file)
@@ -84,13 +87,13 @@ def all_that_can_be(folder: Path, names: Sequence[str] = STEP_TIME) -> tuple[pd.
 
 
 def say_skipped(rows: int, file: str) -> None:
-    """Say on stderr, where there are any, that they could not be read."""
+    """Print on stderr how many rows could not be read, if any."""
     if rows:
         print(f"note: {count(rows, file)} cannot be read; the others are here", file=sys.stderr)
 
 
 def _table(path: Path, file: str) -> tuple[pd.DataFrame, int]:
-    """The rows that can be read, typed a chunk at a time, and how many cannot."""
+    """The rows that can be read, and how many cannot. Typed a chunk at a time, since text takes more memory."""
     lines, wanted = Lines(path), columns(file)
     rows = _rows(lines, {column.name for column in wanted}, path)
     tables = [_typed_table(some, wanted) for some in iter(lambda: list(itertools.islice(rows, CHUNK)), [])]
@@ -103,9 +106,10 @@ def _typed_table(rows: list[dict[str, str]], wanted: Sequence[Column]) -> pd.Dat
 
 
 def _rows(lines: Lines, known: set[str], path: Path) -> Iterator[dict[str, str]]:
-    """Each line on its own; its cells in columns that are known. Adds to what `lines` skipped.
+    """The cells of each row in the known columns; adds the rows that it skips to `lines.skipped`.
 
-    UsageError: the rows take more than ROOM.
+    Each line is parsed on its own: a quote that never ends would swallow all lines after it. Raises UsageError if the
+    rows take more than ROOM.
     """
     head: list[str] | None = None
     room = ROOM
@@ -127,12 +131,12 @@ def _rows(lines: Lines, known: set[str], path: Path) -> Iterator[dict[str, str]]
 
 
 def steps(folder: Path, names: Sequence[str] = STEP_TIME) -> tuple[pd.DataFrame, int]:
-    """Of steps.csv each measured window's `launch_id` and these numbers, and how many rows cannot be read.
+    """Each measured step's `launch_id` and these columns of steps.csv, and how many rows cannot be read.
 
-    Made for a million of them. UsageError: there are more than MOST_STEPS.
+    Fast enough for millions. Raises UsageError if there are more than MOST_STEPS.
     """
     path = folder / "steps.csv"
-    lines = Lines(path, plain=True)  # nothing in it needs quotes
+    lines = Lines(path, plain=True)  # no cell of steps.csv needs quotes
     tables = [pd.DataFrame({"launch_id": pd.Series(dtype=TEXT), **{name: pd.Series(dtype=float) for name in names}})]
     readable = 0
     for text in _step_chunks(lines, {*NEEDED, *names}):
@@ -148,7 +152,7 @@ def steps(folder: Path, names: Sequence[str] = STEP_TIME) -> tuple[pd.DataFrame,
 
 
 def _step_chunks(lines: Lines, wanted: set[str]) -> Iterator[pd.DataFrame]:
-    """These columns as text, a part of the rows at a time; none where one of NEEDED is not there."""
+    """These columns as text, STEP_CHUNK rows at a time; none if one of NEEDED is missing."""
     with contextlib.suppress(pd.errors.EmptyDataError, pd.errors.ParserError):
         for text in pd.read_csv(
             io.BufferedReader(lines, BLOCK),
@@ -165,7 +169,7 @@ def _step_chunks(lines: Lines, wanted: set[str]) -> Iterator[pd.DataFrame]:
 
 
 def _numbers(text: pd.DataFrame, name: str) -> pd.Series:
-    """NaN: there is none, or it is infinite."""
+    """A column as floats; what is missing, no number or infinite is NaN."""
     if name not in text:
         return pd.Series(float("nan"), index=text.index)
     numbers = pd.to_numeric(text[name], errors="coerce").astype(float)
@@ -173,7 +177,7 @@ def _numbers(text: pd.DataFrame, name: str) -> pd.Series:
 
 
 def _typed(text: pd.DataFrame, name: str, kind: str) -> pd.Series:
-    """A column of text in its type, in today's words; an empty cell, or one of another type, is missing."""
+    """A column in its type, with this version's names of values; an empty cell, or one of another type, is missing."""
     if name not in text:
         return pd.Series(pd.NA, index=text.index, dtype=DTYPES[kind])
     cells = text[name].replace("", pd.NA)

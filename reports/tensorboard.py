@@ -1,4 +1,4 @@
-"""Rows as TensorBoard's event files."""
+"""Writes a run as TensorBoard's event files."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from reports.tables.summary import Row
 
 Add = Callable[[Mapping[str, float], int], None]
 
-PLACE = ("epoch", "window")
-EPOCH_SCALARS = [c.name for c in columns("epochs") if c.type in ("int", "float") and c.name not in PLACE]
-STEP_SCALARS = [c.name for c in columns("steps") if c.type in ("int", "float") and c.name not in PLACE]
-LARGEST = 2**128  # of TensorBoard's numbers, which have 32 bits
-FURTHEST = 2**31  # no training has such an epoch or window
+POSITION = ("epoch", "window")
+EPOCH_SCALARS = [c.name for c in columns("epochs") if c.type in ("int", "float") and c.name not in POSITION]
+STEP_SCALARS = [c.name for c in columns("steps") if c.type in ("int", "float") and c.name not in POSITION]
+LARGEST = 2**128  # TensorBoard's numbers are floats of 32 bits
+LAST = 2**31  # no training has an epoch or step of this number
 
 
 def write(folder: Path, out: Path) -> int:
-    """Write the epochs and measured steps of each launch, and return how many launches that are.
+    """Write the epochs and measured steps of each launch, and return the number of launches.
 
-    UsageError: the folder is no run, `out` cannot be written, or TensorBoard is not installed.
+    Raises UsageError if no run wrote the folder, if `out` cannot be written or if TensorBoard is not installed.
     """
-    trials, epochs, steps = read.all_that_can_be(folder, [*PLACE, *STEP_SCALARS])
+    trials, epochs, steps = read.all_that_can_be(folder, [*POSITION, *STEP_SCALARS])
     by_epoch, by_step = dict(list(epochs.groupby("launch_id"))), dict(list(steps.groupby("launch_id")))
     rows = [summary.known(row) for row in trials.to_dict("records")]
     varying = [c.name for c in settings_columns() if len({row[c.name] for row in rows}) > 1]
@@ -49,7 +49,7 @@ def write(folder: Path, out: Path) -> int:
 
 
 def log_name(row: Row) -> str:
-    """A folder's name that says what was launched, and has no two launches in one."""
+    """A folder's name: what was launched, and the launch id, so that no two launches share it."""
     words = (str(row[name]) for name in ("experiment", "arm", "precision", "processes", "repeat"))
     said = re.sub(r"[^\w.-]", "_", "_".join(words), flags=re.ASCII)[:150].lstrip(".")
     launch = str(row["launch_id"])
@@ -57,14 +57,14 @@ def log_name(row: Row) -> str:
 
 
 def wall_time(row: Row) -> float:
-    """When the launch began; its rows have no time of their own."""
+    """When the launch began, in seconds since 1970: epochs and steps have no time of their own."""
     with contextlib.suppress(TypeError, ValueError, OverflowError):
         return datetime.datetime.fromisoformat(row["started_at"]).timestamp()
     return 0.0
 
 
 def write_epochs(add: Add, epochs: pd.DataFrame) -> None:
-    """All numbers of a launch's epochs."""
+    """Add all numbers of a launch's epochs."""
     for record in epochs.to_dict("records"):
         row = summary.known(record)
         if row["epoch"] is not None:
@@ -72,19 +72,19 @@ def write_epochs(add: Add, epochs: pd.DataFrame) -> None:
 
 
 def write_steps(add: Add, steps: pd.DataFrame) -> None:
-    """All numbers of a launch's measured steps, by their place in the whole training."""
-    placed = steps[steps["epoch"].between(0, FURTHEST) & steps["window"].between(0, FURTHEST)]
-    place = placed["epoch"] * (placed["window"].max() + 1) + placed["window"]
+    """Add all numbers of a launch's measured steps, numbered through the whole training."""
+    numbered = steps[steps["epoch"].between(0, LAST) & steps["window"].between(0, LAST)]
+    number = numbered["epoch"] * (numbered["window"].max() + 1) + numbered["window"]
     tags = [f"steps/{name}" for name in STEP_SCALARS]
-    for step, values in zip(place, placed[STEP_SCALARS].itertuples(index=False), strict=True):
+    for step, values in zip(number, numbered[STEP_SCALARS].itertuples(index=False), strict=True):
         add({tag: value for tag, value in zip(tags, values, strict=True) if value == value}, int(step))
 
 
 @contextlib.contextmanager
 def writer(folder: Path, began: float) -> Iterator[tuple[Add, Callable[[Row, str], None]]]:
-    """Adds scalars, and a launch's settings, to the only event file in a folder.
+    """Functions that add scalars, and a launch's settings, to the one event file in a folder.
 
-    UsageError: TensorBoard is not installed.
+    Raises UsageError if TensorBoard is not installed.
     """
     try:
         from tensorboard.compat.proto.event_pb2 import Event

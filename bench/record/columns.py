@@ -281,14 +281,15 @@ def settings_columns() -> list[Column]:
 
 
 def default_settings() -> dict[str, Any]:
-    """Each setting's default as `reports` reads it; None: it has none, or is empty."""
+    """Each setting's default, as `reports` reads it from a cell; None if the cell would be empty."""
     kinds = {column.name: column.type for column in settings_columns()}
     found = {f.name: f.default for f in dataclasses.fields(Trial) if f.default is not dataclasses.MISSING}
     return {name: (cell(value) or None) if kinds[name] == "str" else value for name, value in found.items()}
 
 
 def field_texts() -> dict[str, str]:
-    """Trial's field name -> the string that documents it, which is also what --help shows."""
+    """Trial's field name -> the docstring behind the field, which --help shows too. Python does not keep it: it is read
+    from the source."""
     body: list[Any] = ast.parse(textwrap.dedent(inspect.getsource(Trial))).body[0].body  # type: ignore[attr-defined]
     pairs = itertools.pairwise(body)
     documented = ((a, b) for a, b in pairs if isinstance(a, ast.AnnAssign) and isinstance(b, ast.Expr))

@@ -25,7 +25,7 @@ BLOCK = 2**20  # bytes
 
 
 def cell(value: Any) -> str:
-    """How a value stands in a CSV file: None is an empty cell, a float keeps all its digits."""
+    """A value as the text of a cell: None is empty, a float keeps all its digits, text stays on one line."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -123,7 +123,7 @@ def _widen(path: Path, file: io.FileIO, end: int, names: list[str], missing: lis
 
 
 def whole_rows(file: io.FileIO) -> int:
-    """Where the last whole line ends, in bytes."""
+    """The offset behind the last whole line."""
     end = file.seek(0, os.SEEK_END)
     while end > 0:
         start = max(0, end - 65536)
@@ -160,7 +160,7 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Replace a file's content in one step: a reader sees the old text or the new one. UsageError: it cannot be."""
+    """Replace a file's content in one step: a reader sees the old text or the new. Raises UsageError if it fails."""
     if not path.name:
         raise UsageError(f"cannot write {path}: it is a folder; give the name of a file")
     scratch = path.with_name(f".{path.name}.{os.getpid()}")

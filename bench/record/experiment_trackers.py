@@ -1,6 +1,6 @@
-"""Experiment trackers (TensorBoard and others), through Accelerate: what epochs.csv gets, they get too.
+"""Experiment trackers (TensorBoard and others), through Accelerate: they get the numbers of epochs.csv.
 
-They are told between epochs, when no window is timed. Imports no torch.
+They are called between epochs, when no step is timed. Imports no torch.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 PROJECT = "resbench"
-# Those of Accelerate, which cannot be asked without importing torch. Each is its package's name.
+# The trackers of Accelerate, each by its package's name. Accelerate's own list would have to import torch.
 NAMES = ("aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "tensorboard", "trackio", "wandb")
 
 
 def check(names: Sequence[str]) -> None:
-    """UsageError: a tracker is none of Accelerate's, or is not installed."""
+    """Raises UsageError if a tracker is none of Accelerate's or is not installed."""
     for name in names:
         if name not in NAMES:
             raise UsageError(f"--log-with is {name!r}; choose from: {', '.join(NAMES)}")
         found = importlib.util.find_spec(name)
-        if found is None or found.origin is None:  # a folder of that name, as wandb leaves one
+        if found is None or found.origin is None:  # a folder of that name, such as wandb's, is no package
             raise UsageError(f"--log-with is {name!r}, which is not installed here; try: pip install {name}")
 
 
 class ExperimentTrackers:
-    """The trackers of one launch. Only rank 0's say anything; of no names, none does."""
+    """The trackers of one launch; with no names, none. Accelerate has rank 0 alone report to them."""
 
     def __init__(self, names: Sequence[str], accelerator: Accelerator, folder: Path, launch: str) -> None:
-        """UsageError: this version of Accelerate does not know or find one of them."""
+        """Raises UsageError if this version of Accelerate does not know or find one of them."""
         self.accelerator = accelerator if names else None
         if self.accelerator is None:
             return
@@ -56,7 +56,7 @@ class ExperimentTrackers:
         self.accelerator.log_with = found
 
     def begin(self, trial: Trial) -> None:
-        """Tell them the trial's settings. UsageError: one of them cannot begin."""
+        """Start them with the trial's settings. Raises UsageError if one fails to."""
         if self.accelerator is None:
             return
         known = {name: v if isinstance(v, (int, float, str)) else cell(v) for name, v in trial.settings().items()}
@@ -66,21 +66,21 @@ class ExperimentTrackers:
             raise UsageError(f"--log-with: a tracker cannot begin: {one_line(error)}") from error
 
     def tell(self, row: Mapping[str, Any], epoch: int) -> None:
-        """Give them the numbers of an epoch's row."""
+        """Log the numbers of an epoch's row."""
         numbers = {name: value for name, value in row.items() if isinstance(value, (int, float)) and name != "epoch"}
         with self.or_without():
             if self.accelerator is not None:
                 self.accelerator.log(numbers, step=epoch)
 
     def end(self) -> None:
-        """Let them write what they have yet to write."""
+        """Have them write what they still hold."""
         with self.or_without():
             if self.accelerator is not None:
                 self.accelerator.end_training()
 
     @contextlib.contextmanager
     def or_without(self) -> Iterator[None]:
-        """What a tracker fails at costs no trial: it is said, and the trackers are told nothing more."""
+        """A tracker that fails ends no trial: print why, and go on without trackers."""
         try:
             yield
         except Exception as error:

@@ -1,4 +1,7 @@
-"""Progress of one trial: from the rank that knows it, over a file, to whoever shows it. Imports no torch."""
+"""Progress of one trial: rank 0 writes it to a file, and the launcher reads and shows it. Imports no torch.
+
+The file's time of modification is the heartbeat of the trial: a launcher ends a trial whose file stays untouched.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from bench.column import digits
 from bench.terminal import watched
 
 if TYPE_CHECKING:
@@ -23,7 +27,7 @@ T = TypeVar("T")
 
 
 class Bars:
-    """Progress bars on stderr where that is a terminal; elsewhere none, only lines."""
+    """Progress bars on stderr if that is a terminal; otherwise lines alone."""
 
     def __init__(self) -> None:
         self.console = Console(file=watched(), stderr=True, highlight=False)
@@ -48,7 +52,7 @@ class Bars:
 
 
 class Display(Bars):
-    """One trial's bar; off a terminal, a line for each epoch."""
+    """One trial's bar; without a terminal, a line for each epoch."""
 
     def __init__(self, title: str) -> None:
         super().__init__()
@@ -56,10 +60,10 @@ class Display(Bars):
         self.task = self.bars.add_task(title, total=None, note="starting")
 
     def show(self, state: dict[str, Any]) -> None:
-        """Draw this state (see `tell`)."""
+        """Draw this state (see `ProgressWriter.tell`)."""
         if not state:
             return
-        done, total, note = place(state)
+        done, total, note = position(state)
         self.bars.update(self.task, completed=done, total=total, note=note)
         if not self.console.is_terminal and state["epoch"] > self.epoch >= 0:
             # Read after the next epoch's first windows, the state is no longer about the one that ended.
@@ -68,33 +72,27 @@ class Display(Bars):
         self.epoch = state["epoch"]
 
 
-def place(state: dict[str, Any]) -> tuple[int, int, str]:
-    """(windows done, windows in all, a note) of what was told."""
+def position(state: dict[str, Any]) -> tuple[int, int, str]:
+    """(steps done, steps in all, a note such as "epoch 2/10 1071 images/s")."""
     total, done = state["windows"] * state["epochs"], state["windows"] * state["epoch"] + state["window"]
     epoch = f"epoch {min(state['epoch'] + 1, state['epochs'])}/{state['epochs']}"
     return done, total, f"{epoch} {figures(state)}"
 
 
 def figures(state: dict[str, Any]) -> str:
-    """Throughput and loss, as far as they were told."""
-    return " ".join(text for text in (_rate(state.get("images_per_s")), _loss(state.get("train_loss"))) if text)
-
-
-def _rate(value: float | None) -> str:
-    return "" if value is None else rate(value)
+    """Throughput and loss, as far as they are known."""
+    images_per_s, loss = state.get("images_per_s"), state.get("train_loss")
+    parts = ["" if images_per_s is None else rate(images_per_s), "" if loss is None else f"loss {loss:.3f}"]
+    return " ".join(filter(None, parts))
 
 
 def rate(images_per_s: float) -> str:
-    """Four digits, or the whole number where it has more."""
-    return f"{images_per_s:.0f} images/s" if images_per_s >= 1000 else f"{images_per_s:.4g} images/s"
-
-
-def _loss(value: float | None) -> str:
-    return "" if value is None else f"loss {value:.3f}"
+    """A throughput: 1071 images/s."""
+    return f"{digits(images_per_s)} images/s"
 
 
 class ProgressWriter:
-    """Rank 0's side: to the file that the environment names, or else to a display of its own."""
+    """Rank 0's side: it writes to the launcher's file or, started by hand, draws its own bar."""
 
     def __init__(self, title: str) -> None:
         path = os.environ.get(VARIABLE)
@@ -111,25 +109,26 @@ class ProgressWriter:
             self.display.__exit__()
 
     def tell(self, state: dict[str, Any]) -> None:
-        """epoch, epochs, window (done in the epoch), windows (in an epoch), images_per_s, train_loss."""
+        """Publish a state, with the keys epoch (those done), epochs, window (steps done in the epoch), windows (in an
+        epoch) and, if known, images_per_s and train_loss."""
         if self.display:
             self.display.show(state)
         elif self.path:
-            with contextlib.suppress(OSError):  # progress is a courtesy: a full disk shows where it matters
+            with contextlib.suppress(OSError):  # a full disk ends the trial where rows are written, not here
                 scratch = self.path.with_suffix(".new")
                 scratch.write_text(json.dumps(state))
                 os.replace(scratch, self.path)
 
 
 def beat() -> None:
-    """Say that the trial goes on where there is nothing to tell: a launcher ends one that no longer does."""
+    """Show the launcher that the trial is alive when it has no progress to publish."""
     if path := os.environ.get(VARIABLE):
         with contextlib.suppress(OSError):
             os.utime(path)
 
 
 def beating(batches: Iterator[T]) -> Iterator[T]:
-    """The same batches, with a beat at most once a second."""
+    """The same batches, with a `beat` about once a second."""
     last = time.monotonic()
     for batch in batches:
         yield batch
@@ -139,7 +138,7 @@ def beating(batches: Iterator[T]) -> Iterator[T]:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """What rank 0 last told; empty before it did."""
+    """The state that rank 0 published last; empty before the first."""
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError):
@@ -147,7 +146,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def state_after(rows: list[dict[str, Any]], epoch: int, epochs: int, per_epoch: int) -> dict[str, Any]:
-    """What to tell after a block of windows, from their rows of steps.csv."""
+    """The state after these rows of steps.csv, for `ProgressWriter.tell`."""
     images = sum(row["images"] for row in rows)
     return {
         "epoch": epoch,

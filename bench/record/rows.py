@@ -1,4 +1,4 @@
-"""The parts of a trial's row that are known without measuring. Imports no torch."""
+"""The cells of a trial's row that are known before it starts. Imports no torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bench.trial import Trial
 
 
 def first_row(trial: Trial, experiment: Experiment, launch_id: str) -> dict[str, Any]:
-    """What is known of a trial before it starts, whether or not it ever does."""
+    """The row of a trial that has not started; one that never starts leaves it as it is."""
     published = experiment.published.get(trial.arm, Published())
     return {
         "launch_id": launch_id,

@@ -1,4 +1,4 @@
-"""The run folder that a command leaves its rows in, and all that `reports` takes from bench. Imports no torch."""
+"""The run folder in which a command leaves its rows. Imports no torch."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from bench.record.csvfile import append, whole_rows, write_whole
 
 
 def shortage(row: Mapping[str, Any]) -> str:
-    """What a row of trials.csv says of running out of memory, to follow its status; empty: nothing."""
-    phase, asked, held = (row.get(f"oom_{name}") for name in ("phase", "requested_bytes", "held_bytes"))
+    """How a row's trial ran out of memory, to follow its status: " in backward, asked for 2 GiB, held 3 GiB"."""
+    phase, requested, held = (row.get(f"oom_{name}") for name in ("phase", "requested_bytes", "held_bytes"))
     return "".join(
         [
             f" in {phase}" if phase else "",
-            f", asked for {size(int(asked))}" if asked not in (None, "") else "",
+            f", asked for {size(int(requested))}" if requested not in (None, "") else "",
             f", held {size(int(held))}" if held not in (None, "") else "",
         ]
     )
 
 
 def size(count: int) -> str:
-    """Bytes for a reader: 3.25 GiB, 4 MiB, 512 bytes."""
+    """Bytes in the largest unit that they fill: 3.25 GiB, 4 MiB, 512 bytes."""
     for unit, factor in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
         if count >= factor:
             return f"{count / factor:.4g} {unit}"
@@ -41,16 +41,16 @@ def size(count: int) -> str:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Where a command leaves its rows."""
+    """A folder with trials.csv, epochs.csv, steps.csv, environment.json and logs/."""
 
     path: Path
 
     def prepare(self) -> None:
-        """Make the folder and prove that it can be written. UsageError: it cannot."""
+        """Make the folder and write a file to it, as a test. Raises UsageError if that fails."""
         probe = self.logs() / f".probe.{os.getpid()}"
         try:
             self.logs().mkdir(parents=True, exist_ok=True)
-            probe.write_bytes(b"0" * 65536)
+            probe.write_bytes(b"0" * 65536)  # an empty file would fit on a full disk
         except OSError as error:
             raise UsageError(f"cannot write to --out {self.path}: {error.strerror}; choose another folder") from error
         finally:
@@ -62,7 +62,7 @@ class RunFolder:
         return self.path / "logs"
 
     def append(self, file: str, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Append rows to one of FILES. KeyError: a row has a column that does not exist."""
+        """Append rows to one of FILES. Raises KeyError if a row has an unknown column."""
         names = [column.name for column in columns(file)]
         rows = list(rows)
         for row in rows:
@@ -71,7 +71,7 @@ class RunFolder:
         append(self.path / f"{file}.csv", names, rows)
 
     def rows(self, file: str) -> list[dict[str, str]]:
-        """The whole rows of a file as text, a half-written last one left out; empty where there is no file.
+        """The rows of a file as text, without a half-written last one; none if there is no file.
 
         A row of an older version has an empty cell in each column that it lacks.
         """
@@ -90,10 +90,10 @@ class RunFolder:
         return [empty | row for row in reader]
 
     def add_environment(self, key: str, environment: dict[str, Any]) -> None:
-        """Keep an environment under its key; equal ones are kept once."""
+        """Add an environment to environment.json under its key, unless it is there."""
         path = self.path / "environment.json"
         with open(self.logs() / ".environment.lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            fcntl.flock(lock, fcntl.LOCK_EX)  # trials may end at once, and each rewrites the file
             known = json.loads(path.read_text()) if path.exists() else {}
             if key not in known:
                 write_whole(path, json.dumps({**known, key: environment}, indent=1, sort_keys=True) + "\n")

@@ -31,7 +31,7 @@ class Display(progress.Bars):
             self.epochs[title] = (0, time.monotonic())
         if not state:
             return
-        done, total, note = progress.place(state)
+        done, total, note = progress.position(state)
         self.bars.update(self.tasks[title], completed=done, total=total, note=note)
         epoch, printed = self.epochs[title]
         if not self.console.is_terminal and state["epoch"] > epoch and time.monotonic() - printed > LINE_S:

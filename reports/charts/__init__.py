@@ -1,6 +1,7 @@
-"""The charts of a run, one file each, found by its folder: `draw` makes it, or None where it has no figures for it.
+"""What does a run look like? Each file here is a chart, found by its folder.
 
-A chart is drawn once, as SVG whose ink is the page's own (currentColor), so that it is readable on light and dark.
+`draw(run)` returns the chart, or None if the run has no figures for it; PLACE orders the charts. On a page a chart is
+an SVG in the page's own colour of text (currentColor), so that one drawing is readable on light and on dark.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ WIDTH, NARROW, ROW_HEIGHT = 560, 330, 24  # NARROW: on a phone, so that letters 
 INK = "#1a1a1a"
 SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left"]
 PUBLISHED = "published"
-# A browser's letters may be wider than those that the drawing was measured with.
+# Room for a browser's letters, which may be wider than those that the layout was computed with.
 PADDING = {"left": 24, "right": 24, "top": 5, "bottom": 5}
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 SVG = "http://www.w3.org/2000/svg"
@@ -34,9 +35,9 @@ SAFE_TAGS = {f"{{{SVG}}}{tag}" for tag in ("svg", "g", "path", "text", "tspan", 
 
 @dataclass(frozen=True)
 class Run:
-    """What charts are made of: the summarised rows of one table that ended well, and what belongs to their launches.
+    """The data of the charts: the summarised rows of one table that ended well, and the epochs and steps of those.
 
-    `named` calls a row by what tells it from the others.
+    `named` gives a row's short name (see `titles`).
     """
 
     rows: Sequence[Row]
@@ -55,7 +56,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Chart:
-    """A drawing: `kind` names its file, `title` and `text` say what it shows, `figures` what it shows of each trial."""
+    """A drawing. `kind` names its file, `title` and `text` explain it, `figures` has the same figures as text."""
 
     kind: str
     title: str
@@ -64,7 +65,7 @@ class Chart:
     figures: Sequence[str] = ()
 
     def svg(self, width: int = WIDTH) -> str:
-        """As markup without scripts, links or styles. ValueError: there are some."""
+        """The SVG, which goes into a page as it is. Raises ValueError if it has scripts, links or styles."""
         text = io.StringIO()
         configured(self.drawing.properties(width=width), "currentColor", width).save(text, format="svg")
         root = ElementTree.fromstring(text.getvalue())
@@ -76,7 +77,7 @@ class Chart:
         return ElementTree.tostring(root, encoding="unicode")
 
     def files(self) -> dict[str, bytes]:
-        """Ending of a file's name -> its content, on white."""
+        """File ending -> content, on a white background."""
         drawing = configured(self.drawing, INK).properties(background="white")
         png, svg = io.BytesIO(), io.StringIO()
         drawing.save(png, format="png", scale_factor=2)
@@ -85,7 +86,7 @@ class Chart:
 
 
 def draw(rows: Sequence[Row], epochs: pd.DataFrame, steps: pd.DataFrame) -> list[Chart]:
-    """All charts that the summarised rows of one table have the figures for."""
+    """All charts of the summarised rows of one table, as far as the rows have the figures."""
     good = [row for row in rows if row["status"] == "ok"]
     run = Run(good, epochs, steps, titles(good))
     found = [importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)]
@@ -94,7 +95,7 @@ def draw(rows: Sequence[Row], epochs: pd.DataFrame, steps: pd.DataFrame) -> list
 
 
 def configured(drawing: Any, ink: str, width: int = WIDTH) -> Any:
-    """The drawing in the ink and the letters of the page."""
+    """The drawing with the page's colours and font."""
     words = {"labelColor": ink, "titleColor": ink, "labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": 500}
     lines = {"gridColor": ink, "gridOpacity": 0.12, "domainColor": ink, "domainOpacity": 0.4, "tickColor": ink}
     symbols = {"symbolBaseFillColor": ink, "symbolBaseStrokeColor": ink, "symbolOpacity": 1}
@@ -109,12 +110,12 @@ def configured(drawing: Any, ink: str, width: int = WIDTH) -> Any:
 
 
 def kinds(rows: Sequence[Row]) -> Any:
-    """A shape for each way in which arms were run; what is published is dashed instead."""
+    """A shape of marks for each precision and number of processes; published curves are dashed instead."""
     found = sorted({kind(row) for row in rows})
     shapes = alt.Scale(
         domain=[*found, PUBLISHED], range=[SHAPES[n % len(SHAPES)] for n in range(len(found))] + ["circle"]
     )
-    # Below, where letters wider than those it was measured with run into no other legend.
+    # Below the chart: with wider letters than computed it would run into the legend above.
     legend = alt.Legend(values=found, orient="bottom") if len(found) > 1 else None
     return alt.Shape("kind:N", title=None, scale=shapes, legend=legend)
 
@@ -132,6 +133,6 @@ def colour(field: str, values: Sequence[str]) -> Any:
 
 
 def sized(drawing: Any, height: int) -> Any:
-    """In the size of all charts; not lower than its axes need."""
+    """The drawing in the width of all charts, and at least as high as its axes need."""
     whole = alt.AutoSizeParams(type="fit-x", contains="padding")
     return drawing.properties(width=WIDTH, height=max(height, 60), autosize=whole, padding=PADDING)

@@ -12,12 +12,12 @@ PLACE = 1
 
 
 def draw(run: Run) -> Chart | None:
-    """Of trials of two epochs or more."""
+    """Of trials with two epochs or more."""
     return chart(run, "eval", "accuracy", "Accuracy by epoch", "evaluation accuracy, %")
 
 
 def chart(run: Run, part: str, kind: str, title: str, what: str) -> Chart | None:
-    """Of the training or the evaluation accuracy, `part`."""
+    """Curves of an accuracy; `part` is train or eval."""
     ours = curves.points(run, f"{part}_accuracy", 100, "%")
     if not ours:
         return None
@@ -29,7 +29,7 @@ def chart(run: Run, part: str, kind: str, title: str, what: str) -> Chart | None
 
 
 def published(run: Run, part: str) -> list[dict[str, Any]]:
-    """The points of the sources' curves of these arms."""
+    """The points of the curves that the sources report for these arms."""
     found = []
     for experiment, arm in dict.fromkeys((row["experiment"], row["arm"]) for row in run.rows):
         source, title = experiment_lookup.published(experiment, arm), f"{arm}, published"

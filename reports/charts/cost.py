@@ -1,4 +1,4 @@
-"""Accuracy against throughput: what an arm brings, and what it costs."""
+"""Accuracy against throughput: what an arm gains, and what it costs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SPEED, ACCURACY = "images/s", "evaluation accuracy after the last epoch, %"
 
 
 def draw(run: Run) -> Chart | None:
-    """Of two trials or more that were evaluated."""
+    """Of two or more evaluated trials."""
     found = [row for row in run.rows if row["eval_accuracy"] is not None and row["images_per_s"]]
     if len(found) < 2:
         return None
@@ -33,12 +33,12 @@ def draw(run: Run) -> Chart | None:
 
 
 def axis(channel: Any, field: str, title: str) -> Any:
-    """Numbers along one side, from near their least."""
+    """An axis that begins near the smallest number, not at 0."""
     return channel(f"{field}:Q", title=title, scale=alt.Scale(zero=False, padding=20))
 
 
 def point(run: Run, row: Row) -> dict[str, Any]:
-    """What is drawn of a trial."""
+    """A trial's figures in the chart."""
     speed, accuracy = row["images_per_s"], 100 * row["eval_accuracy"]
     slowest, fastest = row["spread"].get("images_per_s", (speed, speed))
     worst, best = (100 * end for end in row["spread"].get("eval_accuracy", (row["eval_accuracy"],) * 2))

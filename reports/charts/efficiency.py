@@ -1,4 +1,4 @@
-"""Scaling efficiency over the number of processes."""
+"""Scaling efficiency by the number of processes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PLACE = 5
 
 
 def draw(run: Run) -> Chart | None:
-    """Of trials that there is one process's of, too."""
+    """Of trials of several processes that also ran on one."""
     found = [row for row in run.rows if row.get("efficiency") is not None]
     if not found:
         return None

@@ -1,4 +1,4 @@
-"""Energy of an image."""
+"""Energy per training image."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PLACE = 7
 
 
 def draw(run: Run) -> Chart | None:
-    """Of trials on devices that tell it."""
+    """Of trials whose energy was measured."""
     found = [point(run, row) for row in run.rows if row["energy_per_image_j"] is not None]
     if not found:
         return None
@@ -30,7 +30,7 @@ def draw(run: Run) -> Chart | None:
 
 
 def point(run: Run, row: Row) -> dict[str, Any]:
-    """What is drawn of a trial."""
+    """A trial's figures in the chart."""
     joules = row["energy_per_image_j"]
     low, high = row["spread"].get("energy_per_image_j", (joules, joules))
     spread = f" ({low:.4g} .. {high:.4g})" if low < high else ""

@@ -13,12 +13,12 @@ from reports.charts import PUBLISHED, Chart, Run, colour, kind, kinds, sized
 from reports.tables.summary import Row
 
 PLACE = 3
-MARKS, TICKS = 50, 10  # at most
-LARGEST = 1e300  # no number, and what overflows when it is put in percent, has no place on an axis
+MARKS, TICKS = 50, 10  # at most, of a curve and of the axis
+LARGEST = 1e300  # a larger number would overflow as a percentage
 
 
 def draw(run: Run) -> Chart | None:
-    """Of trials of two epochs or more."""
+    """Of trials with two epochs or more."""
     found = points(run, "train_loss", 1, "")
     if not found:
         return None
@@ -27,20 +27,20 @@ def draw(run: Run) -> Chart | None:
 
 
 def curves_said(run: Run) -> str:
-    """What curves and bands are, where a trial was launched several times."""
+    """The sentence that explains curves and bands if a trial was launched several times; else empty."""
     several = any(len(row["each"]) > 1 for row in run.rows)
     return "Of several launches the median, with the lowest and the highest as a band." if several else ""
 
 
 def points(run: Run, column: str, factor: float, unit: str) -> list[dict[str, Any]]:
-    """A column of epochs.csv for each trial, over its launches; none where there is only one epoch."""
+    """The points of a column of epochs.csv for each trial, over its launches; none if there is only one epoch."""
     launches = run.launches()
     drawable = (run.epochs["epoch"] >= 0) & (run.epochs[column].abs() <= LARGEST)
     found = run.epochs[run.epochs["launch_id"].isin(list(launches)) & drawable.fillna(False)]
     if found["epoch"].nunique() < 2:
         return []
-    place = {id(row): number for number, row in enumerate(run.rows)}
-    trial = found["launch_id"].map({launch: place[id(row)] for launch, row in launches.items()})
+    number_of = {id(row): number for number, row in enumerate(run.rows)}
+    trial = found["launch_id"].map({launch: number_of[id(row)] for launch, row in launches.items()})
     over = (factor * found[column].astype(float)).groupby([trial, found["epoch"].astype(int)])
     rows = zip(over.median().items(), over.min(), over.max(), strict=True)
     return [
@@ -52,8 +52,10 @@ def points(run: Run, column: str, factor: float, unit: str) -> list[dict[str, An
 def point(
     arm: object, trial: str, epoch: int, values: tuple[float, float, float], unit: str, row: Row | None = None
 ) -> dict[str, Any]:
-    """A trial's median, lowest and highest after an epoch, which count from 1 here, as sources have it; without a row
-    they are a source's."""
+    """A trial's median, lowest and highest after an epoch. Epochs count from 1 here, as in sources.
+
+    `row` is the trial's; without it the point is a source's.
+    """
     value, low, high = values
     spread = f" ({low:.4g} .. {high:.4g})" if low < high else ""
     tip = f"{trial}, epoch {epoch + 1}: {value:.4g}{unit}{spread}"
@@ -63,12 +65,12 @@ def point(
 
 
 def last(found: Sequence[dict[str, Any]]) -> list[str]:
-    """What each curve ends at."""
+    """The last point of each curve, as text."""
     return [point["tip"] for point in {point["line"]: point for point in found}.values()]
 
 
 def lines(run: Run, found: Sequence[dict[str, Any]], what: str) -> Any:
-    """A curve for each `line`, dashed where it is published, with its band; marks for MARKS epochs at most."""
+    """A curve for each `line` with its band, dashed if it is published; MARKS marks on it at most."""
     dashes = alt.Scale(domain=["here", PUBLISHED], range=[[1, 0], [5, 4]])
     end = max(point["epoch"] for point in found)
     ticks = list(range(1, end + 1, math.ceil(end / TICKS)))

@@ -1,4 +1,4 @@
-"""Memory against throughput: batch size against accumulation, with the frontier and the limit drawn in."""
+"""Memory against throughput: large micro-batches against accumulation, with the frontier and the memory limit."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from reports.tables.summary import GPU_MEMORY, Row, memory_column
 
 PLACE = 0
 GIB = 2**30
-NEAR = 4  # times the most memory of a trial: a limit farther off would leave no room for the trials
+NEAR = 4  # times the most memory of a trial; a limit beyond that would squeeze the trials into a corner
 
 
 def draw(run: Run) -> Chart | None:
-    """Of two trials or more: memory of tensors on GPUs, of processes on a CPU."""
+    """Of two or more trials: memory of tensors on GPUs, of processes on a CPU."""
     name = memory_column(run.rows)
     found = [row for row in run.rows if row[name] and row["images_per_s"]]
     if len(found) < 2:
@@ -41,7 +41,7 @@ def draw(run: Run) -> Chart | None:
 
 
 def point(run: Run, row: Row, name: str, best: bool) -> dict[str, Any]:
-    """What is drawn of a trial."""
+    """A trial's figures in the chart."""
     speed = row["images_per_s"]
     low, high = row["spread"].get("images_per_s", (speed, speed))
     spread = f" ({low:.0f} .. {high:.0f})" if low < high else ""
@@ -75,7 +75,7 @@ def drawn(run: Run, rows: Sequence[Row], table: pd.DataFrame, x: Any) -> list[An
 
 
 def limits(rows: Sequence[Row], end: float) -> tuple[list[Any], list[str]]:
-    """The memory limits that trials were under: what is drawn of those up to `end` GiB, and the others in words."""
+    """The trials' memory limits: those up to `end` GiB as layers of the chart, the others as text."""
     found = sorted({int(row["memory_limit_bytes"]) for row in rows if row["memory_limit_bytes"]})
     near = [{"limit": limit / GIB, "tip": f"limit: {size(limit)}"} for limit in found if limit / GIB <= end]
     far = [size(limit) for limit in found if limit / GIB > end]
@@ -86,7 +86,7 @@ def limits(rows: Sequence[Row], end: float) -> tuple[list[Any], list[str]]:
 
 
 def frontier(points: Sequence[tuple[float, float]]) -> set[int]:
-    """Which of (memory, throughput) no other beats: less memory and as much throughput, or more in as little."""
+    """The indexes of the points (memory, throughput) that no other dominates: no slower with no more memory."""
     return {
         number
         for number, (memory, speed) in enumerate(points)

@@ -1,4 +1,4 @@
-"""Where the time of a mean step goes: compute, exposed communication, data wait."""
+"""The parts of a mean step: compute, exposed communication, data wait."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PARTS = ("compute", "exposed communication", "data wait")
 
 
 def draw(run: Run) -> Chart | None:
-    """Of the trials whose parts are known."""
+    """Of trials whose parts are known."""
     found = [
         {"trial": run.named(row), "part": part, "ms": 1000 * seconds, "place": place}
         for row in run.rows
@@ -32,14 +32,14 @@ def draw(run: Run) -> Chart | None:
         order="place:Q",
         description="tip:N",
     )
-    said = "Each part is that of the process which has most of it: where processes wait for each other, parts overlap."
+    said = "Each part is the longest among the processes: where processes wait for each other, parts overlap."
     return Chart(
         "step_parts", "Where a step's time goes", said, sized(drawing, ROW_HEIGHT * len(order)), list(table["tip"])
     )
 
 
 def parts(row: Row) -> dict[str, float]:
-    """Part -> seconds of a mean step; of one process, what is no wait for data is compute."""
+    """Part -> seconds in a mean step. One process computes whenever it does not wait for data."""
     wait, windows, time = row["data_wait_s"], row["measured_windows"], row["measured_time_s"]
     if wait is None or not windows or not time:
         return {}

@@ -10,12 +10,12 @@ import pandas as pd
 from reports.charts import BLUE, ORANGE, RED, ROW_HEIGHT, Chart, Run, sized
 
 PLACE = 4
-WORST = 5  # outliers that are drawn of each trial
-WIDE = 3  # from this ratio on, times are drawn on a logarithmic axis, for bars to stay wide enough to be seen
+WORST = 5  # outliers of each trial that are drawn
+WIDE = 3  # longest / shortest time; above it the axis is logarithmic, or bars would be too narrow to see
 
 
 def draw(run: Run) -> Chart | None:
-    """Of all measured windows of all launches of a trial."""
+    """Of all measured steps of all launches of each trial."""
     launches = run.launches()
     mine = run.steps[run.steps["launch_id"].isin(list(launches))]
     trial = mine["launch_id"].map({launch: run.named(row) for launch, row in launches.items()})
@@ -40,7 +40,7 @@ def draw(run: Run) -> Chart | None:
 
 
 def beyond(times: pd.Series) -> pd.Series:
-    """Those that Tukey's rule calls outliers, on the slow side."""
+    """The slow outliers by Tukey's rule: more than 1.5 interquartile ranges above the third quartile."""
     first, third = times.quantile([0.25, 0.75])
     return times[times > third + 1.5 * (third - first)]
 
@@ -54,7 +54,7 @@ def box(name: str, times: pd.Series) -> dict[str, Any]:
 
 
 def drawn(boxes: list[dict[str, Any]], worst: list[dict[str, Any]], order: list[str]) -> list[Any]:
-    """Lines, bars, medians and outliers."""
+    """The layers: lines, bars, medians and outliers."""
     y = alt.Y("trial:N", title=None, sort=order)
     base = alt.Chart(pd.DataFrame(boxes)).encode(y=y, description="tip:N")
     values = [each[end] for each in boxes for end in ("low", "high")] + [each["ms"] for each in worst]

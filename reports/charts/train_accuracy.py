@@ -8,5 +8,5 @@ PLACE = 2
 
 
 def draw(run: Run) -> Chart | None:
-    """Of trials of two epochs or more."""
+    """Of trials with two epochs or more."""
     return accuracy.chart(run, "train", "train_accuracy", "Training accuracy by epoch", "training accuracy, %")

@@ -1,6 +1,6 @@
-"""What was judged, for other programs: each file here is a form, found by its name, which is also the option's.
+"""How do other programs read a verdict? Each file here is a format, found by its name, which is also its option.
 
-`HELP` says what it is for; `render(report)` gives its text.
+`HELP` is the option's help; `render(report)` returns the text.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ UNITS = {column.name: {"1": "share"}.get(column.unit, column.unit) for column in
 
 
 def names() -> list[str]:
-    """The forms there are, sorted."""
+    """The names of the formats, sorted."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
 def load(name: str) -> Any:
-    """The module of this form."""
+    """The module of this format."""
     return importlib.import_module(f"{__name__}.{name}")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """An option for each form."""
+    """Declare an option for each format."""
     for name in names():
         parser.add_argument(f"--{name.replace('_', '-')}", type=new_file, metavar="FILE", help=load(name).HELP)
 
 
 def write(options: argparse.Namespace, report: ComparisonReport) -> None:
-    """Write the forms that were asked for. UsageError: one cannot be written."""
+    """Write the formats whose options were given. Raises UsageError if a file cannot be written."""
     for name in names():
         if (path := getattr(options, name)) is not None:
             write_whole(path, load(name).render(report))
 
 
 def unit(metric: str) -> str:
-    """The unit of a column, or of a count that an exact baseline holds."""
+    """The unit of a metric: that of its column; a metric of the exact gate is a count."""
     return UNITS.get(metric, "") or "count"

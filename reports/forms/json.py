@@ -1,4 +1,4 @@
-"""Everything, for programs."""
+"""The whole report as JSON."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from reports.verdicts.comparison import Comparison
 from reports.verdicts.report import ComparisonReport
 
 HELP = "write everything as JSON"
-FORMAT = 1
+FORMAT = 1  # raised if a reader of the old format would misread the new one
 
 
 def render(report: ComparisonReport) -> str:
-    """A JSON object; what is not known is null."""
+    """A JSON object; an unknown value is null."""
     found = {
         "format": FORMAT,
         "title": report.title,
@@ -25,13 +25,13 @@ def render(report: ComparisonReport) -> str:
         "margin": report.margin,
         "level": report.level,
         "verdicts": report.counts(),
-        "comparisons": [comparison(each, report) for each in report.found],
+        "comparisons": [comparison(each, report) for each in report.comparisons],
     }
     return json.dumps(found, indent=1, allow_nan=False) + "\n"
 
 
 def comparison(each: Comparison, report: ComparisonReport) -> dict[str, Any]:
-    """One of them: `change` is relative, (head - base) / base, with its 95% interval."""
+    """One comparison: `change` is (head - base) / base, with its 95% interval."""
     shown = None
     if each.change is not None and report.margin is not None:
         shown = finite(each.change.smallest_shown(report.margin, report.each_level()))
@@ -52,10 +52,10 @@ def comparison(each: Comparison, report: ComparisonReport) -> dict[str, Any]:
 
 
 def side(values: Sequence[float]) -> dict[str, Any] | None:
-    """A value for each launch, and their median."""
+    """The value of each launch, and their median."""
     return {"median": statistics.median(values), "launches": list(values)} if values else None
 
 
 def finite(value: float) -> float | None:
-    """JSON has no infinity."""
+    """The value; None if it is too large, since JSON has no infinity."""
     return value if abs(value) < 1e300 else None

@@ -9,17 +9,17 @@ from reports.verdicts.comparison import HEADS, Comparison, cells
 from reports.verdicts.report import ComparisonReport
 
 HELP = "write a test case for each trial and metric, as JUnit XML"
-# What XML 1.0 cannot hold.
+# Characters that XML 1.0 cannot hold.
 FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def render(report: ComparisonReport) -> str:
-    """regressed is a failure, not comparable an error, inconclusive skipped, or a failure where it is to fail."""
-    suite = ElementTree.Element("testsuite", name=clean(report.title), tests=str(len(report.found)))
-    kinds = [kind(each, report.strict) for each in report.found]
+    """regressed is a failure, not comparable an error; inconclusive is skipped, or if strict a failure."""
+    suite = ElementTree.Element("testsuite", name=clean(report.title), tests=str(len(report.comparisons)))
+    kinds = [kind(each, report.strict) for each in report.comparisons]
     for attribute, of in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
         suite.set(attribute, str(kinds.count(of)))
-    for each, of in zip(report.found, kinds, strict=True):
+    for each, of in zip(report.comparisons, kinds, strict=True):
         case = ElementTree.SubElement(
             suite, "testcase", classname=clean(each.trial), name=clean(each.metric or "trial")
         )
@@ -33,7 +33,7 @@ def render(report: ComparisonReport) -> str:
 
 
 def kind(each: Comparison, strict: bool) -> str:
-    """The element that says how a case ended; "" for well."""
+    """The element that says how a case ended; "": it passed."""
     inconclusive = "failure" if strict else "skipped"
     bad = {"regressed": "failure", "changed": "failure", "not comparable": "error", "inconclusive": inconclusive}
     return bad.get(each.verdict, "")
@@ -46,5 +46,5 @@ def figures(each: Comparison, report: ComparisonReport) -> str:
 
 
 def clean(text: str) -> str:
-    """With a ? for each character that XML cannot hold."""
+    """The text with a ? for each character that XML cannot hold."""
     return FORBIDDEN.sub("?", text)

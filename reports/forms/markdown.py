@@ -1,4 +1,4 @@
-"""For the summary of a CI job: the verdict first, what matters in a table, all else folded."""
+"""Markdown for the summary of a CI job: the verdict first, what needs attention in a table, all else folded."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ OUTCOMES = {0: "Nothing got worse", 1: "Something got worse", 3: "Not comparable
 
 
 def render(report: ComparisonReport) -> str:
-    """Lines that there is no room for are counted."""
+    """The Markdown, below GitHub's size limit: lines beyond it are counted instead."""
     outcome = "Counts changed" if "changed" in report.counts() else OUTCOMES[report.code]
     text = [f"## {outcome}: {report.summary()}", "", escaped(report.title), ""]
     left = MOST_BYTES - sum(len(line.encode()) + 1 for line in text) - 1000
-    first = [each for each in report.found if each.verdict not in FOLDED]
+    first = [each for each in report.comparisons if each.verdict not in FOLDED]
     lines, left = table(first, report, left)
     text += lines
-    rest, left = table([each for each in report.found if each.verdict in FOLDED], report, left)
+    rest, left = table([each for each in report.comparisons if each.verdict in FOLDED], report, left)
     if rest:
         text += ["<details><summary>What did not get worse</summary>", "", *rest, "</details>", ""]
     text += [escaped(report.machine), ""]
     if report.margin is not None and report.level is not None:
         text += [
-            f"Regressed, improved: by more than {report.margin:.3g}; equivalent: within it; wrong by chance, of all "
-            f"together, {report.level:.3g} of the time. Could show: what so many launches find 4 times in 5.",
+            f"Regressed, improved: by more than {report.margin:.3g}; equivalent: within it. The chance that any line "
+            f"is wrong is at most {report.level:.3g}. Could show: a change that so many launches find 4 times in 5.",
             "",
         ]
     return "\n".join(text)
 
 
 def table(found: Sequence[Comparison], report: ComparisonReport, room: int) -> tuple[list[str], int]:
-    """(a table in so many bytes at most, the bytes that are left)."""
+    """(a table of at most `room` bytes, the bytes that are left)."""
     if not found:
         return [], room
     lines = [row(HEADS), row(["---"] * 2 + ["---:"] * 6 + ["---"])]
@@ -44,6 +44,11 @@ def table(found: Sequence[Comparison], report: ComparisonReport, room: int) -> t
         line = row(list(map(escaped, cells(each, report.margin or 0.0, report.each_level()))))
         room -= len(line.encode()) + 1
         if room < 0:
-            return [*lines, "", f"{len(found) - number} lines more are left out for want of room.", ""], 0
+            return [
+                *lines,
+                "",
+                f"{len(found) - number} more lines are left out: the summary would be too large.",
+                "",
+            ], 0
         lines.append(line)
     return [*lines, ""], room

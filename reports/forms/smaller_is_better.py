@@ -1,4 +1,4 @@
-"""What github-action-benchmark takes as customSmallerIsBetter: of HEAD, what is better the smaller it is."""
+"""github-action-benchmark's customSmallerIsBetter: the metrics of HEAD that are better the smaller they are."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LARGER = ("images_per_s", "eval_accuracy", "images_per_j")
 
 
 def render(report: ComparisonReport) -> str:
-    """Medians of the launches, and half of the way from the lowest to the highest as their range."""
+    """Medians of the launches; `range` is half the distance between the lowest and the highest."""
     found = [
         {
             "name": f"{each.trial}: {each.metric}",
@@ -22,7 +22,7 @@ def render(report: ComparisonReport) -> str:
             "range": f"{(max(each.head) - min(each.head)) / 2:.3g}",
             "extra": f"{len(each.head)} launches; {each.verdict}; {report.machine}",
         }
-        for each in report.found
+        for each in report.comparisons
         if each.head and each.metric not in LARGER
     ]
     return json.dumps(found, indent=1, allow_nan=False) + "\n"

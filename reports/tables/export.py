@@ -1,4 +1,4 @@
-"""A run's trials in the formats of other programs."""
+"""Writes a run's trials in the formats of other programs."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def title(sheet: Sheet) -> str:
 
 
 def common(sheet: Sheet) -> str:
-    """What all rows share."""
+    """The settings that all rows share: lr 0.1, seed 0."""
     return ", ".join(f"{name} {value}" for name, value in sheet.common)
 
 
@@ -56,13 +56,13 @@ def heads(sheet: Sheet) -> list[str]:
 
 
 def lines(sheet: Sheet) -> list[list[str]]:
-    """The cells, with the numbers of a line's notes behind its arm."""
+    """The cells of each line; behind the arm stand the numbers of the line's notes."""
     noted = ("".join(f" [{mark + 1}]" for mark in marks) for marks in sheet.marks)
     return [[line[0] + marks, *line[1:]] for line, marks in zip(sheet.lines, noted, strict=True)]
 
 
 def as_json(trials: pd.DataFrame) -> str:
-    """An object with `columns` (type, unit and meaning of each) and `rows`; what is missing is null."""
+    """An object with `columns` (type, unit and meaning of each) and `rows`; a missing value is null."""
     meanings = {c.name: {"type": c.type, "unit": c.unit, "meaning": c.text} for c in columns("trials")}
     finite = trials.astype(object).where(trials.notna() & ~trials.isin(INFINITE), None)
     rows = finite.to_dict("records")
@@ -70,18 +70,18 @@ def as_json(trials: pd.DataFrame) -> str:
 
 
 def parquet(trials: pd.DataFrame) -> bytes:
-    """Typed columns, each with its unit and meaning as metadata. UsageError: pyarrow is not installed."""
+    """Typed columns, each with its unit and meaning as metadata. Raises UsageError if pyarrow is not installed."""
     try:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
         raise UsageError("export: parquet needs pyarrow; pip install -e '.[parquet]'") from error
-    found = pyarrow.Table.from_pandas(trials, preserve_index=False)
-    for place, column in enumerate(columns("trials")):
-        field = found.schema.field(place).with_metadata({"unit": column.unit, "meaning": column.text})
-        found = found.set_column(place, field, found.column(place))
+    table = pyarrow.Table.from_pandas(trials, preserve_index=False)
+    for index, column in enumerate(columns("trials")):
+        field = table.schema.field(index).with_metadata({"unit": column.unit, "meaning": column.text})
+        table = table.set_column(index, field, table.column(index))
     data = io.BytesIO()
-    pyarrow.parquet.write_table(found, data)
+    pyarrow.parquet.write_table(table, data)
     return data.getvalue()
 
 

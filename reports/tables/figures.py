@@ -24,12 +24,12 @@ class Figure:
 
 
 def text(value: Any) -> str:
-    """A value that is no number, or a setting."""
+    """A setting or text as a cell; None is empty."""
     return "" if value is None else str(value)
 
 
 def of_column(column: Column, shown: Shown) -> Figure:
-    """A column as it says itself that it is shown."""
+    """The figure of one column of trials.csv, as the column says that it is shown."""
 
     def one(value: Any) -> str:
         return text(value) if value is None or column.type in ("str", "bool") else shown.number(float(value))
@@ -43,12 +43,12 @@ def of_column(column: Column, shown: Shown) -> Figure:
 
 
 def computed(value: Callable[[Row], float | None], shown: Shown) -> Figure:
-    """A number that several columns come to."""
+    """The figure of a number that is computed from several columns."""
     return Figure(shown.place, shown.heading, lambda row: "" if (n := value(row)) is None else shown.number(n))
 
 
 def launches(row: Row) -> str:
-    """How many launches a row is the median of, where there are several."""
+    """How many launches the row's medians are of; empty for one."""
     return str(len(row["each"])) if len(row["each"]) > 1 else ""
 
 
@@ -75,7 +75,7 @@ OF_SEVERAL_PROCESSES = [
 
 
 def figures(rows: Sequence[Row]) -> list[Figure]:
-    """The figures that these rows of one table have. What no row has is left out."""
+    """The figures of a table with these rows; those that no row has are left out."""
     several = any((row["processes"] or 1) > 1 for row in rows)
     found = sorted([*ALWAYS, *(OF_SEVERAL_PROCESSES if several else [])], key=lambda figure: figure.place)
     return [figure for figure in found if any(figure.cell(row) for row in rows)]

@@ -1,4 +1,4 @@
-"""A trial beside the figures that its source published: reproduced, differs, or not comparable, and why."""
+"""Judges a trial against the figures that its source published: reproduced, differs, or not comparable, and why."""
 
 from __future__ import annotations
 
@@ -8,34 +8,34 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-WIDTH = 1.96  # standard errors, 95%
+WIDTH = 1.96  # standard errors of a normal distribution that hold 95% of it
 RULE = (
-    "Reproduced: the accuracy lies as near to the published one as 95% of two draws from one truth do, over as many "
-    "images, plus half a unit of the published figure's last digit. Of several launches the median is judged. That "
-    "another seed moves the result is not in it. Times are another machine's and are not judged."
+    "Reproduced: in 95% of cases, two models of equal accuracy that are evaluated on as many images differ by no more. "
+    "Half a unit of the published figure's last digit is added. Of several launches the median is judged. How far "
+    "another seed moves the result is not allowed for. Times are another machine's and are not judged."
 )
 ORDER = ("differs", "not comparable", "reproduced", "")
 
 
 @dataclass(frozen=True)
 class Reproduction:
-    """One published figure: what it is, what the source has, what was measured here, and what is said of the two.
+    """One published figure: its name, the source's value, ours, and the verdict.
 
-    `said` is reproduced, differs, or not comparable, and then `why` says why. Accuracies are fractions, times seconds;
-    `here` is None where nothing was measured, `allowed`, the largest difference that is no departure, where nothing
-    is judged.
+    The verdict is reproduced, differs, or not comparable; then `why` gives the reason. Accuracies are fractions, times
+    are in seconds. `here` is None if nothing was measured. `allowed` is the largest difference that still counts as
+    reproduced; None if nothing is judged.
     """
 
     figure: str
     published: float
     here: float | None
-    said: str
+    verdict: str
     why: str = ""
     allowed: float | None = None
 
 
 def compare_runs(row: Mapping[str, Any], eval_images: int | None) -> list[Reproduction]:
-    """All published figures of a row of trials.csv, whose evaluation accuracy is of so many images."""
+    """All published figures of a row of trials.csv; its evaluation accuracy is over `eval_images` images."""
     found = []
     parts = (
         ("train", row["train_images"]),
@@ -55,31 +55,32 @@ def compare_runs(row: Mapping[str, Any], eval_images: int | None) -> list[Reprod
 
 
 def unlike(row: Mapping[str, Any]) -> str:
-    """Why nothing of the row can be held against what was published; "": it can."""
+    """Why no figure of the row is comparable with the published ones; "": they are."""
     if row["status"] != "ok":
         return f"the trial ended as {row['status']}"
     return f"here {row['published_differs']}" if row["published_differs"] else ""
 
 
 def accuracy(figure: str, theirs: float, ours: float | None, images: int | None, why: str) -> Reproduction:
-    """What is said of an accuracy over so many images, unless there is a reason why nothing can be."""
+    """Judge an accuracy over so many images; `why`, if given, is a reason that it is not comparable."""
     if not why and (ours is None or not images or not math.isfinite(ours)):
-        why = "the accuracy, or of how many images it is, is not known"
+        why = "the accuracy or its number of images is not known"
     if not why and not 0 <= theirs <= 1:
-        why = "what is published is no share"
+        why = "the published accuracy is no share"
     if why or ours is None or not images:
         return Reproduction(figure, theirs, ours, "not comparable", why)
+    # The variance of a share p of n images is p (1 - p) / n; that of a difference of two shares is twice as much.
     allowed = WIDTH * math.sqrt(2 * theirs * (1 - theirs) / images) + rounding(theirs)
     return Reproduction(figure, theirs, ours, "reproduced" if abs(ours - theirs) <= allowed else "differs", "", allowed)
 
 
 def rounding(figure: float) -> float:
-    """Half a unit of the last digit that a source gave, of whole percents at most: 91% may be 90.5%."""
+    """Half a unit of the last digit that a source gave, in whole percents or finer: 91% may be 90.5%."""
     exponent = decimal.Decimal(str(figure)).normalize().as_tuple().exponent
     return 0.5 * 10.0 ** min(int(exponent), -2)
 
 
 def worst(verdicts: list[Reproduction]) -> str:
-    """What is said of a trial with these figures, of which its times say nothing."""
-    said = [each.said for each in verdicts if each.figure != "epoch time"]
-    return min(said, key=ORDER.index, default="")
+    """The verdict on a trial with these figures: that of its worst accuracy; times are not judged."""
+    judged = [each.verdict for each in verdicts if each.figure != "epoch time"]
+    return min(judged, key=ORDER.index, default="")

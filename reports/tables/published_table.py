@@ -1,4 +1,4 @@
-"""What a page says first of a table: its best trials, and its accuracies beside those that were published."""
+"""The head of a table on the page: its best trials, and its accuracies beside the published ones."""
 
 from __future__ import annotations
 
@@ -23,23 +23,22 @@ COLUMNS = {
 
 
 def highlights(sheet: Sheet, verdicts: Sequence[Sequence[Reproduction]]) -> dict[str, Any]:
-    """A table in a line: how many trials ended well, which was the fastest, the leanest and the most accurate, and what
-    the verdicts come to."""
+    """One line about a table: how many trials ended well, the best of them, and how many verdicts of each kind."""
     named, good = titles(sheet.rows), [row for row in sheet.rows if row["status"] == "ok"]
     memory = memory_column(good)
-    said = Counter(filter(None, (worst(list(each)) for each in verdicts)))
+    counts = Counter(filter(None, (worst(list(each)) for each in verdicts)))
     return {
         "trials": f"{len(good)} of {len(sheet.rows)} ok" if len(good) < len(sheet.rows) else f"{len(good)} ok",
         "all_ok": len(good) == len(sheet.rows),
         "fastest": _best(good, named, "images_per_s", max, digits, " images/s"),
         "leanest": _best(good, named, memory, min, lambda value: size(int(value)), ""),
         "accurate": _best(good, named, "eval_accuracy", max, lambda value: f"{100 * value:.1f}", "%"),
-        "verdicts": [(text, said[text]) for text in ("reproduced", "differs", "not comparable") if said[text]],
+        "verdicts": [(name, counts[name]) for name in ("reproduced", "differs", "not comparable") if counts[name]],
     }
 
 
 def _best(rows: Sequence[Row], named: Any, name: str, choose: Any, form: Any, unit: str) -> dict[str, str]:
-    """The trial that has the most or the least of something, with its spread; nothing where none has any."""
+    """The trial with the largest or smallest value of a column, and its spread; empty if no trial has a value."""
     known = [row for row in rows if row[name] is not None and math.isfinite(row[name])]
     if not known:
         return {}
@@ -56,14 +55,14 @@ def beside(rows: Sequence[Row], verdicts: Sequence[Sequence[Reproduction]]) -> l
     """A line for each published figure of each trial."""
     named = titles(rows)
     return [
-        {"trial": named(row), "figure": each.figure, "said": each.said, "why": each.why, **numbers(row, each)}
+        {"trial": named(row), "figure": each.figure, "said": each.verdict, "why": each.why, **numbers(row, each)}
         for row, found in zip(rows, verdicts, strict=True)
         for each in found
     ]
 
 
 def numbers(row: Row, verdict: Reproduction) -> dict[str, str]:
-    """The figure as published and here, with its spread, and how far they are apart; empty where it is not known."""
+    """The published figure, ours with its spread, and their difference; an unknown number is empty."""
     times = verdict.figure == "epoch time"
     factor, unit = (1.0, " s") if times else (100.0, "%")
 

@@ -1,7 +1,7 @@
-"""What several processes bring: efficiency against one, what a step is made of, and what is shared in it.
+"""What do several processes gain? Their efficiency against one process, and the parts of a step.
 
-Efficiency is throughput / (processes x one process's throughput): of strong scaling where the arm's batch is shared
-out, of weak scaling elsewhere. It is derived from rows alone that are alike in all but the number of processes.
+Efficiency = throughput / (processes x throughput of one process). If the arm's batch is shared out to the processes,
+this is strong scaling, else weak scaling. Both rows have to be equal in all but the number of processes.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ Row = dict[str, Any]
 
 ALIKE = kept_apart("efficiency")
 KNOWN = [*kept_apart("identity"), "micro_batch", "processes"]
-MOST_SHARES = 1.1  # of a step
-MOST_EFFICIENCY = 1.05
+MOST_SHARES = 1.1  # of a step; each share is the maximum over ranks, so that a sum over 1 means that ranks wait
+MOST_EFFICIENCY = 1.05  # above it the row of one process is doubted: noise, or another program on the machine
 
 
 def with_efficiency(rows: Sequence[Row]) -> list[Row]:
-    """The rows, each with its `efficiency`; None: one process, or there is no row of one process to compare with.
+    """The rows, each with its `efficiency`; None for one process, and if there is no equal row of one process.
 
-    That row may be there several times, of which the median counts.
+    If there are several rows of one process, their median counts.
     """
     alone: dict[Hashable, list[float]] = {}
     for row in rows:
@@ -43,14 +43,14 @@ def _comparable(row: Row) -> bool:
 
 
 def _likeness(row: Row) -> Hashable:
-    """Equal for rows that only differ in their number of processes."""
+    """A key that is equal for rows that differ only in their number of processes."""
     # What the arm says: the micro-batch of each process, or the one that all of them share.
     micro_batch = row["micro_batch"] * (row["processes"] if row["batch_is_shared"] else 1)
     return (micro_batch, *(row[name] for name in ALIKE))
 
 
 def _share(name: str) -> Callable[[Row], float | None]:
-    """A mean time per measured window as a share of the step."""
+    """A function from a row to a mean time per measured step, as a share of the step."""
 
     def share(row: Row) -> float | None:
         mean, windows, time = row[name], row["measured_windows"], row["measured_time_s"]
@@ -63,12 +63,12 @@ SHARES = [_share(name) for name in ("compute_s", "exposed_communication_s", "dat
 
 
 def remarks(row: Row) -> list[str]:
-    """What a reader must know before using these columns of the row."""
+    """Warnings about these figures of the row."""
     found = []
     if row["efficiency"] is not None and row["device_name"] == "cpu":
         found.append("all processes share one CPU's cores: efficiency is what splitting costs, not what hardware adds")
     if (row["efficiency"] or 0.0) > MOST_EFFICIENCY:
-        found.append("faster than so many single processes: the one of one process may have been disturbed, repeat it")
+        found.append("faster than so many single processes: the row of one process may have been disturbed, repeat it")
     shares = [share(row) for share in SHARES]
     if (row["processes"] or 1) > 1 and sum(share or 0.0 for share in shares) > MOST_SHARES:
         found.append("processes waited for each other: each share is of the one with most of it, and they overlap")

@@ -1,4 +1,4 @@
-"""A trial's launches as one row: medians, with their spread."""
+"""Summarises a trial's launches in one row: medians, with their spread."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ MEASURED = [c.name for c in columns("trials") if c.type in ("int", "float") and 
 
 
 def known(row: Mapping[Any, Any]) -> Row:
-    """The row with None for what is missing, which does not raise as NA does.
+    """The row with None for what is missing; pandas' NA raises an error wherever it is compared.
 
-    A setting that an older version had no column for it did as is the default now: it tells no trials apart. But for
-    tf32, which float32's convolutions then had on GPUs since Ampere, and its products had not: neither value is true.
+    A setting that an older version did not have gets its default: that version did what is the default now. tf32 is an
+    exception. On GPUs from Ampere on, float32 convolutions used TF32 by default and matrix products did not, so that
+    neither True nor False is what ran, and it stays None.
     """
     found = {name: None if pd.isna(value) else value for name, value in row.items()}
     on_cuda = found.get("cuda") is not None
@@ -38,14 +39,14 @@ def known(row: Mapping[Any, Any]) -> Row:
 
 
 def summarised(rows: Sequence[Row]) -> list[Row]:
-    """A row for each trial, best first: its launches that ended well in one, those that did not each in its own.
+    """A row for each trial, fastest first. A launch that did not end well has a row of its own.
 
-    Numbers are medians over the launches that have them. `spread` has the lowest and highest of each, where there are
-    several, and `each` the launches.
+    Numbers are medians over the launches that have them. `spread` has the lowest and highest of each column that has
+    several values, `each` has the launches.
     """
     groups: dict[Hashable, list[Row]] = {}
-    for place, row in enumerate(rows):
-        own = () if row["status"] == "ok" else (place,)
+    for number, row in enumerate(rows):
+        own = () if row["status"] == "ok" else (number,)
         groups.setdefault((*(row[name] for name in ALIKE), *own), []).append(row)
     return sorted(map(one, groups.values()), key=rank)
 
@@ -59,19 +60,19 @@ def one(each: Sequence[Row]) -> Row:
 
 
 def median(values: Sequence[float]) -> float:
-    """Of whole numbers a whole one, where it is."""
-    found = statistics.median(values)
-    return int(found) if isinstance(values[0], int) and found == int(found) else found
+    """The median; of integers an integer, if it is one."""
+    middle = statistics.median(values)
+    return int(middle) if isinstance(values[0], int) and middle == int(middle) else middle
 
 
 def rank(row: Row) -> tuple[bool, bool, float]:
-    """Fastest first; what has no throughput after that, what did not end well last."""
+    """Sorts rows: fastest first, then those without a throughput, then those that did not end well."""
     speed = row["images_per_s"]
     return (row["status"] != "ok", speed is None, -(speed or 0.0))
 
 
 def titles(rows: Sequence[Row], without: Sequence[str] = ()) -> Callable[[Row], str]:
-    """What to call each of these rows in little room: its arm, and what tells it from the arm's others."""
+    """A function from a row to its short name: the arm, and the settings in which rows of that arm differ."""
     arms = {row["arm"] for row in rows}
     varying = [
         name
@@ -80,13 +81,13 @@ def titles(rows: Sequence[Row], without: Sequence[str] = ()) -> Callable[[Row], 
     ]
     mixed = {row["arm"] for row in rows if len({r["micro_batch"] for r in rows if r["arm"] == row["arm"]}) > 1}
     if "processes" in varying and all(row["batch_is_shared"] for row in rows if row["arm"] in mixed):
-        varying = [name for name in varying if name != "micro_batch"]  # which the processes tell
+        varying = [name for name in varying if name != "micro_batch"]  # it follows from the processes
     varying += telling(rows, ["arm", *varying, *without])
     return lambda row: " ".join([str(row["arm"]), *(in_words(name, row[name]) for name in varying)])
 
 
 def telling(rows: Sequence[Row], names: Sequence[str]) -> list[str]:
-    """What tells rows of different trials apart that are equal in all of these names, such as a version."""
+    """The columns, such as a version, in which rows differ that are equal in all of these names."""
     equal: dict[Hashable, list[Row]] = {}
     for row in rows:
         equal.setdefault(tuple(row[name] for name in names), []).append(row)
@@ -95,7 +96,7 @@ def telling(rows: Sequence[Row], names: Sequence[str]) -> list[str]:
 
 
 def in_words(name: str, value: Any) -> str:
-    """A setting as one would say it."""
+    """A setting as a reader says it: fp32, 2 processes, lr=0.1."""
     if name == "precision":
         return "fp32" if value == "no" else str(value)
     if name == "processes":
@@ -104,5 +105,5 @@ def in_words(name: str, value: Any) -> str:
 
 
 def memory_column(rows: Sequence[Row]) -> str:
-    """The memory that rows are compared by: that of tensors on GPUs, else that of processes."""
+    """The column that memory is compared by: that of tensors on GPUs, else that of processes."""
     return GPU_MEMORY if any(row[GPU_MEMORY] for row in rows) else "peak_rss_bytes"

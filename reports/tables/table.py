@@ -1,4 +1,4 @@
-"""The trials of a run in tables, a table for each experiment and machine, beside the published figures."""
+"""Puts the trials of a run in tables, one for each experiment and machine, beside the published figures."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ STATED = sorted(kept_apart("stated"), key=lambda name: (name not in APART, name 
 # What `machine_line` says in words of its own; whatever else makes it another machine, it says by name.
 IN_WORDS = ("host", "device_name", "cpu_model", "cpu_count", "torch", "driver", "power_mode", "power_limit_w")
 OTHERS = [name for name in kept_apart("verdict") if name in APART and name not in IN_WORDS]
-FEW_WINDOWS = 10
-WIDE_SPREAD = 0.2
-THROTTLED = 0.01
+FEW_WINDOWS = 10  # below, a note says that the times are of few steps
+WIDE_SPREAD = 0.2  # of step times; above, a note says so
+THROTTLED = 0.01  # share of the time; above, the row counts as slowed down
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """The trials of one experiment on one machine as a table: a head for each cell of a line, a line for each row.
+    """The trials of one experiment on one machine as a table: `heads` has its headings, `lines` the cells of each row.
 
-    `marks` has each line's notes, by their place in `notes`; `common` what all rows share.
+    `marks` has the indexes in `notes` of each line's notes, `common` the settings that all rows share.
     """
 
     rows: list[Row]
@@ -47,7 +47,7 @@ class Sheet:
 
 
 def sheets(trials: pd.DataFrame) -> list[Sheet]:
-    """Of all trials; those that must not stand beside each other are in sheets of their own."""
+    """The tables of all trials. Trials that must not stand side by side (APART) are in different tables."""
     found = []
     for name, own in trials.groupby("experiment", sort=False, dropna=False):
         apart = [column for column in APART if column not in experiment_lookup.arm_settings(str(name))]
@@ -58,7 +58,7 @@ def sheets(trials: pd.DataFrame) -> list[Sheet]:
 
 
 def sheet(rows: list[Row]) -> Sheet:
-    """Of summarised rows. Columns that no row has anything in are left out."""
+    """A table of summarised rows. Columns in which no row has a value are left out."""
     settings, shown = ["arm", *varying_settings(rows)], figures.figures(rows)
     notes: dict[str, int] = {}
     said = [dict.fromkeys(note for launch in row["each"] for note in remarks({**row, **launch})) for row in rows]
@@ -85,7 +85,8 @@ def show(trials: pd.DataFrame) -> None:
 
 
 def varying_settings(rows: Sequence[Row]) -> list[str]:
-    """What differs between rows of one table, which must not look alike: all of STATED, and what is no arm's own."""
+    """The columns that tell the rows of one table apart: all of STATED that differ, and settings that differ within an
+    arm. Settings in which only the arms differ are left out, since the arm's name stands for them."""
     fields = [column.name for column in settings_columns() if column.name not in (*STATED, "arm")]
     arms = {row["arm"] for row in rows}
     within = [name for name in fields if any(len({r[name] for r in rows if r["arm"] == arm}) > 1 for arm in arms)]
@@ -110,7 +111,7 @@ def _print(console: Console, of: Sheet) -> None:
 
 
 def remarks(row: Row) -> list[str]:
-    """What a reader must know before using the row's numbers."""
+    """Warnings and notes about the row's numbers."""
     found = []
     if row["status"] != "ok":
         found.append(f"{row['status'] or 'no status'}{shortage(row)}: {text(row['error'])}")
@@ -133,7 +134,7 @@ def remarks(row: Row) -> list[str]:
 
 
 def disturbances(row: Row) -> list[str]:
-    """What the device was held back by, or shared with, while the row was measured."""
+    """What slowed the device down while the row was measured, and who shared it."""
     found = []
     share, why = row["throttled_share"], text(row["throttle_reasons"])
     if held_back(row):
@@ -148,14 +149,14 @@ def disturbances(row: Row) -> list[str]:
 
 
 def held_back(row: Row) -> bool:
-    """Whether the device was slower for it than others of its kind: a power limit, as older rows count it too, is what
-    a loaded GPU has."""
+    """Whether heat or a fault slowed the device down. The power limit is no such reason: a loaded GPU is always at it.
+    Rows of older versions count it in `throttled_share`."""
     reasons = set(text(row["throttle_reasons"]).split())
     return (row["throttled_share"] or 0.0) > THROTTLED and (not reasons or bool(reasons & set(SLOWDOWNS)))
 
 
 def machine_line(row: Row) -> str:
-    """The machine and versions that a row was made with. A group that failed early has no device to name."""
+    """The machine and versions that a row was made with. A group that failed early knows no device."""
     device = row["device_name"]
     if device == "cpu":
         device = f"{text(row['cpu_count'])} CPUs {text(row['cpu_model'])}"

@@ -1,1 +1,7 @@
-"""Did something change? Comparisons of runs, each with how sure it is."""
+"""Did something change, and how sure is that?
+
+compare.py holds two run folders against each other, exact.py a run's counts against a baseline, history.py many runs
+against each other; baselines.py keeps a run for each machine, and selftest.py checks that the gate can be trusted.
+likeness.py decides which rows are of one machine, significance.py has the statistics. Each result is a Comparison
+(comparison.py); those of a command make a ComparisonReport (report.py), which `reports.forms` writes for programs.
+"""

@@ -1,4 +1,4 @@
-"""Runs kept as baselines of their machines: a folder for each machine and its versions, with one run's rows."""
+"""Baselines: for each machine and its versions a folder that holds the rows of one run."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ MACHINE = kept_apart("baseline")
 
 
 def renew(run: Path, root: Path, margin: float, accept: bool) -> None:
-    """Print how a run differs from the baseline of its machine under `root`, and put it in its place if accepted.
+    """Print how a run differs from its machine's baseline under `root`; with `accept`, make it the baseline.
 
-    UsageError: a trial of the run did not end well, or it is of several machines.
+    Raises UsageError if a trial of the run did not end well or if the run is of several machines.
     """
     rows = rows_of(run)
     check(rows, run)

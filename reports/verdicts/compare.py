@@ -1,6 +1,7 @@
-"""Two run folders held against each other: what got worse, what did not, and what nobody can tell yet.
+"""Two run folders against each other: what got worse, what did not, and what more launches would have to show.
 
-Launches are compared where their settings, machine and versions are equal, and told apart from those that are not.
+Launches are compared if their settings are equal and their machines and versions are not known to differ. For all other
+launches the report says what differs.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ METRICS = {
 }
 MACHINE = kept_apart("verdict")
 SETTINGS = kept_apart("trial")
-DRAWN = "eval_accuracy"  # equal to the last digit where nothing but the launch is another
+SEEDED = "eval_accuracy"  # on one machine equal to the last digit in each launch of one seed
 
 
 @dataclass
@@ -58,21 +59,21 @@ class Side:
         """When the first launch that ended well began."""
         return self.good()[0]["started_at"] or ""
 
-    def calm(self) -> list[Row]:
-        """Of those that ended well, the ones that nothing else slowed down or cut short."""
+    def undisturbed(self) -> list[Row]:
+        """The launches that ended well and that nothing else slowed down or cut short."""
         return [row for row in self.good() if not disturbed(row)]
 
     def values(self, metric: str) -> list[float]:
-        """Of the launches that ended well, in their order; what is missing is left out, and what is no number."""
+        """A metric of the launches that ended well, in their order; missing and infinite values are left out."""
         found = (row[metric] for row in self.good())
         return [float(value) for value in found if value is not None and math.isfinite(value)]
 
 
 def compare_runs(before: Path, after: Path, margin: float, level: float, strict: bool) -> ComparisonReport:
-    """What changed from one run folder to the other; the exit code is 0 where nothing got worse, 1 something did, 3
-    something is missing or not comparable, 4 nothing could be told of something, if that is to fail (strict).
+    """Compare two run folders.
 
-    UsageError: there is nothing to compare.
+    The exit code is 1 if a metric regressed, else 3 if a trial or metric is missing or not comparable, else 4 if a
+    comparison is inconclusive and `strict` is set, else 0. Raises UsageError if there is nothing to compare.
     """
     folders = (before, after)
     base, head = (by_settings(launches(folder)) for folder in folders)
@@ -89,7 +90,7 @@ def compare_runs(before: Path, after: Path, margin: float, level: float, strict:
 
 
 def exit_code(found: Sequence[Comparison], strict: bool) -> int:
-    """What the verdicts come to."""
+    """The exit code that these verdicts come to (see `compare_runs`)."""
     seen = {each.verdict for each in found}
     if "regressed" in seen:
         return 1
@@ -99,7 +100,7 @@ def exit_code(found: Sequence[Comparison], strict: bool) -> int:
 
 
 def by_settings(table: pd.DataFrame) -> dict[Hashable, Side]:
-    """Settings -> the launches that had them, each once, as they began; what was interrupted is none."""
+    """Settings -> their launches, each once, in the order in which they began; interrupted launches are left out."""
     found: dict[Hashable, Side] = {}
     for record in table.drop_duplicates("launch_id").to_dict("records"):
         row = known(record)
@@ -114,20 +115,21 @@ def by_settings(table: pd.DataFrame) -> dict[Hashable, Side]:
 def compare(
     base: Mapping[Hashable, Side], head: Mapping[Hashable, Side], margin: float, level: float
 ) -> list[Comparison]:
-    """All comparisons, what matters most first; what is said of one allows for how many there are."""
+    """All comparisons, in the order of VERDICTS. The verdicts allow for how many comparisons are made at once."""
     names = titles([side.rows[0] for side in (*base.values(), *head.values())])
     found = [each for key in base if key in head for each in of_trial(names(base[key].rows[0]), base[key], head[key])]
     found += unmatched(base, head, names)
     measured = [each for each in found if each.change is not None]
     answers = [each.change.answer(margin, METRICS[each.metric]) for each in measured if each.change is not None]
-    stands = significance.holm([chance for _, chance in answers], level)
-    told = {id(each): answer for each, (answer, _), holds in zip(measured, answers, stands, strict=True) if holds}
-    found = [dataclasses.replace(each, verdict=told.get(id(each), each.verdict)) for each in found]
+    significant = significance.holm([chance for _, chance in answers], level)
+    # Where no answer is significant, the comparison keeps the verdict that it was made with: inconclusive.
+    shown = {id(each): answer for each, (answer, _), holds in zip(measured, answers, significant, strict=True) if holds}
+    found = [dataclasses.replace(each, verdict=shown.get(id(each), each.verdict)) for each in found]
     return sorted(found, key=lambda each: VERDICTS.index(each.verdict))
 
 
 def of_trial(name: str, base: Side, head: Side) -> list[Comparison]:
-    """One trial's comparisons, what can be told of each still open."""
+    """One trial's comparisons. Those with a `change` are inconclusive until it is tested for significance."""
     if not base.good():
         return [Comparison(name, "not comparable", why="no launch in BASE ended well")]
     # A launch that failed early may know no device; where it is known to be on another machine, that may be why.
@@ -135,14 +137,15 @@ def of_trial(name: str, base: Side, head: Side) -> list[Comparison]:
         return [Comparison(name, "not comparable", why=why)]
     found = []
     if failed := head.failed():
-        said = "regressed" if len(failed) * len(base.rows) > len(base.failed()) * len(head.rows) else "inconclusive"
+        # Failing more often is a regression, however few launches there are: a failure is no noise.
+        more = len(failed) * len(base.rows) > len(base.failed()) * len(head.rows)
         last = f"{failed[-1]['status']}: {failed[-1]['error']}"
         why = f"{len(failed)} of {len(head.rows)} launches in HEAD failed, {len(base.failed())} of {len(base.rows)} in "
-        found.append(Comparison(name, said, why=f"{why}BASE; {last}"))
+        found.append(Comparison(name, "regressed" if more else "inconclusive", why=f"{why}BASE; {last}"))
     if head.good():
-        left = len(base.good()) + len(head.good()) - len(base.calm()) - len(head.calm())
+        left = len(base.good()) + len(head.good()) - len(base.undisturbed()) - len(head.undisturbed())
         half = half_known(base.good(), head.good())
-        base, head = Side(base.calm()), Side(head.calm())
+        base, head = Side(base.undisturbed()), Side(head.undisturbed())
         note = f"{left} launches that were throttled, resumed or not alone on their device are left out" if left else ""
         note = "; ".join(filter(None, (note, half)))
         pairs = paired(base.rows, head.rows)
@@ -156,7 +159,7 @@ def of_trial(name: str, base: Side, head: Side) -> list[Comparison]:
 
 
 def of_metric(name: str, metric: str, base: Side, head: Side, pairs: bool) -> list[Comparison]:
-    """One metric's comparison, still open where launches tell of it; none where neither side has it."""
+    """One metric's comparison; none if neither side has the metric. With a `change` it is still to be tested."""
     before, after = base.values(metric), head.values(metric)
     if not before and not after:
         return []
@@ -165,23 +168,23 @@ def of_metric(name: str, metric: str, base: Side, head: Side, pairs: bool) -> li
         return [Comparison(name, "not comparable", metric, why=f"it was not measured in {where}")]
     if metric == ENERGY and (why := differing(base.good(), head.good(), ("energy_source",))):
         return [Comparison(name, "not comparable", metric, why=why)]
-    change, why, said = None, "", "inconclusive"
+    change, why, verdict = None, "", "inconclusive"
     missing = len(base.good()) + len(head.good()) - len(before) - len(after)
     if missing:
         why = f"it is missing in {missing} of {len(base.good()) + len(head.good())} launches"
     elif min(before) > 0 and not max(after) > 0:
-        said, why = ("improved" if METRICS[metric] else "regressed"), "it is 0 in HEAD"
+        verdict, why = ("improved" if METRICS[metric] else "regressed"), "it is 0 in HEAD"
     elif min(*before, *after) <= 0:
-        why = "some launches have 0, of which there is no ratio"
-    elif metric == DRAWN and len(set(before)) == len(set(after)) == 1 and before[0] != after[0]:
-        why = "each side is one seed's draw, launched again and again; several seeds would tell"
+        why = "some launches have 0, and a change is a ratio"
+    elif metric == SEEDED and len(set(before)) == len(set(after)) == 1 and before[0] != after[0]:
+        why = "each side is one seed's result, launched again and again; give several seeds"
     elif (change := significance.change(before, after, pairs)) is None:
-        why = f"{len(before)} and {len(after)} launches tell no spread; give --repeats"
-    return [Comparison(name, said, metric, before, after, pairs, change, why)]
+        why = f"{len(before)} and {len(after)} launches have no spread; give --repeats"
+    return [Comparison(name, verdict, metric, before, after, pairs, change, why)]
 
 
 def disturbed(row: Row) -> bool:
-    """Whether what was measured is not the trial's alone, or not the whole of it."""
+    """Whether something else slowed the launch down, or it trained only the rest of an earlier one."""
     return held_back(row) or (row["other_processes"] or 0) > 0 or row["resumed_at_epoch"] is not None
 
 
@@ -211,11 +214,14 @@ def half_known(base: Sequence[Row], head: Sequence[Row]) -> str:
 
 
 def paired(base: Sequence[Row], head: Sequence[Row]) -> tuple[list[Row], list[Row]] | None:
-    """The launches of both that were made in turn, partner by partner: one of each, again and again, whichever of the
-    two came first; one whose partner failed is left out. None: they were not made in turn."""
+    """The launches of both sides in pairs, if base and head took turns; None if they did not.
+
+    In each pair either side may have begun. A launch whose partner failed is left out.
+    """
     if all(len({row["repeat"] for row in rows}) == len(rows) for rows in (base, head)):
         both = {row["repeat"] for row in base} & {row["repeat"] for row in head}
         base, head = ([row for row in rows if row["repeat"] in both] for rows in (base, head))
+    # Taking turns: sorted by start, each two neighbours are one launch of each side.
     order = sorted([(row["started_at"] or "", side) for side, rows in enumerate((base, head)) for row in rows])
     twos = zip(order[::2], order[1::2], strict=False)
     in_turn = base and len(base) == len(head) and all(one != other for (_, one), (_, other) in twos)
@@ -223,7 +229,7 @@ def paired(base: Sequence[Row], head: Sequence[Row]) -> tuple[list[Row], list[Ro
 
 
 def unmatched(base: Mapping[Hashable, Side], head: Mapping[Hashable, Side], names: Any) -> list[Comparison]:
-    """Trials that are in one folder alone, each beside the one of the other that is nearest to it."""
+    """Trials that only one folder has. Two of the same arm are reported together, with the settings that differ."""
     found = []
     new = {key: side.rows[0] for key, side in head.items() if key not in base}
     for key, side in base.items():
@@ -234,6 +240,7 @@ def unmatched(base: Mapping[Hashable, Side], head: Mapping[Hashable, Side], name
         if not near:
             found.append(Comparison(names(row), "not comparable", why="it is missing in HEAD"))
             continue
+        # Of several trials of the arm, the one with the fewest other settings.
         nearest = min(near, key=lambda k: len(differences(row, new[k])))
         found.append(Comparison(names(row), "not comparable", why="; ".join(differences(row, new.pop(nearest)))))
     return found + [Comparison(names(row), "not comparable", why="it is missing in BASE") for row in new.values()]
@@ -247,7 +254,7 @@ def differences(base: Row, head: Row) -> list[str]:
 
 
 def titles(rows: Sequence[Row]) -> Any:
-    """What to call a row's trial: its arm, and the settings that tell it from the others of that arm."""
+    """A function from a row to its trial's name: the arm, and the settings in which trials of that arm differ."""
     arms = {(row["experiment"], row["arm"]) for row in rows}
     varying = [
         name

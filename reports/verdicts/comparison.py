@@ -1,4 +1,4 @@
-"""What came of one comparison, and its line in a table."""
+"""The result of one comparison, and its line in a table."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from reports.verdicts.significance import Change
 
-# In the order in which a reader needs them.
+# What a reader has to act on comes first.
 VERDICTS = ("regressed", "changed", "not comparable", "inconclusive", "improved", "equivalent")
 
 
@@ -18,7 +18,10 @@ HEADS = ("trial", "metric", "base", "head", "change %", "95% interval", "could s
 
 @dataclass(frozen=True)
 class Comparison:
-    """One metric of one trial, or a whole trial that cannot be compared: then `why`, and no metric."""
+    """One metric of one trial; or a trial that cannot be compared, without a metric, and `why`.
+
+    `base` and `head` hold one value per launch, in the metric's own unit.
+    """
 
     trial: str
     verdict: str
@@ -31,14 +34,14 @@ class Comparison:
 
 
 def cells(each: Comparison, margin: float, level: float) -> list[str]:
-    """One line of the table."""
-    said = f"{each.verdict}: {each.why}" if each.why else each.verdict
+    """One line of the table; `margin` and `level` as in ComparisonReport, for what the launches could show."""
+    verdict = f"{each.verdict}: {each.why}" if each.why else each.verdict
     if not each.base:
-        return [each.trial, each.metric, "", "", "", "", "", "", said]
+        return [each.trial, each.metric, "", "", "", "", "", "", verdict]
     before, after = statistics.median(each.base), statistics.median(each.head)
     count = f"{len(each.base)} pairs" if each.paired else f"{len(each.base)} and {len(each.head)}"
     if each.change is None:
-        return [each.trial, each.metric, f"{before:.5g}", f"{after:.5g}", "", "", "", count, said]
+        return [each.trial, each.metric, f"{before:.5g}", f"{after:.5g}", "", "", "", count, verdict]
     low, high = (100 * (bound - 1) for bound in each.change.interval())
     shown = 100 * each.change.smallest_shown(margin, level)
     return [
@@ -50,5 +53,5 @@ def cells(each: Comparison, margin: float, level: float) -> list[str]:
         f"{low:+.2f} .. {high:+.2f}",
         f"{shown:.3g}%" if shown < 1000 else "nothing",
         count,
-        said,
+        verdict,
     ]

@@ -1,8 +1,8 @@
-"""The exact gate: what a window asks of torch is counted, and nothing of it may change unseen.
+"""The exact gate: the operations that a step dispatches, counted by kind, must equal a baseline.
 
-Counts do not depend on the machine's mood, so that there is no tolerance: fewer is news as well as more. The baseline
-is a CSV file in the repository, a line for each trial and metric, in order; it holds for one version of torch, whose
-own operations change with it.
+Counts do not vary from launch to launch, so there is no tolerance: a lower count fails as well as a higher one. The
+baseline is a sorted CSV file in the repository with a line for each trial and metric. It holds for one version of
+torch, because each version dispatches operations of its own.
 """
 
 from __future__ import annotations
@@ -35,59 +35,60 @@ Counts = dict[tuple[str, str], str]
 
 
 def gate(run: Path, path: Path) -> ComparisonReport:
-    """Hold a run's counts against the baseline at `path`; the exit code is 0 where all counts are its own, 1 some are
-    not, 3 there is nothing to compare with. Without 0 the run's counts are left beside the baseline.
+    """Compare a run's counts with the baseline at `path`.
 
-    UsageError: the run did not count each trial twice, or its two counts differ.
+    The exit code is 0 if all counts are equal, 1 if some differ, 3 if there is no baseline for this version of torch.
+    Unless it is 0, the run's counts are written to `candidate(path)`, to be accepted. Raises UsageError if the run did
+    not count each trial twice or if its two counts differ.
     """
     table = launches(run)
-    found, known = counts(table), read(path)
+    found, baseline = counts(table), read(path)
     machine = machine_line(known_row(table.iloc[-1].to_dict()))
-    if known != found:
-        write_whole(beside(path), as_csv(found))
-    elif beside(path).exists():  # another run's, which has been put right
-        beside(path).unlink()
-    if known.get(VERSION) != found[VERSION]:
-        was = f"is of torch {known[VERSION]}" if VERSION in known else "is not there"
+    if baseline != found:
+        write_whole(candidate(path), as_csv(found))
+    else:  # what an earlier run left there has been put right
+        candidate(path).unlink(missing_ok=True)
+    if baseline.get(VERSION) != found[VERSION]:
+        was = f"is of torch {baseline[VERSION]}" if VERSION in baseline else "is not there"
         each = Comparison("all", "not comparable", "torch", why=f"{path} {was}, the run of torch {found[VERSION]}")
         return ComparisonReport(f"{run} against {path}", machine, [each], 3)
-    changed = differences(known, found)
-    equal = [key for key in sorted(found) if key != VERSION and known.get(key) == found[key]]
+    changed = differences(baseline, found)
+    equal = [key for key in sorted(found) if key != VERSION and baseline.get(key) == found[key]]
     same = [Comparison(key[0], "equivalent", key[1], count, count) for key in equal if (count := number(found[key]))]
     return ComparisonReport(f"{run} against {path}", machine, [*changed, *same], 1 if changed else 0)
 
 
 def number(text: str | None) -> list[float]:
-    """A count as the values of a side; one that is none has none."""
+    """A count as the values of one side of a Comparison; none if the text is no count."""
     return [float(text)] if text and text.isdecimal() else []
 
 
-def beside(path: Path) -> Path:
-    """Where a run's counts lie until somebody accepts them."""
+def candidate(path: Path) -> Path:
+    """The file, beside a baseline, of the counts that may be accepted as the next one."""
     return path.with_name(f"{path.name}.new")
 
 
 def show(report: ComparisonReport, path: Path) -> None:
-    """Print what is new, missing or another, and how to accept it."""
+    """Print which counts are new, missing or changed, and how to accept them."""
     console = Console(highlight=False, markup=False, soft_wrap=True)
     accept = f"if that is meant: python -m reports baseline accept {path}"
-    changed = [each for each in report.found if each.verdict == "changed"]
+    changed = [each for each in report.comparisons if each.verdict == "changed"]
     if report.code == 0:
-        console.print(f"{len(report.found)} counts are those of {path}")
+        console.print(f"{len(report.comparisons)} counts are those of {path}")
     elif report.code == 3:
-        console.print(f"not comparable: {report.found[0].why}; {accept}")
+        console.print(f"not comparable: {report.comparisons[0].why}; {accept}")
     else:
-        console.print(f"{len(changed)} of {len(report.found)} counts are not those of {path}; {accept}")
+        console.print(f"{len(changed)} of {len(report.comparisons)} counts are not those of {path}; {accept}")
         for each in changed:
             console.print(f"  {each.trial}: {each.metric} {each.why}")
 
 
 def renew(path: Path, accept: bool) -> None:
-    """Print how the counts beside a baseline differ from it, and put them in its place if they are accepted.
+    """Print how the candidate differs from the baseline; with `accept`, make it the baseline.
 
-    UsageError: there are none beside it.
+    Raises UsageError if there is no candidate.
     """
-    new = beside(path)
+    new = candidate(path)
     found = read(new)
     if not found:
         raise UsageError(f"no {new}: gate exact leaves it where counts differ; run that first")
@@ -100,25 +101,28 @@ def renew(path: Path, accept: bool) -> None:
         console.print(f"{path} has these {len(found) - 1} counts now")
 
 
-def differences(known: Counts, found: Counts) -> list[Comparison]:
-    """What is new, missing or another: of a trial first what it comes to in all, then the kinds."""
-    said = []
-    for key in sorted(known.keys() | found.keys(), key=lambda key: (key[0], key[1].startswith(KINDS), key[1])):
-        was, now = known.get(key), found.get(key)
+def differences(baseline: Counts, found: Counts) -> list[Comparison]:
+    """The counts that are new, missing or changed: trial by trial, the sums first and then the kinds of operations."""
+    changed = []
+    for key in sorted(baseline.keys() | found.keys(), key=lambda key: (key[0], key[1].startswith(KINDS), key[1])):
+        was, now = baseline.get(key), found.get(key)
         if was != now:
             why = f"{was} -> {now}" if was and now else f"new: {now}" if now else f"missing: was {was}"
             before, after = (number(was), number(now)) if was and now else ([], [])
-            said.append(Comparison(key[0], "changed", key[1], before, after, why=why))
-    return said
+            changed.append(Comparison(key[0], "changed", key[1], before, after, why=why))
+    return changed
 
 
 def counts(table: pd.DataFrame) -> Counts:
-    """(trial, metric) -> its count, as text. UsageError: they were not counted twice alike."""
-    table = table.drop_duplicates("launch_id")  # a copy is no second count
+    """(trial, metric) -> its count, as text. Raises UsageError unless each trial was counted twice with equal results.
+
+    A single count proves nothing: whether the trial dispatches the same operations each time only a second one shows.
+    """
+    table = table.drop_duplicates("launch_id")  # a copied row is no second count
     rows = [{str(n): None if pd.isna(v) else v for n, v in row.items()} for row in table.to_dict("records")]
-    # Of pytest-benchmark's files each has to say the same; of a run folder's launches of a trial, the last two.
+    # All of pytest-benchmark's files must agree; of a run folder's launches of one trial, the last two.
     files = len({row["repeat"] for row in rows if row["experiment"] == EXPERIMENT})
-    # Not all benchmarks are steps that are counted; one that no longer is, is missing then.
+    # Benchmarks may count no step. One that the baseline has and that counts none now is reported as missing.
     rows = [row for row in rows if row["status"] != "interrupted" and (row["experiment"] != EXPERIMENT or row[KINDS])]
     if not rows:
         raise UsageError("no trial was counted in this run; give one of python -m launch run studies/exact.toml")
@@ -128,7 +132,9 @@ def counts(table: pd.DataFrame) -> Counts:
     found: dict[str, list[Counts]] = {}
     for row in rows:
         if row["status"] != "ok":
-            raise UsageError(f"{name(row)} ended as {row['status']} ({row['error']}); counts are of whole runs alone")
+            raise UsageError(
+                f"{name(row)} ended as {row['status']} ({row['error']}); only trials that end well are counted"
+            )
         if row["device_name"] != "cpu":
             raise UsageError(f"{name(row)} ran on {row['device_name']}; exact counts are those of a CPU")
         found.setdefault(name(row), []).append(of_row(name(row), row))
@@ -142,19 +148,19 @@ def counts(table: pd.DataFrame) -> Counts:
         for one in each[-max(2, files) : -1]:  # a run folder may hold earlier ones
             if unlike := differences(one, each[-1]):
                 first = f"{trial}: {unlike[0].metric} {unlike[0].why}"
-                raise UsageError(f"two counts of one trial differ, {first}; what is not exact cannot be gated")
+                raise UsageError(f"two counts of one trial differ, {first}; only exact counts can be compared")
         merged |= each[-1]
     return merged
 
 
 def name(row: Mapping[str, object]) -> str:
-    """A trial's name in the baseline, which does not depend on what else is in it."""
+    """A trial's name in the baseline; it does not depend on which other trials are there."""
     settings = [f"{setting}={row[setting]}" for setting in NAMED if row[setting] is not None]
     return " ".join([f"{row['experiment']} {row['arm']}", *settings])
 
 
 def of_row(trial: str, row: Mapping[str, object]) -> Counts:
-    """A launch's counts. UsageError: it has none."""
+    """A launch's counts. Raises UsageError if it has none."""
     if row[KINDS] is None:
         raise UsageError(f"{trial} was not counted; give --warmup-windows 3 or more, as studies/exact.toml does")
     found = {(trial, name): str(row[name]) for name in METRICS if row[name] is not None}
@@ -168,7 +174,7 @@ def of_row(trial: str, row: Mapping[str, object]) -> Counts:
 
 
 def read(path: Path) -> Counts:
-    """The baseline; empty where there is none. UsageError: the file is none."""
+    """The baseline; empty if there is no file. Raises UsageError if the file is no baseline."""
     try:
         text = path.read_text()
     except FileNotFoundError:
@@ -181,14 +187,14 @@ def read(path: Path) -> Counts:
         rows = []
     if not rows or rows[0] != HEAD or any(len(row) != len(HEAD) for row in rows):
         raise UsageError(f"{path} is no baseline: its lines have to be {','.join(HEAD)}")
-    found = {(of_today(trial), metric): value for trial, metric, value in rows[1:]}
+    found = {(current_name(trial), metric): value for trial, metric, value in rows[1:]}
     if len(found) < len(rows) - 1:
         raise UsageError(f"{path} has a trial's metric twice; accept a run's counts anew")
     return found
 
 
-def of_today(trial: str) -> str:
-    """A trial's name, where an earlier version called a setting's value otherwise."""
+def current_name(trial: str) -> str:
+    """A trial's name, with the values of settings that an earlier version spelt differently as they are spelt now."""
     for name, values in OLDER.items():
         for old, new in values.items():
             trial = trial.replace(f" {name}={old.capitalize()}", f" {name}={new}")
@@ -196,7 +202,7 @@ def of_today(trial: str) -> str:
 
 
 def as_csv(found: Counts) -> str:
-    """The baseline's text, its lines in order."""
+    """The text of a baseline, sorted."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(HEAD)

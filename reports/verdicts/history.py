@@ -1,9 +1,9 @@
-"""Change points over many runs: at which of them a metric began to be another. An alert, which blocks nothing.
+"""Change points over many runs: since which run a metric is higher or lower. They alert, and block nothing.
 
-The unit is the run: the median of a trial's launches in one run folder. A series of logarithms, its single outliers cut
-to what neighbours show, is parted where that explains enough of it: PELT (Killick et al. 2012, Journal of the American
-Statistical Association 107) on its means, in units of its noise, with a penalty that lets one series in twenty alert
-where nothing changed, or fewer (tests/reports/verdicts/test_history.py draws such series).
+One run is one point: the median of a trial's launches in one run folder. The series is taken in logarithms. A single
+outlier is cut to the level of its neighbours. Change points are where PELT (Killick et al. 2012, Journal of the
+American Statistical Association 107) splits the series into parts of different means. Its penalty lets at most one
+series in twenty alert where nothing changed (tests/reports/verdicts/test_history.py draws such series).
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from reports.verdicts.compare import METRICS, Row, Side
 
 FEWEST_RUNS = 10
 SHORTEST = 3  # runs that a change has to last
-PENALTY = 6.0
-REACH = 2  # neighbours on each side that an outlier is judged by
-NOISE = 1.4826  # of a normal distribution's median absolute deviation, its standard deviation
+PENALTY = 6.0  # per change point, times the logarithm of the length
+NEIGHBOURS = 2  # on each side, that an outlier is compared with
+NOISE = 1.4826  # standard deviation / median absolute deviation, of a normal distribution
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,13 @@ class Point:
 
 @dataclass(frozen=True)
 class Alert:
-    """Where a series began to be another: the runs before and after, up to the next such place."""
+    """A change point: the runs before and after it, up to the next change point."""
 
     before: Sequence[Point]
     after: Sequence[Point]
 
     def change(self) -> float:
-        """Relative, of the medians."""
+        """The relative change of the medians: 0.1 is 10% more."""
         return median(self.after) / median(self.before) - 1
 
 
@@ -57,7 +57,7 @@ def median(points: Sequence[Point]) -> float:
 def run(folders: Sequence[Path], margin: float) -> None:
     """Print the change points of all series of these run folders, or folders of run folders.
 
-    UsageError: there is no run folder, or the library that finds change points is not installed.
+    Raises UsageError if there is no run folder or if ruptures is not installed.
     """
     found = series([folder for each in folders for folder in run_folders(each)])
     console = Console(highlight=False, markup=False, soft_wrap=True)
@@ -77,13 +77,13 @@ def run(folders: Sequence[Path], margin: float) -> None:
 
 
 def spread(points: Sequence[Point]) -> str:
-    """Median, lowest and highest of so many runs."""
+    """Median, lowest, highest and number of the runs: 0.01 (0.009 .. 0.011, 12 runs)."""
     values = [point.value for point in points]
     return f"{statistics.median(values):.5g} ({min(values):.5g} .. {max(values):.5g}, {len(values)} runs)"
 
 
 def run_folders(folder: Path) -> list[Path]:
-    """The folder itself, or those in it. UsageError: none is a run's."""
+    """The folder itself, or the run folders in it. Raises UsageError if there is none."""
     if (folder / "trials.csv").is_file():
         return [folder]
     try:
@@ -97,14 +97,14 @@ def run_folders(folder: Path) -> list[Path]:
 
 @dataclass
 class Series:
-    """The runs of one trial on one machine, as far as is known: an older version may not have known all of it."""
+    """The runs of one trial on one machine. `machine` has what any of the runs knows of it."""
 
     settings: Hashable
     machine: Row
     sides: list[Side]
 
     def takes(self, settings: Hashable, row: Row) -> bool:
-        """Whether a run is of this trial and may be of this machine; one whose identity is not known is of another."""
+        """Whether a run is of this trial and may be of this machine. A machine without a name is another one."""
         if settings != self.settings or any(row[name] != self.machine[name] for name in likeness.IDENTITY):
             return False
         return not likeness.unlike([self.machine, row], compare.MACHINE)
@@ -117,7 +117,7 @@ class Series:
 
 
 def series(folders: Sequence[Path]) -> dict[tuple[str, str], list[Point]]:
-    """(trial, metric) -> a point for each run, as they began; each machine and version has series of its own."""
+    """(trial, metric) -> its runs in the order in which they began; each machine and version has its own series."""
     runs = [run for folder in folders for run in compare.by_settings(trials(folder)).items() if run[1].good()]
     found: list[Series] = []
     for settings, side in sorted(runs, key=lambda run: run[1].began()):
@@ -151,7 +151,7 @@ def point(side: Side, values: Sequence[float]) -> Point:
 
 
 def changes(points: Sequence[Point], margin: float) -> list[Alert]:
-    """Where the series changes by more than the margin. UsageError: the library is not installed."""
+    """The changes by more than the margin. Raises UsageError if ruptures is not installed."""
     ends = [0, *parts([math.log(point.value) for point in points])]
     runs = [points[start:stop] for start, stop in itertools.pairwise(ends)]
     found = [Alert(before, after) for before, after in itertools.pairwise(runs)]
@@ -159,20 +159,21 @@ def changes(points: Sequence[Point], margin: float) -> list[Alert]:
 
 
 def parts(values: Sequence[float]) -> list[int]:
-    """Where each part of a series ends, the last at its end."""
+    """The index behind the last value of each part; the last one is the length of the series."""
     try:
         import numpy
         import ruptures
     except ImportError as error:
         raise UsageError("history needs ruptures; pip install -e '.[history]'") from error
+    # From differences of neighbours, since a step moves only one of them; their noise is sqrt(2) times a value's.
     steps = [abs(b - a) for a, b in itertools.pairwise(values)]
     noise = NOISE * statistics.median(steps) / math.sqrt(2) or 1e-9
-    calm = [calmed(values, place, noise) / noise for place in range(len(values))]
-    found = ruptures.Pelt(model="l2", min_size=SHORTEST, jump=1).fit(numpy.array(calm).reshape(-1, 1))
-    return found.predict(pen=PENALTY * math.log(len(values)))
+    scaled = [without_outlier(values, index, noise) / noise for index in range(len(values))]
+    pelt = ruptures.Pelt(model="l2", min_size=SHORTEST, jump=1).fit(numpy.array(scaled).reshape(-1, 1))
+    return pelt.predict(pen=PENALTY * math.log(len(values)))
 
 
-def calmed(values: Sequence[float], place: int, noise: float) -> float:
-    """A value, brought to within three times the noise of its neighbours' median."""
-    middle = statistics.median(values[max(0, place - REACH) : place + REACH + 1])
-    return min(max(values[place], middle - 3 * noise), middle + 3 * noise)
+def without_outlier(values: Sequence[float], index: int, noise: float) -> float:
+    """A value, cut to within three times the noise of its neighbours' median."""
+    middle = statistics.median(values[max(0, index - NEIGHBOURS) : index + NEIGHBOURS + 1])
+    return min(max(values[index], middle - 3 * noise), middle + 3 * noise)

@@ -1,6 +1,6 @@
-"""Are rows of one machine? They are not where two of them have unlike values; an empty cell is unknown, and not unlike.
+"""Which rows are of one machine? Those in which no column has two values; an empty cell is unknown, and not unlike.
 
-A row's cell is empty where the row is older than the column, or where its machine has no such thing.
+A cell is empty if the row is older than the column, or if its machine has no such thing.
 """
 
 from __future__ import annotations

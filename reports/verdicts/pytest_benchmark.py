@@ -1,6 +1,6 @@
-"""pytest-benchmark's JSON as rows, so that the same comparison serves it: each file is a launch of all its benchmarks.
+"""pytest-benchmark's JSON as rows of trials.csv, so that the same commands compare it.
 
-A benchmark is a trial whose step time is the median of its rounds in that launch.
+Each file is one launch of all its benchmarks. A benchmark is a trial; its step time is the median of its rounds.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from bench.record.columns import columns
 from reports import read
 from reports.read import CONTROL
 
-LARGEST = 2**28  # bytes
+LARGEST = 2**28  # bytes of a file
 NAMES = [column.name for column in columns("trials")]
 EXPERIMENT = "pytest-benchmark"
-# Of what bench.pytest_plugins.step leaves in extra_info, under the same names.
+# What the plugin bench.pytest_plugins.step writes to a benchmark's extra_info, under these names.
 COUNTS = ("flops_per_window", "operations_per_window", "casts_per_window", "waits_per_window", "peak_bytes_per_window")
 KINDS = "operation_kinds"
-INCONVENIENT = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError)
-MOST = 2**63 - 1
+# Whatever the parts of a file of another program may raise.
+MALFORMED = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError)
+LARGEST_COUNT = 2**63 - 1
 
 
 def launches(path: Path) -> pd.DataFrame:
@@ -42,7 +43,7 @@ def files(path: Path) -> list[Path]:
 
 
 def trials(paths: list[Path]) -> pd.DataFrame:
-    """A row for each benchmark in each file. UsageError: a file is none of pytest-benchmark's."""
+    """A row for each benchmark in each file. Raises UsageError if pytest-benchmark wrote none such."""
     rows = [row for number, path in enumerate(paths) for row in launch(path, number)]
     return pd.DataFrame(rows, columns=NAMES, dtype=object)
 
@@ -74,13 +75,13 @@ def launch(path: Path, number: int) -> list[dict[str, Any]]:
         return [
             {**common, **one(each), "launch_id": f"{digest}-{place}"} for place, each in enumerate(found["benchmarks"])
         ]
-    except INCONVENIENT as error:
+    except MALFORMED as error:
         why = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         raise UsageError(f"{path} is no JSON of pytest-benchmark: {plain(why)[:200]}") from error
 
 
 def one(benchmark: dict[str, Any]) -> dict[str, Any]:
-    """What a benchmark adds to its launch's row. ValueError: its median is no time, or a count is none."""
+    """A benchmark's own cells. Raises ValueError if its median is no time or a count is no whole number."""
     median = number_or_none(benchmark["stats"]["median"])
     if median is None or median <= 0:
         raise ValueError(f"{benchmark['fullname']} has a median of {benchmark['stats']['median']!r}")
@@ -93,17 +94,17 @@ def one(benchmark: dict[str, Any]) -> dict[str, Any]:
 
 
 def whole(count: object) -> int:
-    """ValueError: it is no count."""
-    if type(count) is not int or not 0 <= count <= MOST:
+    """The count. Raises ValueError if it is no whole number from 0 on."""
+    if type(count) is not int or not 0 <= count <= LARGEST_COUNT:
         raise ValueError(f"{count!r:.40} is no count")
     return count
 
 
 def number_or_none(value: object) -> float | None:
-    """A finite number, or none."""
+    """The value if it is a finite number."""
     return value if isinstance(value, (int, float)) and math.isfinite(value) else None
 
 
 def plain(text: object) -> str:
-    """Text without orders to a terminal."""
+    """The text with a ? for each control character: a terminal would obey it."""
     return pd.Series([str(text)]).str.replace(CONTROL, "?", regex=True)[0]

@@ -1,7 +1,8 @@
-"""All that a command which judges has found."""
+"""The report of a command that judges: its comparisons and its exit code."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,32 +17,32 @@ from reports.verdicts.comparison import HEADS, VERDICTS, Comparison, cells
 
 @dataclass(frozen=True)
 class ComparisonReport:
-    """Comparisons, what matters most first, and the exit code that they come to.
+    """Comparisons in the order of VERDICTS, and the exit code.
 
-    `title` is what was compared, `machine` where; `margin` and `level` are None where counts are compared exactly.
-    `strict`: what is inconclusive fails.
+    `title` says what was compared, `machine` on which machine. `margin` and `level` are shares; they are None where
+    counts are compared exactly. `strict`: an inconclusive comparison fails.
     """
 
     title: str
     machine: str
-    found: Sequence[Comparison]
+    comparisons: Sequence[Comparison]
     code: int
     margin: float | None = None
     level: float | None = None
     strict: bool = False
 
     def counts(self) -> dict[str, int]:
-        """Verdict -> how many comparisons have it, those that none has left out."""
-        found = {said: sum(each.verdict == said for each in self.found) for said in VERDICTS}
-        return {said: count for said, count in found.items() if count}
+        """Verdict -> how many comparisons have it; verdicts that none has are left out."""
+        counter = Counter(each.verdict for each in self.comparisons)
+        return {verdict: counter[verdict] for verdict in VERDICTS if counter[verdict]}
 
     def summary(self) -> str:
-        """In words."""
-        return ", ".join(f"{count} {said}" for said, count in self.counts().items()) or "nothing to compare"
+        """In words: 1 regressed, 5 equivalent."""
+        return ", ".join(f"{count} {verdict}" for verdict, count in self.counts().items()) or "nothing to compare"
 
     def each_level(self) -> float:
-        """The share of false alarms that one comparison may have; Holm's smallest."""
-        return (self.level or 0.0) / max(1, sum(each.change is not None for each in self.found))
+        """The level that a single comparison is tested at: the strictest of Holm's, level / comparisons."""
+        return (self.level or 0.0) / max(1, sum(each.change is not None for each in self.comparisons))
 
 
 def show(report: ComparisonReport) -> None:
@@ -52,13 +53,13 @@ def show(report: ComparisonReport) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for head in HEADS:
         table.add_column(head, justify="left" if head in ("trial", "metric", "verdict") else "right", no_wrap=True)
-    for each in report.found:
+    for each in report.comparisons:
         table.add_row(*map(escape, cells(each, margin, report.each_level())))
     wide(console, table)
-    measured = sum(each.change is not None for each in report.found)
+    measured = sum(each.change is not None for each in report.comparisons)
     console.print(
         f"base and head: medians of the launches. regressed, improved: by more than the margin of {margin:.3g}; "
-        f"equivalent: within it; each beyond chance at {level:.3g} over all {measured} lines together (Holm). "
-        f"could show: the change that so many launches, so far apart, show four times out of five.",
+        f"equivalent: within it. The chance that any of the {measured} lines is wrong is at most {level:.3g} (Holm). "
+        f"could show: the change that this many launches with this spread would show four times out of five.",
         soft_wrap=True,
     )

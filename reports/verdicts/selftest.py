@@ -1,8 +1,9 @@
-"""Whether the gate can be trusted on a machine: what it says of launches that are all alike, and of slow-downs in them.
+"""Can the gate be trusted on a machine? It judges launches that are all alike, and launches with a planted slow-down.
 
-From many launches of one trial, families are made as `python -m launch gate` makes one: pairs of neighbours, a coin
-for who is BASE, a look at half of the pairs and, unless all is well, one at all of them. Whatever such a
-family finds is a false alarm. A slow-down is injected by making the head's launches slower by that share.
+Many launches of one trial are split into families. A family is judged as `python -m launch gate` judges two commits:
+neighbours make a pair, a coin decides which of them is BASE, the first verdict is given on half of the pairs and,
+unless it is a pass, a second one on all of them. Whatever such a family finds is a false alarm. A slow-down is planted
+by making the steps of all launches of HEAD slower by that share.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from reports.read import trials
 from reports.verdicts import compare
 from reports.verdicts.compare import Row, Side
 
-LEVEL = 0.01  # as the gate's
+LEVEL = 0.01  # that of `launch gate`
 SLOWER = (0.01, 0.02, 0.03, 0.05, 0.1)
-MEASURED, PERMUTED, INJECTED = 300, 1000, 300
+MEASURED, PERMUTED, INJECTED = 300, 1000, 300  # families
 FEWEST_PAIRS = 3
 SPEED = "step_time_p50_s"
 
@@ -37,19 +38,19 @@ class Gate:
     margin: float
 
     def launches(self) -> int:
-        """How many make a family."""
+        """Launches in a family: two looks at `pairs` pairs each."""
         return 4 * self.pairs
 
-    def says(self, family: Sequence[Pair]) -> str:
-        """regressed, inconclusive or passed, as the gate's exit code has it."""
+    def verdict(self, family: Sequence[Pair]) -> str:
+        """regressed, inconclusive or passed, as the gate's exit code says."""
         first = self._look(family[: self.pairs])
         return first if first == "passed" else self._look(family)
 
     def _look(self, pairs: Sequence[Pair]) -> str:
         seen = {each.verdict for each in self._compared(pairs)}
         if unlike := seen & {"not comparable"}:
-            raise UsageError(f"these launches are {unlike.pop()} with each other; give one machine's, of one version")
-        return next((said for said in ("regressed", "inconclusive") if said in seen), "passed")
+            raise UsageError(f"these launches are {unlike.pop()}; give launches of one machine and one version")
+        return next((verdict for verdict in ("regressed", "inconclusive") if verdict in seen), "passed")
 
     def could_show(self, family: Sequence[Pair]) -> float:
         """The slow-down that the gate claims this family would have shown."""
@@ -65,7 +66,10 @@ class Gate:
 
 
 def launches(folder: Path) -> list[Row]:
-    """Those of the run's only trial that ended well, as they began. UsageError: there are several trials, or few."""
+    """The launches of the run's only trial that ended well, in the order in which they began.
+
+    Raises UsageError if the run has several trials or too few launches.
+    """
     found = compare.by_settings(trials(folder))
     if len(found) != 1:
         raise UsageError(f"{folder} has {len(found)} trials; give a run of one, launched again and again (--repeats)")
@@ -77,7 +81,10 @@ def launches(folder: Path) -> list[Row]:
 
 
 def family(rows: Sequence[Row], coin: random.Random) -> list[Pair]:
-    """Neighbours in pairs, in base head head base or the reverse, by a coin."""
+    """Pairs of neighbours (base, head). A coin decides the order of every second pair; the next has the reverse.
+
+    As base head, head base: a machine that grows steadily slower then slows both sides down alike.
+    """
     pairs: list[Pair] = []
     base_first = True
     for number, (one, other) in enumerate(zip(rows[::2], rows[1::2], strict=True)):
@@ -94,14 +101,14 @@ def measured(rows: Sequence[Row], gate: Gate, coin: random.Random) -> Iterator[l
 
 
 def permuted(rows: Sequence[Row], gate: Gate, coin: random.Random, count: int) -> Iterator[list[Pair]]:
-    """Families of launches in a row, from a random one on; a launch may be in several."""
+    """Families of consecutive launches from a random start; a launch may be in several families."""
     for _ in range(count):
         start = coin.randrange(len(rows) - gate.launches() + 1)
         yield family(rows[start : start + gate.launches()], coin)
 
 
 def slower(pairs: Sequence[Pair], share: float) -> list[Pair]:
-    """The same, the head's steps taking so much longer."""
+    """The same pairs with the steps of the head slower by this share."""
     return [
         (base, {**head, SPEED: head[SPEED] * (1 + share), "images_per_s": (head["images_per_s"] or 0) / (1 + share)})
         for base, head in pairs
@@ -109,7 +116,7 @@ def slower(pairs: Sequence[Pair], share: float) -> list[Pair]:
 
 
 def interval(hits: int, count: int) -> tuple[float, float]:
-    """Of a share, at 95% (Clopper and Pearson 1934, Biometrika 26)."""
+    """The 95% confidence interval of the share hits / count (Clopper and Pearson 1934, Biometrika 26)."""
     from scipy import special
 
     low = special.betaincinv(hits, count - hits + 1, 0.025) if hits else 0.0
@@ -118,7 +125,7 @@ def interval(hits: int, count: int) -> tuple[float, float]:
 
 
 def report(folder: Path, pairs: int, margin: float, seed: int) -> str:
-    """All that the launches tell, as Markdown. UsageError: they are too few, or not of one trial."""
+    """The report, as Markdown. Raises UsageError if the launches are too few or not of one trial."""
     rows = launches(folder)
     gate = Gate(pairs, margin)
     if len(rows) < gate.launches():
@@ -155,14 +162,14 @@ def report(folder: Path, pairs: int, margin: float, seed: int) -> str:
             *powers,
             claimed,
             "",
-            "Permuted families share launches, so that their interval is rather too narrow. A slow-down within the "
-            f"margin of {margin:.0%} is to pass; what a family claims to show, it is to find four times out of five.",
+            "Permuted families share launches, so their interval is too narrow. A slow-down within the margin of "
+            f"{margin:.0%} should pass. What a family claims to show, it should find four times out of five.",
         ]
     )
 
 
 def head(rows: Sequence[Row], margin: float) -> list[str]:
-    """What was launched, where, and how much its neighbours differ."""
+    """What was launched, where, and how much neighbouring launches differ."""
     first = rows[0]
     ratios = [math.log(b[SPEED] / a[SPEED]) for a, b in zip(rows[::2], rows[1::2], strict=False)]
     on_cpu = first["device_name"] == "cpu"
@@ -176,16 +183,16 @@ def head(rows: Sequence[Row], margin: float) -> list[str]:
 
 
 def line_of_alarms(name: str, gate: Gate, families: Iterator[list[Pair]]) -> str:
-    """How often families of equal launches were found slower."""
-    said = Counter(gate.says(each) for each in families)
-    count, hits = said.total(), said["regressed"]
+    """How often the gate called families of equal launches slower."""
+    verdicts = Counter(gate.verdict(each) for each in families)
+    count, hits = verdicts.total(), verdicts["regressed"]
     low, high = interval(hits, count)
     share = f"{hits / count:.2%} ({low:.2%} .. {high:.2%})"
     return f"| {name} | {gate.pairs} + {gate.pairs} | {hits} of {count} | {share} | at most {LEVEL:.0%} |"
 
 
 def line_of_power(name: str, gate: Gate, families: Iterator[list[Pair]]) -> str:
-    """What was said of families whose head is slower."""
-    said = Counter(gate.says(each) for each in families)
-    parts = [f"{said[answer] / said.total():.0%}" for answer in ("regressed", "inconclusive", "passed")]
+    """The verdicts on families whose head is slower."""
+    verdicts = Counter(gate.verdict(each) for each in families)
+    parts = [f"{verdicts[answer] / verdicts.total():.0%}" for answer in ("regressed", "inconclusive", "passed")]
     return f"| {name} | {' | '.join(parts)} |"

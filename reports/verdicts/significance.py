@@ -1,10 +1,10 @@
-"""What two sets of launches say of each other: how much changed, how surely, and what they could not have shown.
+"""The statistics of a comparison: how large a change is, how sure that is, and which change would have gone unnoticed.
 
-The unit is the launch. A change is the logarithm of a ratio, on which the t distribution is used: of paired launches,
-of their ratios; else by Welch's test, which lets the two spreads differ. Every comparison is tried for three answers,
-each by a one-sided test against the margin: worse by more than it, better by more than it, within it (the two tests of
-Schuirmann 1987, Journal of Pharmacokinetics and Biopharmaceutics 15). Where none can be shown, it is inconclusive:
-too little data never says that nothing changed.
+One launch is one observation. A change is the mean of log(head / base), with a t test: of paired launches on their
+ratios, of others Welch's test, which allows the two sides unequal spreads. Three one-sided tests against the margin
+follow: worse by more than the margin, better by more than it, and within it (the two tests of Schuirmann 1987, Journal
+of Pharmacokinetics and Biopharmaceutics 15). If none is significant, the comparison is inconclusive: too little data
+never means that nothing changed.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 LEVEL = 0.05
-POWER = 0.8
-FEWEST = 2  # launches of each side, without which there is no spread
+POWER = 0.8  # a change of the size that "could show" states is found four times out of five
+FEWEST = 2  # launches of each side; fewer have no spread
 
 
 @dataclass(frozen=True)
 class Change:
-    """The mean of log(head / base), its standard error, and that one's degrees of freedom."""
+    """The mean of log(head / base), its standard error, and the degrees of freedom of that error."""
 
     mean: float
     error: float
@@ -37,17 +37,17 @@ class Change:
         return _exp(self.mean - half), _exp(self.mean + half)
 
     def smallest_shown(self, margin: float, level: float) -> float:
-        """The relative change that so much data would show to lie beyond the margin, four times out of five."""
+        """The smallest relative change that this data would show to be beyond the margin, with probability POWER."""
         if self.error == 0:
             return margin
         from scipy import special
 
-        # Beyond the margin, t has the noncentral distribution.
+        # If the change is that far beyond the margin, t has the noncentral distribution with that shift.
         reach = special.nctdtrinc(self.freedom, 1 - POWER, _quantile(1 - level / 2, self.freedom)) * self.error
         return _exp(math.log1p(margin) + reach) - 1
 
     def answer(self, margin: float, more_is_worse: bool) -> tuple[str, float]:
-        """The answer that is best supported, and its two-sided p-value before any correction."""
+        """The answer with the smallest p-value, and that p-value doubled: two-sided, before any correction."""
         bound = math.log1p(margin)
         worse = self.mean if more_is_worse else -self.mean
         tries = {
@@ -59,7 +59,7 @@ class Change:
         return best, min(1.0, 2 * tries[best])
 
     def _above(self, distance: float) -> float:
-        """The chance of so large a distance above a bound, were the truth on it."""
+        """The p-value of this distance above a bound: its probability if the true change lay on the bound."""
         if self.error == 0:
             return 0.0 if distance > 0 else 1.0
         from scipy import special
@@ -68,7 +68,7 @@ class Change:
 
 
 def _exp(value: float) -> float:
-    """Of a logarithm that may be any."""
+    """e**value, cut where a float would overflow."""
     return math.exp(max(-700.0, min(700.0, value)))
 
 
@@ -79,7 +79,7 @@ def _quantile(share: float, freedom: float) -> float:
 
 
 def change(base: Sequence[float], head: Sequence[float], paired: bool) -> Change | None:
-    """Of positive numbers, one a launch, in the order of their pairs if they have any; None: too few for a spread."""
+    """The change between positive numbers, one per launch and, if paired, in the order of the pairs; None: too few."""
     if min(len(base), len(head)) < FEWEST:
         return None
     before, after = [math.log(value) for value in base], [math.log(value) for value in head]
@@ -88,17 +88,19 @@ def change(base: Sequence[float], head: Sequence[float], paired: bool) -> Change
         return Change(statistics.fmean(ratios), statistics.stdev(ratios) / math.sqrt(len(ratios)), len(ratios) - 1)
     parts = [(statistics.variance(values) / len(values), len(values)) for values in (before, after)]
     square = sum(part for part, _ in parts)
-    # Welch 1947, Biometrika 34.
+    # Degrees of freedom after Welch 1947, Biometrika 34.
     freedom = square**2 / sum(part**2 / (count - 1) for part, count in parts) if square else len(base) + len(head) - 2
     return Change(statistics.fmean(after) - statistics.fmean(before), math.sqrt(square), freedom)
 
 
 def holm(chances: Sequence[float], level: float = LEVEL) -> list[bool]:
-    """Which of these p-values stand when all are looked at together (Holm 1979, Scandinavian Journal of Statistics 6):
-    that any of those does by chance alone has at most the level's probability."""
-    found = [False] * len(chances)
-    for done, place in enumerate(sorted(range(len(chances)), key=lambda place: chances[place])):
-        if chances[place] > level / (len(chances) - done):
+    """Which of these p-values are significant together (Holm 1979, Scandinavian Journal of Statistics 6).
+
+    The probability that chance alone makes any of them significant is at most the level.
+    """
+    significant = [False] * len(chances)
+    for done, index in enumerate(sorted(range(len(chances)), key=lambda index: chances[index])):
+        if chances[index] > level / (len(chances) - done):
             break
-        found[place] = True
-    return found
+        significant[index] = True
+    return significant

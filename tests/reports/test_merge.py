@@ -92,7 +92,7 @@ def test_an_empty_folder_is_taken_and_one_in_use_is_not(two: list[Path], tmp_pat
     (tmp_path / "file").write_text("kept")
     for out in (tmp_path / "empty", tmp_path / "file", two[0]):
         before = contents(tmp_path)
-        with pytest.raises(UsageError, match="is there already"):
+        with pytest.raises(UsageError, match="exists already"):
             merged(two, out)
         assert contents(tmp_path) == before
 

@@ -286,7 +286,7 @@ def judged(eval_images: int | None = 10000, **changes: Any) -> list[tuple[str, s
         "published_differs": None,
         **NONE_ELSE,
     }
-    return [(each.figure, each.said, each.why) for each in published.compare_runs({**row, **changes}, eval_images)]
+    return [(each.figure, each.verdict, each.why) for each in published.compare_runs({**row, **changes}, eval_images)]
 
 
 def test_an_accuracy_is_reproduced_as_far_as_chance_goes() -> None:
@@ -318,8 +318,8 @@ def test_what_cannot_be_compared_says_why() -> None:
     assert judged(status="crashed") == [("eval accuracy", "not comparable", "the trial ended as crashed")]
     for unknown in (judged(eval_images=None), judged(eval_images=0), judged(eval_accuracy=None)):
         assert unknown == judged(eval_accuracy=float("nan"))
-        assert unknown[0][1:] == ("not comparable", "the accuracy, or of how many images it is, is not known")
-    assert judged(published_eval_accuracy=84.34)[0][1:] == ("not comparable", "what is published is no share")
+        assert unknown[0][1:] == ("not comparable", "the accuracy or its number of images is not known")
+    assert judged(published_eval_accuracy=84.34)[0][1:] == ("not comparable", "the published accuracy is no share")
     assert judged(published_eval_accuracy=None) == []
 
 

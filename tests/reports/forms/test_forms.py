@@ -119,7 +119,7 @@ def test_a_summary_is_never_too_long_and_counts_what_it_leaves_out() -> None:
     text = markdown.render(judged(*many))
     assert len(text.encode()) < 2**20
     shown = text.count("| regressed |")
-    assert f"\n{4000 - shown} lines more are left out" in text
+    assert f"\n{4000 - shown} more lines are left out" in text
 
 
 def test_counts_have_the_same_forms(tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def test_where_no_time_was_measured_it_is_no_pass(tmp_path: Path, capsys: pytest
 def test_one_launch_each_tells_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, lines = told(tmp_path, capsys, times()[:1], times(0.0246)[:1])
     assert (code, lines[0]) == (0, "6 inconclusive")
-    assert "1 and 1 launches tell no spread; give --repeats" in line(lines, "step_time_p50_s")
+    assert "1 and 1 launches have no spread; give --repeats" in line(lines, "step_time_p50_s")
 
 
 def at(row: dict[str, Any], minute: int) -> dict[str, Any]:
@@ -202,7 +202,7 @@ def test_interrupted_launches_do_not_count(tmp_path: Path, capsys: pytest.Captur
 @pytest.mark.parametrize(
     ("base", "head", "code", "said"),
     [
-        ([0.62] * 5, [0.60] * 5, 0, "inconclusive: each side is one seed's draw"),
+        ([0.62] * 5, [0.60] * 5, 0, "inconclusive: each side is one seed's result"),
         ([0.62] * 5, [0.0] * 5, 1, "regressed: it is 0 in HEAD"),
         ([0.0, 0.9, 0.9, 0.9, 0.9], [0.9] * 5, 0, "inconclusive: some launches have 0"),
         ([0.9] * 5, [0.9, None, 0.9, 0.9, 0.9], 0, "inconclusive: it is missing in 1 of 10 launches"),
