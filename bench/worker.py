@@ -146,7 +146,8 @@ class Worker:
 
     def load_data(self, group: Group, load: Load) -> tuple[DataSet, InputPipeline]:
         """The data set, and the pipeline that makes micro-batches of it."""
-        data = group.first_fetches(lambda: load(self.trial, self.options.data_root))
+        with group.accelerator.local_main_process_first():  # only one process of each machine downloads
+            data = load(self.trial, self.options.data_root)
         # All ranks have to choose the same pipeline: one that fits on each.
         free = min(rank_bytes for (rank_bytes,) in group.gather([free_bytes(self.trial, group.device)]))
         return data, InputPipeline(self.trial, data, group.device, free)
@@ -172,7 +173,7 @@ class Worker:
         epoch = self.restore(training)
         if len({rank_epoch for (rank_epoch,) in group.gather([float(epoch)])}) > 1:
             raise UsageError(
-                f"the ranks resume at unlike epochs: not all machines have the checkpoint in {self.options.out}; "
+                f"the ranks resume at different epochs: not all machines have the checkpoint in {self.options.out}; "
                 f"put it there on each, or run without --resume"
             )
         return epoch
@@ -189,7 +190,7 @@ class Worker:
         self.row.counts = Counts(**checkpoint.restore(path, training))
         epoch = self.row.values["resumed_at_epoch"] = self.row.counts.epoch
         if epoch >= self.trial.epochs:
-            raise UsageError(f"all {self.trial.epochs} epochs are in {path}; nothing is left to resume")
+            raise UsageError(f"--epochs is {self.trial.epochs}, which {path} has already; give more, or no --resume")
         return epoch
 
     def run_epoch(

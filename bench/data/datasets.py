@@ -68,8 +68,8 @@ def _cifar10(root: Path, size: int) -> tuple[Split, Split, Any]:
     except (OSError, RuntimeError, EOFError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UsageError(
-            f"cifar10 is not whole in {root} and could not be fetched ({reason}); unpack {CIFAR10.url} "
-            f"there (md5 {CIFAR10.tgz_md5}), pass --data-root, or use --data digits, which needs no download"
+            f"cifar10 is incomplete in {root} and could not be downloaded ({reason}); unpack {CIFAR10.url} "
+            f"there (md5 {CIFAR10.tgz_md5}), give --data-root, or use --data digits, which needs no download"
         ) from error
 
 
