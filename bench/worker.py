@@ -99,13 +99,13 @@ class Worker:
 
     def work(self, build: Build, load: Load) -> None:
         """Train and measure. Any exception ends the trial (see `run`)."""
-        forget_peak_rss()
+        forget_peak_rss()  # what this process held before is not the trial's
         self.folder.prepare()
         group = self.form_group()
         # Before the memory limit: what a tracker imports and keeps is not the trial's memory.
         self.trackers = ExperimentTrackers(self.options.log_with, group.accelerator, self.options.out, self.launch_id)
         self.trackers.begin(self.trial)
-        beat()
+        beat()  # the launcher ends a trial without a sign of life (--stall-timeout)
         mallopt_accepted = self.limit_memory(group)
         data, pipeline = self.load_data(group, load)
         beat()
@@ -166,7 +166,7 @@ class Worker:
         }
         if group.rank == 0:
             self.folder.add_environment(key, entry)
-            self.row.save()
+            self.row.save()  # for a trial that is killed before its first steps are read
 
     def resume(self, training: Training, group: Group) -> int:
         """Restore the trial's checkpoint if --resume was given and there is one. Returns the epoch to start with."""
@@ -221,6 +221,7 @@ class Worker:
                 progress.tell(state_after(rows, epoch, trial.epochs, per_epoch))
 
         row = train_epoch(training, windows, batches, meter, learning_rate, on_rows)
+        # Each rank has running statistics of its own; the checkpoint has rank 0's.
         group.share_buffers(training.module)
         evaluations = evaluation.after_epoch(trial, training.module, pipeline, group, epoch + 1 == trial.epochs)
         self.row.evaluated = evaluation.cells(evaluations, "trials")

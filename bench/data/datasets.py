@@ -81,7 +81,7 @@ def _digits(root: Path, size: int) -> tuple[Split, Split, Any]:
         F.interpolate(grey, size=(32, 32), mode="bilinear", align_corners=False).round().byte().expand(-1, 3, -1, -1)
     )
     everything = Split(images.contiguous(), table[:, 64].long())
-    order = interleaved(everything.labels)
+    order = interleaved(everything.labels)  # scikit-learn gives no split; the first fifth of this order is one
     fifth = max(1, len(order) // 5)
     train, evaluation = take(everything, order[fifth:]), take(everything, order[:fifth])
     values = train.images.float() / 255

@@ -75,7 +75,7 @@ class TrialRow:
         return {
             **self.values,
             **measured,
-            "images_per_s_per_process": rate and rate / self.trial.processes,
+            "images_per_s_per_process": rate and rate / self.trial.processes,  # None stays None
             **self.evaluated,
             "duration_s": round(time.monotonic() - self.began_s, 3),
             "optimizer_steps": self.counts.optimizer_steps,
