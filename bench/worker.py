@@ -179,7 +179,7 @@ class Worker:
         return epoch
 
     def restore(self, training: Training) -> int:
-        """The same for this rank alone."""
+        """Restore it on this rank. Returns the epoch to start with."""
         path = checkpoint.path_for(self.options.out, self.trial)
         if not (self.options.resume and path.exists()):
             return 0
