@@ -42,12 +42,12 @@ def tiles(trial: Trial, data: DataSet) -> list[list[Tensor]]:
     """
     # Numbered in place of labelled, so that each is known again in whatever order an epoch has.
     numbered = Split(data.train.images, torch.arange(len(data.train)))
-    feed = InputPipeline(trial, dataclasses.replace(data, train=numbered, evaluation=numbered), torch.device("cpu"))
+    pipeline = InputPipeline(trial, dataclasses.replace(data, train=numbered, evaluation=numbered), torch.device("cpu"))
     passes = [(0, len(numbered))]
     rows: list[list[Tensor]] = [[] for _ in range(len(numbered))]
-    for batches in (feed.evaluate(passes), *(feed.train(epoch, passes) for epoch in range(EPOCHS))):
+    for batches in (pipeline.evaluate(passes), *(pipeline.train(epoch, passes) for epoch in range(EPOCHS))):
         for images, numbers in batches:
-            pixels = (images * feed.std + feed.mean).round().clamp(0, 255).byte()
+            pixels = (images * pipeline.std + pipeline.mean).round().clamp(0, 255).byte()
             for number, image in zip(numbers.tolist(), pixels, strict=True):
                 rows[number].append(image)
     return rows
