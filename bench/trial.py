@@ -179,6 +179,7 @@ class Trial:
     def key(self) -> str:
         """Twelve hex digits of a hash over all settings except `repeat`. Repeats of the same trial have equal keys."""
         settings = {name: value for name, value in self.settings().items() if name != "repeat"}
+        # Of JSON with sorted keys, not Python's hash: equal in every process and on every machine.
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
 
 

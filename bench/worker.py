@@ -99,13 +99,13 @@ class Worker:
 
     def work(self, build: Build, load: Load) -> None:
         """Train and measure. Any exception ends the trial (see `run`)."""
-        forget_peak_rss()
+        forget_peak_rss()  # what this process held before is not the trial's
         self.folder.prepare()
         group = self.form_group()
         # Before the memory limit: what a tracker imports and keeps is not the trial's memory.
         self.trackers = ExperimentTrackers(self.options.log_with, group.accelerator, self.options.out, self.launch_id)
         self.trackers.begin(self.trial)
-        beat()
+        beat()  # the launcher ends a trial without a sign of life (--stall-timeout)
         mallopt_accepted = self.limit_memory(group)
         data, pipeline = self.load_data(group, load)
         beat()
@@ -146,7 +146,8 @@ class Worker:
 
     def load_data(self, group: Group, load: Load) -> tuple[DataSet, InputPipeline]:
         """The data set, and the pipeline that makes micro-batches of it."""
-        data = group.first_fetches(lambda: load(self.trial, self.options.data_root))
+        with group.accelerator.local_main_process_first():  # only one process of each machine downloads
+            data = load(self.trial, self.options.data_root)
         # All ranks have to choose the same pipeline: one that fits on each.
         free = min(rank_bytes for (rank_bytes,) in group.gather([free_bytes(self.trial, group.device)]))
         return data, InputPipeline(self.trial, data, group.device, free)
@@ -165,20 +166,20 @@ class Worker:
         }
         if group.rank == 0:
             self.folder.add_environment(key, entry)
-            self.row.save()
+            self.row.save()  # for a trial that is killed before its first steps are read
 
     def resume(self, training: Training, group: Group) -> int:
         """Restore the trial's checkpoint if --resume was given and there is one. Returns the epoch to start with."""
         epoch = self.restore(training)
         if len({rank_epoch for (rank_epoch,) in group.gather([float(epoch)])}) > 1:
             raise UsageError(
-                f"the ranks resume at unlike epochs: not all machines have the checkpoint in {self.options.out}; "
+                f"the ranks resume at different epochs: not all machines have the checkpoint in {self.options.out}; "
                 f"put it there on each, or run without --resume"
             )
         return epoch
 
     def restore(self, training: Training) -> int:
-        """The same for this rank alone."""
+        """Restore it on this rank. Returns the epoch to start with."""
         path = checkpoint.path_for(self.options.out, self.trial)
         if not (self.options.resume and path.exists()):
             return 0
@@ -189,7 +190,7 @@ class Worker:
         self.row.counts = Counts(**checkpoint.restore(path, training))
         epoch = self.row.values["resumed_at_epoch"] = self.row.counts.epoch
         if epoch >= self.trial.epochs:
-            raise UsageError(f"all {self.trial.epochs} epochs are in {path}; nothing is left to resume")
+            raise UsageError(f"--epochs is {self.trial.epochs}, which {path} has already; give more, or no --resume")
         return epoch
 
     def run_epoch(
@@ -220,6 +221,7 @@ class Worker:
                 progress.tell(state_after(rows, epoch, trial.epochs, per_epoch))
 
         row = train_epoch(training, windows, batches, meter, learning_rate, on_rows)
+        # Each rank has running statistics of its own; the checkpoint has rank 0's.
         group.share_buffers(training.module)
         evaluations = evaluation.after_epoch(trial, training.module, pipeline, group, epoch + 1 == trial.epochs)
         self.row.evaluated = evaluation.cells(evaluations, "trials")

@@ -100,7 +100,7 @@ def replace_head(model: nn.Module, classes: int, hidden: Sequence[int] = (), dro
         layers += [nn.Linear(width, out), nn.ReLU(), *([nn.Dropout(rate)] if rate else [])]
         width = out
     layers.append(nn.Linear(width, classes))
-    head = nn.Sequential(*layers) if hidden else layers[0]
+    head = nn.Sequential(*layers) if hidden else layers[0]  # a single Linear keeps torchvision's keys
     model.fc = head.to(old.weight.device, old.weight.dtype).train(model.training)
 
 
@@ -142,11 +142,12 @@ def freeze(model: nn.Module, trainable: Sequence[str], batch_norm: BatchNormMode
     for module in chosen:
         module.requires_grad_(True)
     for module in model.modules():
-        _exclude_unused(module)
+        _exclude_unused(module)  # after requires_grad_(True), which includes them
     if trainable_parameters(model) == 0:
         raise ModelError(f"nothing trains with trainable = {tuple(trainable)}; add head, a layer, or all")
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
+            # A change of class keeps parameters, buffers and keys of the state dict.
             frozen = batch_norm == "eval" and not module.weight.requires_grad
             module.__class__ = FrozenBatchNorm2d if frozen else nn.BatchNorm2d
             module.train(model.training)

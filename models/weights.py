@@ -36,6 +36,7 @@ def state_dict_of(loaded: Any, path: str | Path) -> dict[str, Tensor]:
         loaded = loaded["model"]
     if not _is_state_dict(loaded):
         raise ModelError(f"{path} holds no state dict; save one with torch.save(model.state_dict(), path)")
+    # All keys or none: a module may itself be named "module".
     wrapped = all(key.startswith("module.") for key in loaded)
     bare = {key.removeprefix("module.") if wrapped else key: tensor for key, tensor in loaded.items()}
     from_zero = any(key.startswith("layer0.") for key in bare)

@@ -151,7 +151,7 @@ def read_image(path: Path) -> Tensor:
         raise
     except Exception as error:  # Pillow raises many types of exceptions on damaged files.
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise UsageError(f"cannot read {path} as an image ({reason}); give a PNG or JPEG file that is whole") from error
+        raise UsageError(f"cannot read {path} as an image ({reason}); give a complete PNG or JPEG file") from error
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 

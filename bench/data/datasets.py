@@ -68,8 +68,8 @@ def _cifar10(root: Path, size: int) -> tuple[Split, Split, Any]:
     except (OSError, RuntimeError, EOFError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UsageError(
-            f"cifar10 is not whole in {root} and could not be fetched ({reason}); unpack {CIFAR10.url} "
-            f"there (md5 {CIFAR10.tgz_md5}), pass --data-root, or use --data digits, which needs no download"
+            f"cifar10 is incomplete in {root} and could not be downloaded ({reason}); unpack {CIFAR10.url} "
+            f"there (md5 {CIFAR10.tgz_md5}), give --data-root, or use --data digits, which needs no download"
         ) from error
 
 
@@ -81,7 +81,7 @@ def _digits(root: Path, size: int) -> tuple[Split, Split, Any]:
         F.interpolate(grey, size=(32, 32), mode="bilinear", align_corners=False).round().byte().expand(-1, 3, -1, -1)
     )
     everything = Split(images.contiguous(), table[:, 64].long())
-    order = interleaved(everything.labels)
+    order = interleaved(everything.labels)  # scikit-learn gives no split; the first fifth of this order is one
     fifth = max(1, len(order) // 5)
     train, evaluation = take(everything, order[fifth:]), take(everything, order[:fifth])
     values = train.images.float() / 255

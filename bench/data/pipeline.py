@@ -69,6 +69,7 @@ class InputPipeline:
         self.format = torch.channels_last if trial.memory_format == "channels_last" else torch.contiguous_format
         self.mean, self.std = (torch.tensor(v, device=device).view(1, 3, 1, 1) * 255 for v in (data.mean, data.std))
         if self.pipeline == "resident":
+            # Padded once, for all crops; (M, H, W, C), so that a crop copies whole pixels (see `crops`).
             self.images = F.pad(data.train.images, [PAD] * 4 if trial.augmentation()[0] else [0] * 4)
             self.images = self.images.permute(0, 2, 3, 1).contiguous().to(device)
             self.labels = data.train.labels.to(device)
@@ -119,6 +120,7 @@ class InputPipeline:
         labels = self.labels[order]
         for a_pass in passes:
             chosen = [_slice(each, a_pass) for each in pixels]
+            # Without crops and flips: whole images.
             images = crops(self.images, *chosen) if chosen else self.images[_slice(order, a_pass)].permute(0, 3, 1, 2)
             yield self._finish(images, None if draws is None else _slice(draws, a_pass)), _slice(labels, a_pass)
 

@@ -34,8 +34,8 @@ def objects(root: Path, image_set: str, size: int) -> Split:
         voc = VOCDetection(str(root), year=YEAR, image_set=image_set)
     except (OSError, RuntimeError) as error:
         raise UsageError(
-            f"voc is not whole in {root / FOLDER} ({' '.join(str(error).split())}); unpack VOC{YEAR}'s trainval "
-            f"archive in {root}, or pass --data-root"
+            f"voc is incomplete in {root / FOLDER} ({' '.join(str(error).split())}); unpack VOC{YEAR}'s trainval "
+            f"archive in {root}, or give --data-root"
         ) from error
     cut = [each for index in range(len(voc)) for each in _cut_out(voc, index, size)]
     if not cut:

@@ -60,6 +60,7 @@ class StorageTracker(TorchDispatchMode):
             if number is None and storage.nbytes():
                 number = self._born(storage.nbytes(), part or self.part)
                 self.alive[storage._cdata] = number
+                # Not at the interpreter's exit: deaths no longer matter then.
                 weakref.finalize(storage, self._died, storage._cdata, number).atexit = False
             elif number is not None and part is not None:
                 self.parts[number] = part

@@ -27,7 +27,7 @@ def compile_model(module: nn.Module, trial: Trial) -> None:
 def check_mode(trial: Trial, device: torch.device) -> None:
     """Raises UsageError if the mode does nothing on this device."""
     if trial.compile == "reduce-overhead" and device.type != "cuda":
-        raise UsageError("--compile reduce-overhead records CUDA graphs, and here is no CUDA device; give default")
+        raise UsageError("--compile reduce-overhead records CUDA graphs, and there is no CUDA device; give default")
 
 
 def keeps_gradients(trial: Trial, device: torch.device) -> bool:

@@ -64,7 +64,7 @@ def is_jetson(root: Path = Path("/")) -> bool:
 
 def cpu_count() -> int:
     """CPUs that this process may run on."""
-    return len(os.sched_getaffinity(0))
+    return len(os.sched_getaffinity(0))  # fewer than os.cpu_count() in a container, or under Slurm
 
 
 @functools.cache
@@ -104,7 +104,7 @@ def machine() -> dict[str, Any]:
 def describe(more: dict[str, Any]) -> dict[str, Any]:
     """This process's entry in environment.json. `more`: what needs torch."""
     sha, clean = commit()
-    here = machine()
+    here = machine()  # its column commit is shortened; the entry has the whole one
     return {
         "command": os.environ.get(COMMAND) or " ".join(sys.orig_argv),
         "commit": sha,

@@ -36,6 +36,7 @@ def amd(root: Path = Path("/")) -> list[str]:
     count = 0
     for path in (root / "sys/class/kfd/kfd/topology/nodes").glob("*/properties"):
         with contextlib.suppress(OSError):  # the GPU of another container
+            # A CPU is a node too, with simd_count 0.
             count += re.search(r"^simd_count [1-9]", path.read_text(), re.MULTILINE) is not None
     count = len(let_through(count, os.environ.get("ROCR_VISIBLE_DEVICES") or None))
     return let_through(count, os.environ.get("HIP_VISIBLE_DEVICES") or os.environ.get("CUDA_VISIBLE_DEVICES"))

@@ -66,6 +66,7 @@ class SimulatedDDP(nn.Module):
             parameter.register_post_accumulate_grad_hook(self._accumulated)
         if trial.processes > 1:
             self._broadcast()
+            # Before the first backward pass DDP does not know the order of the gradients, and makes one bucket.
             self._make_buckets(list(reversed(self.trained)), [sys.maxsize])
 
     def forward(self, *args: Any) -> Any:
@@ -90,7 +91,7 @@ class SimulatedDDP(nn.Module):
         assert grad is not None
         if not self.shares:
             self.tracker.add([grad], "accumulated gradients")
-        elif not self.views:
+        elif not self.views:  # one process: no buckets
             if self.tracker.part_of(grad) != "accumulated gradients":
                 self.tracker.add([grad], "gradients")
         else:
@@ -105,7 +106,7 @@ class SimulatedDDP(nn.Module):
                 self._share(bucket)
 
     def _share(self, bucket: Bucket) -> None:
-        self.first = {}
+        self.first = {}  # the next collective: NCCL's group releases the first bucket
         if self.compressed:
             bucket.copy = bucket.flat.to(torch.bfloat16)
             self.tracker.add([bucket.copy], "DDP buckets")
@@ -117,9 +118,7 @@ class SimulatedDDP(nn.Module):
         indices, _ = dist._compute_bucket_assignment_by_size(parameters, limits)
         for index in indices:
             members = [parameters[i] for i in index]
-            flat = torch.zeros(
-                sum(member.numel() for member in members), dtype=members[0].dtype, device=members[0].device
-            )
+            flat = members[0].new_zeros(sum(member.numel() for member in members))
             self.tracker.add([flat], "DDP buckets")
             bucket = Bucket(flat, len(members))
             offset = 0
@@ -131,6 +130,6 @@ class SimulatedDDP(nn.Module):
     def _broadcast(self) -> None:
         tensors = [tensor.detach() for tensor in (*self.module.parameters(), *self.module.buffers())]
         indices, _ = dist._compute_bucket_assignment_by_size(tensors, [BROADCAST])
-        under_way: deque[Tensor] = deque(maxlen=BROADCASTS_AT_ONCE)
+        under_way: deque[Tensor] = deque(maxlen=BROADCASTS_AT_ONCE)  # an older copy is released
         for index in indices:
             under_way.append(torch.cat([tensors[i].reshape(-1) for i in index]))

@@ -58,8 +58,8 @@ def transient_bytes(operation: Any, args: Any, results: Any) -> int:
     if operation is torch.ops.aten.convolution.default:
         images, weight = args[0], args[1]
         if images.is_contiguous(memory_format=torch.channels_last):
-            return weight.nbytes
-        return max(images.nbytes + weight.nbytes, results.nbytes)
+            return weight.nbytes  # reordered
+        return max(images.nbytes + weight.nbytes, results.nbytes)  # inputs and output are reordered one after another
     if operation is torch.ops.aten.convolution_backward.default:
         grad, images, weight, groups = args[0], args[1], args[2], args[9]
         if not images.is_contiguous(memory_format=torch.channels_last):
@@ -77,6 +77,7 @@ def _grouped_bytes(grad: Tensor, images: Tensor, weight: Tensor, groups: int) ->
     weights = out * channels // groups * math.prod(kernel)
     if weight.dtype == torch.float32:
         return weights * 4
+    # In half precision: the padded gradient and its sum in float32, one image with its padding, one image's gradient.
     rows, columns = images.shape[2], images.shape[3] + kernel[1] - 1
     return weights * (2 + 4) + (channels * rows * columns + out * math.prod(grad.shape[2:])) * 2
 

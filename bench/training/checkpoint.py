@@ -35,6 +35,7 @@ def save(path: Path, trial: Trial, training: Training, progress: dict[str, int])
         "scaler": training.scaler.state_dict() if training.scaler else None,
         "progress": progress,
     }
+    # A new file that replaces the old one at once: if the process is killed while it writes, the old one stays.
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -48,7 +49,7 @@ def save(path: Path, trial: Trial, training: Training, progress: dict[str, int])
 
 def epoch(path: Path) -> int:
     """How many epochs the checkpoint has. Raises UsageError if it is damaged."""
-    with _readable(path):
+    with _readable(path):  # mmap: reads only the counts, not the tensors
         return int(torch.load(path, mmap=True, weights_only=True)["progress"]["epoch"])
 
 

@@ -28,6 +28,7 @@ def after_epoch(
     only.
     """
     data = pipeline.data
+    # --limit-windows also limits evaluation, to as many micro-batches as training has optimizer steps.
     limit = math.inf if trial.limit_windows is None else trial.limit_windows * trial.micro_batch * trial.processes
 
     def evaluated(images: int, split: Split | None) -> Evaluation:

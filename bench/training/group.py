@@ -5,8 +5,6 @@ from __future__ import annotations
 import datetime
 import os
 import warnings
-from collections.abc import Callable
-from typing import TypeVar
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
@@ -20,7 +18,6 @@ from bench.machine.devices import check_devices, local_processes, uses_cuda, wit
 from bench.trial import Trial
 from bench.variables import LAUNCH_ID, STORE
 
-T = TypeVar("T")
 TEXT_BYTES = 200
 # How long a rank waits for the others in a collective. By hand: as long as one rank may take to download a data set. A
 # launcher ends a group that hangs (--stall-timeout) and records why; torch's own timeout would abort without a cause.
@@ -41,13 +38,6 @@ class Group:
         first = self.rank - self.accelerator.local_process_index
         pids = self.gather([os.getpid()])[first : first + local_processes()]
         self.peers = {first + number: int(pid) for number, (pid,) in enumerate(pids)}
-
-    def first_fetches(self, get: Callable[[], T]) -> T:
-        """What `get` returns. The first process of each machine calls it first, so that only that one downloads."""
-        first = self.accelerator.is_local_main_process
-        result = get() if first else None
-        self.accelerator.wait_for_everyone()
-        return result if result is not None else get()
 
     def share_buffers(self, module: nn.Module) -> None:
         """Give every rank the BatchNorm statistics of rank 0, so that all evaluate the same model.

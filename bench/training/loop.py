@@ -148,7 +148,7 @@ def train_epoch(
     `rate`: number of a window in the epoch -> its learning rate. `on_rows` gets rows of steps.csv, a block at a time.
     Raises Diverged if a window's loss is not finite, after `on_rows` got its row.
     """
-    training.model.train()
+    training.model.train()  # an evaluation has put it into evaluation mode
     batches = meter.timed(batches)
     count = passes = 0
     for window in windows:
@@ -164,7 +164,7 @@ def train_epoch(
         if rows:
             meter.resume()
     rows, epoch = meter.epoch_end({"windows": count, "learning_rate": lr})
-    surgery.count_batches(training.module, passes)
+    surgery.count_batches(training.module, passes)  # before a checkpoint is saved
     _report(rows, on_rows)
     return epoch
 
@@ -172,6 +172,7 @@ def train_epoch(
 def _report(rows: list[dict[str, Any]], on_rows: Callable[[list[dict[str, Any]]], None]) -> None:
     if rows:
         on_rows(rows)
+    # After on_rows: the row of a diverged window has to be in steps.csv.
     for row in rows:
         if not math.isfinite(row.get("train_loss", 0.0)):
             raise Diverged(f"the training loss is {row['train_loss']} in step {row['window']}; try a smaller --lr")

@@ -67,6 +67,7 @@ class Meter:
         for probe in probes:
             probe.clock = self.clock
             probe.begin(device)
+        # Totals of all ranks at the start, at the last reading, and at the start of the epoch.
         self.start = self.now = self.epoch_start = self._totals()
 
     def epoch_begin(self) -> None:
@@ -177,6 +178,7 @@ class Meter:
         self.measured += [row for row in rows if row["measured"]]
         if rows:
             times = [row["step_time_s"] for row in rows if row.get("step_time_s")]
+            # The median, so that one slow window does not make the next block short.
             self.block = min(1000, max(1, round(BLOCK_S / statistics.median(times)))) if times else 50
         return rows
 

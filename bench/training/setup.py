@@ -23,10 +23,12 @@ from bench.trial import Trial
 
 def training(trial: Trial, group: Group, build: Build, classes: int) -> Training:
     """The model on its device, wrapped for the group, and its optimizer."""
-    module = place(group.first_fetches(lambda: build(trial, classes)), trial, group.device)
+    accelerator = group.accelerator
+    with accelerator.local_main_process_first():  # only one process of each machine downloads weights
+        module = build(trial, classes)
+    module = place(module, trial, group.device)
     compiler.check_mode(trial, group.device)
     compiler.compile_model(module, trial)
-    accelerator = group.accelerator
     # The module is on its device already. Accelerate would look for sharded tensors while it moves it, and fail on a
     # torch that is built without distributed.
     model = accelerator.prepare_model(module, device_placement=False)

@@ -17,7 +17,7 @@ from bench.record.run_folder import RunFolder
 from bench.terminal import say
 from bench.training.meter import Meter
 from bench.trial import Trial
-from bench.variables import HOW, LAUNCH_ID
+from bench.variables import LAUNCH_DETAILS, LAUNCH_ID
 
 # The copy for the launcher is saved at most once a second, and takes at most a hundredth of the time.
 SAVE_EVERY_S, SAVE_EVERY_RATIO = 1.0, 100.0
@@ -43,7 +43,7 @@ class TrialRow:
         self.trial, self.launch_id, self.folder, self.rank = trial, launch_id, folder, rank
         self.began_s = time.monotonic()
         self.has_launcher = bool(os.environ.get(LAUNCH_ID))
-        started: dict[str, Any] = json.loads(os.environ.get(HOW, "{}"))
+        started: dict[str, Any] = json.loads(os.environ.get(LAUNCH_DETAILS, "{}"))
         self.requested_at: float | None = started.get("requested_at")
         self.values = first_row(trial, experiment, launch_id)
         self.values |= {name: started.get(name) for name in ("started_by", "parallel")}
@@ -75,7 +75,7 @@ class TrialRow:
         return {
             **self.values,
             **measured,
-            "images_per_s_per_process": rate and rate / self.trial.processes,
+            "images_per_s_per_process": rate and rate / self.trial.processes,  # None stays None
             **self.evaluated,
             "duration_s": round(time.monotonic() - self.began_s, 3),
             "optimizer_steps": self.counts.optimizer_steps,

@@ -21,7 +21,7 @@ from bench.options import new_id
 from bench.record import progress
 from bench.record.run_folder import RunFolder
 from bench.trial import Trial
-from bench.variables import COMMAND, HOW, LAUNCH_ID
+from bench.variables import COMMAND, LAUNCH_DETAILS, LAUNCH_ID
 from launch.group import postmortem, processes, trial_row
 from launch.group.accelerate_command import NodeAddress
 from launch.group.run_context import RunContext, remove_working_files
@@ -66,7 +66,7 @@ class Launch:
             LAUNCH_ID: self.launch_id,
             processes.RUNNER_ID: context.runner_id,
             COMMAND: os.environ.get(COMMAND, shlex.join(sys.orig_argv)),
-            HOW: json.dumps({**how, "requested_at": time.time()}),
+            LAUNCH_DETAILS: json.dumps({**how, "requested_at": time.time()}),
             **(more_variables or {}),
         }
         if self.devices:

@@ -164,7 +164,7 @@ def sentence(root: Path) -> None:
     with pytest.raises(UsageError) as caught:
         datasets.load(Trial(data="cifar10"), root)
     said = str(caught.value)
-    assert said.startswith(f"cifar10 is not whole in {root} and could not be fetched (")
+    assert said.startswith(f"cifar10 is incomplete in {root} and could not be downloaded (")
     assert "md5 c58f30108f718f92721af3b95e74349a" in said
     assert said.endswith("--data digits, which needs no download")
     assert "\n" not in said

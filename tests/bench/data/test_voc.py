@@ -126,7 +126,7 @@ def test_an_image_without_objects_has_none(tmp_path: Path) -> None:
 
 
 def test_a_missing_folder_says_what_to_unpack(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"voc is not whole in .*VOC2012 .*unpack VOC2012's trainval archive in "):
+    with pytest.raises(UsageError, match=r"voc is incomplete in .*VOC2012 .*unpack VOC2012's trainval archive in "):
         voc.load(tmp_path, 8)
 
 

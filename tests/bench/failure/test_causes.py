@@ -19,6 +19,11 @@ def test_the_first_cause_stands(tmp_path: Path) -> None:
     assert causes.recorded(tmp_path, "a") == FIRST
 
 
+def test_a_killed_rank_s_cause_names_the_signal_if_it_is_known() -> None:
+    assert causes.killed(1).error == "rank 1 was killed; if not by you, see dmesg"
+    assert causes.killed(1, "SIGKILL").error == "rank 1 was killed by SIGKILL; if not by you, see dmesg"
+
+
 def test_launches_have_causes_of_their_own(tmp_path: Path) -> None:
     causes.record(tmp_path, "a", FIRST)
     assert causes.record(tmp_path, "b", SECOND) == (SECOND, True)

@@ -64,7 +64,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> planted.Ran:
 def test_nothing_is_left_to_resume(done: planted.Ran) -> None:
     before = done.rows("trials")
     again = planted.run(done.folder, done.trial, resume=True)
-    assert "all 1 epochs are in" in planted.refused(again)
+    assert "--epochs is 1, which" in planted.refused(again)
     assert again.rows("trials") == before
 
 
