@@ -84,7 +84,7 @@ def overview(rows: Sequence[Row]) -> dict[str, Any]:
 def section(sheet: Sheet, epochs: pd.DataFrame, steps: pd.DataFrame) -> dict[str, Any]:
     """One experiment on one machine: its question, tables, charts and commands."""
     counts = eval_counts(epochs)
-    verdicts = [published.compare_runs(row, counts.get(row["launch_id"])) for row in sheet.rows]
+    verdicts = [published.reproductions(row, counts.get(row["launch_id"])) for row in sheet.rows]
     charts = draw(sheet.rows, epochs, steps)
     return {
         "sheet": sheet,

@@ -60,7 +60,7 @@ COMBINE: dict[str, Callable[[Sequence[float]], float]] = {"max": max, "sum": sum
 
 @dataclass(frozen=True)
 class Span:
-    """What a probe derives its columns from: an epoch, or (with the rows of its epochs) the trial."""
+    """What a probe derives its columns from: an epoch, or the trial, with the rows of its `epochs`."""
 
     totals: Mapping[str, Value]
     windows: Sequence[Mapping[str, Any]]
@@ -131,18 +131,18 @@ class Probe:
 
 
 def combine(how: str, values: Sequence[Value]) -> Value:
-    """One value for all ranks; None as soon as one rank has none."""
+    """One value for all ranks; None if any rank has none."""
     known = [value for value in values if value is not None]
     return COMBINE[how](known) if len(known) == len(values) and values else None
 
 
 def difference(after: Value, before: Value) -> Value:
-    """What a counter has gained, or None where it does not count."""
+    """The increase of a counter; None if either reading is missing."""
     return after - before if after is not None and before is not None else None
 
 
 def ratio(numerator: Value, denominator: Value) -> Value:
-    """Their quotient, or None where there is none."""
+    """The quotient; None if a number is missing or the denominator is 0."""
     return numerator / denominator if numerator is not None and denominator else None
 
 

@@ -1,4 +1,4 @@
-"""Loss and accuracy while training, over true images: what fills up a short batch does not count."""
+"""Loss and accuracy while training, over true images: images that only fill up a short batch do not count."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     import torch
 
 STEPS = [
-    Column("train_loss", "float", "", "sum", "Mean cross-entropy over the window's images, before its step."),
+    Column("train_loss", "float", "", "sum", "Mean cross-entropy over the step's images, before the update."),
     Column(
         "train_accuracy",
         "float",
         "1",
         "sum",
-        "Share of the window's images classified correctly, before its step.",
+        "Share of the step's images classified correctly, before the update.",
     ),
 ]
 EPOCHS = [
@@ -39,7 +39,7 @@ TRIALS = [
 
 
 class Probe(Base):
-    """Keeps which images were right on the device, a byte for each; nothing is added up or read before `windows()`."""
+    """Keeps on the device which images were classified correctly, a byte each, and reads them in `windows()` alone."""
 
     TOTALS: ClassVar[dict[str, Aggregation]] = {
         "loss_sum": ("counter", "sum"),
@@ -49,17 +49,17 @@ class Probe(Base):
 
     def begin(self, device: torch.device) -> None:
         self.count = dict.fromkeys(self.TOTALS, 0.0)
-        self.losses: list[torch.Tensor] = []  # each window's
-        self.right: list[torch.Tensor] = []  # each micro-batch's, by image
-        self.own: list[int] = []  # each window's images on this rank
-        self.images: list[int] = []  # and on all
+        self.losses: list[torch.Tensor] = []  # () of each window: summed loss
+        self.right: list[torch.Tensor] = []  # (N,) of each micro-batch: whether the class is right
+        self.own: list[int] = []  # images of each window on this rank
+        self.images: list[int] = []  # images of each window on all ranks
         self.loss: torch.Tensor | None = None
         self.seen = 0
 
     def micro_batch_end(self, loss_sum: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> None:
-        # As few operations as will do: at small micro-batches each is felt.
+        # As few operations as possible: at small micro-batches each one costs measurable time.
         self.loss = loss_sum if self.loss is None else self.loss + loss_sum
-        # Not the labels themselves: a loader's lie in shared memory, each with a file descriptor.
+        # Do not keep the labels: each batch of a loader's workers holds a file descriptor of shared memory.
         self.right.append(logits.argmax(1) == labels)
         self.seen += len(labels)
 

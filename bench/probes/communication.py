@@ -1,9 +1,9 @@
-"""Communication between processes: what a window's step time is made of, and the all-reduces in it.
+"""Communication between processes: the parts of a step's time, and the all-reduces in it.
 
-The all-reduces are counted from the operations that torch really dispatches, in the last warm-up window, since counting
-costs time: DDP's buckets, which follow the order of the first window's gradients, gradient compression and `no_sync`
-all show in them. The group's own sequence number, which costs nothing, says whether every measured window of that size
-had as many; otherwise there is no count.
+All-reduces are counted as torch dispatches them: DDP's buckets, gradient compression and `no_sync` are included.
+Counting costs time, so it is done in the last warm-up window; DDP has its final buckets by then, which follow the order
+of the first window's gradients. In measured windows the group's sequence number, which costs nothing to read, must have
+risen by as many collectives; otherwise there is no count.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ STEPS = [
         "float",
         "s",
         "max",
-        "Of step_time_s, waited for the processes to share gradients, on the rank that waited longest.",
+        "Part of step_time_s in which the rank that waited longest waited for the shared gradients.",
     ),
 ]
 SPLIT = [
@@ -35,7 +35,7 @@ SPLIT = [
         "float",
         "s",
         "max",
-        "Mean time per measured window in which a rank has all its own gradients and not yet the shared ones: "
+        "Mean time per measured step in which a rank has all its own gradients and not yet the shared ones: "
         "communication, or waiting for a slower rank; of the rank that waited longest. Empty for one process.",
     ),
     Column(
@@ -43,8 +43,8 @@ SPLIT = [
         "float",
         "s",
         "max",
-        "Mean per measured window of a rank's step time less its data wait and exposed communication, of the rank "
-        "with the most; on a GPU the least that it can be, since a wait for data may pass while the GPU works.",
+        "Mean per measured step of a rank's step time less its data wait and exposed communication, of the rank with "
+        "the most; on a GPU a lower bound, since the GPU may work while the host waits for data.",
     ),
 ]
 EPOCHS = SPLIT
@@ -55,8 +55,8 @@ TRIALS = [
         "int",
         "",
         "max",
-        "All-reduces in a full window, counted in the last warm-up window and, where the backend numbers its "
-        "collectives, confirmed for each measured one; empty: one process, warmup_windows below 2, or unlike windows.",
+        "All-reduces in a full step, counted in the last warm-up step and, if the backend numbers its collectives, "
+        "confirmed for each measured one; empty: one process, warmup_windows below 2, or unequal steps.",
         shown=Shown("all-reduces\nper step", place=22),
     ),
     Column(
@@ -64,14 +64,14 @@ TRIALS = [
         "int",
         "bytes",
         "max",
-        "Bytes that each rank gives to them; what crosses a link depends on the algorithm.",
+        "Bytes of each rank's gradients in them; what crosses a link depends on the algorithm.",
         shown=Shown("MiB shared\nper step", 1 / 2**20, place=23),
     ),
 ]
 
 
 class Probe(Base):
-    """Marks when a rank's gradients are computed and when they are shared, on the device's time line."""
+    """Marks on the device's time line when a rank has computed its gradients and when they are shared."""
 
     TOTALS: ClassVar[dict[str, Aggregation]] = {
         "measured_exposed_s": ("counter", "max"),
@@ -83,17 +83,17 @@ class Probe(Base):
     def begin(self, device: torch.device) -> None:
         from bench.instruments.collectives import several_processes
 
-        self.marked: list[Any] = []  # of each window: when its gradients were computed, when they were shared
+        self.marked: list[Any] = []  # two of each window: gradients computed, gradients shared
         self.several = several_processes()
         self.exposed_s = self.compute_s = 0.0
-        self.waits: list[float] = []  # each window's, for data
-        self.read: list[tuple[float, float]] = []  # of the windows read last: exposed communication, compute
+        self.waits: list[float] = []  # seconds that each window waited for data
+        self.read: list[tuple[float, float]] = []  # (exposed communication, compute) of the windows read last
         self.wait_s = 0.0
         self.collectives: Collectives | None = None
         self.counting = False
         self.first_images = 0
-        self.numbered = False  # each collective, by the group's sequence number
-        self.collectives_seen: set[int] = set()  # in measured windows of that many images, by that number
+        self.numbered = False  # whether the group's sequence number counts each collective, as not all backends' does
+        self.collectives_seen: set[int] = set()  # its increases in the measured windows of `first_images` images
 
     def epoch_begin(self) -> None:
         self.wait_s = 0.0
@@ -170,7 +170,8 @@ class Probe(Base):
         }
 
     def _counted(self) -> Collectives | None:
-        """What was counted, if the measured windows had as many; not numbered, they are at least to be all alike."""
+        """The count, if it holds for the measured windows: by their sequence numbers where those count each collective;
+        else at least all windows must have had equal ones."""
         if self.collectives is None or self.counting or not self.collectives_seen:
             return None
         seen = self.collectives_seen

@@ -1,7 +1,7 @@
-"""What the device draws and how it fares: energy, power, memory in use, load, clock, heat, and who else is on it.
+"""The device: energy, power, memory in use, utilisation, clock, temperature, throttling, and other processes on it.
 
-A thread samples the GPU through NVML and, on a Jetson, the module's own files. What is added up is counted over the
-training of the epochs, evaluation left out; peaks run from the trial's set-up to its end.
+A thread samples the GPU through NVML and, on a Jetson, the module's own files. Sums and means are over the training of
+the epochs, without evaluation; peaks are over the whole trial, from its set-up to its end.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ COUNTERS = ("energy_j", *tegra.EVENTS)
 INTEGRALS = ("power_w", "busy", "clock_hz", "throttled", *nvml.REASONS)
 LASTING = ("slowed",)
 COUNTED = (*COUNTERS, *INTEGRALS, *LASTING, "time_s")
-# Of a Jetson whose GPU the trial does not use.
-BOARD_ALONE = {"power_w", "temperature_c", *tegra.EVENTS}
+# The readings of a Jetson that belong to a trial on its CPU.
+ON_CPU = {"power_w", "temperature_c", *tegra.EVENTS}
 PEAKS = {"peak_device_bytes": "used_bytes", "peak_temperature_c": "temperature_c"}  # column -> gauge
 
 EPOCHS = TRIALS = [
@@ -36,23 +36,25 @@ EPOCHS = TRIALS = [
         "float",
         "J",
         "sum",
-        "Energy while training, evaluation left out: of the GPUs used; of a Jetson, all that its power_rails feed.",
+        "Energy while training, without evaluation: of the GPUs used; on a Jetson, of all that its power_rails feed.",
     ),
     Column(
         "energy_source",
         "str",
         "",
         "",
-        "counter: the GPU counts its energy; module: so does a GH200, with its CPU's and memory's in it; power: "
+        "counter: the GPU's energy counter; module: a GH200's counter, which includes its CPU and memory; power: "
         "integrated from sampled power.",
     ),
-    Column("mean_power_w", "float", "W", "sum", "energy_j / the time that it is of: of all devices together."),
+    Column(
+        "mean_power_w", "float", "W", "sum", "energy_j / the time in which it was measured, of all devices together."
+    ),
     Column(
         "energy_per_image_j",
         "float",
         "J",
         "",
-        "For one image: energy_j / the training images of those epochs.",
+        "energy_j / the training images of those epochs.",
         shown=Shown("J per\nimage", spread=True, place=33),
     ),
     Column("images_per_j", "float", "images/J", "", "The training images of those epochs / energy_j."),
@@ -61,7 +63,7 @@ EPOCHS = TRIALS = [
         "int",
         "bytes",
         "max",
-        "Most in use on a device, other processes included, in samples so far; of a Jetson, in its one memory.",
+        "Peak in use on a device, including other processes, in samples so far; on a Jetson, of its one memory.",
     ),
     Column("device_utilisation", "float", "1", "", "Share of training in which the device was busy, mean of devices."),
     Column("sm_clock_hz", "float", "Hz", "", "Mean clock of the GPU's multiprocessors while training."),
@@ -86,13 +88,17 @@ EPOCHS = TRIALS = [
         "str",
         "",
         "",
-        "All that held clocks back, in NVML's words, or none; empty: nothing says.",
+        "Everything that held clocks back, in NVML's words, or none; empty: it cannot be read.",
     ),
     Column(
-        "other_processes", "int", "", "max", "Most processes of others computing on a device, where probes were read."
+        "other_processes",
+        "int",
+        "",
+        "max",
+        "Most other processes computing on a device, whenever the probes were read.",
     ),
 ]
-# Column -> the gauges one of which it needs.
+# Column -> its gauges; one of them is enough.
 NEEDS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(
         ("energy_j", "energy_source", "mean_power_w", "energy_per_image_j", "images_per_j"), ("energy_j", "power_w")
@@ -108,7 +114,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
 
 
 class Probe(Base):
-    """One rank reads each device; another rank on it answers 0, which changes no sum and no maximum of these."""
+    """One rank reads each device. Other ranks on it report 0, which changes neither the sums nor the maxima."""
 
     TOTALS: ClassVar[dict[str, Aggregation]] = {
         **{f"sampled_{name}": ("counter", "sum") for name in COUNTED},
@@ -123,7 +129,7 @@ class Probe(Base):
         self.root = root
 
     def begin(self, device: torch.device) -> None:
-        # Each rank has a CUDA device of its own; on a CPU all share the machine, and the first rank there reads.
+        # Each rank has its own CUDA device. On a CPU all ranks of a machine share it, and the first of them reads.
         number = (device.index or 0) if device.type == "cuda" else 0
         self.reads = int(os.environ.get("LOCAL_RANK", "0")) == number
         self.cuda = device if device.type == "cuda" and self.reads else None
@@ -167,7 +173,7 @@ class Probe(Base):
             from bench.machine import cuda
 
             values["peak_device_bytes"] = self._most("in_use", cuda.in_use(self.cuda))
-        # Asked here, off the clock and once a second, since the driver may take milliseconds to list them.
+        # Listed here, off the clock and about once a second: the driver may take milliseconds for it.
         others = nvml.other_processes(self.uuid, self.own) if self.uuid is not None else None
         return values | {"other_processes": self._most("others", others)}
 
@@ -197,42 +203,42 @@ class Probe(Base):
 
 
 def gauges(uuid: str | None, root: Path) -> Callable[[], dict[str, Value]] | None:
-    """What reads the GPU of this UUID and the Jetson that this may be; None where nothing answers.
+    """A function that reads the GPU of this UUID and, on a Jetson, the board; None if neither can be read.
 
-    What a Jetson's own files tell goes before NVML's answer, and the first reading decides which of them do. Without a
-    GPU (None) only the board's power and heat are the trial's.
+    A Jetson's own files take precedence over NVML, as far as the first reading finds values in them. Without a GPU
+    (`uuid` None), only the board's power and temperature belong to the trial.
     """
     gpu = nvml.gauges(uuid) if uuid is not None else None
     board = tegra.gauges(root) if environment.is_jetson(root) else None
-    told = {name for name, value in board().items() if value is not None} if board is not None else set()
+    from_board = {name for name, value in board().items() if value is not None} if board is not None else set()
     if uuid is None:
-        told &= BOARD_ALONE
+        from_board &= ON_CPU
 
     def read() -> dict[str, Value]:
         values = gpu() if gpu is not None else {}
-        if "power_w" in told:
-            values["energy_j"] = None  # would be the GPU's alone
+        if "power_w" in from_board:
+            values["energy_j"] = None  # NVML's counter is of the GPU alone, the board's power of the whole module
         found = board() if board is not None else {}
-        return values | {name: found[name] for name in told}
+        return values | {name: found[name] for name in from_board}
 
     return read if any(value is not None for value in read().values()) else None
 
 
 def own_processes() -> set[int]:
-    """The ids of the trial's processes on this machine: with several, all that the group's launcher has started."""
+    """The ids of the trial's processes on this machine: of several, all children of the group's launcher."""
     if int(os.environ.get("LOCAL_WORLD_SIZE", "1")) == 1:
         return {os.getpid()}
     return {os.getpid(), *(child.pid for child in psutil.Process(os.getppid()).children())}
 
 
 def held_back_s(totals: Mapping[str, Value]) -> Value:
-    """Seconds in which something slowed a device down that does not always; None: nothing says."""
+    """Seconds in which heat, a power brake or a fault slowed a device down; None if it cannot be read."""
     throttled, slowed = totals["sampled_throttled"], totals["sampled_slowed"]
     return None if throttled is None or slowed is None else throttled + slowed
 
 
 def energy(totals: Mapping[str, Value], is_module: bool) -> tuple[Value, str | None]:
-    """(J, where they are from). No device draws nothing: 0 is a counter that did not advance, and so unknown."""
+    """(joules, their source). A device always draws power: 0 is a counter that did not advance, and means unknown."""
     if not totals["counted_time_s"]:
         return None, None
     for name, source in (("energy_j", "module" if is_module else "counter"), ("power_w", "power")):
@@ -242,7 +248,7 @@ def energy(totals: Mapping[str, Value], is_module: bool) -> tuple[Value, str | N
 
 
 def throttle_reasons(totals: Mapping[str, Value]) -> str | None:
-    """The reasons seen, "none" where NVML would have told of any, or None."""
+    """The reasons that occurred; "none" if NVML reports reasons and there was none; None if it cannot be read."""
     seen = [name for name in (*nvml.REASONS, *tegra.EVENTS) if totals[f"sampled_{name}"]]
     known = totals["sampled_time_s"] and totals["sampled_throttled"] is not None
     return " ".join(seen) or ("none" if known else None)
@@ -250,13 +256,13 @@ def throttle_reasons(totals: Mapping[str, Value]) -> str | None:
 
 def unreadable(root: Path = Path("/")) -> dict[str, str]:
     """Column -> why it cannot be read here."""
-    why, told = gpus.why_none(), set[str]()
+    why, from_board = gpus.why_none(), set[str]()
     refused = dict.fromkeys(nvml.QUERIES, f"needs a CUDA device: {why}") if why else nvml.refusals()
     if environment.is_jetson(root):
-        told = {name for name, value in tegra.gauges(root)().items() if value is not None}
-        told = told & BOARD_ALONE if why else told
-        refused = {name: f"{text}, and no file of this Jetson tells it" for name, text in refused.items()}
-    readable = told | (set(nvml.QUERIES) - set(refused))
+        from_board = {name for name, value in tegra.gauges(root)().items() if value is not None}
+        from_board = from_board & ON_CPU if why else from_board
+        refused = {name: f"{text}, and no file of this Jetson has it" for name, text in refused.items()}
+    readable = from_board | (set(nvml.QUERIES) - set(refused))
     if not why:
-        readable.add("used_bytes")  # which CUDA tells where NVML does not
+        readable.add("used_bytes")  # CUDA knows it if NVML does not
     return {column: refused[names[0]] for column, names in NEEDS.items() if not readable & set(names)}

@@ -1,4 +1,4 @@
-"""Memory: what tensors took, what the allocator held, and what the host process held."""
+"""Memory: of tensors, of CUDA's caching allocator, and of the host process."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ EPOCHS = TRIALS = [
 
 
 class Probe(Base):
-    """Peaks since the trial began (`forget_peak_rss`), so that the loading of data and model counts."""
+    """Peaks since the trial began (`forget_peak_rss`), so that loading data and model is included."""
 
     TOTALS: ClassVar[dict[str, Aggregation]] = {column.name: ("peak", "max") for column in TRIALS}
 
@@ -66,9 +66,9 @@ class Probe(Base):
 
 
 def forget_peak_rss(refs: Path = Path("/proc/self/clear_refs")) -> bool:
-    """Have the kernel count the peak from now on, which starts at what is resident now; whether it does.
+    """Have the kernel restart the peak at what is resident now; False if it does not.
 
-    Where it does not, as with a /proc that is read-only, the peak remains that of the process. See proc(5).
+    If /proc is read-only, the peak remains that of the whole process. 5 resets VmHWM, see proc(5), clear_refs.
     """
     try:
         refs.write_text("5")

@@ -1,7 +1,7 @@
-"""What a window asks of torch, and its compiler, counted: exact, and the same on a fast machine and a slow one.
+"""Counts of a step's operations, and of torch.compile's graphs: exact, and equal on a fast and on a slow machine.
 
-Counted in a warm-up window, since counting costs time: the last but one, in which the optimizer has its state and the
-last one's communication is not yet counted. The input pipeline's operations and those of the probes are among them.
+Counting costs time, so it is done in a warm-up window: the last but one. The optimizer has its state by then, and
+bench.probes.communication counts in the last one. The operations of the input pipeline and of the probes are included.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from bench.instruments.operations import Operations
 
-COUNTED = "in a full window, counted in the last warm-up window but one; empty: warmup_windows below 3."
+COUNTED = "in a full step, counted in the last warm-up step but one; empty: warmup_windows below 3."
 TRIALS = [
     Column(
         "flops_per_window",
@@ -28,25 +28,39 @@ TRIALS = [
         f"Floating-point operations of a rank's convolutions and matrix products, two for each multiply-add, {COUNTED}",
     ),
     Column("operations_per_window", "int", "", "max", f"Operations that a rank dispatches {COUNTED}"),
-    Column("casts_per_window", "int", "", "max", f"Of them, changes of a tensor's number format {COUNTED}"),
-    Column("waits_per_window", "int", "", "max", f"Of them, waits for the device (.item(), a blocking copy) {COUNTED}"),
+    Column("casts_per_window", "int", "", "max", f"Of these, changes of a tensor's number format {COUNTED}"),
+    Column(
+        "waits_per_window",
+        "int",
+        "",
+        "max",
+        f"Of these, waits for the device (.item(), a blocking copy) {COUNTED}",
+    ),
     Column(
         "peak_bytes_per_window",
         "int",
         "bytes",
         "max",
-        f"Most bytes at once of a rank's tensors that operations made {COUNTED}",
+        f"Peak of the tensors that a rank's operations made {COUNTED}",
     ),
-    Column("operation_kinds", "str", "", "rank 0", f"How many of each kind there are {COUNTED}"),
-    Column("compiled_graphs", "int", "", "max", "Graphs that torch.compile made, recompiled ones too; empty: none."),
-    Column("graph_breaks", "int", "", "max", "Places at which it had to leave a graph; empty: nothing was compiled."),
+    Column("operation_kinds", "str", "", "rank 0", f"Number of operations of each kind {COUNTED}"),
+    Column(
+        "compiled_graphs", "int", "", "max", "Graphs that torch.compile made, including recompiled ones; empty: none."
+    ),
+    Column(
+        "graph_breaks",
+        "int",
+        "",
+        "max",
+        "Places at which torch.compile had to leave a graph; empty: nothing was compiled.",
+    ),
 ]
 COUNTS = ("flops_per_window", "operations_per_window", "casts_per_window", "waits_per_window", "peak_bytes_per_window")
 COMPILED = ("compiled_graphs", "graph_breaks")
 
 
 class Probe(Base):
-    """Counts in one window."""
+    """Counts in one window, on each rank."""
 
     TOTALS: ClassVar[dict[str, Aggregation]] = {
         "flops_per_window": ("peak", "max"),
@@ -98,8 +112,10 @@ class Probe(Base):
 
 
 def compilations() -> dict[str, Value]:
-    """What torch.compile has done in this process so far; None: nothing."""
-    compiler = sys.modules.get("torch._dynamo.utils")  # slow to import
+    """What torch.compile has done in this process so far; None if it was not used."""
+    compiler = sys.modules.get(
+        "torch._dynamo.utils"
+    )  # not imported here, since that is slow: a trial that compiles has imported it
     if compiler is None or not (graphs := compiler.counters["stats"]["unique_graphs"]):
         return dict.fromkeys(COMPILED)
     return {"compiled_graphs": float(graphs), "graph_breaks": float(sum(compiler.counters["graph_break"].values()))}

@@ -1,4 +1,4 @@
-"""What only a Jetson has: its board, its power mode, the rails that its power is measured on, memory for its GPU."""
+"""What only a Jetson has: its board, its power mode, the rails that its power is measured on, its GPU's memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NVMAP = Column(
     "int",
     "bytes",
     "max",
-    "Most of a Jetson's memory given to its GPU, other processes included, where the probes were read.",
+    "Peak of a Jetson's memory given to its GPU, including other processes, whenever the probes were read.",
 )
 EPOCHS = [NVMAP]
 TRIALS = [
@@ -29,7 +29,7 @@ TRIALS = [
         "str",
         "",
         "rank 0",
-        "Power mode of a Jetson, which caps its clocks, as nvpmodel names it.",
+        "Power mode of a Jetson, as nvpmodel names it; it caps the clocks.",
         roles=("machine",),
     ),
     Column("power_rails", "str", "", "rank 0", "Rails of a Jetson whose sum is the power that energy_j is from."),
@@ -37,7 +37,7 @@ TRIALS = [
 
 
 class Probe(Base):
-    """Facts of the machine, read once, and one peak."""
+    """Board, power mode and rails, read once, and one peak."""
 
     TOTALS: ClassVar[dict[str, Aggregation]] = {NVMAP.name: ("peak", "max")}
 
@@ -46,7 +46,7 @@ class Probe(Base):
 
     def begin(self, device: torch.device) -> None:
         self.is_jetson = environment.is_jetson(self.root)
-        self.facts = facts(self.root) if self.is_jetson else dict.fromkeys(facts(self.root))
+        self.board = board(self.root) if self.is_jetson else dict.fromkeys(board(self.root))
         self.nvmap: Value = 0.0
 
     def totals(self) -> dict[str, Value]:
@@ -57,11 +57,11 @@ class Probe(Base):
     def derive(self, span: Span) -> dict[str, Cell]:
         peak = span.totals[NVMAP.name]
         found: dict[str, Cell] = {NVMAP.name: None if peak is None else int(peak)}
-        return found | (self.facts if span.epochs is not None else {})
+        return found | (self.board if span.epochs is not None else {})
 
 
-def facts(root: Path) -> dict[str, Cell]:
-    """Board, power mode and rails; None for what is not known."""
+def board(root: Path) -> dict[str, Cell]:
+    """Board, power mode and rails; None for each that is unknown."""
     rails = " ".join(tegra.total_rails(root)) or None
     return {"jetson_board": tegra.board(root), "power_mode": tegra.power_mode(root), "power_rails": rails}
 
@@ -72,7 +72,7 @@ def unreadable(root: Path = Path("/")) -> dict[str, str]:
     if not environment.is_jetson(root):
         model = tegra.board(root)
         return dict.fromkeys(names, f"{model or 'no /proc/device-tree/model'}: not a Jetson")
-    found = {**facts(root), NVMAP.name: procfs.meminfo(root).get("NvMapMemUsed")}
+    found = {**board(root), NVMAP.name: procfs.meminfo(root).get("NvMapMemUsed")}
     files = {
         "peak_nvmap_bytes": "no NvMapMemUsed in /proc/meminfo",
         "jetson_board": "no /proc/device-tree/model",

@@ -1,7 +1,7 @@
-"""Step and epoch time, throughput, and time waited for data.
+"""Step and epoch time, throughput, and the wait for data.
 
-Throughput is the images that all processes finished over the slowest process's time for them, warm-up windows left out;
-never a mean of rates, never one rank's times their number.
+Throughput = images of all processes / the slowest process's time for them, without warm-up. It is never a mean of
+rates, and never one rank's rate times the number of ranks: both overstate a group in which one rank is slow.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ from bench.probes import Probe as Base
 if TYPE_CHECKING:
     import torch
 
-WAIT = "Mean wait for data per measured window, of the rank that waited longest."
-RATE = "Images of all processes / the slowest process's time for them, unmeasured windows left out."
+WAIT = "Mean wait for data per measured step, of the rank that waited longest."
+RATE = "Images of all processes / the slowest process's time for them, without unmeasured_windows."
 
 STEPS = [
-    Column("step_time_s", "float", "s", "max", "Time of the window, data included, on the slowest rank."),
-    Column("data_wait_s", "float", "s", "max", "Of that, waited for data, on the rank that waited longest."),
+    Column("step_time_s", "float", "s", "max", "Time of the step, data included, on the slowest rank."),
+    Column(
+        "data_wait_s", "float", "s", "max", "Part of step_time_s in which the rank that waited longest waited for data."
+    ),
 ]
 EPOCHS = [
     Column(
@@ -30,20 +32,20 @@ EPOCHS = [
         "float",
         "s",
         "max",
-        "Training time of the epoch: of all its windows, the wait for its first micro-batch and probe_time_s left out.",
+        "Training time of the epoch: of all its steps, without the wait for its first micro-batch and probe_time_s.",
     ),
     Column("images_per_s", "float", "images/s", "", RATE),
     Column("data_wait_s", "float", "s", "max", WAIT),
 ]
 TRIALS = [
-    Column("measured_windows", "int", "", "max", "Windows that the times are of: all but the unmeasured ones."),
+    Column("measured_windows", "int", "", "max", "Optimizer steps that the times are of: all but unmeasured_windows."),
     Column(
         "unmeasured_windows",
         "int",
         "",
         "max",
-        "Windows that were run and are in no time: warmup_windows, on a GPU those of the first second too but for half "
-        "of all at most, the first of each size of micro-batch, and those in which torch compiled.",
+        "Optimizer steps that are in no time: warmup_windows; on a GPU also those of the first second, at most half "
+        "of all; the first of each size of micro-batch; and those in which torch compiled.",
     ),
     Column("measured_images", "int", "images", "max", "Images of all processes in them."),
     Column("measured_time_s", "float", "s", "max", "The slowest process's time for them."),
@@ -54,7 +56,7 @@ TRIALS = [
         "float",
         "s",
         "",
-        "Median time of a measured full window, the slowest rank in each.",
+        "Median time of the measured full steps, each on its slowest rank.",
         shown=Shown("step ms\np50", 1000, spread=True, place=11),
     ),
     Column("step_time_p90_s", "float", "s", "", "Its 90th percentile."),
@@ -72,16 +74,16 @@ TRIALS = [
         "float",
         "s",
         "max",
-        "Median of the epochs' times, the first left out where there are more.",
+        "Median of the epochs' times, without the first if there are several.",
         shown=Shown("epoch s", spread=True, place=13),
     ),
     Column("data_wait_s", "float", "s", "max", WAIT),
-    Column("probe_time_s", "float", "s", "max", "Time for reading the probes between windows; in no other time."),
+    Column("probe_time_s", "float", "s", "max", "Time for reading the probes between steps; it is in no other time."),
 ]
 
 
 class Probe(Base):
-    """Times windows on the device's own time line, and waiting on the host's."""
+    """Times steps on the device's time line, and the wait for data on the host's."""
 
     TOTALS: ClassVar[dict[str, Aggregation]] = {
         "measured_windows": ("counter", "max"),
@@ -141,7 +143,7 @@ class Probe(Base):
 
 
 def spread(windows: Sequence[Mapping[str, Any]]) -> dict[str, Value]:
-    """How the full windows' times are distributed: an epoch's last, short one is another amount of work."""
+    """Percentiles of the step times, over full windows: an epoch's last, short one is less work."""
     full = max((window["images"] for window in windows), default=0)
     times = [window["step_time_s"] for window in windows if window["images"] == full]
     values = {f"step_time_p{q}_s": percentile(times, q) for q in (50, 90, 99)}
@@ -150,7 +152,7 @@ def spread(windows: Sequence[Mapping[str, Any]]) -> dict[str, Value]:
 
 
 def percentile(values: Sequence[float], q: float) -> Value:
-    """The q-th percentile, interpolated linearly; None of nothing."""
+    """The q-th percentile, interpolated linearly; None if there are no values."""
     import numpy
 
     return float(numpy.percentile(values, q)) if values else None

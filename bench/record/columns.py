@@ -19,6 +19,7 @@ from bench.trial import Trial
 
 STATUSES = ("ok", "oom", "over_limit", "timeout", "crashed", "diverged", "interrupted")
 OOM_PHASES = ("setup", "data", "forward", "backward", "optimizer", "evaluation")
+PARTS = ("train", "eval", "validation", "evaluate_on")  # that a source may report an accuracy of
 FILES = ("trials", "epochs", "steps", "per_class")
 
 
@@ -37,19 +38,22 @@ TRIAL_HEAD = [
     _column(
         "oom_phase",
         "str",
-        "What the process that ran out of memory was at: " + ", ".join(OOM_PHASES) + "; empty: none of these.",
+        "What the process that ran out of memory was doing: " + ", ".join(OOM_PHASES) + "; empty: none of these.",
     ),
-    _column("oom_requested_bytes", "int", "What it then asked for, as far as the error says.", "bytes"),
+    _column("oom_requested_bytes", "int", "Size of the allocation that failed, if the error says it.", "bytes"),
     _column(
         "oom_held_bytes",
         "int",
-        "What its tensors held when the error reached the worker; on a CPU only known under a limit.",
+        "Memory of its tensors when the error reached the worker; on a CPU only known under a limit.",
         "bytes",
     ),
     _column("started_at", "str", "When the process group began to work (UTC, ISO 8601)."),
-    _column("duration_s", "float", "From then to its end, set-up and evaluation included.", "s"),
+    _column("duration_s", "float", "From started_at to the trial's end, set-up and evaluation included.", "s"),
     _column(
-        "startup_s", "float", "From the runner's request until the group had formed, data and model still to come.", "s"
+        "startup_s",
+        "float",
+        "From the runner's request until the group had formed, before data and model are loaded.",
+        "s",
     ),
     _column(
         "started_by",
@@ -59,7 +63,7 @@ TRIAL_HEAD = [
     _column(
         "parallel",
         "int",
-        "Trials that might run side by side, each on GPUs of its own; empty: by hand.",
+        "Trials that may run at the same time, each on GPUs of its own; empty: by hand.",
         roles=("launch",),
     ),
 ]
@@ -67,11 +71,11 @@ TRIAL_DERIVED = [
     _column(
         "effective_batch",
         "int",
-        "Images in a full window: micro_batch x accumulate x processes.",
+        "Images in a full optimizer step: micro_batch x accumulate x processes.",
         "images",
         roles=("stated",),
     ),
-    _column("batch_is_shared", "bool", "Whether the arm's micro-batch is shared out to the processes: strong scaling."),
+    _column("batch_is_shared", "bool", "Whether the processes share the arm's micro-batch: strong scaling."),
     _column("total_parameters", "int", "Parameters of the model."),
     _column("trainable_parameters", "int", "Parameters of the model that are not frozen."),
     _column(
@@ -84,21 +88,21 @@ TRIAL_DERIVED = [
     _column(
         "base_rss_bytes",
         "int",
-        "Resident memory before data and model were there: imports, threads. peak_rss_bytes less this is the trial's.",
+        "Resident memory before data and model were loaded: imports, threads. peak_rss_bytes less this is the trial's.",
         "bytes",
         "rank 0",
     ),
-    _column("resumed_at_epoch", "int", "First epoch that this launch trained, where it went on from a checkpoint."),
+    _column("resumed_at_epoch", "int", "First epoch that this launch trained, if it went on from a checkpoint."),
     _column(
         "optimizer_steps",
         "int",
-        "Optimizer steps taken, those of earlier launches included; fp16's skipped ones not.",
+        "Optimizer steps taken, including those of earlier launches, without those that fp16 skipped.",
     ),
     _column("skipped_steps", "int", "Optimizer steps that fp16's loss scaling skipped."),
     _column(
         "images_seen",
         "int",
-        "Training images put through the model, those of earlier launches included.",
+        "Training images put through the model, including those of earlier launches.",
         "images",
     ),
 ]
@@ -120,7 +124,7 @@ TRIAL_RESULT = [
         shown=percent("valid.\nacc %", 42),
     ),
     _column("validation_images", "int", "Images set aside for validation.", "images"),
-    _column("evaluate_on_loss", "float", "Mean cross-entropy over the data set of evaluate_on, likewise."),
+    _column("evaluate_on_loss", "float", "Mean cross-entropy over the data set of evaluate_on, after the last epoch."),
     _column(
         "evaluate_on_accuracy",
         "float",
@@ -129,36 +133,18 @@ TRIAL_RESULT = [
         shown=percent("other data\nacc %", 43),
     ),
     _column("evaluate_on_images", "int", "Images of that data set.", "images"),
-    _column(
-        "published_train_accuracy",
-        "float",
-        "What the source reports for this arm; see published_differs.",
-        "1",
-    ),
-    _column(
-        "published_eval_accuracy",
-        "float",
-        "What the source reports for this arm; see published_differs.",
-        "1",
-    ),
-    _column(
-        "published_validation_accuracy",
-        "float",
-        "What the source reports for this arm; see published_differs.",
-        "1",
-    ),
-    _column(
-        "published_evaluate_on_accuracy",
-        "float",
-        "What the source reports for this arm; see published_differs.",
-        "1",
+    *(
+        _column(
+            f"published_{part}_accuracy", "float", "What the source reports for this arm; see published_differs.", "1"
+        )
+        for part in PARTS
     ),
     _column("published_epoch_time_s", "float", "What the source reports, on its machine.", "s"),
     _column("published_where", "str", "The source of the published figures."),
     _column(
         "published_differs",
         "str",
-        "Settings that differ from the arm's own, or why even those are no measure; empty: comparable with the source.",
+        "Settings that differ from the arm's own, or why the arm is not comparable; empty: comparable with the source.",
     ),
 ]
 MACHINE = [
@@ -168,36 +154,40 @@ MACHINE = [
     _column(
         "devices",
         "str",
-        "What each machine of the group brought: its name, its devices and their name.",
+        "The devices of each machine of the group: its name, their number and their name.",
         roles=("launch",),
     ),
     _column(
         "power_limit_w",
         "float",
-        "Power limit of the GPUs that is enforced, the lowest of the group's.",
+        "Enforced power limit of the GPUs, the lowest of the group.",
         "W",
         roles=("adjustable",),
     ),
     _column(
         "application_sm_clock_hz",
         "float",
-        "Clock of the GPUs' multiprocessors that applications get, where somebody may choose it; the lowest likewise.",
+        "Clock of the GPUs' multiprocessors that is set for applications, if it can be set; the lowest of the group.",
         "Hz",
         roles=("adjustable",),
     ),
-    _column("max_sm_clock_hz", "float", "Highest clock that they can have, likewise.", "Hz", roles=("launch",)),
+    _column(
+        "max_sm_clock_hz",
+        "float",
+        "Highest possible clock of the GPUs' multiprocessors, the lowest of the group.",
+        "Hz",
+        roles=("launch",),
+    ),
     _column("cpu_model", "str", "Model name of the CPU.", roles=("machine",)),
     _column("cpu_count", "int", "CPUs that rank 0 could run on.", roles=("machine",)),
-    _column("threads", "int", "Threads that each process computed with on the CPU.", roles=("launch",)),
+    _column("threads", "int", "CPU threads that each process computed with.", roles=("launch",)),
     _column(
         "backend", "str", "Communication between processes: gloo, nccl, or empty for one process.", roles=("launch",)
     ),
     _column("torch", "str", "Version of torch.", roles=("machine", "identity")),
     _column("torchvision", "str", "Version of torchvision.", roles=("machine",)),
     _column("accelerate", "str", "Version of accelerate.", roles=("machine",)),
-    _column(
-        "cuda", "str", "CUDA version that torch was built for, where the trial ran on CUDA.", roles=("adjustable",)
-    ),
+    _column("cuda", "str", "CUDA version that torch was built for, if the trial ran on CUDA.", roles=("adjustable",)),
     _column("driver", "str", "NVIDIA driver version.", roles=("adjustable",)),
     _column("commit", "str", "Commit of this checkout; -dirty: with uncommitted changes.", roles=("code", "stated")),
     _column("environment", "str", "Key of this launch's entry in environment.json."),
@@ -208,7 +198,7 @@ EPOCH_HEAD = [
     _column("epoch", "int", "Number of the epoch, from 0."),
     _column("windows", "int", "Optimizer steps in the epoch, warm-up included."),
     _column("images", "int", "Training images in the epoch.", "images"),
-    _column("learning_rate", "float", "Learning rate of the epoch's last window."),
+    _column("learning_rate", "float", "Learning rate of the epoch's last step."),
 ]
 EPOCH_RESULT = [
     _column("eval_loss", "float", "Mean cross-entropy over the evaluation set after the epoch."),
@@ -220,22 +210,22 @@ EPOCH_RESULT = [
 PER_CLASS = [
     *IDENTITY,
     _column("part", "str", "What was evaluated after the last epoch: evaluation, validation, or evaluate_on."),
-    _column("data", "str", "The data set that it is of."),
+    _column("data", "str", "Its data set."),
     _column("label", "int", "Number of the class, from 0."),
     _column("class_name", "str", "Its name."),
     _column("images", "int", "Its images.", "images", "sum"),
-    _column("accuracy", "float", "Share of them classified correctly; empty where it has no images.", "1"),
+    _column("accuracy", "float", "Share of them classified correctly; empty if there are none.", "1"),
     _column(
-        "predicted", "str", "How many of them were taken for each class, by number: a row of the confusion matrix."
+        "predicted", "str", "How many of them were classified as each class, by number: a row of the confusion matrix."
     ),
 ]
 STEP_HEAD = [
     *IDENTITY,
     _column("epoch", "int", "Number of the epoch, from 0."),
-    _column("window", "int", "Number of the window in its epoch, from 0."),
-    _column("images", "int", "Images of all processes in the window.", "images"),
-    _column("measured", "bool", "Whether the window counts: it is none of unmeasured_windows."),
-    _column("learning_rate", "float", "Learning rate of the window."),
+    _column("window", "int", "Number of the optimizer step in its epoch, from 0."),
+    _column("images", "int", "Images of all processes in the step.", "images"),
+    _column("measured", "bool", "Whether the step is measured; it is not among unmeasured_windows then."),
+    _column("learning_rate", "float", "Learning rate of the step."),
 ]
 
 # What earlier versions wrote for a setting's value.

@@ -7,6 +7,7 @@ from typing import Any
 
 from bench.experiment import Experiment, Published, departures
 from bench.machine import environment
+from bench.record.columns import PARTS
 from bench.trial import Trial
 
 
@@ -20,10 +21,7 @@ def first_row(trial: Trial, experiment: Experiment, launch_id: str) -> dict[str,
         **trial.settings(),
         "effective_batch": trial.effective_batch(),
         "batch_is_shared": trial.arm in experiment.shared_batch,
-        "published_train_accuracy": published.train_accuracy,
-        "published_eval_accuracy": published.eval_accuracy,
-        "published_validation_accuracy": published.validation_accuracy,
-        "published_evaluate_on_accuracy": published.evaluate_on_accuracy,
+        **{f"published_{part}_accuracy": getattr(published, f"{part}_accuracy") for part in PARTS},
         "published_epoch_time_s": published.epoch_time_s,
         "published_where": published.where or None,
         "published_differs": differs(trial, experiment) if trial.arm in experiment.published else None,

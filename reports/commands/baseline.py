@@ -1,8 +1,8 @@
-"""Show, or accept, what differs from a baseline.
+"""Show how results differ from a baseline, or accept them as the new one.
 
-Of a BASELINE.csv, the counts that `gate exact` left beside it; only a whole run whose trials ended well, each counted
-twice alike, leaves any. Of a run folder, its times, memory and accuracy, which are kept for each machine and its
-versions under --to; a run with a trial that did not end well is never kept.
+With a BASELINE.csv: the counts of operations that `gate exact` wrote beside it. It writes them only for a run whose
+trials all ended well and were counted twice with equal results. With a run folder: its times, memory and accuracy. Each
+machine and its versions have a baseline of their own under --to; a run with a failed trial is never accepted.
 """
 
 from __future__ import annotations
@@ -16,7 +16,13 @@ from reports.arguments import share
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", choices=["show", "accept"])
     parser.add_argument("baseline", type=Path, nargs="?", default=Path("studies/exact.csv"), metavar="BASELINE.csv|RUN")
-    parser.add_argument("--to", type=Path, default=Path("baselines"), metavar="FOLDER", help="of machines (baselines)")
+    parser.add_argument(
+        "--to",
+        type=Path,
+        default=Path("baselines"),
+        metavar="FOLDER",
+        help="folder of the machines' baselines (baselines)",
+    )
     parser.add_argument("--margin", type=share, default=0.02, metavar="SHARE", help="a change that matters (2%%)")
 
 

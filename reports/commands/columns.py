@@ -1,4 +1,4 @@
-"""Write the dictionary of all CSV columns into a Markdown file, between its markers."""
+"""Write the dictionary of all CSV columns into a Markdown file, between its marks."""
 
 from __future__ import annotations
 

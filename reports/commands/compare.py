@@ -1,8 +1,8 @@
 """Say what changed from one run folder to another on the same machine, by how much and how surely.
 
-Exit code 0: nothing got worse by more than the margin as far as can be told; 1: something did; 3: something is missing
-or not comparable; 4: of something nothing could be told and --fail-inconclusive was given. Of runs launched in turn,
-all that it says together is wrong by chance no more often than --level.
+Exit code 0: nothing is shown to be worse by more than the margin; 1: something is; 3: something is missing or not
+comparable; 4: something is inconclusive, and --fail-inconclusive was given. If the launches of the two runs took turns,
+the chance that any of the verdicts is wrong is at most --level.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("head", type=Path, metavar="HEAD", help="the run that is judged, likewise")
     parser.add_argument("--margin", type=share, default=0.02, metavar="SHARE", help="a change that matters (2%%)")
-    parser.add_argument("--level", type=share, default=0.05, metavar="SHARE", help="false alarms to live with (5%%)")
-    parser.add_argument("--fail-inconclusive", action="store_true", help="exit code 4 where nothing could be told")
+    parser.add_argument("--level", type=share, default=0.05, metavar="SHARE", help="chance of a false alarm (5%%)")
+    parser.add_argument("--fail-inconclusive", action="store_true", help="exit code 4 if something is inconclusive")
     forms.arguments(parser)
 
 
@@ -31,6 +31,6 @@ def run(options: argparse.Namespace) -> int:
 
     found = compare.compare_runs(options.base, options.head, options.margin, options.level, options.fail_inconclusive)
     forms.write(options, found)
-    with contextlib.suppress(SystemExit):  # rich's way to end where `| head` has seen enough
+    with contextlib.suppress(SystemExit):  # how rich ends if its reader, such as `head`, closes the pipe
         report.show(found)
     return found.code

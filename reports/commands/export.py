@@ -25,7 +25,7 @@ def run(options: argparse.Namespace) -> None:
     from reports.tables import export
 
     if options.format == "parquet" and options.out is None:
-        raise UsageError("export: parquet is no text; give -o FILE")
+        raise UsageError("export: parquet is binary; give -o FILE")
     trials, skipped = read.readable_trials(options.run)
     content = export.FORMATS[options.format](trials)
     read.say_skipped(skipped, "trials")

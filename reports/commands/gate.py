@@ -1,9 +1,9 @@
-"""Hold the counts of a run of studies/exact.toml against a baseline, to the last one.
+"""Compare the counts of a run of studies/exact.toml with a baseline; they must be equal.
 
-Counted are operations by kind, FLOPs, casts, waits, all-reduces and their bytes, and parameters, in a training step;
-of pytest-benchmark's files, what the fixture benchmark_step counted.
-Exit code 0: all are equal; 1: some are not; 3: there is no baseline for this version of torch. Without 0 the run's own
-counts are written beside the baseline, and the command that accepts them is printed.
+Counted are the operations of a training step by kind, FLOPs, casts, waits, all-reduces and their bytes, and parameters;
+for pytest-benchmark's files, what the fixture benchmark_step counted.
+Exit code 0: all counts are equal; 1: some are not; 3: there is no baseline for this version of torch. Unless it is 0,
+the run's counts are written beside the baseline, and the command that accepts them is printed.
 """
 
 from __future__ import annotations
@@ -29,6 +29,6 @@ def run(options: argparse.Namespace) -> int:
 
     found = exact.gate(options.run, options.baseline)
     forms.write(options, found)
-    with contextlib.suppress(SystemExit):  # rich's way to end where `| head` has seen enough
+    with contextlib.suppress(SystemExit):  # how rich ends if its reader, such as `head`, closes the pipe
         exact.show(found, options.baseline)
     return found.code

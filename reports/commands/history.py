@@ -1,6 +1,6 @@
-"""Find change points over many runs of one machine, for nightly use: an alert, which blocks nothing.
+"""Find change points in the runs of many nights on one machine.
 
-The exit code is 0 whatever is found; needs the extra `history` (pip install -e '.[history]').
+They alert and block nothing: the exit code is always 0. Needs the extra `history` (pip install -e '.[history]').
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Join run folders, as of several machines, into a new one in which each launch is once."""
+"""Join run folders, such as those of several machines, into a new one that has each launch once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="the --out folder of a run")
     parser.add_argument(
-        "-o", "--out", type=Path, required=True, metavar="NEW_FOLDER", help="a folder that is not there yet"
+        "-o", "--out", type=Path, required=True, metavar="NEW_FOLDER", help="a folder that does not exist yet"
     )
 
 

@@ -1,7 +1,7 @@
 """Write a run as TensorBoard's event files, a folder for each launch.
 
-Losses, accuracies, throughput and memory by epoch, and by measured step under `steps/`; settings that vary are its
-hyperparameters. Needs the extra `tensorboard`. A second time replaces the first.
+They have losses, accuracies, throughput and memory by epoch, and under `steps/` by measured step; settings that vary
+are hyperparameters. Needs the extra `tensorboard`. Files of an earlier call are replaced.
 """
 
 from __future__ import annotations

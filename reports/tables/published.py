@@ -34,7 +34,7 @@ class Reproduction:
     allowed: float | None = None
 
 
-def compare_runs(row: Mapping[str, Any], eval_images: int | None) -> list[Reproduction]:
+def reproductions(row: Mapping[str, Any], eval_images: int | None) -> list[Reproduction]:
     """All published figures of a row of trials.csv; its evaluation accuracy is over `eval_images` images."""
     found = []
     parts = (

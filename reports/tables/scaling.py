@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any
 
 from bench.record.columns import kept_apart
-
-Row = dict[str, Any]
+from reports.tables.summary import Row
 
 ALIKE = kept_apart("efficiency")
 KNOWN = [*kept_apart("identity"), "micro_batch", "processes"]

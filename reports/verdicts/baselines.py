@@ -29,7 +29,7 @@ def renew(run: Path, root: Path, margin: float, accept: bool) -> None:
     folder = find(rows, root)
     if (folder / "trials.csv").exists():
         found = compare.compare_runs(folder, run, margin, LEVEL, strict=False)
-        with contextlib.suppress(SystemExit):  # rich's way to end where `| head` has seen enough
+        with contextlib.suppress(SystemExit):  # how rich ends if its reader, such as `head`, closes the pipe
             report.show(found)
     else:
         print(f"no baseline of this machine yet: {folder}")

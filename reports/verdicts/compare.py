@@ -17,15 +17,13 @@ import pandas as pd
 
 from bench.errors import UsageError
 from bench.record.columns import kept_apart
-from reports.tables.summary import known
+from reports.tables.summary import Row, known
 from reports.tables.table import held_back, machine_line
 from reports.verdicts import likeness, significance
 from reports.verdicts.comparison import VERDICTS, Comparison
 from reports.verdicts.likeness import listed
 from reports.verdicts.pytest_benchmark import launches
 from reports.verdicts.report import ComparisonReport
-
-Row = dict[str, Any]
 
 STEP_TIME, ENERGY = "step_time_p50_s", "energy_per_image_j"
 # Column -> whether more of it is worse.

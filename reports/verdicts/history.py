@@ -19,8 +19,9 @@ from rich.console import Console
 
 from bench.errors import UsageError
 from reports.read import trials
+from reports.tables.summary import Row
 from reports.verdicts import compare, likeness
-from reports.verdicts.compare import METRICS, Row, Side
+from reports.verdicts.compare import METRICS, Side
 
 FEWEST_RUNS = 10
 SHORTEST = 3  # runs that a change has to last

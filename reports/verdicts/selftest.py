@@ -18,8 +18,9 @@ from pathlib import Path
 
 from bench.errors import UsageError
 from reports.read import trials
+from reports.tables.summary import Row
 from reports.verdicts import compare
-from reports.verdicts.compare import Row, Side
+from reports.verdicts.compare import Side
 
 LEVEL = 0.01  # that of `launch gate`
 SLOWER = (0.01, 0.02, 0.03, 0.05, 0.1)

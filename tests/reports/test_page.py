@@ -286,7 +286,7 @@ def judged(eval_images: int | None = 10000, **changes: Any) -> list[tuple[str, s
         "published_differs": None,
         **NONE_ELSE,
     }
-    return [(each.figure, each.verdict, each.why) for each in published.compare_runs({**row, **changes}, eval_images)]
+    return [(each.figure, each.verdict, each.why) for each in published.reproductions({**row, **changes}, eval_images)]
 
 
 def test_an_accuracy_is_reproduced_as_far_as_chance_goes() -> None:
@@ -328,7 +328,7 @@ def test_times_are_shown_and_not_judged() -> None:
     assert found[1] == ("epoch time", "not comparable", "a time of another machine")
     row = {"status": "ok", "published_differs": None, "published_epoch_time_s": 540.0, "epoch_time_s": 540.0}
     row |= {"train_images": 1, "published_train_accuracy": None, "published_eval_accuracy": None, **NONE_ELSE}
-    assert published.worst(published.compare_runs(row, None)) == ""
+    assert published.worst(published.reproductions(row, None)) == ""
 
 
 def test_a_trial_is_called_what_its_worst_figure_is() -> None:

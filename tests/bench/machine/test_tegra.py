@@ -78,7 +78,7 @@ def test_gauges_are_the_files_in_plain_units(tmp_path: Path, tree: jetsons.Tree,
     ids=["orin_nano", "agx_orin", "thor"],
 )
 def test_board_mode_and_rails_are_named(tmp_path: Path, tree: jetsons.Tree, board: str, mode: str, rails: str) -> None:
-    assert probe.facts(jetsons.plant(tmp_path, tree)) == {
+    assert probe.board(jetsons.plant(tmp_path, tree)) == {
         "jetson_board": board,
         "power_mode": mode,
         "power_rails": rails,
