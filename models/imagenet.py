@@ -59,6 +59,6 @@ def _cached(url: str) -> Path:
     except (OSError, http.client.HTTPException, RuntimeError) as error:
         raise ModelError(
             f"cannot download {path.name} from {url} ({error}); "
-            f"get it on another machine and put it at {path}, or give its path as --weights"
+            f"get it on another machine and put it at {path}, or give --weights PATH"
         ) from error
     return path
