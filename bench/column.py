@@ -56,14 +56,14 @@ class Shown:
 
     `heading` may have two lines. A number is multiplied by `factor` and written with Python's format `spec`; "" stands
     for four digits, or the whole number where it has more. `spread`: of several launches the lowest and the highest
-    follow the median, as in 205 (198..213). `place` orders the columns from left to right.
+    follow the median, as in 205 (198..213). `order` sorts the columns from left to right.
     """
 
     heading: str
     factor: float = 1.0
     spec: str = ""
     spread: bool = False
-    place: int = 100  # right of today's
+    order: int = 100  # right of today's
 
     def number(self, value: float) -> str:
         """One number as the table writes it."""
@@ -75,14 +75,14 @@ def digits(value: float) -> str:
     return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
-def percent(heading: str, place: int = 100, spec: str = ".1f", spread: bool = True) -> Shown:
+def percent(heading: str, order: int = 100, spec: str = ".1f", spread: bool = True) -> Shown:
     """A share, shown in percent."""
-    return Shown(heading, 100, spec, spread, place)
+    return Shown(heading, 100, spec, spread, order)
 
 
-def gib(heading: str, place: int = 100) -> Shown:
+def gib(heading: str, order: int = 100) -> Shown:
     """Bytes, shown in GiB."""
-    return Shown(heading, 1 / 2**30, ".2f", True, place)
+    return Shown(heading, 1 / 2**30, ".2f", True, order)
 
 
 @dataclass(frozen=True)

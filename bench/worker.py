@@ -218,7 +218,7 @@ class Worker:
             if progress is not None:
                 self.folder.append("steps", [{"launch_id": self.launch_id, "epoch": epoch, **row} for row in rows])
                 self.row.save()
-                progress.tell(state_after(rows, epoch, trial.epochs, per_epoch))
+                progress.publish(state_after(rows, epoch, trial.epochs, per_epoch))
 
         row = train_epoch(training, windows, batches, meter, learning_rate, on_rows)
         # Each rank has running statistics of its own; the checkpoint has rank 0's.
@@ -233,7 +233,7 @@ class Worker:
             if self.options.checkpoint:
                 path = checkpoint.path_for(self.options.out, trial)
                 checkpoint.save(path, trial, training, vars(self.row.counts))
-            progress.tell({"epoch": epoch + 1, "epochs": trial.epochs, "window": 0, "windows": per_epoch, **row})
+            progress.publish({"epoch": epoch + 1, "epochs": trial.epochs, "window": 0, "windows": per_epoch, **row})
         # No rank trains on while rank 0 writes: its windows would wait for rank 0 and look slow.
         group.accelerator.wait_for_everyone()
 
@@ -247,4 +247,4 @@ class Worker:
             per_class = evaluation.per_class(evaluations, self.trial, class_names)
             self.folder.append("per_class", [{"launch_id": self.launch_id, **each} for each in per_class])
         assert self.trackers is not None
-        self.trackers.tell(row, epoch)
+        self.trackers.log(row, epoch)

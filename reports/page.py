@@ -42,7 +42,7 @@ def write(folder: Path, out: Path) -> None:
     page = environment.get_template("page.html").render(
         name=folder.absolute().name,
         sections=sections,
-        overview=overview([summary.known(row) for row in trials.to_dict("records")]),
+        overview=overview([summary.row_of(row) for row in trials.to_dict("records")]),
         study=study_command(folder),
         lost=", ".join(read.count(rows, file) for file, rows in lost.items() if rows),
         rule=published.RULE,

@@ -34,7 +34,7 @@ def write(folder: Path, out: Path) -> int:
     """
     trials, epochs, steps = read.all_that_can_be(folder, [*POSITION, *STEP_SCALARS])
     by_epoch, by_step = dict(list(epochs.groupby("launch_id"))), dict(list(steps.groupby("launch_id")))
-    rows = [summary.known(row) for row in trials.to_dict("records")]
+    rows = [summary.row_of(row) for row in trials.to_dict("records")]
     varying = [c.name for c in settings_columns() if len({row[c.name] for row in rows}) > 1]
     trained = [row for row in rows if row["launch_id"] in {*by_epoch, *by_step}]
     try:
@@ -51,9 +51,9 @@ def write(folder: Path, out: Path) -> int:
 def log_name(row: Row) -> str:
     """A folder's name: what was launched, and the launch id, so that no two launches share it."""
     words = (str(row[name]) for name in ("experiment", "arm", "precision", "processes", "repeat"))
-    said = re.sub(r"[^\w.-]", "_", "_".join(words), flags=re.ASCII)[:150].lstrip(".")
+    name = re.sub(r"[^\w.-]", "_", "_".join(words), flags=re.ASCII)[:150].lstrip(".")
     launch = str(row["launch_id"])
-    return f"{said}_{launch if LAUNCH_ID.fullmatch(launch) else hashlib.sha256(launch.encode()).hexdigest()[:12]}"
+    return f"{name}_{launch if LAUNCH_ID.fullmatch(launch) else hashlib.sha256(launch.encode()).hexdigest()[:12]}"
 
 
 def wall_time(row: Row) -> float:
@@ -66,7 +66,7 @@ def wall_time(row: Row) -> float:
 def write_epochs(add: Add, epochs: pd.DataFrame) -> None:
     """Add all numbers of a launch's epochs."""
     for record in epochs.to_dict("records"):
-        row = summary.known(record)
+        row = summary.row_of(record)
         if row["epoch"] is not None:
             add({name: row[name] for name in EPOCH_SCALARS if row[name] is not None}, row["epoch"])
 

@@ -57,7 +57,7 @@ TRIALS = [
         "max",
         "All-reduces in a full step, counted in the last warm-up step and, if the backend numbers its collectives, "
         "confirmed for each measured one; empty: one process, warmup_windows below 2, or unequal steps.",
-        shown=Shown("all-reduces\nper step", place=22),
+        shown=Shown("all-reduces\nper step", order=22),
     ),
     Column(
         "allreduce_bytes_per_window",
@@ -65,7 +65,7 @@ TRIALS = [
         "bytes",
         "max",
         "Bytes of each rank's gradients in them; what crosses a link depends on the algorithm.",
-        shown=Shown("MiB shared\nper step", 1 / 2**20, place=23),
+        shown=Shown("MiB shared\nper step", 1 / 2**20, order=23),
     ),
 ]
 

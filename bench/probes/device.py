@@ -55,7 +55,7 @@ EPOCHS = TRIALS = [
         "J",
         "",
         "energy_j / the training images of those epochs.",
-        shown=Shown("J per\nimage", spread=True, place=33),
+        shown=Shown("J per\nimage", spread=True, order=33),
     ),
     Column("images_per_j", "float", "images/J", "", "The training images of those epochs / energy_j."),
     Column(

@@ -33,7 +33,7 @@ IDENTITY = [
 TRIAL_HEAD = [
     *IDENTITY,
     _column("trial_key", "str", "Hash of all settings but repeat: equal for equal work."),
-    _column("status", "str", "How the trial ended: " + ", ".join(STATUSES) + ".", shown=Shown("status", place=0)),
+    _column("status", "str", "How the trial ended: " + ", ".join(STATUSES) + ".", shown=Shown("status", order=0)),
     _column("error", "str", "Why it did not end well, in one line, with the path of its log."),
     _column(
         "oom_phase",

@@ -65,7 +65,7 @@ class ExperimentTrackers:
         except Exception as error:  # whatever a service's own package raises
             raise UsageError(f"--log-with: a tracker cannot begin: {one_line(error)}") from error
 
-    def tell(self, row: Mapping[str, Any], epoch: int) -> None:
+    def log(self, row: Mapping[str, Any], epoch: int) -> None:
         """Log the numbers of an epoch's row."""
         numbers = {name: value for name, value in row.items() if isinstance(value, (int, float)) and name != "epoch"}
         with self.or_without():

@@ -60,7 +60,7 @@ class Display(Bars):
         self.task = self.bars.add_task(title, total=None, note="starting")
 
     def show(self, state: dict[str, Any]) -> None:
-        """Draw this state (see `ProgressWriter.tell`)."""
+        """Draw this state (see `ProgressWriter.publish`)."""
         if not state:
             return
         done, total, note = position(state)
@@ -108,7 +108,7 @@ class ProgressWriter:
         if self.display:
             self.display.__exit__()
 
-    def tell(self, state: dict[str, Any]) -> None:
+    def publish(self, state: dict[str, Any]) -> None:
         """Publish a state, with the keys epoch (those done), epochs, window (steps done in the epoch), windows (in an
         epoch) and, if known, images_per_s and train_loss."""
         if self.display:
@@ -146,7 +146,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def state_after(rows: list[dict[str, Any]], epoch: int, epochs: int, per_epoch: int) -> dict[str, Any]:
-    """The state after these rows of steps.csv, for `ProgressWriter.tell`."""
+    """The state after these rows of steps.csv, for `ProgressWriter.publish`."""
     images = sum(row["images"] for row in rows)
     return {
         "epoch": epoch,

@@ -1,6 +1,6 @@
 """What does a run look like? Each file here is a chart, found by its folder.
 
-`draw(run)` returns the chart, or None if the run has no figures for it; PLACE orders the charts. On a page a chart is
+`draw(run)` returns the chart, or None if the run has no figures for it; ORDER orders the charts. On a page a chart is
 an SVG in the page's own colour of text (currentColor), so that one drawing is readable on light and on dark.
 """
 
@@ -90,7 +90,7 @@ def draw(rows: Sequence[Row], epochs: pd.DataFrame, steps: pd.DataFrame) -> list
     good = [row for row in rows if row["status"] == "ok"]
     run = Run(good, epochs, steps, titles(good))
     found = [importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)]
-    charts = (module.draw(run) for module in sorted(found, key=lambda module: module.PLACE))
+    charts = (module.draw(run) for module in sorted(found, key=lambda module: module.ORDER))
     return [chart for chart in charts if chart is not None]
 
 
@@ -128,7 +128,7 @@ def kind(row: Row) -> str:
 def colour(field: str, values: Sequence[str]) -> Any:
     """A colour for each of these, in their order; they repeat after eight."""
     domain = list(dict.fromkeys(values))
-    colours = [COLOURS[place % len(COLOURS)] for place in range(len(domain))]
+    colours = [COLOURS[index % len(COLOURS)] for index in range(len(domain))]
     return alt.Color(f"{field}:N", title=None, scale=alt.Scale(domain=domain, range=colours))
 
 

@@ -8,7 +8,7 @@ from bench.record import experiment_lookup
 from reports.charts import Chart, Run
 from reports.charts import loss as curves
 
-PLACE = 1
+ORDER = 1
 
 
 def draw(run: Run) -> Chart | None:
@@ -22,10 +22,10 @@ def chart(run: Run, part: str, kind: str, title: str, what: str) -> Chart | None
     if not ours:
         return None
     theirs = published(run, part)
-    said = f"A curve for each trial, coloured by arm. {curves.curves_said(run)}".strip()
-    said += " Dashed: the source's own, of which the table says whether it can be compared." if theirs else ""
+    caption = f"A curve for each trial, coloured by arm. {curves.curves_caption(run)}".strip()
+    caption += " Dashed: the source's own, of which the table says whether it can be compared." if theirs else ""
     found = [*ours, *theirs]
-    return Chart(kind, title, said, curves.lines(run, found, what), curves.last(found))
+    return Chart(kind, title, caption, curves.lines(run, found, what), curves.last(found))
 
 
 def published(run: Run, part: str) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ import pandas as pd
 from reports.charts import Chart, Run, colour, kind, kinds, sized
 from reports.tables.summary import Row
 
-PLACE = 1
+ORDER = 1
 SPEED, ACCURACY = "images/s", "evaluation accuracy after the last epoch, %"
 
 
@@ -27,9 +27,9 @@ def draw(run: Run) -> Chart | None:
     along = rule.encode(x, axis(alt.Y, "worst", ACCURACY), y2="best:Q", color=arms)
     points = base.mark_point(size=90, filled=True, opacity=0.9)
     drawn = points.encode(x, y, color=arms, shape=kinds(found), description="tip:N")
-    said = "Accurate is up, fast is right. Lines: the lowest and the highest of several launches."
+    caption = "Accurate is up, fast is right. Lines: the lowest and the highest of several launches."
     drawing = sized(alt.layer(across, along, drawn), 320)
-    return Chart("cost", "Accuracy against throughput", said, drawing, list(table["tip"]))
+    return Chart("cost", "Accuracy against throughput", caption, drawing, list(table["tip"]))
 
 
 def axis(channel: Any, field: str, title: str) -> Any:

@@ -8,7 +8,7 @@ import pandas as pd
 from reports.charts import GREY, Chart, Run, colour, sized
 from reports.tables.summary import titles
 
-PLACE = 5
+ORDER = 5
 
 
 def draw(run: Run) -> Chart | None:
@@ -28,8 +28,8 @@ def draw(run: Run) -> Chart | None:
         detail="trial:N",
     )
     whole = alt.Chart(pd.DataFrame({"y": [100]})).mark_rule(strokeDash=[2, 3], color=GREY).encode(y="y:Q")
-    said = "Throughput / (processes x that of one process), from trials that are alike otherwise. Dotted: 100%."
+    caption = "Throughput / (processes x that of one process), from trials that are alike otherwise. Dotted: 100%."
     if any(row["device_name"] == "cpu" for row in found):
-        said += " All processes share one CPU's cores: this is what splitting costs, not what hardware adds."
+        caption += " All processes share one CPU's cores: this is what splitting costs, not what hardware adds."
     layers = alt.layer(whole, base.mark_line(), base.mark_point(size=90, filled=True).encode(description="tip:N"))
-    return Chart("efficiency", "Scaling efficiency", said, sized(layers, 260), list(table["tip"]))
+    return Chart("efficiency", "Scaling efficiency", caption, sized(layers, 260), list(table["tip"]))

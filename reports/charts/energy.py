@@ -10,7 +10,7 @@ import pandas as pd
 from reports.charts import GREEN, ROW_HEIGHT, Chart, Run, sized
 from reports.tables.summary import Row
 
-PLACE = 7
+ORDER = 7
 
 
 def draw(run: Run) -> Chart | None:
@@ -24,9 +24,9 @@ def draw(run: Run) -> Chart | None:
     x = "energy of a training image, J"
     bars = base.mark_bar(height=14, color=GREEN).encode(x=alt.X("j:Q", title=x))
     spread = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title=x), x2="high:Q")
-    said = "Of all that the power reading covers. Line: the lowest and the highest of several launches."
+    caption = "Of all that the power reading covers. Line: the lowest and the highest of several launches."
     drawing = sized(alt.layer(bars, spread), ROW_HEIGHT * len(found))
-    return Chart("energy", "Energy", said, drawing, list(table["tip"]))
+    return Chart("energy", "Energy", caption, drawing, list(table["tip"]))
 
 
 def point(run: Run, row: Row) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import pandas as pd
 from reports.charts import PUBLISHED, Chart, Run, colour, kind, kinds, sized
 from reports.tables.summary import Row
 
-PLACE = 3
+ORDER = 3
 MARKS, TICKS = 50, 10  # at most, of a curve and of the axis
 LARGEST = 1e300  # a larger number would overflow as a percentage
 
@@ -22,11 +22,11 @@ def draw(run: Run) -> Chart | None:
     found = points(run, "train_loss", 1, "")
     if not found:
         return None
-    said = f"A curve for each trial, coloured by arm: mean cross-entropy while training. {curves_said(run)}"
-    return Chart("loss", "Loss by epoch", said.strip(), lines(run, found, "training loss"), last(found))
+    caption = f"A curve for each trial, coloured by arm: mean cross-entropy while training. {curves_caption(run)}"
+    return Chart("loss", "Loss by epoch", caption.strip(), lines(run, found, "training loss"), last(found))
 
 
-def curves_said(run: Run) -> str:
+def curves_caption(run: Run) -> str:
     """The sentence that explains curves and bands if a trial was launched several times; else empty."""
     several = any(len(row["each"]) > 1 for row in run.rows)
     return "Of several launches the median, with the lowest and the highest as a band." if several else ""

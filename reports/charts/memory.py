@@ -12,7 +12,7 @@ from bench.record.run_folder import size
 from reports.charts import GREY, RED, Chart, Run, colour, kind, kinds, sized
 from reports.tables.summary import GPU_MEMORY, Row, memory_column
 
-PLACE = 0
+ORDER = 0
 GIB = 2**30
 NEAR = 4  # times the most memory of a trial; a limit beyond that would squeeze the trials into a corner
 
@@ -34,10 +34,10 @@ def draw(run: Run) -> Chart | None:
     near, far = limits(found, NEAR * table["memory"].max())
     drawing = alt.layer(*drawn(run, found, table, x), *near)
     named = ", ".join(table[table["best"]].sort_values("memory")["name"])
-    said = f"Dotted: the frontier, above which no trial has more throughput in as little memory ({named})."
-    said += " Red: the memory limit." if near else ""
-    said += "".join(f" A limit of {each} is beyond what is drawn." for each in far)
-    return Chart("memory", "Memory against throughput", said, sized(drawing, 320), list(table["tip"]))
+    caption = f"Dotted: the frontier, above which no trial has more throughput in as little memory ({named})."
+    caption += " Red: the memory limit." if near else ""
+    caption += "".join(f" A limit of {each} is beyond what is drawn." for each in far)
+    return Chart("memory", "Memory against throughput", caption, sized(drawing, 320), list(table["tip"]))
 
 
 def point(run: Run, row: Row, name: str, best: bool) -> dict[str, Any]:

@@ -8,16 +8,16 @@ import pandas as pd
 from reports.charts import ROW_HEIGHT, Chart, Run, colour, sized
 from reports.tables.summary import Row
 
-PLACE = 6
+ORDER = 6
 PARTS = ("compute", "exposed communication", "data wait")
 
 
 def draw(run: Run) -> Chart | None:
     """Of trials whose parts are known."""
     found = [
-        {"trial": run.named(row), "part": part, "ms": 1000 * seconds, "place": place}
+        {"trial": run.named(row), "part": part, "ms": 1000 * seconds, "order": order}
         for row in run.rows
-        for place, (part, seconds) in enumerate(parts(row).items())
+        for order, (part, seconds) in enumerate(parts(row).items())
     ]
     if not found:
         return None
@@ -29,12 +29,12 @@ def draw(run: Run) -> Chart | None:
         x=alt.X("ms:Q", title="mean time in a step, ms"),
         y=alt.Y("trial:N", title=None, sort=order),
         color=colour("part", [part for part in PARTS if part in set(table["part"])]),
-        order="place:Q",
+        order="order:Q",
         description="tip:N",
     )
-    said = "Each part is the longest among the processes: where processes wait for each other, parts overlap."
+    caption = "Each part is the longest among the processes: where processes wait for each other, parts overlap."
     return Chart(
-        "step_parts", "Where a step's time goes", said, sized(drawing, ROW_HEIGHT * len(order)), list(table["tip"])
+        "step_parts", "Where a step's time goes", caption, sized(drawing, ROW_HEIGHT * len(order)), list(table["tip"])
     )
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from reports.charts import BLUE, ORANGE, RED, ROW_HEIGHT, Chart, Run, sized
 
-PLACE = 4
+ORDER = 4
 WORST = 5  # outliers of each trial that are drawn
 WIDE = 3  # longest / shortest time; above it the axis is logarithmic, or bars would be too narrow to see
 
@@ -30,13 +30,13 @@ def draw(run: Run) -> Chart | None:
         for ms in beyond(times[name]).nlargest(WORST)
     ]
     outliers = sum(len(beyond(each)) for each in times.values())
-    said = "Bar: the middle half; line: 5 to 95%; orange: the median; circles: the longest of each trial's outliers "
-    said += (
+    caption = "Bar: the middle half; line: 5 to 95%; orange: the median; circles: the longest of each trial's outliers "
+    caption += (
         f"(at most {WORST}), more than 1.5 bars beyond it: {outliers} of {sum(map(len, times.values()))} steps in all. "
     )
-    said += "Warm-up is left out."
+    caption += "Warm-up is left out."
     drawing = sized(alt.layer(*drawn(boxes, worst, named)), ROW_HEIGHT * len(boxes))
-    return Chart("step_times", "Step times", said, drawing, [each["tip"] for each in boxes])
+    return Chart("step_times", "Step times", caption, drawing, [each["tip"] for each in boxes])
 
 
 def beyond(times: pd.Series) -> pd.Series:

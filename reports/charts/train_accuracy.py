@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reports.charts import Chart, Run, accuracy
 
-PLACE = 2
+ORDER = 2
 
 
 def draw(run: Run) -> Chart | None:

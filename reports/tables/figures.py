@@ -16,9 +16,9 @@ Cell = Callable[[Row], str]
 
 @dataclass(frozen=True)
 class Figure:
-    """One column of a table: its place from the left, its heading, and the text of a summarised row's cell."""
+    """One column of a table: its order from the left, its heading, and the text of a summarised row's cell."""
 
-    place: int
+    order: int
     heading: str
     cell: Cell
 
@@ -39,12 +39,12 @@ def of_column(column: Column, shown: Shown) -> Figure:
         low, high = map(one, row["spread"].get(column.name, (None, None)))
         return f"{value} ({low}..{high})" if shown.spread and low != high else value
 
-    return Figure(shown.place, shown.heading, cell)
+    return Figure(shown.order, shown.heading, cell)
 
 
 def computed(value: Callable[[Row], float | None], shown: Shown) -> Figure:
     """The figure of a number that is computed from several columns."""
-    return Figure(shown.place, shown.heading, lambda row: "" if (n := value(row)) is None else shown.number(n))
+    return Figure(shown.order, shown.heading, lambda row: "" if (n := value(row)) is None else shown.number(n))
 
 
 def launches(row: Row) -> str:
@@ -77,5 +77,5 @@ OF_SEVERAL_PROCESSES = [
 def figures(rows: Sequence[Row]) -> list[Figure]:
     """The figures of a table with these rows; those that no row has are left out."""
     several = any((row["processes"] or 1) > 1 for row in rows)
-    found = sorted([*ALWAYS, *(OF_SEVERAL_PROCESSES if several else [])], key=lambda figure: figure.place)
+    found = sorted([*ALWAYS, *(OF_SEVERAL_PROCESSES if several else [])], key=lambda figure: figure.order)
     return [figure for figure in found if any(figure.cell(row) for row in rows)]

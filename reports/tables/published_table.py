@@ -55,7 +55,7 @@ def beside(rows: Sequence[Row], verdicts: Sequence[Sequence[Reproduction]]) -> l
     """A line for each published figure of each trial."""
     named = titles(rows)
     return [
-        {"trial": named(row), "figure": each.figure, "said": each.verdict, "why": each.why, **numbers(row, each)}
+        {"trial": named(row), "figure": each.figure, "verdict": each.verdict, "why": each.why, **numbers(row, each)}
         for row, found in zip(rows, verdicts, strict=True)
         for each in found
     ]

@@ -20,14 +20,14 @@ DEFAULTS = default_settings()
 MEASURED = [c.name for c in columns("trials") if c.type in ("int", "float") and c.name not in (*ALIKE, "repeat")]
 
 
-def known(row: Mapping[Any, Any]) -> Row:
+def row_of(record: Mapping[Any, Any]) -> Row:
     """The row with None for what is missing; pandas' NA raises an error wherever it is compared.
 
     A setting that an older version did not have gets its default: that version did what is the default now. tf32 is an
     exception. On GPUs from Ampere on, float32 convolutions used TF32 by default and matrix products did not, so that
     neither True nor False is what ran, and it stays None.
     """
-    found = {name: None if pd.isna(value) else value for name, value in row.items()}
+    found = {name: None if pd.isna(value) else value for name, value in record.items()}
     on_cuda = found.get("cuda") is not None
     if found.get("trial_key") is not None:
         found |= {

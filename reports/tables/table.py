@@ -52,7 +52,7 @@ def sheets(trials: pd.DataFrame) -> list[Sheet]:
     for name, own in trials.groupby("experiment", sort=False, dropna=False):
         apart = [column for column in APART if column not in experiment_lookup.arm_settings(str(name))]
         for _, group in own.groupby(apart, sort=False, dropna=False):
-            rows = [summary.known(row) for row in group.to_dict("records")]
+            rows = [summary.row_of(row) for row in group.to_dict("records")]
             found.append(sheet(scaling.with_efficiency(summary.summarised(rows))))
     return found
 
@@ -61,14 +61,16 @@ def sheet(rows: list[Row]) -> Sheet:
     """A table of summarised rows. Columns in which no row has a value are left out."""
     settings, shown = ["arm", *varying_settings(rows)], figures.figures(rows)
     notes: dict[str, int] = {}
-    said = [dict.fromkeys(note for launch in row["each"] for note in remarks({**row, **launch})) for row in rows]
+    notes_of_rows = [
+        dict.fromkeys(note for launch in row["each"] for note in remarks({**row, **launch})) for row in rows
+    ]
     same = [name for name in STATED if len({row[name] for row in rows}) == 1]
     common = [(name, text(rows[0][name])) for name in same]
     return Sheet(
         rows=rows,
         heads=[*settings, *(figure.heading for figure in shown)],
         lines=[[*(text(row[name]) for name in settings), *(figure.cell(row) for figure in shown)] for row in rows],
-        marks=[[notes.setdefault(note, len(notes)) for note in each] for each in said],
+        marks=[[notes.setdefault(note, len(notes)) for note in each] for each in notes_of_rows],
         notes=list(notes),
         common=[(name, value) for name, value in common if value],
         machine=machine_line(rows[0]),
@@ -97,8 +99,8 @@ def varying_settings(rows: Sequence[Row]) -> list[str]:
 def _print(console: Console, of: Sheet) -> None:
     title = escape(text(of.rows[0]["experiment"]))
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
-    for place, head in enumerate(of.heads):
-        table.add_column(head, no_wrap=place == 0, justify="left" if place == 0 else "right")
+    for index, head in enumerate(of.heads):
+        table.add_column(head, no_wrap=index == 0, justify="left" if index == 0 else "right")
     for line, marks in zip(of.lines, of.marks, strict=True):
         noted = "".join(f"[{mark + 1}]" for mark in marks)
         table.add_row(escape(f"{line[0]} {noted}".strip()), *map(escape, line[1:]))

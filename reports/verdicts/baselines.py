@@ -12,7 +12,7 @@ from bench.errors import UsageError
 from bench.record.columns import kept_apart
 from bench.record.csvfile import whole_rows, write_whole
 from reports.read import trials
-from reports.tables.summary import Row, known
+from reports.tables.summary import Row, row_of
 from reports.verdicts import compare, likeness, report
 from reports.verdicts.significance import LEVEL
 
@@ -47,7 +47,7 @@ def renew(run: Path, root: Path, margin: float, accept: bool) -> None:
 
 def rows_of(folder: Path) -> list[Row]:
     """The rows of trials.csv in this folder."""
-    return [known(row) for row in trials(folder).to_dict("records")]
+    return [row_of(record) for record in trials(folder).to_dict("records")]
 
 
 def check(rows: Sequence[Row], run: Path) -> None:

@@ -17,7 +17,7 @@ import pandas as pd
 
 from bench.errors import UsageError
 from bench.record.columns import kept_apart
-from reports.tables.summary import Row, known
+from reports.tables.summary import Row, row_of
 from reports.tables.table import held_back, machine_line
 from reports.verdicts import likeness, significance
 from reports.verdicts.comparison import VERDICTS, Comparison
@@ -101,7 +101,7 @@ def by_settings(table: pd.DataFrame) -> dict[Hashable, Side]:
     """Settings -> their launches, each once, in the order in which they began; interrupted launches are left out."""
     found: dict[Hashable, Side] = {}
     for record in table.drop_duplicates("launch_id").to_dict("records"):
-        row = known(record)
+        row = row_of(record)
         if row["status"] == "interrupted":
             continue
         found.setdefault(tuple(row[name] for name in SETTINGS), Side()).rows.append(row)

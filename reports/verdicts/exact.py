@@ -18,7 +18,7 @@ from rich.console import Console
 from bench.errors import UsageError
 from bench.record.columns import OLDER
 from bench.record.csvfile import write_whole
-from reports.tables.summary import known as known_row
+from reports.tables.summary import row_of
 from reports.tables.table import machine_line
 from reports.verdicts.comparison import Comparison
 from reports.verdicts.pytest_benchmark import EXPERIMENT, KINDS, launches
@@ -43,7 +43,7 @@ def gate(run: Path, path: Path) -> ComparisonReport:
     """
     table = launches(run)
     found, baseline = counts(table), read(path)
-    machine = machine_line(known_row(table.iloc[-1].to_dict()))
+    machine = machine_line(row_of(table.iloc[-1].to_dict()))
     if baseline != found:
         write_whole(candidate(path), as_csv(found))
     else:  # what an earlier run left there has been put right
@@ -119,7 +119,7 @@ def counts(table: pd.DataFrame) -> Counts:
     A single count proves nothing: whether the trial dispatches the same operations each time only a second one shows.
     """
     table = table.drop_duplicates("launch_id")  # a copied row is no second count
-    rows = [{str(n): None if pd.isna(v) else v for n, v in row.items()} for row in table.to_dict("records")]
+    rows = [row_of(record) for record in table.to_dict("records")]
     # All of pytest-benchmark's files must agree; of a run folder's launches of one trial, the last two.
     files = len({row["repeat"] for row in rows if row["experiment"] == EXPERIMENT})
     # Benchmarks may count no step. One that the baseline has and that counts none now is reported as missing.

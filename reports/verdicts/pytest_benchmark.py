@@ -73,7 +73,7 @@ def launch(path: Path, number: int) -> list[dict[str, Any]]:
             raise ValueError("it has no benchmark")
         digest = hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
         return [
-            {**common, **one(each), "launch_id": f"{digest}-{place}"} for place, each in enumerate(found["benchmarks"])
+            {**common, **one(each), "launch_id": f"{digest}-{index}"} for index, each in enumerate(found["benchmarks"])
         ]
     except MALFORMED as error:
         why = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

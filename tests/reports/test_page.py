@@ -19,7 +19,7 @@ from reports.charts import memory, step_times
 from reports.cli import main
 from reports.page import REPLACED, study_command
 from reports.tables import published
-from reports.tables.summary import ALIKE, MEASURED, known, summarised, titles
+from reports.tables.summary import ALIKE, MEASURED, row_of, summarised, titles
 
 
 def page(folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
@@ -404,5 +404,5 @@ def test_the_frontier_is_what_no_other_beats() -> None:
 def test_whole_numbers_stay_whole(tmp_path: Path) -> None:
     rows = [{"status": "ok", "peak_rss_bytes": 2**30, "effective_batch": 128}] * 2
     blank: dict[str, Any] = dict.fromkeys([*ALIKE, *MEASURED, "repeat"])
-    (found,) = summarised([known({**blank, **row}) for row in rows])
+    (found,) = summarised([row_of({**blank, **row}) for row in rows])
     assert (str(found["effective_batch"]), str(found["peak_rss_bytes"])) == ("128", str(2**30))

@@ -97,7 +97,7 @@ def test_a_tracker_that_fails_costs_no_trial_and_is_said_once(
         trackers = ExperimentTrackers(["tensorboard"], failing, tmp_path, "launch")
         trackers.begin(Trial())
         for word in words:
-            trackers.tell({"epoch": 0, "train_loss": 1.0}, 0) if word == "tell" else trackers.end()
+            trackers.log({"epoch": 0, "train_loss": 1.0}, 0) if word == "tell" else trackers.end()
         assert failing.told == (words[0] == "tell")
         (line,) = capsys.readouterr().err.splitlines()
         assert line.endswith("the trial goes on without: ConnectionError: no network")

@@ -53,7 +53,7 @@ def test_what_rank_0_tells_is_what_the_launcher_reads(tmp_path: Path, monkeypatc
     state = {"epoch": 1, "epochs": 2, "window": 3, "windows": 5, "images_per_s": 0.5, "train_loss": None}
     with progress.ProgressWriter("the title") as teller:
         for number in range(3):
-            teller.tell(state | {"window": number})
+            teller.publish(state | {"window": number})
             assert progress.read(path) == state | {"window": number}
     assert [found.name for found in tmp_path.iterdir()] == ["x.progress"]
     path.write_text('{"epoch": ')
@@ -63,7 +63,7 @@ def test_what_rank_0_tells_is_what_the_launcher_reads(tmp_path: Path, monkeypatc
 def test_progress_that_cannot_be_told_stops_no_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(progress.VARIABLE, str(tmp_path / "no folder" / "x.progress"))
     with progress.ProgressWriter("the title") as teller:
-        teller.tell({"epoch": 0, "epochs": 1, "window": 1, "windows": 1})
+        teller.publish({"epoch": 0, "epochs": 1, "window": 1, "windows": 1})
 
 
 @pytest.mark.parametrize(

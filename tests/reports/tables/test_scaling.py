@@ -10,7 +10,7 @@ from planted_rows import MACHINE, plant, rows_of, shown, tables
 
 from reports.read import trials
 from reports.tables.scaling import with_efficiency
-from reports.tables.summary import known
+from reports.tables.summary import row_of
 
 HEADS = ("compute", "exposed", "all-reduces", "MiB", "efficiency")
 ALONE: dict[str, Any] = {"images_per_s": 100.0, "processes": 1, "micro_batch": 64, "batch_is_shared": False}
@@ -29,7 +29,7 @@ SPLIT: dict[str, Any] = {
 def efficiencies(folder: Path, *rows: dict[str, Any]) -> list[float | None]:
     folder.mkdir(exist_ok=True)
     plant(folder, *rows)
-    found = with_efficiency([known(row) for row in trials(folder).to_dict("records")])
+    found = with_efficiency([row_of(row) for row in trials(folder).to_dict("records")])
     return [row["efficiency"] for row in found]
 
 
