@@ -79,8 +79,7 @@ class Trial:
     limit_eval: int | None = None
     """Evaluate on this many images only, with the classes in balance."""
     limit_windows: int | None = None
-    """Train on this many optimizer steps of an epoch, the first ones and the last, and evaluate on as many
-    micro-batches."""
+    """Train on this many steps of an epoch, the first ones and the last, and evaluate on as many micro-batches."""
     pipeline: Literal["auto", "resident", "loader"] = "auto"
     """Input: the data set as one tensor on the device (resident), or DataLoader workers; auto: what fits."""
     workers: int = 2
@@ -216,14 +215,10 @@ def check(trial: Trial) -> None:
         raise UsageError(f"--bucket-mib is {trial.bucket_mib}; give MiB above 0 and at most {MOST_BUCKET_MIB}")
     if not (CIFAR_MODEL.fullmatch(trial.model) or IMAGENET_MODEL.fullmatch(trial.model)):
         raise UsageError(f"no model {trial.model!r}; choose from: {MODELS}")
-    for name, fractions in (
-        ("milestones", trial.milestones),
-        ("dropout", trial.dropout),
-        ("body_dropout", (trial.body_dropout,)),
-        ("validation", (trial.validation,)),
-        ("warmup", (trial.warmup,)),
-    ):
-        for value in fractions:
+    fractions = {"milestones": trial.milestones, "dropout": trial.dropout, "body_dropout": (trial.body_dropout,)}
+    fractions |= {"validation": (trial.validation,), "warmup": (trial.warmup,)}
+    for name, values in fractions.items():
+        for value in values:
             if not 0 <= value < 1:
                 raise UsageError(f"{option(name)} has {value}; give fractions from 0 to below 1")
     if len(set(trial.body_dropout_after)) != len(trial.body_dropout_after):
