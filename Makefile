@@ -32,6 +32,7 @@ setup: $(STAMP)
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("error: %s is Python %d.%d; resbench needs 3.10 or newer: make PYTHON=..." \
 		% (sys.executable, *sys.version_info[:2])) if sys.version_info < (3, 10) else 0'
+	@if [ -L $(VENV) ]; then echo 'error: $(VENV) is a link, and set-up would empty what it leads to' >&2; exit 2; fi
 	@if $(PYTHON) -c 'import torch' 2>/dev/null; then \
 		$(PYTHON) -m venv --clear --system-site-packages $(VENV); \
 		$(BIN)/python -c 'import importlib.metadata as m; [print(f"{d}=={m.version(d)}") for d in \

@@ -2,10 +2,11 @@
 
 What may be compared with what is decided here and nowhere else: a column names its roles, and ROLES says what a role
 means. `reports` derives its lists of columns with `bench.record.columns.kept_apart`. A new machine column, such as the
-version of a firmware, needs one line: `Column(..., roles=("machine",))`, in bench/record/columns.py or in a probe.
+version of a firmware, needs one line: a column with `roles=("machine",)`. It stands in the probe that measures it, or in
+bench/record/columns.py if bench/machine/environment.py gives its value.
 
 An empty cell is unknown: an older version had no such column, or this machine has no such thing. In a verdict and in
-the choice of a baseline, unknown is not unlike: two rows differ only if both have a value. Medians, efficiencies and
+the choice of a baseline, two rows differ only if both have a value: an unknown value may be the same one. Medians, efficiencies and
 tables are stricter, because they show rows as one: there a row without a value stands apart from those with one. Where
 a column of the role "identity" is empty, there is no verdict at all.
 """
@@ -25,9 +26,9 @@ Use = Literal["trial", "verdict", "median", "efficiency", "table", "baseline", "
 #   efficiency  a row of several processes is not held against a row of one process that differs
 #   table       rows that differ stand in tables of their own
 #   baseline    each has a baseline folder of its own
-# and two uses that keep nothing apart:
-#   identity    empty is "not known", and nothing is compared
-#   stated      a table states it: in a column where its rows differ, beneath the table where they do not
+# Two uses are about a single row:
+#   identity    if the cell is empty, the machine is not known and there is no verdict
+#   stated      a table states the value: in a column if its rows differ, else beneath the table
 ROLES: dict[Role, tuple[Use, ...]] = {
     # A setting of the trial.
     "setting": ("trial", "median", "efficiency"),
