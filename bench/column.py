@@ -2,13 +2,13 @@
 
 What may be compared with what is decided here and nowhere else: a column names its roles, and ROLES says what a role
 means. `reports` derives its lists of columns with `bench.record.columns.kept_apart`. A new machine column, such as the
-version of a firmware, needs one line: a column with `roles=("machine",)`. It stands in the probe that measures it, or in
-bench/record/columns.py if bench/machine/environment.py gives its value.
+version of a firmware, needs one line: a column with `roles=("machine",)`. It stands in the probe that measures it, or
+in bench/record/columns.py if bench/machine/environment.py gives its value.
 
 An empty cell is unknown: an older version had no such column, or this machine has no such thing. In a verdict and in
-the choice of a baseline, two rows differ only if both have a value: an unknown value may be the same one. Medians, efficiencies and
-tables are stricter, because they show rows as one: there a row without a value stands apart from those with one. Where
-a column of the role "identity" is empty, there is no verdict at all.
+the choice of a baseline, two rows differ only if both have a value: an unknown value may be the same one. Medians,
+efficiencies and tables are stricter, because they show rows as one: there a row without a value stands apart from those
+with one. Where a column of the role "identity" is empty, there is no verdict at all.
 """
 
 from __future__ import annotations

@@ -21,9 +21,6 @@ To add a probe is to add one file. This is a whole one, of the swap in use:
             self.most = max(self.most, float(psutil.swap_memory().used))
             return {"peak_swap_bytes": self.most}
 
-The training loop asks for totals about once a second. What rises and falls in between is sampled by a thread:
-bench.instruments.sampler.Sampler.
-
 From then on each trial has the column in trials.csv, `reports show` and `reports page` have it in their tables (without
 `shown` they do not), `launch env` says whether this machine can read it, and older run folders stay usable. `make
 docs-tables` brings README's dictionary of columns up to date. bench/column.py says what a column may say of itself.
@@ -31,14 +28,15 @@ docs-tables` brings README's dictionary of columns up to date. bench/column.py s
 A probe has lists of columns (STEPS, EPOCHS, TRIALS) and a class `Probe`, whose hooks the training loop calls:
 
 - `totals()`: what this rank has counted since the start, or its peak so far, for each name in TOTALS: name -> (how over
-  time, how over ranks). A total of the name of a TRIALS column fills it.
+  time, how over ranks). A total of the name of a TRIALS column fills it. It is asked for about once a second; a thread
+  samples what rises and falls in between (bench.instruments.sampler.Sampler).
 - `windows()`: for each window since the last call, what this rank measured. Combined over ranks as its column says.
 - `windows_decided(measured)`: which of those windows count.
 - `derive(span)`: from the combined totals and the measured windows of an epoch or of the trial, the values of the
   columns that are no totals; text too, which otherwise does not travel between ranks.
 
-A probe whose columns depend on the machine says in `unreadable()` which of them cannot be read here, and why not. A value
-of None means that there is no such measurement: the cell stays empty. No probe imports torch when it is imported.
+A probe whose columns depend on the machine says in `unreadable()` which of them cannot be read here, and why not. A
+value of None means that there is no such measurement: the cell stays empty. No probe imports torch when it is imported.
 """
 
 from __future__ import annotations
