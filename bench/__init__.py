@@ -5,9 +5,12 @@ cli.py        the words of one trial -> a Trial (trial.py), then
 worker.py     what each rank runs. It uses
 training/     the group, the model and optimizer, the loop over windows (optimizer steps)
 data/         the data sets, and the pipeline that makes micro-batches of them
-probes/       what is measured, one file each, with instruments/ and machine/ below
+probes/       what is measured, one file each; they read instruments/ and machine/
 record/       the CSV files that rank 0 writes
 failure/      why a trial ended
+
+Beside this route: memory/ predicts what a trial takes, activations/ draws what a trained model responds to,
+pytest_plugins/ serves benchmarks of other projects.
 """
 
 import sys

@@ -36,9 +36,8 @@ from bench.record.progress import ProgressWriter, beat, state_after
 from bench.record.run_folder import RunFolder
 from bench.training import checkpoint, evaluation, setup
 from bench.training.build import Build, model_for
-from bench.training.evaluation import Evaluation
 from bench.training.group import Group
-from bench.training.loop import Training, train_epoch
+from bench.training.loop import Evaluation, Training, train_epoch
 from bench.training.meter import Meter
 from bench.training.trial_row import Counts, TrialRow
 from bench.training.windows import epoch_windows, some
@@ -66,7 +65,7 @@ def run(
     Exit codes: 0 ok, 1 the trial failed (its row says why), 2 the request cannot be met, 130 interrupted.
     """
     signals.raise_interrupted()
-    # The launcher sends SIGUSR1 to a rank that makes no progress, so that its stack is in the log.
+    # The runner (launch/) sends SIGUSR1 to a rank that makes no progress, so that its stack is in the log.
     faulthandler.register(signal.SIGUSR1, all_threads=True)
     procfs.name_process(f"rank {os.environ.get('RANK', '0')}")
     worker = Worker(trial, options, experiment, launch_id)
@@ -79,7 +78,7 @@ def run(
         if worker.trackers is not None:
             worker.trackers.end()
     except BaseException as error:
-        # The launcher stops all ranks as soon as one has ended; rank 0 has to write its row first.
+        # torch's launcher stops all ranks as soon as one has ended; rank 0 has to write its row first.
         signals.ignore()
         worker.ending.end(error)
     if in_group():
@@ -105,7 +104,7 @@ class Worker:
         # Before the memory limit: what a tracker imports and keeps is not the trial's memory.
         self.trackers = ExperimentTrackers(self.options.log_with, group.accelerator, self.options.out, self.launch_id)
         self.trackers.begin(self.trial)
-        beat()  # the launcher ends a trial without a sign of life (--stall-timeout)
+        beat()  # the runner ends a trial without a sign of life (--stall-timeout)
         mallopt_accepted = self.limit_memory(group)
         data, pipeline = self.load_data(group, load)
         beat()
@@ -183,7 +182,7 @@ class Worker:
         path = checkpoint.path_for(self.options.out, self.trial)
         if not (self.options.resume and path.exists()):
             return 0
-        # A launcher starts no trial that has its row. This trial finished its epochs and was killed before it wrote
+        # The runner starts no trial that has its row. This trial finished its epochs and was killed before it wrote
         # the row: run it again.
         if self.row.has_launcher and checkpoint.epoch(path) >= self.trial.epochs:
             return 0

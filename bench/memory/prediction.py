@@ -1,7 +1,7 @@
 """The peak memory of a trial, from its settings alone: the trace of two training steps, and searches with it.
 
 Not included: what CUDA's context and NCCL take outside the caching allocator, and cuDNN's workspaces, which depend on
-the GPU.
+the GPU. Included: cuBLAS's, and the scratch memory of torch's own CUDA kernels (`cuda_workspaces`).
 """
 
 from __future__ import annotations

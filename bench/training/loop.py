@@ -1,4 +1,4 @@
-"""The training loop, which makes exact windows, and the evaluation loop, which counts each image once."""
+"""The training loop: one optimizer step for each window. And the evaluation loop, which counts each image once."""
 
 from __future__ import annotations
 

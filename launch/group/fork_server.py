@@ -120,7 +120,7 @@ def record_killed_ranks(logs: Path, launch_id: str, number: int, frame: object) 
     """SIGCHLD in the launcher: print which ranks a signal has killed, and record SIGKILL as the cause.
 
     Torch reports only the first failed rank that it looks at. The others may hang in a collective with the killed one,
-    also on other machines, and then end as this cause is known (Launch.has_ended).
+    also on other machines, and then end as this cause is known (Launch.watch).
     """
     children = Path(f"/proc/self/task/{os.getpid()}/children")  # missing in kernels built without CONFIG_PROC_CHILDREN
     for pid in map(int, children.read_text().split() if children.exists() else ()):

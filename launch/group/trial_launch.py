@@ -22,7 +22,7 @@ from bench.record import progress
 from bench.record.run_folder import RunFolder
 from bench.trial import Trial
 from bench.variables import COMMAND, LAUNCH_DETAILS, LAUNCH_ID
-from launch.group import postmortem, processes, trial_row
+from launch.group import missing_row, postmortem, processes
 from launch.group.accelerate_command import NodeAddress
 from launch.group.run_context import RunContext, remove_working_files
 from launch.group.starter import RunningGroup, StartRequest, head_line
@@ -51,7 +51,7 @@ class Launch:
         self.log = self.folder.logs() / f"{self.launch_id}{part}.log"
         self.progress_file = self.folder.logs() / f"{self.launch_id}.progress"
         self.oom_kills_before = procfs.oom_kills(self.context.root)
-        self.created, self.started_at = time.monotonic(), trial_row.now()
+        self.created, self.started_at = time.monotonic(), missing_row.now()
         self.progress_mtime_ns, self.progress_changed = 0, self.created
         self.cause_seen: float | None = None
         self.group: RunningGroup | None = None
@@ -88,10 +88,10 @@ class Launch:
         """The state that rank 0 last reported (see bench.record.progress); empty before the first."""
         return progress.read(self.progress_file)
 
-    def has_ended(self) -> bool:
-        """Whether the group has ended, or has to be ended: it is over a time limit, or a rank is gone for GRACE_S.
+    def watch(self) -> bool:
+        """Look after the group once; to be called several times a second. Returns whether to finish the launch.
 
-        To be called several times a second.
+        That is so if the group has ended, is over a time limit, or is still there GRACE_S after a rank has ended.
         """
         assert self.group is not None
         self.exit_code = self.group.poll()
@@ -193,17 +193,17 @@ class Launch:
     def ensure_row(self) -> tuple[dict[str, Any], Cause | None]:
         """The trial's row, written here if rank 0 did not; and why the trial ended, None if it ended well."""
         cause = causes.recorded(self.folder.logs(), self.launch_id)
-        if row := trial_row.written(self.folder, self.launch_id):
+        if row := missing_row.written(self.folder, self.launch_id):
             return row, cause
         cause = postmortem.refine(
             cause or self.unrecorded_cause(), self.exit_code, self.log, self.oom_kills_before, self.context.root
         )
-        return trial_row.write_failed(self.folder, self.first_row(), cause, self.log, self.started_at), cause
+        return missing_row.write_failed(self.folder, self.first_row(), cause, self.log, self.started_at), cause
 
     def first_row(self) -> dict[str, Any]:
         """What is known of the trial before it starts."""
         context = self.context
-        return trial_row.before_start(self.trial, self.launch_id, context.starter.name, context.run_options.parallel)
+        return missing_row.before_start(self.trial, self.launch_id, context.starter.name, context.run_options.parallel)
 
     def append_to_log(self, text: str) -> None:
         """Best effort: a missing folder or a full disk is reported where rows are written."""

@@ -189,7 +189,7 @@ def run_part(part: Launch, connection: StoreConnection) -> None:
     stopped = False
     try:
         part.start(interface_variables(part.node.address))
-        while not part.has_ended() and not stopped:
+        while not part.watch() and not stopped:
             part.context.watchdog.ensure_running()
             time.sleep(POLL_S)
             state = connection.state(0)

@@ -13,7 +13,7 @@ from bench.failure.causes import Cause, Interrupted
 from bench.options import Options
 from bench.record.run_folder import RunFolder
 from bench.trial import Trial
-from launch.group import accelerate_command, trial_row
+from launch.group import accelerate_command, missing_row
 from launch.group.run_context import RunContext, run_context
 from launch.group.trial_launch import Launch
 from launch.interrupts import handling, interrupt, undisturbed
@@ -113,7 +113,7 @@ class Sweep:
             self.context.starter.wait(POLL_S)
             for launch in list(self.running):
                 self.display.show(launch.title, launch.progress())
-                if launch.has_ended():
+                if launch.watch():
                     with undisturbed():  # a signal between its end and its row would leave it without one
                         self.finish_launch(launch)
 
@@ -123,7 +123,7 @@ class Sweep:
         self.context.starter.check()
         launch = Launch(trial, self.context, title, devices)
         if reason := self.over_limit(trial):
-            self.record(launch, 0, trial_row.write_over_limit(launch.folder, launch.first_row(), reason))
+            self.record(launch, 0, missing_row.write_over_limit(launch.folder, launch.first_row(), reason))
             return
         self.running.append(launch)
         self.display.show(title, {})
@@ -138,7 +138,7 @@ class Sweep:
         return free[: trial.processes] if len(free) >= trial.processes else None
 
     def finish_launch(self, launch: Launch, cause: Cause | None = None) -> None:
-        """End a launch and record its row. `cause`: why it is ended before its time."""
+        """End a launch, which leaves its row in the run folder. `cause`: why it is ended before its time."""
         self.running.remove(launch)
         exit_code, row = launch.finish(cause)
         self.record(launch, exit_code, row)
@@ -150,7 +150,7 @@ class Sweep:
         self.ended.append((launch.title, exit_code, row))
         self.estimator.add(row)
         done = self.total - len(self.waiting) - len(self.running)
-        self.display.ended(launch.title, trial_row.summary(row), done, self.remaining_s())
+        self.display.ended(launch.title, missing_row.summary(row), done, self.remaining_s())
 
     def remaining_s(self) -> float | None:
         """Seconds that the waiting trials may take; None: unknown, or none wait.
