@@ -105,7 +105,7 @@ def test_options_of_limits_reach_the_trials_in_any_spelling() -> None:
         ([NAME, "--machines", "1,2"], "--machines takes one value"),
         ([NAME, "--seed", "1", "--seed=2"], "--seed is given more than once"),
         ([NAME, "--cold", "--no-cold"], "--no-cold is given more than once"),
-        ([NAME, "--retry-failed"], "--retry-failed is a way to resume"),
+        ([NAME, "--retry-failed"], "--retry-failed needs --resume"),
         ([NAME, "--repeats", "2", "--repeat", "0"], "leave --repeat out"),
         ([NAME, "--repeats", "0"], "--repeats is 0; give 1 or more"),
         ([NAME, "--repeats", "1,2"], "--repeats"),
