@@ -117,7 +117,7 @@ def columns_of(path: Path, header: str | None, file: str) -> list[str]:
     names = [column.name for column in columns(file)]
     if header is None:
         return names
-    if (found := header_names(header.rstrip("\n").encode(), names[0])) is None:
+    if (found := header_names(header.rstrip("\n").encode(), names)) is None:
         raise UsageError(f"no run wrote {path}: it does not begin with the columns of one; leave the folder out")
     return found
 

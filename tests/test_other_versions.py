@@ -107,8 +107,8 @@ def test_an_old_run_and_a_newer_one_are_merged_whichever_is_first(old: Path, tmp
 
 def test_the_columns_of_a_newer_version_are_kept_by_a_merge(old: Path, tmp_path: Path) -> None:
     newer = Path(shutil.copytree(old, tmp_path / "newer"))
-    (newer / "steps.csv").write_text("launch_id,of_the_future\na,7\n")
-    (newer / "trials.csv").write_text("launch_id,status,of_the_future\na,ok,8\n")
+    (newer / "steps.csv").write_text("launch_id,window,of_the_future\na,0,7\n")
+    (newer / "trials.csv").write_text("launch_id,trial_key,status,of_the_future\na,k,ok,8\n")
     (newer / "epochs.csv").unlink()
     (newer / "per_class.csv").unlink()
     main(["merge", str(old), str(newer), "-o", str(tmp_path / "all")])

@@ -20,6 +20,8 @@ from typing import Any
 from bench.errors import UsageError
 
 LONGEST_HEADER = 2**18  # bytes
+# What each version has had in trials.csv, steps.csv, per_class.csv and epochs.csv: a file without it is not ours.
+KEYS = ("trial_key", "window", "label", "epoch")
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 BLOCK = 2**20  # bytes
 
@@ -60,7 +62,7 @@ def _append(path: Path, names: list[str], rows: list[Mapping[str, Any]]) -> bool
         file.seek(0)
         start = file.read(len(own))
         # A file without one whole line is ours only if it is the beginning of a header.
-        there = names if start == own or (not end and own.startswith(start)) else _names(file, end, names[0])
+        there = names if start == own or (not end and own.startswith(start)) else _names(file, end, names)
         if there is None:
             raise UsageError(f"no run wrote {path}: it does not begin with the columns of one; choose another --out")
         if missing := [name for name in names if name not in there]:
@@ -84,18 +86,22 @@ def _is_at(file: io.FileIO, path: Path) -> bool:
     return False
 
 
-def _names(file: io.FileIO, end: int, first: str) -> list[str] | None:
+def _names(file: io.FileIO, end: int, ours: Sequence[str]) -> list[str] | None:
     """The columns of a file with whole rows up to `end`; None: it is none of ours."""
     file.seek(0)
     line, newline, _ = file.read(min(end, LONGEST_HEADER)).partition(b"\n")
-    return header_names(line, first) if newline else None
+    return header_names(line, ours) if newline else None
 
 
-def header_names(line: bytes, first: str) -> list[str] | None:
-    """The columns that a header of ours names, whichever version wrote it; None: no run wrote this line."""
+def header_names(line: bytes, ours: Sequence[str]) -> list[str] | None:
+    """The columns that a header of ours names, whichever version wrote it; None: no run wrote this line.
+
+    `ours`: this version's. They share the first column, and the first one of KEYS that is among ours.
+    """
     names = line.decode(errors="replace").split(",")
-    ours = names[0] == first and len(set(names)) == len(names) and all(NAME.fullmatch(name) for name in names)
-    return names if ours else None
+    key = next((key for key in KEYS if key in ours), ours[0])
+    is_ours = names[0] == ours[0] and key in names and len(set(names)) == len(names)
+    return names if is_ours and all(map(NAME.fullmatch, names)) else None
 
 
 def _widen(path: Path, file: io.FileIO, end: int, names: list[str], missing: list[str]) -> None:

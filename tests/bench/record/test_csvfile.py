@@ -205,10 +205,10 @@ def test_writers_that_find_an_older_file_at_once_lose_no_row(folder: RunFolder) 
 
 def test_a_disk_that_is_full_while_columns_are_added_leaves_the_old_file(folder: RunFolder) -> None:
     path = folder.path / "trials.csv"
-    path.write_text("launch_id,arm\nabc,first\n")
+    path.write_text("launch_id,trial_key,arm\nabc,k,first\n")
     assert planted.group(1, _append_to_a_full_disk, folder.path, 100, said=folder.path) == [0]
     assert "File too large" in (folder.path / "rank0.txt").read_text()
-    assert path.read_text() == "launch_id,arm\nabc,first\n"
+    assert path.read_text() == "launch_id,trial_key,arm\nabc,k,first\n"
     assert not (folder.path / ".trials.csv.widened").exists()
 
 
