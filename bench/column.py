@@ -38,7 +38,7 @@ ROLES: dict[Role, tuple[Use, ...]] = {
     "group": ("trial", "median"),
     # The machine, and the versions of what computes: other hardware or another version is another machine.
     "machine": ("verdict", "median", "efficiency", "table", "baseline"),
-    # As "machine", but somebody may change it on one machine, such as a driver or a power limit.
+    # As "machine", but it may change on a machine that keeps its baseline, such as a driver or a power limit.
     "adjustable": ("verdict", "median", "efficiency", "table"),
     # What fed the trial: it may differ within one run.
     "input": ("verdict", "median", "efficiency"),
@@ -64,7 +64,7 @@ class Shown:
     factor: float = 1.0
     spec: str = ""
     spread: bool = False
-    order: int = 100  # right of today's
+    order: int = 100  # right of the built-in columns, which have lower numbers
 
     def number(self, value: float) -> str:
         """One number as the table writes it."""

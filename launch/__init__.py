@@ -2,7 +2,7 @@
 
 The route from `python -m launch run resnet20_accumulation` to the first optimizer step:
 
-launch/__main__.py               checks the version of Python, calls
+launch/__main__.py               imports bench, which refuses an old Python, and calls
 launch/cli.py                    finds the command in launch/commands/ and runs it with Ctrl-C handled
 launch/commands/run.py           reads the request, checks it, runs it, shows the table
 launch/sweep/request.py          words (and a study file) -> RunRequest

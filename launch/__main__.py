@@ -2,8 +2,8 @@
 
 import sys
 
-import bench.errors  # noqa: F401  before all else, since it checks the version of Python
+import bench.errors  # noqa: F401  first: bench/__init__.py refuses a Python older than 3.10
 from launch.cli import main
 
-if __name__ == "__main__":  # not where plan's helpers import it
+if __name__ == "__main__":  # not in the worker processes of `plan`, which import this module
     main(sys.argv[1:])

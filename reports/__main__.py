@@ -2,7 +2,7 @@
 
 import sys
 
-import bench.errors  # noqa: F401  before all else, since it checks the version of Python
+import bench.errors  # noqa: F401  first: bench/__init__.py refuses a Python older than 3.10
 from reports.cli import main
 
 main(sys.argv[1:])

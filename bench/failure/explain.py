@@ -37,7 +37,7 @@ def explain(
     """The cause behind this exception of `rank`, whose memory was `limited` and who held `held_bytes`.
 
     `peers`: rank -> process id of the group's processes on this machine. A killed rank cannot record a cause. The
-    others fail in their next collective, or get a signal; they find that it is gone and record this for it.
+    others fail in their next collective or get a signal; each then checks which of `peers` no longer runs.
     """
     text = one_line(error)
     interrupted = isinstance(error, Interrupted)

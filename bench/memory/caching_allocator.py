@@ -44,16 +44,16 @@ class CachingAllocator:
         self.peak_allocated = self.peak_reserved = 0
         # Free blocks as (size, address, block), sorted: the first that is large enough is the best fit, as in torch.
         self.cached: dict[bool, list[tuple[int, int, Block]]] = {True: [], False: []}
-        self.end = 0
+        self.next_address = 0
 
     def allocate(self, size: int) -> Block:
         """A block for `size` bytes: the smallest free one that fits, or a new segment's. Raises Exhausted."""
         size = max(ROUNDING, _up(size, ROUNDING))
         small = size <= SMALL
-        block = self._cached(size, small) or self._segment(size, small)
+        block = self._take_cached(size, small) or self._segment(size, small)
         rest = block.size - size
         # should_split in torch: a large block keeps a rest of up to SMALL, which no large request could use.
-        if rest >= ROUNDING if small else rest > SMALL:
+        if (rest >= ROUNDING) if small else (rest > SMALL):
             self._cut(block, size)
         block.free = False
         self.allocated += block.size
@@ -77,7 +77,7 @@ class CachingAllocator:
                 block.after.before = block
         self._cache(block)
 
-    def _cached(self, size: int, small: bool) -> Block | None:
+    def _take_cached(self, size: int, small: bool) -> Block | None:
         blocks = self.cached[small]
         index = bisect_left(blocks, (size, -1))
         return blocks.pop(index)[2] if index < len(blocks) else None
@@ -89,8 +89,8 @@ class CachingAllocator:
             self._release()
             if self._exceeds_limit(size):
                 raise Exhausted
-        block = Block(self.end, size, small)
-        self.end += size
+        block = Block(self.next_address, size, small)
+        self.next_address += size
         self.reserved += size
         self.peak_reserved = max(self.peak_reserved, self.reserved)
         return block

@@ -1,4 +1,4 @@
-"""A trial's storages with their births and deaths, and the memory that they take. Imports no torch."""
+"""The allocations and releases of a trial's tensors in order, and the peak memory that they add up to. No torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ Backend = Literal["cuda", "cpu"]
 
 @dataclass(frozen=True)
 class Footprint:
-    """The storages of a trial's training: `sizes` in bytes and `counts_as` by storage, `order` as StorageTracker's.
+    """The storages of a trial's training: `sizes` in bytes and `counts_as` by storage, `order`: n allocates
+    storage n - 1, -n releases it.
 
     `code_bytes`: on a CPU, what compiled kernels take besides.
     """

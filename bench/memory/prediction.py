@@ -1,4 +1,7 @@
-"""The peak memory of a trial, from its settings alone: the trace of two training steps, and searches with it.
+"""The peak memory of a trial, from its settings alone.
+
+`predict` traces two training steps and returns a Footprint, which holds the peak: on CUDA as caching_allocator.py
+simulates it. `largest_micro_batch` searches with it.
 
 Not included: what CUDA's context and NCCL take outside the caching allocator, and cuDNN's workspaces, which depend on
 the GPU. Included: cuBLAS's, and the scratch memory of torch's own CUDA kernels (`cuda_workspaces`).
@@ -40,13 +43,13 @@ def predict(
     build: Build = model_for,
     classes: int | None = None,
     capability: Capability | None = None,
-    last: bool = True,
+    last_window: bool = True,
 ) -> Footprint:
     """The memory of one process of this trial.
 
     `accumulate` is traced up to 2: further micro-batches repeat the second. `classes`: by default those of the data.
-    `capability`: the CUDA device's, if it is known. `last`: also trace an epoch's last window, whose other sizes can
-    make CUDA's allocator reserve more.
+    `capability`: the CUDA device's, if it is known. `last_window`: also trace that of an epoch, whose
+    other sizes can make CUDA's allocator reserve more.
     Raises UsageError if an operation of the model needs data to run, or if the model is compiled.
     """
     if trial.compile != "none":
@@ -68,7 +71,7 @@ def predict(
         with fake_tensor.FakeTensorMode():
             models = [module] if updated is module else [module, updated]
             del module, updated  # the list has the only references, see trace.train
-            trace.train(trial, backend, models, data, tracker, capability, last)
+            trace.train(trial, backend, models, data, tracker, capability, last_window)
     except UNTRACEABLE as error:
         operation = getattr(error, "func", None) or " ".join(str(error).split())[:200]
         raise UsageError(f"{trial.model} cannot be traced: {operation} needs data, or has no fake version") from error
@@ -89,7 +92,9 @@ def largest_micro_batch(
 
     def traced(micro_batch: int) -> Footprint:
         # Without the epoch's last window, which fits if the others do.
-        return predict(dataclasses.replace(trial, micro_batch=micro_batch), backend, capability=capability, last=False)
+        return predict(
+            dataclasses.replace(trial, micro_batch=micro_batch), backend, capability=capability, last_window=False
+        )
 
     most = most_images(trial, shapes(trial))
     two = {batch: traced(batch) for batch in (FEWEST, 2 * FEWEST)}

@@ -8,7 +8,7 @@ To add a probe is to add one file. This is a whole one, of the swap in use:
     from bench.probes import Aggregation, Probe as Base, Value
 
     TRIALS = [
-        Column("peak_swap_bytes", "int", "bytes", "max", "Most swap in use on a machine.", shown=gib("swap GiB")),
+        Column("peak_swap_bytes", "int", "bytes", ranks="max", text="Most swap in use.", shown=gib("swap GiB")),
     ]
 
     class Probe(Base):
@@ -28,10 +28,10 @@ docs-tables` brings README's dictionary of columns up to date. bench/column.py s
 A probe has lists of columns (STEPS, EPOCHS, TRIALS) and a class `Probe`, whose hooks the training loop calls:
 
 - `totals()`: what this rank has counted since the start, or its peak so far, for each name in TOTALS: name -> (how over
-  time, how over ranks). A total of the name of a TRIALS column fills it. It is asked for about once a second; a thread
-  samples what rises and falls in between (bench.instruments.sampler.Sampler).
+  time, how over ranks). A total of the name of a TRIALS column fills it. It is called about once a second
+  and at the end; what needs more is sampled by a thread (bench.instruments.sampler.Sampler).
 - `windows()`: for each window since the last call, what this rank measured. Combined over ranks as its column says.
-- `windows_decided(measured)`: which of those windows count.
+- `windows_decided(measured)`: is told which of those windows count.
 - `derive(span)`: from the combined totals and the measured windows of an epoch or of the trial, the values of the
   columns that are no totals; text too, which otherwise does not travel between ranks.
 

@@ -1,4 +1,4 @@
-"""Starts each trial by a fresh `accelerate launch`, which takes seconds of imports but needs nothing else to work."""
+"""Starts each trial by a fresh `accelerate launch`: seconds of imports each time, but no server."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """A process that does the imports once and then forks one trial after another: the server of WarmStarter.
 
-A fork of it is as good as a fresh process, because it has touched no device and started no thread. Each trial is a
-session of its own. Its first process is the launcher, in which Accelerate's notebook_launcher forks the ranks.
+The server uses no device and starts no thread, so a fork of it behaves like a fresh process. For each trial it forks a
+launcher, in a session of its own, where Accelerate's notebook_launcher forks the ranks; a single rank runs in the
+launcher itself. The launcher records which rank was killed.
 
 Messages are JSON over a socket. Requests are what launch.group.warm_starter.WarmStarter.start sends; answers are
 {"launch_id", "pid"} once the launcher is forked and {"launch_id", "exit_code"} once it has ended.

@@ -1,4 +1,4 @@
-"""The row of a trial whose process group did not live to write it, or was never started."""
+"""The row of a trial that rank 0 did not write: rank 0 was killed, or the trial was never started."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Did a process that died without a message run out of memory? The kernel's counter or the log's last lines may say."""
+"""Did a process that was killed run out of memory? The kernel's counter or the log's last lines may say."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pathlib import Path
 from bench.failure.causes import Cause
 from bench.machine import procfs
 
-# How Accelerate, torchrun and DataLoader write in the log that a rank was killed; nothing else says it.
+# How Accelerate, torchrun and DataLoader log that a process was killed. After a warm start a killed rank is on record
+# too (fork_server.record_killed_ranks).
 KILLED = re.compile(r"\(SIGKILL\)|Signals\.SIGKILL|killed by signal: Killed")
 # What libraries print before they end a process because an allocation failed.
 LAST_WORDS = re.compile(

@@ -42,7 +42,7 @@ class RunContext:
         folder.prepare()
         for file in FILES:
             if (folder.path / f"{file}.csv").exists():
-                folder.append(file, [])  # which compares the columns
+                folder.append(file, [])  # no rows: refuses a file that no run wrote, and adds the columns that it lacks
 
 
 @contextlib.contextmanager

@@ -104,7 +104,8 @@ class Launch:
                 self.dump_stacks()
                 self.record_cause(Cause("timeout", reason))
                 return True
-            # A cause on record means that one rank has ended. The others fail in their next collective, or hang in it.
+            # Recorded by the rank that ended, or by fork_server.record_killed_ranks. The others fail in their next
+            # collective, or hang in it.
             if causes.recorded(self.folder.logs(), self.launch_id):
                 self.cause_seen = time.monotonic()
             return False
@@ -158,8 +159,9 @@ class Launch:
             return Cause("crashed", str(error), usage=True)
         if self.group is not None and (failure := self.group.start_failure()):
             return Cause("crashed", failure)
-        end = ending(self.exit_code)
-        return Cause("crashed", f"the launcher {end} and no rank recorded why; was it killed? see dmesg", silent=True)
+        # After a warm start the launcher of a single process is the trial itself.
+        what = f"the launcher {describe_exit(self.exit_code)}, and no rank recorded why; see dmesg and the log"
+        return Cause("crashed", what, silent=True)
 
     def finish(self, cause: Cause | None = None) -> tuple[int, dict[str, Any]]:
         """End what is left of the group and see that the trial has its row: (the command's exit code, the row).
@@ -231,7 +233,7 @@ class Launch:
             path.unlink(missing_ok=True)
 
 
-def ending(exit_code: int | None) -> str:
+def describe_exit(exit_code: int | None) -> str:
     """How a process with this exit code ended, as a verb."""
     if exit_code is not None and exit_code < 0:
         return f"was killed by {processes.signal_name(-exit_code)}"

@@ -142,8 +142,8 @@ def _end_with_parent() -> None:
 def _predict(budget: Budget, trial: Trial) -> tuple[Footprint, int]:
     from bench.memory.prediction import predict, shapes
 
-    # last=False: the short last window is no linear function of the micro-batch.
-    footprint = predict(trial, budget.backend, capability=budget.capability, last=False)
+    # last_window=False: the short last window is no linear function of the micro-batch.
+    footprint = predict(trial, budget.backend, capability=budget.capability, last_window=False)
     return footprint, len(shapes(trial).train)
 
 

@@ -40,7 +40,7 @@ def run_all(
     gpus: int,
     axes: Sequence[str],
     over_limit: OverLimit = never,
-    prepare: Callable[[], object] = bool,
+    prepare: Callable[[], object] = lambda: None,
 ) -> int:
     """Run the trials; returns 0: all ended well, 1: some did not, 2: a request could not be met, 130: interrupted.
 

@@ -1,4 +1,4 @@
-"""What does a run look like? Each file here is a chart, found by its folder.
+"""What does a run look like? Each file here is a chart, found by its name.
 
 `draw(run)` returns the chart, or None if the run has no figures for it; ORDER orders the charts. On a page a chart is
 an SVG in the page's own colour of text (currentColor), so that one drawing is readable on light and on dark.

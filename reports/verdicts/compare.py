@@ -1,4 +1,4 @@
-"""Two run folders against each other: what got worse, what did not, and what more launches would have to show.
+"""Two run folders against each other: what got worse, what did not, and what needs more launches.
 
 Launches are compared if their settings are equal and their machines and versions are not known to differ. For all other
 launches the report says what differs.

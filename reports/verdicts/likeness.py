@@ -1,6 +1,7 @@
-"""Which rows are of one machine? Those in which no column has two values; an empty cell is unknown, and not unlike.
+"""Do rows agree in the columns that bench/column.py keeps apart?
 
-A cell is empty if the row is older than the column, or if its machine has no such thing.
+They do if no such column has two known values. An empty cell is unknown, and never makes a difference: the row is older
+than the column, or its machine has no such thing.
 """
 
 from __future__ import annotations

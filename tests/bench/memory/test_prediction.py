@@ -96,7 +96,7 @@ class Narrow(nn.Module):
 def test_buckets_have_the_size_that_was_asked_for_and_bf16_copies_half_of_it(
     changes: dict[str, Any], first: list[int], sizes: list[int]
 ) -> None:
-    found = predict(of(**{"processes": 2, **changes}), "cpu", built(Narrow), last=False)
+    found = predict(of(**{"processes": 2, **changes}), "cpu", built(Narrow), last_window=False)
     buckets = [size for size, part in zip(found.sizes, found.counts_as, strict=True) if part == "DDP buckets"]
     # One at the start, and those of that size after the first window; copied in each.
     assert sorted(buckets) == sorted(first + sizes)
@@ -146,9 +146,9 @@ def test_on_cuda_the_data_set_counts_where_it_is_resident_and_cublas_takes_its_w
 )
 @pytest.mark.parametrize("backend", ["cuda", "cpu"])
 def test_two_small_micro_batches_tell_of_every_other_exactly(changes: dict[str, Any], backend: Any) -> None:
-    known = {batch: predict(of(**changes, micro_batch=batch), backend, last=False) for batch in (2, 4)}
+    known = {batch: predict(of(**changes, micro_batch=batch), backend, last_window=False) for batch in (2, 4)}
     for batch in (7, 64):
-        direct = predict(of(**changes, micro_batch=batch), backend, last=False)
+        direct = predict(of(**changes, micro_batch=batch), backend, last_window=False)
         told = at_batch(batch, known)
         lines = [number for number, part in enumerate(direct.counts_as) if part != "workspace"]
         assert [told.sizes[number] for number in lines] == [direct.sizes[number] for number in lines]
