@@ -60,7 +60,7 @@ def drawn(boxes: list[dict[str, Any]], worst: list[dict[str, Any]], order: list[
     values = [each[end] for each in boxes for end in ("low", "high")] + [each["ms"] for each in worst]
     scale = alt.Scale(type="log" if max(values) > WIDE * min(values) else "linear", zero=False, nice=False, padding=10)
     title = f"time of a step, ms{' (logarithmic)' if scale.type == 'log' else ''}"
-    axis: dict[str, Any] = {"title": title, "scale": scale, "axis": alt.Axis(format="~g", labelOverlap="greedy")}
+    axis: dict[str, Any] = {"title": title, "scale": scale, "axis": alt.Axis(format=".4~g", labelOverlap="greedy")}
     layers = [
         base.mark_rule(strokeWidth=1.5).encode(x=alt.X("low:Q", **axis), x2="high:Q"),
         base.mark_bar(height=12, color=BLUE).encode(x=alt.X("first:Q", **axis), x2="third:Q"),
