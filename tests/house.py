@@ -8,13 +8,14 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parents[1]
 HOUSE = ("models", "bench", "launch", "reports")
 # What all of bench is written in: a row's columns, a trial's settings, how a request is refused.
-WORDS = ("errors", "terminal", "variables", "column", "trial", "experiment")
+WORDS = ("errors", "discovery", "terminal", "variables", "column", "trial", "experiment")
 # folder -> room -> the other rooms of the folder that its files may import. A room is a sub-package or, beside those, a
 # file. Lowest first: a room may only import rooms above it here.
 ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
     "models": {},
     "bench": {
         "errors": (),
+        "discovery": ("errors",),
         "terminal": (),
         "variables": (),
         "column": (),
@@ -74,7 +75,7 @@ MAY_IMPORT = {
     "models": (),
     "bench": ("models",),
     "launch": ("bench", "models"),
-    "reports": ("bench.record", "bench.errors", "bench.terminal", "bench.column"),
+    "reports": ("bench.record", "bench.discovery", "bench.errors", "bench.terminal", "bench.column"),
 }
 
 

@@ -41,11 +41,11 @@ value of None means that there is no such measurement: the cell stays empty. No 
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from bench import discovery
 
 if TYPE_CHECKING:
     import torch
@@ -149,5 +149,4 @@ def ratio(numerator: Value, denominator: Value) -> Value:
 
 def probe_modules() -> list[Any]:
     """The probe modules of this folder, sorted by name."""
-    names = sorted(module.name for module in pkgutil.iter_modules(__path__))
-    return [importlib.import_module(f"{__name__}.{name}") for name in names]
+    return discovery.load_all(__name__)

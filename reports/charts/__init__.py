@@ -6,9 +6,7 @@ an SVG in the page's own colour of text (currentColor), so that one drawing is r
 
 from __future__ import annotations
 
-import importlib
 import io
-import pkgutil
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
+from bench import discovery
 from reports.tables.summary import Row, in_words, titles
 
 # Okabe and Ito's colours, told apart by colour-blind readers too, without the yellow that is too light for paper.
@@ -89,8 +88,7 @@ def draw(rows: Sequence[Row], epochs: pd.DataFrame, steps: pd.DataFrame) -> list
     """All charts of the summarised rows of one table, as far as the rows have the figures."""
     good = [row for row in rows if row["status"] == "ok"]
     run = Run(good, epochs, steps, titles(good))
-    found = [importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)]
-    charts = (module.draw(run) for module in sorted(found, key=lambda module: module.ORDER))
+    charts = (module.draw(run) for module in sorted(discovery.load_all(__name__), key=lambda module: module.ORDER))
     return [chart for chart in charts if chart is not None]
 
 

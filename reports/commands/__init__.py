@@ -6,20 +6,16 @@ Its docstring is its help. `arguments(parser)` declares its arguments; `run(opti
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from typing import Any
 
-from bench.errors import UsageError
+from bench import discovery
 
 
 def names() -> list[str]:
     """The names of the commands, sorted."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+    return discovery.names(__name__)
 
 
 def load(name: str) -> Any:
     """The module of this command. Raises UsageError if there is none."""
-    if name not in names():
-        raise UsageError(f"no command {name!r}; choose from: {', '.join(names())}")
-    return importlib.import_module(f"{__name__}.{name}")
+    return discovery.load(__name__, name, "command")

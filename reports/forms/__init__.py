@@ -6,10 +6,9 @@
 from __future__ import annotations
 
 import argparse
-import importlib
-import pkgutil
 from typing import Any
 
+from bench import discovery
 from bench.record.columns import columns
 from bench.record.csvfile import write_whole
 from reports.arguments import new_file
@@ -20,12 +19,12 @@ UNITS = {column.name: {"1": "share"}.get(column.unit, column.unit) for column in
 
 def names() -> list[str]:
     """The names of the formats, sorted."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+    return discovery.names(__name__)
 
 
 def load(name: str) -> Any:
     """The module of this format."""
-    return importlib.import_module(f"{__name__}.{name}")
+    return discovery.load(__name__, name, "format")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
