@@ -19,4 +19,4 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     from reports.verdicts import history
 
-    history.run(options.folders, options.margin)
+    history.show(history.find(options.folders, options.margin))
