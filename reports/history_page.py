@@ -29,6 +29,7 @@ from reports.verdicts.run_points import Point
 WIDTH, HEIGHT = 360, 170  # one drawing for all screens: readable on a phone, several side by side elsewhere
 MARKS, FEWEST_MARKS, ALL_MARKS = 120, 40, 10_000  # at most in a chart, at least there, on the page; each takes 0.3 KB
 TICKS = 2  # besides the first
+ROWS, ROW = 3, 13  # of the labels of change points, so that neighbours do not overlap; and the height of one
 UNFOLDED = 12  # trials; of more, those without a change point are folded
 
 
@@ -200,11 +201,12 @@ def changed(each: Series) -> pd.DataFrame:
         {
             "place": alert.start + 0.5,
             "left": alert.start > middle,
+            "top": number % ROWS * ROW,
             "verdict": verdict(alert),
             "label": f"{alert.change():+.1%}",
             "tip": change_text(each, alert),
         }
-        for alert in each.alerts
+        for number, alert in enumerate(each.alerts)
     )
 
 
@@ -231,16 +233,21 @@ def layers(each: Series, dots: pd.DataFrame, levels: pd.DataFrame, changes: pd.D
     yield base.mark_area(opacity=0.2, color=BLUE).encode(y=alt.Y("low:Q", **y), y2="high:Q", detail="part:N")
     drawn = alt.Chart(levels).mark_rule(strokeWidth=2.5, color=ORANGE)
     yield drawn.encode(x=alt.X("from:Q", scale=scale), x2="to:Q", y=alt.Y("value:Q", **y), description="tip:N")
+    size = 30 if len(dots) < MARKS // 2 else 15
     # Above the levels, or the pointer would not reach them.
-    yield base.mark_point(size=20, filled=True, color=BLUE).encode(y=alt.Y("value:Q", **y), description="tip:N")
+    yield base.mark_point(size=size, filled=True, opacity=1, color=BLUE).encode(
+        y=alt.Y("value:Q", **y), description="tip:N"
+    )
     if changes.empty:
         return
     verdicts = alt.Scale(domain=["worse", "better"], range=[RED, GREEN])
-    at = alt.Chart(changes).encode(
-        x=alt.X("place:Q", scale=scale), color=alt.Color("verdict:N", scale=verdicts, legend=None), description="tip:N"
-    )
-    yield at.mark_rule(strokeWidth=2, strokeDash=[5, 3])
-    for left, align in ((True, "right"), (False, "left")):
-        words = at.transform_filter(f"datum.left == {json.dumps(left)}")
-        text = {"align": align, "dx": -5 if left else 5, "fontSize": 12, "fontWeight": 600}
-        yield words.mark_text(baseline="top", **text).encode(y=alt.value(0), text="label:N")
+    colours = alt.Color("verdict:N", scale=verdicts, legend=None)
+    rule = alt.Chart(changes).mark_rule(strokeWidth=2, strokeDash=[5, 3])
+    yield rule.encode(x=alt.X("place:Q", scale=scale), color=colours, description="tip:N")
+    for (left, top), some in changes.groupby(["left", "top"]):
+        text = alt.Chart(some).mark_text(
+            baseline="top", align="right" if left else "left", dx=-5 if left else 5, fontSize=12, fontWeight=600
+        )
+        yield text.encode(
+            x=alt.X("place:Q", scale=scale), y=alt.value(top), color=colours, text="label:N", description="tip:N"
+        )
