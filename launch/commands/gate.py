@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.errors import UsageError
+from bench.machine import repository
 from bench.machine.environment import CHECKOUT
 from bench.options import take_option
 from bench.terminal import say
@@ -48,10 +49,13 @@ def run(words: Sequence[str]) -> int:
     # With --help, compare still checks the options before it: a wrong one is refused before hours of trials.
     if compare(*judged, "--help", stdout=subprocess.DEVNULL):
         return 2  # it has printed the error
-    commits = [commit_pairs.commit(ref) for ref in gate_request.refs]
+    repository.require_top_level(commit_pairs.REPOSITORY)
+    commits = [repository.resolve(commit_pairs.REPOSITORY, ref) for ref in gate_request.refs]
     if gate_request.out.exists() and (not gate_request.out.is_dir() or any(gate_request.out.iterdir())):
         raise UsageError(f"{gate_request.out} is there already; choose another --out, or remove it")
-    if commit_pairs.git("status", "--porcelain", "--untracked-files=no"):
+    if commits[0] == commits[1]:
+        say(f"both are commit {commits[0][:12]}: this measures the machine's noise")
+    if not repository.is_clean(commit_pairs.REPOSITORY, untracked=False):
         say("uncommitted changes are in neither commit, and not measured")
     sides = [gate_request.out / side for side in ("base", "head")]
     with commit_pairs.worktrees(commits) as trees:

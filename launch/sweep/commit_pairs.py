@@ -7,7 +7,6 @@ pair has the opposite order, so that neither commit profits from running first.
 from __future__ import annotations
 
 import contextlib
-import os
 import random
 import shutil
 import subprocess
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from bench.errors import UsageError
 from bench.failure.causes import Interrupted
+from bench.machine import repository
 from bench.machine.environment import CHECKOUT
 from bench.record.run_folder import RunFolder
 from bench.terminal import say
@@ -25,42 +25,14 @@ from bench.terminal import say
 REPOSITORY = CHECKOUT
 
 
-def git(*words: str) -> str:
-    """What git prints. Raises UsageError if it fails."""
-    command = ["git", "-C", str(REPOSITORY), *words]
-    done = subprocess.run(command, env=without_git(), capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise UsageError(f"git {' '.join(words)} failed: {' '.join(done.stderr.split())}")
-    return done.stdout.strip()
-
-
-def without_git() -> dict[str, str]:
-    """The environment without git's variables: in a hook, they would point every git command at the user's index."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-
-
-def commit(ref: str) -> str:
-    """The hash of a branch, a tag or the like. Raises UsageError if there is none."""
-    try:
-        return git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
-    except UsageError as error:
-        raise UsageError(f"no commit {ref!r} in {REPOSITORY}; give a branch, a tag or a hash") from error
-
-
 @contextlib.contextmanager
 def worktrees(commits: Sequence[str]) -> Iterator[list[Path]]:
     """A checkout of each commit, removed when the block ends."""
-    with tempfile.TemporaryDirectory(prefix="resbench-gate-") as scratch:
-        trees = [Path(scratch) / side for side in ("base", "head")]
-        try:
-            for tree, each in zip(trees, commits, strict=True):
-                git("worktree", "add", "--quiet", "--detach", str(tree), each)
-            yield trees
-        finally:
-            for tree in trees:
-                if tree.exists():
-                    with contextlib.suppress(UsageError):  # an error of the block matters more
-                        git("worktree", "remove", "--force", "--force", str(tree))
+    with tempfile.TemporaryDirectory(prefix="resbench-gate-") as scratch, contextlib.ExitStack() as stack:
+        yield [
+            stack.enter_context(repository.worktree(REPOSITORY, each, Path(scratch) / side))
+            for side, each in zip(("base", "head"), commits, strict=True)
+        ]
 
 
 def measure(
@@ -84,7 +56,7 @@ def measure(
                     for folder in sides:  # empty: the next gate would refuse the folder
                         shutil.rmtree(folder, ignore_errors=True)
                 raise UsageError(f"{sides[side].name} cannot run this; see above")
-            if not commits[side].startswith(ran := rows[-1]["commit"]):
+            if not commits[side].startswith(ran := rows[-1]["commit"] or "an unknown commit"):
                 raise UsageError(f"{sides[side].name} is {commits[side][:12]}, but what ran is {ran}")
 
 
@@ -95,7 +67,7 @@ def in_tree(tree: Path, command: Sequence[str], folder: Path) -> int:
         process = subprocess.Popen(
             command,
             cwd=tree,
-            env=without_git(),
+            env=repository.without_repository(),
             stdin=subprocess.DEVNULL,
             stdout=tables,
             start_new_session=True,  # so that Ctrl-C reaches only us, and we pass it on once
