@@ -14,7 +14,6 @@ from planted_rows import plant
 from bench.record.run_folder import RunFolder
 from launch.cli import main
 from launch.commands import gate
-from launch.sweep import commit_pairs
 from reports import forms
 
 # Stands in for a checkout's `python -m launch run`: appends a copy of a planted row, whose times are the commit's.
@@ -72,7 +71,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         git(folder, "add", ".")
         git(folder, "commit", "--quiet", "--message", name)
         git(folder, "tag", name)
-    monkeypatch.setattr(commit_pairs, "REPOSITORY", folder)
+    monkeypatch.setattr(gate, "REPOSITORY", folder)
     return folder
 
 
@@ -98,7 +97,6 @@ def test_what_is_equal_at_the_first_look_passes(head: str, repository: Path, cap
     assert "equivalent" in said
     assert "5 pairs" in said
     assert "5 more" not in said
-    assert ("both are commit" in said) == (head == "same")
     assert (rows(repository, "base"), rows(repository, "head")) == (5, 5)
 
 
@@ -206,46 +204,6 @@ def test_what_cannot_be_is_one_sentence(
     assert said in printed.err
     assert printed.err.count("\n") == 1
     assert git(repository, "worktree", "list").count("\n") == 1
-
-
-@pytest.mark.parametrize(
-    ("variable", "value", "said"),
-    [
-        ("PATH", "/nowhere", "there is no git on PATH"),
-        ("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1", "git config --global --add safe.directory"),
-        ("GIT_CONFIG_COUNT", "many", "bogus count in GIT_CONFIG_COUNT"),
-    ],
-)
-@pytest.mark.usefixtures("repository")
-def test_where_git_does_not_work_nothing_has_got_worse(
-    variable: str, value: str, said: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(variable, value)
-    with pytest.raises(SystemExit) as ended:
-        main(["gate", "same", "slow", "x"])
-    assert ended.value.code == 2
-    assert said in (printed := capfd.readouterr().err)
-    assert printed.count("\n") == 1
-
-
-def test_a_copy_inside_another_repository_is_not_taken_for_it(
-    repository: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(commit_pairs, "REPOSITORY", repository / "launch")
-    code, said = told(repository, capfd, "same", "slow")
-    assert code == 2
-    assert said.startswith(f"error: {repository / 'launch'} is no git checkout, but a folder of the one in")
-
-
-def test_a_row_without_a_commit_is_not_judged(repository: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    path = repository / "launch" / "__main__.py"
-    lines = path.read_text().splitlines()
-    path.write_text("\n".join('found["commit"] = ""' if "rev-parse" in line else line for line in lines))
-    git(repository, "commit", "--quiet", "--all", "--message", "unknown")
-    git(repository, "tag", "unknown")
-    code, said = told(repository, capfd, "same", "unknown")
-    assert code == 2
-    assert "but what ran is an unknown commit" in said
 
 
 def test_a_folder_in_use_is_left_as_it_is(repository: Path, capfd: pytest.CaptureFixture[str]) -> None:
