@@ -1,0 +1,31 @@
+"""A checkout of each commit to be measured, and what it knows of taking turns."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from bench.instruments.turns import PROTOCOL
+from bench.machine import repository
+
+TURNS_FILE = "bench/instruments/turns.py"
+
+
+@contextlib.contextmanager
+def worktrees(folder: Path, commits: Sequence[str]) -> Iterator[list[Path]]:
+    """A checkout of each commit of the repository in this folder, removed when the block ends."""
+    with tempfile.TemporaryDirectory(prefix="resbench-gate-") as scratch, contextlib.ExitStack() as stack:
+        yield [
+            stack.enter_context(repository.worktree(folder, commit, Path(scratch) / str(number)))
+            for number, commit in enumerate(commits)
+        ]
+
+
+def takes_turns(tree: Path) -> bool:
+    """Whether the launches of this checkout take turns by the protocol of ours."""
+    path = tree / TURNS_FILE
+    found = re.search(r"^PROTOCOL = (\d+)$", path.read_text(), re.MULTILINE) if path.is_file() else None
+    return found is not None and int(found[1]) == PROTOCOL
