@@ -49,7 +49,7 @@ def write(found: Sequence[Series], name: str, margin: float, out: Path) -> None:
         unfolded=len(grouped) <= UNFOLDED,
         short=sum(each.short for each in found),
         fewest=FEWEST_RUNS,
-        margin=f"{margin:.3g}",
+        margin=f"{100 * margin:.3g}%",
     )
     write_whole(out, page)
 

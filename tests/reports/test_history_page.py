@@ -98,7 +98,7 @@ def test_a_short_series_is_drawn_and_said_to_be_short(tmp_path: Path) -> None:
     drawing = chart(text, "c1")
     assert len(marks(drawing, "point")) == history.FEWEST_RUNS - 1
     assert "Too few runs to look for change points." in drawing
-    assert "None by more than the margin of 0.02." in text
+    assert "None by more than the margin of 2%." in text
 
 
 def test_of_many_runs_a_mark_is_some_in_a_row_and_never_of_two_levels() -> None:
