@@ -231,7 +231,7 @@ def layers(each: Series, dots: pd.DataFrame, levels: pd.DataFrame, changes: pd.D
     }
     base = alt.Chart(dots).encode(x=alt.X("run:Q", title=None, scale=scale, axis=axis))
     yield base.mark_area(opacity=0.2, color=BLUE).encode(y=alt.Y("low:Q", **y), y2="high:Q", detail="part:N")
-    drawn = alt.Chart(levels).mark_rule(strokeWidth=2.5, color=ORANGE)
+    drawn = alt.Chart(levels).mark_rule(strokeWidth=4, color=ORANGE)
     yield drawn.encode(x=alt.X("from:Q", scale=scale), x2="to:Q", y=alt.Y("value:Q", **y), description="tip:N")
     size = 30 if len(dots) < MARKS // 2 else 15
     # Above the levels, or the pointer would not reach them.
