@@ -60,6 +60,11 @@ def share(text: str) -> float:
     return value
 
 
+def portion(text: str) -> float:
+    """A share that may also be 0 or 1."""
+    return float(text) if text in ("0", "0.0", "1", "1.0") else share(text)
+
+
 def at_least(least: int) -> Callable[[str], int]:
     """A function that reads whole numbers from `least` on."""
 

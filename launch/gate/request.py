@@ -33,6 +33,7 @@ class GateRequest:
     words: list[str]
     pairs: int
     budget_s: float
+    all_pairs: bool
     margin: str
     forms: list[str]
     strict: bool
@@ -65,14 +66,13 @@ def read(words: Sequence[str]) -> GateRequest:
     for option in FORMS:
         value, rest = take_option(rest, option)
         forms += [] if value is None else [option, str(Path(value).absolute())]
-    strict = "--fail-inconclusive" in rest
-    rest = [word for word in rest if word != "--fail-inconclusive"]
+    strict, all_pairs = "--fail-inconclusive" in rest, "--all-pairs" in rest
+    rest = [word for word in rest if word not in ("--fail-inconclusive", "--all-pairs")]
     given = {word.partition("=")[0] for word in rest}
     if not given & set(LENGTHS):
         rest += [word for option, value in SHORT.items() if option not in given for word in (option, value)]
     if "--checkpoint" not in given and "--no-checkpoint" not in given:
         rest.append("--no-checkpoint")
     budget_s = looks.seconds(budget) if budget is not None else math.inf
-    return GateRequest(
-        refs, rest, int(pairs or PAIRS), budget_s, margin or "1%", forms, strict, Path(out or "runs/gate").absolute()
-    )
+    most, folder = int(pairs or PAIRS), Path(out or "runs/gate").absolute()
+    return GateRequest(refs, rest, most, budget_s, all_pairs, margin or "1%", forms, strict, folder)

@@ -11,8 +11,9 @@ import argparse
 import contextlib
 from pathlib import Path
 
+from bench.errors import UsageError
 from reports import forms
-from reports.arguments import share
+from reports.arguments import portion, share
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,14 +23,23 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("head", type=Path, metavar="HEAD", help="the run that is judged, likewise")
     parser.add_argument("--margin", type=share, default=0.02, metavar="SHARE", help="a change that matters (2%%)")
     parser.add_argument("--level", type=share, default=0.05, metavar="SHARE", help="chance of a false alarm (5%%)")
+    parser.add_argument(
+        "--look", type=portion, default=1.0, metavar="SHARE", help="of the launches planned, that this look sees"
+    )
+    parser.add_argument(
+        "--looked", type=portion, default=0.0, metavar="SHARE", help="what the look before saw; both fix the level"
+    )
     parser.add_argument("--fail-inconclusive", action="store_true", help="exit code 4 if something is inconclusive")
     forms.arguments(parser)
 
 
 def run(options: argparse.Namespace) -> int:
-    from reports.verdicts import compare, report
+    from reports.verdicts import compare, report, significance
 
-    found = compare.compare_runs(options.base, options.head, options.margin, options.level, options.fail_inconclusive)
+    if options.looked >= options.look:
+        raise UsageError(f"--looked is {options.looked:g}, but --look is {options.look:g}; a later look sees more")
+    level = significance.spent(options.look, options.level) - significance.spent(options.looked, options.level)
+    found = compare.compare_runs(options.base, options.head, options.margin, level, options.fail_inconclusive)
     forms.write(options, found)
     with contextlib.suppress(SystemExit):  # how rich ends if its reader, such as `head`, closes the pipe
         report.show(found)

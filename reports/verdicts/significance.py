@@ -5,6 +5,12 @@ ratios, of others Welch's test, which allows the two sides unequal spreads. Thre
 follow: worse by more than the margin, better by more than it, and within it (the two tests of Schuirmann 1987, Journal
 of Pharmacokinetics and Biopharmaceutics 15). If none is significant, the comparison is inconclusive: too little data
 never means that nothing changed.
+
+Who looks several times while launches are added, and ends as soon as a look decides, has several chances of a false
+alarm. Each look may spend a part of what all may, by the spending function alpha * log(1 + (e - 1) t) of Lan and DeMets
+(1983, Biometrika 70), which resembles Pocock's boundary: `t` is the share of the launches that the look sees. A look is
+tested at what it may spend, without regard to the correlation of the looks, so that the sum over all looks is at most
+alpha whatever the data is like.
 """
 
 from __future__ import annotations
@@ -95,6 +101,11 @@ def change(base: Sequence[float], head: Sequence[float], paired: bool) -> Change
 def of_pairs(ratios: Sequence[float]) -> Change:
     """The change of pairs whose log(head / base) these are; two or more."""
     return Change(statistics.fmean(ratios), statistics.stdev(ratios) / math.sqrt(len(ratios)), len(ratios) - 1)
+
+
+def spent(share: float, alpha: float) -> float:
+    """What of `alpha` may be spent until the look that sees this share of the launches, that look included."""
+    return alpha * math.log(1 + (math.e - 1) * share)
 
 
 def holm(chances: Sequence[float], level: float = LEVEL) -> list[bool]:

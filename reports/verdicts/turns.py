@@ -56,14 +56,19 @@ def with_whom(row: Row) -> list[str]:
 
 
 def changes(metric: str, base: Sequence[Row], head: Sequence[Row]) -> list[float] | None:
-    """log(head / base) of each pair; None if the metric is no time of a step, or a pair has too few turns."""
-    if metric not in TIMES:
-        return None
-    found = [
-        change(*(row.get(TURNS, {}).get(TIMES[metric], {}) for row in pair)) for pair in zip(base, head, strict=True)
-    ]
-    known = [each for each in found if each is not None]
-    return known if len(known) == len(found) else None
+    """log(head / base) of each pair.
+
+    None if the metric is no time of a step, a pair did not take turns with each other, or has too few turns.
+    """
+    found = []
+    for one, other in zip(base, head, strict=True):
+        if metric not in TIMES or str(other["launch_id"]) not in with_whom(one):
+            return None
+        times = [row.get(TURNS, {}).get(TIMES[metric], {}) for row in (one, other)]
+        if (ratio := change(*times)) is None:
+            return None
+        found.append(ratio)
+    return found
 
 
 def change(base: Mapping[int, float], head: Mapping[int, float]) -> float | None:
