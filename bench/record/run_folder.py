@@ -41,7 +41,7 @@ def size(count: int) -> str:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A folder with trials.csv, epochs.csv, steps.csv, environment.json and logs/."""
+    """A folder with trials.csv, epochs.csv, steps.csv, environment.json, logs/ and traces/."""
 
     path: Path
 
@@ -60,6 +60,10 @@ class RunFolder:
     def logs(self) -> Path:
         """The folder of the trials' logs."""
         return self.path / "logs"
+
+    def traces(self) -> Path:
+        """The folder of the traced windows (--trace)."""
+        return self.path / "traces"
 
     def append(self, file: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Append rows to one of FILES. Raises KeyError if a row has an unknown column."""
