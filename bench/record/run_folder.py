@@ -8,6 +8,7 @@ import fcntl
 import io
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,10 @@ from bench.errors import UsageError
 from bench.machine.nvml import SLOWDOWNS as SLOWDOWNS
 from bench.record.columns import columns
 from bench.record.csvfile import append, whole_rows, write_whole
+
+LAUNCH_ID = re.compile(r"[\w-]{1,64}", re.ASCII)
+# A launch's files in traces/, by what follows its id: all events, and a table of the operations.
+EVENTS, OPERATIONS = ".json.gz", ".csv"
 
 
 def shortage(row: Mapping[str, Any]) -> str:

@@ -26,6 +26,7 @@ from bench.failure import signals
 from bench.failure.ending import Ending
 from bench.record.csvfile import write_table, write_whole
 from bench.record.progress import beat
+from bench.record.run_folder import EVENTS, OPERATIONS
 from bench.terminal import say
 from bench.training.group import Group
 from bench.training.loop import Training, run_window
@@ -84,9 +85,9 @@ def record(trial: Trial, training: Training, pipeline: InputPipeline, group: Gro
     tables = group.gather_bytes(json.dumps(spent(profiler)).encode())
     if group.rank == 0:
         make_folder(name.parent)
-        write_whole(name.with_suffix(".json.gz"), merged(traces))
+        write_whole(name.with_suffix(EVENTS), merged(traces))
         each = [{operation: Spent(*row) for operation, row in json.loads(table).items()} for table in tables]
-        write_table(name.with_suffix(".csv"), table_of(each))
+        write_table(name.with_suffix(OPERATIONS), table_of(each))
 
 
 def make_folder(path: Path) -> None:
