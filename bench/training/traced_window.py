@@ -6,6 +6,7 @@ time of each operation into a table, traces/LAUNCH_ID.csv. The profiler takes ti
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import os
@@ -24,6 +25,7 @@ from bench.data.pipeline import InputPipeline
 from bench.errors import UsageError
 from bench.failure import signals
 from bench.failure.ending import Ending
+from bench.instruments import turns
 from bench.record.csvfile import write_table, write_whole
 from bench.record.progress import beat
 from bench.record.run_folder import EVENTS, OPERATIONS
@@ -61,7 +63,9 @@ def trace(trial: Trial, training: Training, pipeline: InputPipeline, group: Grou
     if ending.limit is not None:
         ending.limit.remove()  # what the profiler takes is not the trial's memory
     try:
-        record(trial, training, pipeline, group, name)
+        # The other ranks wait for rank 0 in the first collective, which is before the window.
+        with turns.alone() if group.rank == 0 else contextlib.nullcontext():
+            record(trial, training, pipeline, group, name)
     except Exception as error:
         why = str(error) if isinstance(error, UsageError) else "".join(traceback.format_exception(error)).rstrip()
         say(f"{why}\nno trace of this launch, as said above; its row is written")
