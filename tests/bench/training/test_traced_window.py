@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import functools
 import gzip
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,10 @@ import pytest
 import torch
 
 from bench.column import Column
+from bench.instruments import turns
 from bench.record.columns import columns
 from bench.training.traced_window import OUTSIDE, Spent, events_of, merged, table_of
+from bench.variables import TURNS
 
 NETWORK = functools.partial(planted.smooth, batch_norm=True)
 # Columns that no two launches share.
@@ -161,3 +165,25 @@ def test_the_table_takes_the_ranks_medians_and_the_longest_on_the_device_first()
     assert rows == [("b", 4, 30e-6, 5.0), ("a", 2, 20e-6, 2.0), ("only here", 0, 0.0, 0.0)]
     on_cpu = [tuple(row.values()) for row in table_of([{"a": Spent(2, 10.0, None), "b": Spent(1, 20.0, None)}])]
     assert on_cpu == [("b", 1, 20e-6, None), ("a", 2, 10e-6, None)]
+
+
+def test_sides_of_a_match_are_traced_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each side has a socket of its own in the referee's folder."""
+
+    def is_free() -> bool:
+        folder = os.open(tmp_path, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        finally:
+            os.close(folder)
+        return True
+
+    monkeypatch.setenv(TURNS, str(tmp_path / "base"))
+    with turns.alone():
+        assert not is_free()
+    assert is_free()
+    monkeypatch.delenv(TURNS)
+    with turns.alone():
+        assert is_free()
