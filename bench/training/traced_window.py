@@ -92,6 +92,7 @@ def record(trial: Trial, training: Training, pipeline: InputPipeline, group: Gro
         write_whole(name.with_suffix(EVENTS), merged(traces))
         each = [{operation: Spent(*row) for operation, row in json.loads(table).items()} for table in tables]
         write_table(name.with_suffix(OPERATIONS), table_of(each))
+        say(f"traced one more step: open {name.with_suffix(EVENTS)} in https://ui.perfetto.dev")
 
 
 def make_folder(path: Path) -> None:

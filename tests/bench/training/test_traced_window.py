@@ -57,6 +57,7 @@ def test_a_traced_trial_leaves_what_an_untraced_one_does(traced: planted.Ran, tm
     assert ours["progress"] == theirs["progress"]
     assert all(torch.equal(ours["model"][name], value) for name, value in theirs["model"].items())
     assert not (plain.folder / "traces").exists()
+    assert f"open {traced.folder}/traces/{traced.row()['launch_id']}.json.gz in https://" in traced.said()
 
 
 def test_one_file_has_the_operations_of_all_ranks(traced: planted.Ran) -> None:
