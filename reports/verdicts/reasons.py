@@ -26,7 +26,7 @@ SHOWN = 10  # operations
 LARGEST_TABLE = 2**24  # bytes
 ALL = "all operations"
 # Of a table of operations, as bench.training.traced_window writes it: its times, that of the device first.
-TIMES = {"self_device_time_s": "on the device", "self_cpu_time_s": "on the CPU"}
+TIMES = {"self_device_time_s": "on the device", "self_cpu_time_s": "on the CPU by the wall clock"}
 # Operation -> its calls and these times in s; no time: the machine has no such thing.
 Table = dict[str, tuple[int, dict[str, float]]]
 
