@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -108,12 +108,17 @@ def exit_code(found: Sequence[Comparison], strict: bool) -> int:
 
 def by_settings(table: pd.DataFrame) -> dict[Hashable, Side]:
     """Settings -> their launches, each once, in the order in which they began; interrupted launches are left out."""
+    return sides(map(row_of, table.to_dict("records")))
+
+
+def sides(rows: Iterable[Row]) -> dict[Hashable, Side]:
+    """The same, from rows."""
     found: dict[Hashable, Side] = {}
-    for record in table.drop_duplicates("launch_id").to_dict("records"):
-        row = row_of(record)
-        if row["status"] == "interrupted":
-            continue
-        found.setdefault(tuple(row[name] for name in SETTINGS), Side()).rows.append(row)
+    seen: set[Any] = set()
+    for row in rows:
+        if row["launch_id"] not in seen and row["status"] != "interrupted":
+            found.setdefault(tuple(row[name] for name in SETTINGS), Side()).rows.append(row)
+        seen.add(row["launch_id"])
     for side in found.values():
         side.rows.sort(key=lambda row: row["started_at"] or "")
     return found
