@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from reports import forms
-from reports.verdicts.comparison import Comparison
+from reports.verdicts.comparison import Comparison, Reasons
 from reports.verdicts.report import ComparisonReport
 
 HELP = "write everything as JSON"
@@ -26,6 +26,7 @@ def render(report: ComparisonReport) -> str:
         "level": report.level,
         "verdicts": report.counts(),
         "comparisons": [comparison(each, report) for each in report.comparisons],
+        "reasons": [reasons(each) for each in report.reasons],
     }
     return json.dumps(found, indent=1, allow_nan=False) + "\n"
 
@@ -48,6 +49,28 @@ def comparison(each: Comparison, report: ComparisonReport) -> dict[str, Any]:
         "change": finite(each.change.ratio() - 1) if each.change else None,
         "interval": [finite(low - 1), finite(high - 1)] if low is not None and high is not None else None,
         "could_show": shown,
+    }
+
+
+def reasons(why: Reasons) -> dict[str, Any]:
+    """A trial's exact counts that differ, and the operations whose time differs most where both sides have traces."""
+    return {
+        "trial": why.trial,
+        "summary": why.summary,
+        "notes": list(why.notes),
+        "counts": [{"metric": each.metric, "change": each.why} for each in why.counts],
+        "about_times": why.about_times or None,
+        "operations": [
+            {
+                "operation": each.operation,
+                "unit": "s",
+                "base": side(each.base),
+                "head": side(each.head),
+                "difference": each.difference_s(),
+                "calls": {"base": each.calls[0], "head": each.calls[1]},
+            }
+            for each in why.operations
+        ],
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from reports.markdown import escaped, row
-from reports.verdicts.comparison import HEADS, Comparison, cells
+from reports.verdicts.comparison import HEADS, OPERATION_HEADS, Comparison, Reasons, cells
 from reports.verdicts.report import ComparisonReport
 
 HELP = "write a summary as Markdown, such as $GITHUB_STEP_SUMMARY"
@@ -22,6 +22,13 @@ def render(report: ComparisonReport) -> str:
     first = [each for each in report.comparisons if each.verdict not in FOLDED]
     lines, left = table(first, report, left)
     text += lines
+    for number, why in enumerate(report.reasons):
+        lines = reasons(why)
+        left -= sum(len(line.encode()) + 1 for line in lines)
+        if left < 0:
+            text += [f"The reasons of {len(report.reasons) - number} trials are left out: they would be too long.", ""]
+            break
+        text += lines
     rest, left = table([each for each in report.comparisons if each.verdict in FOLDED], report, left)
     if rest:
         text += ["<details><summary>What did not get worse</summary>", "", *rest, "</details>", ""]
@@ -33,6 +40,17 @@ def render(report: ComparisonReport) -> str:
             "",
         ]
     return "\n".join(text)
+
+
+def reasons(why: Reasons) -> list[str]:
+    """Why a trial's results may be what they are."""
+    summary, *said = map(escaped, why.lines())
+    lines = [f"Why, {escaped(why.trial)}: {summary}", "", *(f"- {each}" for each in said)]
+    if why.operations:
+        lines += ["", f"Time of an operation itself, {escaped(why.about_times)}:", "", row(OPERATION_HEADS)]
+        lines += [row(["---", *["---:"] * (len(OPERATION_HEADS) - 1)])]
+        lines += [row(list(map(escaped, each.cells()))) for each in why.operations]
+    return [*lines, ""]
 
 
 def table(found: Sequence[Comparison], report: ComparisonReport, room: int) -> tuple[list[str], int]:

@@ -19,7 +19,7 @@ from bench.errors import UsageError
 from bench.record.columns import kept_apart
 from reports.tables.summary import Row, row_of
 from reports.tables.table import held_back, machine_line
-from reports.verdicts import likeness, significance, turns
+from reports.verdicts import likeness, reasons, significance, turns
 from reports.verdicts.comparison import VERDICTS, Comparison
 from reports.verdicts.likeness import listed
 from reports.verdicts.pytest_benchmark import launches
@@ -88,7 +88,12 @@ def compare_runs(before: Path, after: Path, margin: float, level: float, strict:
     rows = [[row for side in each.values() for row in side.rows] for each in (base, head)]
     commits = [" and ".join(sorted({str(row["commit"] or "unknown") for row in each})) for each in rows]
     title = f"{after} (commit {commits[1]}) against {before} (commit {commits[0]})"
-    return ComparisonReport(title, machine_line(rows[1][0]), found, exit_code(found, strict), margin, level, strict)
+    names = titles([*rows[0], *rows[1]])
+    sides = {names(base[key].rows[0]): (base[key].good(), head[key].good()) for key in base if key in head}
+    why = reasons.of_trials(found, sides, before, after)
+    return ComparisonReport(
+        title, machine_line(rows[1][0]), found, exit_code(found, strict), margin, level, strict, reasons=why
+    )
 
 
 def exit_code(found: Sequence[Comparison], strict: bool) -> int:

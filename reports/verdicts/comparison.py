@@ -1,4 +1,4 @@
-"""The result of one comparison, and its line in a table."""
+"""The result of one comparison with its line in a table, and the reasons for a trial's results."""
 
 from __future__ import annotations
 
@@ -58,3 +58,60 @@ def cells(each: Comparison, margin: float, level: float) -> list[str]:
         count,
         verdict,
     ]
+
+
+OPERATION_HEADS = ("operation", "base ms", "head ms", "difference ms", "calls")
+
+
+@dataclass(frozen=True)
+class OperationTime:
+    """What one operation took in a traced step: seconds in each launch of BASE and HEAD, and its calls on each side."""
+
+    operation: str
+    base: Sequence[float]
+    head: Sequence[float]
+    calls: tuple[int, int]
+
+    def difference_s(self) -> float:
+        """The difference of the medians."""
+        return statistics.median(self.head) - statistics.median(self.base)
+
+    def cells(self) -> list[str]:
+        """Its line in a table with OPERATION_HEADS."""
+        before, after = self.calls
+        calls = f"{before}" if before == after else f"{before} -> {after}"
+        difference = self.difference_s()
+        sign = "+" if difference > 0 else "-" if difference < 0 else ""
+        return [self.operation, with_range(self.base), with_range(self.head), f"{sign}{in_ms(abs(difference))}", calls]
+
+
+def with_range(times: Sequence[float]) -> str:
+    """The median of these seconds in ms; of several, with the lowest and the highest."""
+    middle, low, high = map(in_ms, (statistics.median(times), min(times), max(times)))
+    return middle if len(times) == 1 else f"{middle} ({low} .. {high})"
+
+
+def in_ms(seconds: float) -> str:
+    """In ms, with four digits or all before the point."""
+    return f"{1e3 * seconds:.0f}" if seconds >= 1 else f"{1e3 * seconds:.4g}"
+
+
+@dataclass(frozen=True)
+class Reasons:
+    """Why a trial's metrics may have changed. `summary` says it of the exact counts, `counts` has those that differ.
+
+    `operations`: those whose time differs most in the traced steps; none without traces. `about_times` says what these
+    times are, `notes` what is not known.
+    """
+
+    trial: str
+    summary: str
+    counts: Sequence[Comparison] = ()
+    notes: Sequence[str] = ()
+    operations: Sequence[OperationTime] = ()
+    about_times: str = ""
+
+    def lines(self) -> list[str]:
+        """The summary, then each count that differs, as the exact gate prints it, and each note."""
+        counts = [f"{each.metric} {each.why}" for each in self.counts]
+        return [self.summary or "no exact counts", *counts, *self.notes]

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench.terminal import wide
-from reports.verdicts.comparison import HEADS, VERDICTS, Comparison, cells
+from reports.verdicts.comparison import HEADS, OPERATION_HEADS, VERDICTS, Comparison, Reasons, cells
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class ComparisonReport:
     """Comparisons in the order of VERDICTS, and the exit code.
 
     `title` says what was compared, `machine` on which machine. `margin` and `level` are shares; they are None where
-    counts are compared exactly. `strict`: an inconclusive comparison fails.
+    counts are compared exactly. `strict`: an inconclusive comparison fails. `reasons`: those of each compared trial.
     """
 
     title: str
@@ -30,6 +30,7 @@ class ComparisonReport:
     margin: float | None = None
     level: float | None = None
     strict: bool = False
+    reasons: Sequence[Reasons] = ()
 
     def counts(self) -> dict[str, int]:
         """Verdict -> how many comparisons have it; verdicts that none has are left out."""
@@ -56,6 +57,8 @@ def show(report: ComparisonReport) -> None:
     for each in report.comparisons:
         table.add_row(*map(escape, cells(each, margin, report.each_level())))
     wide(console, table)
+    for why in report.reasons:
+        show_reasons(console, why)
     measured = sum(each.change is not None for each in report.comparisons)
     console.print(
         f"base and head: medians of the launches. regressed, improved: by more than the margin of {margin:.3g}; "
@@ -63,3 +66,18 @@ def show(report: ComparisonReport) -> None:
         f"could show: the change that this many launches with this spread would show four times out of five.",
         soft_wrap=True,
     )
+
+
+def show_reasons(console: Console, why: Reasons) -> None:
+    """Print why a trial's results may be what they are."""
+    summary, *lines = why.lines()
+    console.print(escape("\n  ".join([f"why, {why.trial}: {summary}", *lines])), soft_wrap=True)
+    if why.operations:
+        console.print(escape(f"  time of an operation itself, {why.about_times}"), soft_wrap=True)
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for number, head in enumerate(OPERATION_HEADS):
+            table.add_column(head, justify="right" if number else "left", no_wrap=True)
+        for each in why.operations:
+            table.add_row(*map(escape, each.cells()))
+        wide(console, table)
+    console.print()
