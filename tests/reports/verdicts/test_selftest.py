@@ -43,7 +43,9 @@ def test_equal_launches_raise_no_alarm_and_what_is_planted_is_found(
     assert found["drawn from all pairs"][:3] == ["0 of 60", "0.00% (0.00% .. 5.96%)", "at most 1%"]
     assert found["10%, in the numbers"][1].startswith("100% ")
     assert found["1%, in the numbers"][1].startswith("0% "), "it is not beyond the margin"
-    (once,) = [cells for name, cells in found.items() if name.startswith("3% really: +3.0")]
+    (name,) = [name for name in found if name.startswith("3% really: ")]
+    assert float(name.split()[2].rstrip("%")) == pytest.approx(3, rel=0.1)
+    once = found[name]
     assert once[1].startswith("100% ")
     assert found["3% really, drawn from 48 pairs"][1].startswith("100% ")
 
