@@ -60,6 +60,17 @@ def share(text: str) -> float:
     return value
 
 
+def points(text: str) -> float:
+    """0.5 for half a percentage point. Raises ArgumentTypeError if it is no number of points between 0 and 100."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < 100:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of percentage points between 0 and 100, such as 0.5")
+    return value
+
+
 def at_least(least: int) -> Callable[[str], int]:
     """A function that reads whole numbers from `least` on."""
 
