@@ -96,7 +96,7 @@ class Column:
     name: str
     type: Literal["str", "int", "float", "bool"]
     unit: str
-    ranks: Literal["", "max", "sum", "rank 0"]
+    ranks: Literal["", "max", "sum", "median", "rank 0"]
     text: str
     roles: tuple[Role, ...] = ()
     shown: Shown | None = None

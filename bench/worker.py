@@ -25,6 +25,7 @@ from bench.experiment import Experiment
 from bench.failure import crash_handler, signals
 from bench.failure.causes import Cause
 from bench.failure.ending import Ending
+from bench.instruments import turns
 from bench.instruments.collectives import in_group
 from bench.machine import environment, malloc, memory_limit, procfs
 from bench.machine.backends import configure
@@ -118,8 +119,20 @@ class Worker:
         title = f"{self.trial.experiment} {self.trial.arm}"
         on_rank_0 = ProgressWriter(title) if group.rank == 0 else contextlib.nullcontext()
         with contextlib.closing(meter), on_rank_0 as progress:
+            order = self.take_turns(meter)
             for epoch in range(first_epoch, self.trial.epochs):
                 self.run_epoch(epoch, training, pipeline, group, meter, progress)
+            if order is not None:
+                order.leave()
+
+    def take_turns(self, meter: Meter) -> turns.Turns | None:
+        """Wait for this trial's first turn if it takes turns with another one on this machine."""
+        if (order := turns.from_environment(beat)) is None:
+            return None
+        order.begin(self.launch_id, self.trial.key(), self.row.rank, self.trial.processes)
+        meter.take_turns(order)
+        self.row.values["turns_with"] = " ".join(order.partners)
+        return order
 
     def form_group(self) -> Group:
         """The process group, with torch set up on this rank's device."""

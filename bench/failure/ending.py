@@ -17,6 +17,7 @@ from bench.errors import UsageError
 from bench.failure import causes
 from bench.failure.causes import Cause, Diverged, Interrupted
 from bench.failure.explain import explain
+from bench.instruments.turns import TurnsEnded
 from bench.machine.memory_limit import Limit
 from bench.terminal import say
 from bench.trial import Trial
@@ -62,7 +63,7 @@ class Ending:
         if cause.status == "interrupted" and self.trial.processes > 1 and self._is_orphaned():
             cause = Cause("crashed", "the launcher was killed; if not by you, see dmesg")
         cause, is_ours = causes.record(self.logs, self.launch_id, cause)
-        if is_ours and not isinstance(error, (UsageError, Diverged, Interrupted)):
+        if is_ours and not isinstance(error, (UsageError, Diverged, Interrupted, TurnsEnded)):
             say("".join(traceback.format_exception(error)).rstrip())
         if is_ours:
             say(f"error: {cause.error}")

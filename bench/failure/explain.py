@@ -14,6 +14,7 @@ from bench.errors import UsageError
 from bench.failure import causes, oom
 from bench.failure.causes import Cause, Diverged, Interrupted
 from bench.instruments.collectives import in_group
+from bench.instruments.turns import TurnsEnded
 from bench.record.rows import one_line
 
 # How gloo and NCCL report a rank that is gone.
@@ -40,7 +41,7 @@ def explain(
     others fail in their next collective or get a signal; each then checks which of `peers` no longer runs.
     """
     text = one_line(error)
-    interrupted = isinstance(error, Interrupted)
+    interrupted = isinstance(error, (Interrupted, TurnsEnded))
     if not interrupted and (shortage := oom.shortage(error, limited)) is not None:
         return Cause(
             "oom",

@@ -1,5 +1,6 @@
 """What do the probes measure with?
 
 `clock` times windows on the device. `sampler` reads gauges of a device from a thread. `operations` and `collectives`
-count what a process asks of torch. `storage_tracker` follows the memory of tensors from allocation to release.
+count what a process asks of torch. `turns` lets several launches on a machine train alternately. `storage_tracker`
+follows the memory of tensors from allocation to release.
 """

@@ -41,6 +41,7 @@ value of None means that there is no such measurement: the cell stays empty. No 
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -56,7 +57,7 @@ Value = float | None
 Cell = float | str | None
 Aggregation = tuple[Literal["counter", "peak"], Literal["max", "sum"]]
 
-COMBINE: dict[str, Callable[[Sequence[float]], float]] = {"max": max, "sum": sum}
+COMBINE: dict[str, Callable[[Sequence[float]], float]] = {"max": max, "sum": sum, "median": statistics.median}
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ class Probe:
     """
 
     clock: Clock
+    partners: frozenset[int] = frozenset()  # processes that take turns with this trial
     TOTALS: ClassVar[dict[str, Aggregation]] = {}
 
     def begin(self, device: torch.device) -> None:
@@ -86,6 +88,9 @@ class Probe:
 
     def resume(self) -> None:
         """Windows follow: the epoch begins, or goes on after the probes were read. The clock is about to run."""
+
+    def pause(self) -> None:
+        """The probes were read, and another trial's turn follows. Then `resume` is called."""
 
     def batch_fetched(self, seconds: float) -> None:
         """The loop waited this long for a micro-batch."""

@@ -151,6 +151,14 @@ class Probe(Base):
         if self.sampler is not None:
             self.sampler.count(True)
 
+    def pause(self) -> None:
+        if self.sampler is not None:
+            self.sampler.count(False)
+
+    def resume(self) -> None:
+        if self.sampler is not None and not self.sampler.counting:
+            self.sampler.count(True)
+
     def window_end(self, images: int, measured: bool) -> None:
         self.images += images
 
@@ -174,7 +182,7 @@ class Probe(Base):
 
             values["peak_device_bytes"] = self._most("in_use", cuda.in_use(self.cuda))
         # Listed here, off the clock and about once a second: the driver may take milliseconds for it.
-        others = nvml.other_processes(self.uuid, self.own) if self.uuid is not None else None
+        others = nvml.other_processes(self.uuid, self.own | self.partners) if self.uuid is not None else None
         return values | {"other_processes": self._most("others", others)}
 
     def _most(self, name: str, value: Value) -> Value:

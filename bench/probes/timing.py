@@ -6,7 +6,9 @@ rates, and never one rank's rate times the number of ranks: both overstate a gro
 
 from __future__ import annotations
 
+import itertools
 import statistics
+import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,6 +19,7 @@ from bench.probes import Probe as Base
 if TYPE_CHECKING:
     import torch
 
+OF_THREADS = "summed over a process's threads, of the processes' median; empty: not on a CPU."
 WAIT = "Mean wait for data per measured step, of the rank that waited longest."
 RATE = "Images of all processes / the slowest process's time for them, without unmeasured_windows."
 
@@ -25,6 +28,7 @@ STEPS = [
     Column(
         "data_wait_s", "float", "s", "max", "Part of step_time_s in which the rank that waited longest waited for data."
     ),
+    Column("cpu_time_s", "float", "s", "median", f"CPU time of the step, {OF_THREADS}"),
 ]
 EPOCHS = [
     Column(
@@ -61,6 +65,13 @@ TRIALS = [
     ),
     Column("step_time_p90_s", "float", "s", "", "Its 90th percentile."),
     Column("step_time_p99_s", "float", "s", "", "Its 99th percentile."),
+    Column(
+        "step_cpu_time_p50_s",
+        "float",
+        "s",
+        "",
+        f"Median CPU time of the measured full steps, {OF_THREADS} What else runs does not prolong it.",
+    ),
     Column(
         "step_time_cv",
         "float",
@@ -100,9 +111,15 @@ class Probe(Base):
         self.images: list[int] = []
         self.read: list[tuple[int, float, float]] = []  # images, time and wait of the windows read last
         self.wait = 0.0
+        # On a GPU the host's CPU time is mostly waiting.
+        self.cpu_clock = time.process_time if device.type == "cpu" else None
+        self.cpu_marks: list[float] = []
 
     def epoch_begin(self) -> None:
         self.wait = 0.0
+
+    def resume(self) -> None:
+        self.cpu_marks = [self.cpu_clock()] if self.cpu_clock else []
 
     def batch_fetched(self, seconds: float) -> None:
         self.wait += seconds
@@ -111,13 +128,17 @@ class Probe(Base):
         self.waits.append(self.wait)
         self.images.append(images)
         self.wait = 0.0
+        if self.cpu_clock:
+            self.cpu_marks.append(self.cpu_clock())
 
     def windows(self) -> dict[str, list[Value]]:
         steps, waits = self.clock.spans, self.waits
         self.count["epoch_time_s"] += sum(steps)
         self.read = list(zip(self.images, steps, waits, strict=True))
-        self.waits, self.images = [], []
-        return {"step_time_s": list(steps), "data_wait_s": list(waits)}
+        cpu: list[Value] = [after - before for before, after in itertools.pairwise(self.cpu_marks)]
+        self.waits, self.images, self.cpu_marks = [], [], self.cpu_marks[-1:]
+        cpu = cpu if self.cpu_clock else [None] * len(steps)
+        return {"step_time_s": list(steps), "data_wait_s": list(waits), "cpu_time_s": cpu}
 
     def windows_decided(self, measured: Sequence[bool]) -> None:
         for (images, step, wait), counts in zip(self.read, measured, strict=True):
@@ -145,9 +166,12 @@ class Probe(Base):
 def spread(windows: Sequence[Mapping[str, Any]]) -> dict[str, Value]:
     """Percentiles of the step times, over full windows: an epoch's last, short one is less work."""
     full = max((window["images"] for window in windows), default=0)
-    times = [window["step_time_s"] for window in windows if window["images"] == full]
+    full_windows = [window for window in windows if window["images"] == full]
+    times = [window["step_time_s"] for window in full_windows]
+    cpu_times = [window["cpu_time_s"] for window in full_windows]
     values = {f"step_time_p{q}_s": percentile(times, q) for q in (50, 90, 99)}
     deviation = statistics.stdev(times) if len(times) > 1 else None
+    values["step_cpu_time_p50_s"] = None if None in cpu_times else percentile(cpu_times, 50)
     return values | {"step_time_cv": ratio(deviation, statistics.fmean(times) if times else None)}
 
 

@@ -69,6 +69,11 @@ TRIAL_HEAD = [
 ]
 TRIAL_DERIVED = [
     _column(
+        "turns_with",
+        "str",
+        "Launch ids of the trials with which it took turns on this machine, as python -m launch gate has it.",
+    ),
+    _column(
         "effective_batch",
         "int",
         "Images in a full optimizer step: micro_batch x accumulate x processes.",
@@ -226,6 +231,7 @@ STEP_HEAD = [
     _column("images", "int", "Images of all processes in the step.", "images"),
     _column("measured", "bool", "Whether the step is measured; it is not among unmeasured_windows then."),
     _column("learning_rate", "float", "Learning rate of the step."),
+    _column("turn", "int", "Number of the turn that the step is part of, if the trial took turns; see turns_with."),
 ]
 
 # What earlier versions wrote for a setting's value.

@@ -17,6 +17,7 @@ import torch
 
 from bench.column import Column
 from bench.instruments.clock import clock_for
+from bench.instruments.turns import Turns
 from bench.machine import compiler
 from bench.probes import Aggregation, Cell, Probe, Span, Value, combine, difference, probe_modules
 from bench.record.columns import columns
@@ -60,6 +61,8 @@ class Meter:
         self.probe_time_s = 0.0
         self.pending: list[dict[str, Any]] = []
         self.block = 1
+        self.window_s: float | None = None  # the median of the windows that were read last
+        self.turns: Turns | None = None
         self.windows_run = 0
         self.measured: list[dict[str, Any]] = []
         self.epochs: list[dict[str, Any]] = []
@@ -69,6 +72,12 @@ class Meter:
             probe.begin(device)
         # Totals of all ranks at the start, at the last reading, and at the start of the epoch.
         self.start = self.now = self.epoch_start = self._totals()
+
+    def take_turns(self, turns: Turns) -> None:
+        """From now on, a block is a turn: when it has been read, the others train (see bench.instruments.turns)."""
+        self.turns, self.block = turns, turns.windows
+        for probe in self.probes:
+            probe.partners = turns.pids
 
     def epoch_begin(self) -> None:
         """The first micro-batch of an epoch has been fetched."""
@@ -123,7 +132,9 @@ class Meter:
             probe.window_end(window.images, measured)
         self.clock.mark()
         self.one_off.append(self._is_one_off(window))
-        self.pending.append({**values, "window": window.index, "images": window.images, "measured": measured})
+        turn = self.turns.number if self.turns is not None else None
+        row = {"window": window.index, "images": window.images, "measured": measured, "turn": turn}
+        self.pending.append({**values, **row})
         if len(self.pending) < self.block:
             return []
         return self.read()
@@ -140,8 +151,19 @@ class Meter:
 
     def resume(self) -> None:
         """The rows have been written. Waits for the rank that wrote them, or the next window would wait for it."""
+        if self.turns is not None:
+            self._hand_over(self.turns)
         self.gather([0.0])
         self._start_clocks()
+
+    def _hand_over(self, turns: Turns) -> None:
+        """Wait while the others train. That is no time of this trial, nor are energy and clocks meanwhile."""
+        self._count_reading()
+        for probe in self.probes:
+            probe.pause()
+        turns.hand_over(self.window_s)
+        self.block = turns.windows
+        self.reading_since = time.perf_counter()
 
     def _start_clocks(self) -> None:
         """Start the clocks. Nothing is left to read."""
@@ -179,7 +201,9 @@ class Meter:
         if rows:
             times = [row["step_time_s"] for row in rows if row.get("step_time_s")]
             # The median, so that one slow window does not make the next block short.
-            self.block = min(1000, max(1, round(BLOCK_S / statistics.median(times)))) if times else 50
+            self.window_s = statistics.median(times) if times else None
+            if self.turns is None:
+                self.block = min(1000, max(1, round(BLOCK_S / self.window_s))) if self.window_s else 50
         return rows
 
     def _decide(self, rows: list[dict[str, Any]], one_off: list[bool]) -> None:

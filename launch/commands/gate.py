@@ -1,15 +1,24 @@
-"""Time two commits against each other on this machine, in turn, and say whether the second is worse.
+"""Time two commits against each other on this machine, in turns, and say whether the second is worse.
 
-usage: python -m launch gate BASE_REF HEAD_REF EXPERIMENT... [--pairs N] [--margin SHARE] [--fail-inconclusive]
-                  [--markdown FILE] [--junit FILE] [--json FILE] [--smaller-is-better FILE] [options as of run]
+usage: python -m launch gate BASE_REF HEAD_REF EXPERIMENT... [--pairs N] [--budget TIME] [--margin SHARE]
+                  [--fail-inconclusive] [--markdown FILE] [--junit FILE] [--json FILE] [--smaller-is-better FILE]
+                  [options as of run]
 
---pairs   launches of each commit before the first look (16)
---margin  a change that matters (2%)
+--pairs   most launches of each commit (32)
+--budget  the time they may take, such as 5min
+--margin  a change that matters (1%)
 
-Each commit has a worktree of its own and runs the same trials; `python -m reports compare` then compares the pairs. If
-it finds something worse, or cannot tell, as many pairs again are run, and the verdict is that on all of them. An alarm
-is only given at that second look, whose number of pairs was fixed beforehand, so that looking twice causes no more
-false alarms.
+Each commit has a worktree and processes of its own, and runs the same trials. Both launches of a pair are there at once
+and take turns: one trains a block of steps while the other waits, in an order drawn by chance. The change of a pair is
+taken from neighbouring blocks. `python -m reports compare` judges the pairs at looks fixed beforehand: after a quarter
+of the pairs, after half, and after all or when the time is up. The gate ends at the first look that decides. The chance
+of a false alarm, over all looks and metrics, is at most 1%.
+
+If a commit cannot take turns, because it is older than that, or both do not fit on the device, launches run one after
+the other, which tells less.
+
+Unless options say how long a launch is (--epochs, --limit-windows, --limit-train, --preset), it has 100 steps: many
+short launches tell more than few long ones.
 
 Exit code 0: nothing is worse as far as can be told; 1: the second commit is slower, larger or less accurate by more
 than the margin; 3: they cannot be compared; 4: nothing can be told, and --fail-inconclusive was given.
@@ -17,100 +26,76 @@ than the margin; 3: they cannot be compared; 4: nothing can be told, and --fail-
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from bench.errors import UsageError
 from bench.machine.environment import CHECKOUT
-from bench.options import take_option
 from bench.terminal import say
-from launch.sweep import commit_pairs, option_words
+from launch.gate import measure
+from launch.gate.looks import Looks
+from launch.gate.request import GateRequest, read
+from launch.gate.sides import Side
+from launch.gate.worktrees import takes_turns, worktrees
+from launch.sweep import commit_pairs
 
-PAIRS = 16
-# False alarms that compare may give: 1%, not its default of 5%, because each blocks a merge.
-LEVEL = "0.01"
-# Options of run that this command sets itself.
-OWN = ("--repeats", "--repeat", "--order", "--resume", "--retry-failed", "--dry-run", "--machines")
-# Files that reports compare writes its verdict to, for other programs.
-FORMS = ("--markdown", "--junit", "--json", "--smaller-is-better")
-# Options whose paths must be absolute, because trials run in the worktrees; with their defaults.
-PATHS = {"--data-root": "data", "--weights": None}
-REGRESSED, INCONCLUSIVE = 1, 4
+# False alarms over all looks: 1%, not compare's default of 5%, because each blocks a merge.
+LEVEL = 0.01
+NAMES = ("base", "head")
 
 
 def run(words: Sequence[str]) -> int:
     """Run the pairs and return the exit code of the verdict."""
-    gate_request = read(words)
-    judged = ["--margin", gate_request.margin, "--level", LEVEL, "--fail-inconclusive", *gate_request.forms]
-    # With --help, compare still checks the options before it: a wrong one is refused before hours of trials.
-    if compare(*judged, "--help", stdout=subprocess.DEVNULL):
+    request = read(words)
+    # With --help, compare still checks the options before it: a wrong one is refused before minutes of trials.
+    if compare(request, LEVEL, "--help", stdout=subprocess.DEVNULL):
         return 2  # it has printed the error
-    commits = [commit_pairs.commit(ref) for ref in gate_request.refs]
-    if gate_request.out.exists() and (not gate_request.out.is_dir() or any(gate_request.out.iterdir())):
-        raise UsageError(f"{gate_request.out} is there already; choose another --out, or remove it")
+    commits = [commit_pairs.commit(ref) for ref in request.refs]
+    if request.out.exists() and (not request.out.is_dir() or any(request.out.iterdir())):
+        raise UsageError(f"{request.out} is there already; choose another --out, or remove it")
     if commit_pairs.git("status", "--porcelain", "--untracked-files=no"):
         say("uncommitted changes are in neither commit, and not measured")
-    sides = [gate_request.out / side for side in ("base", "head")]
-    with commit_pairs.worktrees(commits) as trees:
-        for look in (0, 1):
-            pairs = range(look * gate_request.pairs, (look + 1) * gate_request.pairs)
-            commit_pairs.measure(trees, commits, sides, gate_request.words, pairs)
-            code = compare(*map(str, sides), *judged)
-            if code not in (REGRESSED, INCONCLUSIVE):  # well at the first look, or not comparable
-                return code
-            if look == 0:
-                say(f"that is for all {2 * gate_request.pairs} pairs to decide: {gate_request.pairs} more")
-    return 0 if code == INCONCLUSIVE and not gate_request.strict else code
+    if commits[0] == commits[1]:
+        say(f"both are commit {commits[0][:12]}: this measures the machine's noise")
+    with worktrees(commits) as trees:
+        both = [side_of(request, *parts) for parts in zip(NAMES, commits, trees, strict=True)]
+        in_turns = all(map(takes_turns, trees))
+        if not in_turns:
+            say("a commit is older than taking turns: launch by launch, which tells less")
+        looks = Looks(request.pairs, LEVEL, request.budget_s)
+        code = measure.until_decided(both, looks, in_turns, functools.partial(verdict, request))
+    return 0 if code == measure.INCONCLUSIVE and not request.strict else code
 
 
-@dataclass(frozen=True)
-class GateRequest:
-    """The command line, parsed. `pairs` are run before each of the two looks; `words` are for `launch run`."""
+def side_of(request: GateRequest, name: str, commit: str, tree: Path) -> Side:
+    """One side, which runs the request's trials."""
+    folder = request.out / name
 
-    refs: list[str]
-    words: list[str]
-    pairs: int
-    margin: str
-    forms: list[str]
-    strict: bool
-    out: Path
+    def command(number: int) -> list[str]:
+        how = ["--fail-fast", "--out", str(folder), "--repeat", str(number)]
+        return [sys.executable, "-m", "launch", "run", *request.words, *how]
+
+    return Side(name, commit, tree, folder, command, {})
 
 
-def read(words: Sequence[str]) -> GateRequest:
-    """Separate the gate's own options from those of run. Raises UsageError if one is missing or not allowed."""
-    refs, rest = list(words[:2]), list(words[2:])
-    if len(refs) < 2 or any(ref.startswith("-") for ref in refs) or not rest or rest[0].startswith("-"):
-        raise UsageError("gate takes two commits and then what run takes: gate BASE HEAD EXPERIMENT... [options]")
-    if rest[0].endswith(".toml"):
-        raise UsageError("gate takes experiments and options, not a study file")
-    rest = [option_words.dashed(word) for word in rest]
-    for word in rest:
-        if word.partition("=")[0] in OWN:
-            raise UsageError(f"gate decides {word} itself; leave it out")
-    pairs, rest = take_option(rest, "--pairs")
-    margin, rest = take_option(rest, "--margin")
-    out, rest = take_option(rest, "--out")
-    if pairs is not None and (not pairs.isdecimal() or int(pairs) < 2):
-        raise UsageError(f"--pairs is {pairs!r}; give 2 or more")
-    for option, default in PATHS.items():
-        value, rest = take_option(rest, option)
-        value = value or default
-        if value is not None:
-            rest += [option, str(Path(value).absolute()) if default or Path(value).exists() else value]
-    forms = []
-    for option in FORMS:
-        value, rest = take_option(rest, option)
-        forms += [] if value is None else [option, str(Path(value).absolute())]
-    strict = "--fail-inconclusive" in rest
-    rest = [word for word in rest if word != "--fail-inconclusive"]
-    folder = Path(out or "runs/gate").absolute()
-    return GateRequest(refs, rest, int(pairs or PAIRS), margin or "2%", forms, strict, folder)
+def verdict(request: GateRequest, level: float, last: bool) -> int:
+    """The exit code of `python -m reports compare` on the pairs so far. Prints its report if no other one follows."""
+    folders = [str(request.out / name) for name in NAMES]
+    code = compare(request, level, *folders, stdout=None if last else subprocess.DEVNULL)
+    if not last and code != measure.INCONCLUSIVE:
+        compare(request, level, *folders)
+    return code
 
 
-def compare(*words: str, stdout: int | None = None) -> int:
-    """Run `python -m reports compare` and return its exit code."""
-    command = [sys.executable, "-m", "reports", "compare", *words]
+def compare(request: GateRequest, level: float, *words: str, stdout: int | None = None) -> int:
+    """Run `python -m reports compare` with these words and return its exit code."""
+    how = ["--margin", request.margin, "--level", str(level), "--fail-inconclusive", *request.forms]
+    command = (
+        [sys.executable, "-m", "reports", "compare", *words, *how]
+        if "--help" not in words
+        else [sys.executable, "-m", "reports", "compare", *how, *words]
+    )
     return subprocess.run(command, cwd=CHECKOUT, stdout=stdout, check=False).returncode

@@ -19,17 +19,19 @@ from bench.errors import UsageError
 from bench.record.columns import kept_apart
 from reports.tables.summary import Row, row_of
 from reports.tables.table import held_back, machine_line
-from reports.verdicts import likeness, over_seeds, significance
+from reports.verdicts import likeness, over_seeds, significance, turns
 from reports.verdicts.comparison import VERDICTS, Comparison
 from reports.verdicts.likeness import listed
 from reports.verdicts.pytest_benchmark import launches
 from reports.verdicts.report import ComparisonReport
 
-STEP_TIME, ENERGY = "step_time_p50_s", "energy_per_image_j"
+STEP_TIME, CPU_TIME, ENERGY = "step_time_p50_s", "step_cpu_time_p50_s", "energy_per_image_j"
+SPEED = "images_per_s"
 # Column -> whether more of it is worse.
 METRICS = {
     STEP_TIME: True,
-    "images_per_s": False,
+    CPU_TIME: True,
+    SPEED: False,
     "peak_allocated_bytes": True,
     "peak_reserved_bytes": True,
     "peak_rss_bytes": True,
@@ -81,6 +83,8 @@ def compare_runs(
     ids = [{row["launch_id"] for each in side.values() for row in each.rows} for side in (base, head)]
     if both := ids[0] & ids[1]:
         raise UsageError(f"launch {min(map(str, both))} is in both folders; give two runs")
+    for folder, side in zip(folders, (base, head), strict=True):
+        turns.attach((row for each in side.values() for row in each.rows), folder)
     if not base or not head:
         raise UsageError(f"no trial has ended in {folders[0] if not base else folders[1]}; give the folder of a run")
     found = compare(base, head, margin, level, accuracy_margin)
@@ -163,7 +167,10 @@ def of_trial(name: str, base: Side, head: Side, seeds: bool) -> list[Comparison]
         note = "; ".join(filter(None, (note, half)))
         pairs = paired(base.rows, head.rows)
         before, after = map(Side, pairs) if pairs else (base, head)
-        metrics = [metric for metric in METRICS if not (seeds and metric == SEEDED)]
+        # The speed follows from the step time where both sides trained the same steps in turns.
+        in_turns = pairs is not None and turns.took(*pairs)
+        answered = [SPEED] * in_turns + [SEEDED] * seeds
+        metrics = [metric for metric in METRICS if metric not in answered]
         each_of = [each for metric in metrics for each in of_metric(name, metric, before, after, pairs is not None)]
         found += [noted(each, note) for each in each_of]
         if STEP_TIME not in {each.metric for each in each_of}:
@@ -197,6 +204,8 @@ def of_metric(name: str, metric: str, base: Side, head: Side, pairs: bool) -> li
         why = "some launches have 0, and a change is a ratio"
     elif metric == SEEDED and len(set(before)) == len(set(after)) == 1 and before[0] != after[0]:
         why = "each side is one seed's result, launched again and again; give several, and --over seed"
+    elif pairs and len(before) > 1 and (ratios := turns.changes(metric, base.good(), head.good())) is not None:
+        change = significance.of_pairs(ratios)
     elif (change := significance.change(before, after, pairs)) is None:
         why = f"{len(before)} and {len(after)} launches have no spread; give --repeats"
     return [Comparison(name, verdict, metric, before, after, pairs, change, why)]

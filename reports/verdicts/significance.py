@@ -108,13 +108,17 @@ def change(base: Sequence[float], head: Sequence[float], paired: bool) -> Change
         return None
     before, after = [math.log(value) for value in base], [math.log(value) for value in head]
     if paired:
-        ratios = [b - a for a, b in zip(before, after, strict=True)]
-        return Change(statistics.fmean(ratios), statistics.stdev(ratios) / math.sqrt(len(ratios)), len(ratios) - 1)
+        return of_pairs([b - a for a, b in zip(before, after, strict=True)])
     parts = [(statistics.variance(values) / len(values), len(values)) for values in (before, after)]
     square = sum(part for part, _ in parts)
     # Degrees of freedom after Welch 1947, Biometrika 34.
     freedom = square**2 / sum(part**2 / (count - 1) for part, count in parts) if square else len(base) + len(head) - 2
     return Change(statistics.fmean(after) - statistics.fmean(before), math.sqrt(square), freedom)
+
+
+def of_pairs(ratios: Sequence[float]) -> Change:
+    """The change of pairs whose log(head / base) these are; two or more."""
+    return Change(statistics.fmean(ratios), statistics.stdev(ratios) / math.sqrt(len(ratios)), len(ratios) - 1)
 
 
 def holm(chances: Sequence[float], level: float = LEVEL) -> list[bool]:

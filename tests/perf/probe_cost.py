@@ -54,7 +54,7 @@ class Switched(Meter):
     def __init__(self, *values: Any, write: Callable[[list[dict[str, Any]]], None]) -> None:
         super().__init__(*values)
         self.all_probes, self.write = self.probes, write
-        self.turns: list[Turn] = []
+        self.timed_turns: list[Turn] = []
         self.on, self.length = True, 1
         self._begin()
 
@@ -97,10 +97,10 @@ class Switched(Meter):
 
     def _turn(self) -> None:
         seconds = time.perf_counter() - self.began
-        self.turns.append(Turn(self.on, self.windows, seconds / self.windows, self.inside / self.windows))
+        self.timed_turns.append(Turn(self.on, self.windows, seconds / self.windows, self.inside / self.windows))
         if self.on:
             self.length = self.windows
-        self.on = len(self.turns) % 4 in (0, 3)
+        self.on = len(self.timed_turns) % 4 in (0, 3)
         self.probes = self.all_probes if self.on else []
         self.resume()
         self._begin()
@@ -153,9 +153,9 @@ def _turns(trial: Trial, wanted: int) -> list[Turn]:
         # One long epoch over the same few images, because beginning an epoch would weigh on a turn.
         windows = list(epoch_windows(4096, trial.micro_batch, 1, trial.processes, loop.rank)) * wanted
         batches = loop.feed.train(0, [a_pass for window in windows for a_pass in window.passes])
-        enough = takewhile(lambda _: len(meter.turns) < wanted, windows)
+        enough = takewhile(lambda _: len(meter.timed_turns) < wanted, windows)
         train_epoch(loop.training, enough, batches, meter, lambda _: trial.lr, lambda rows: None)
-    return meter.turns
+    return meter.timed_turns
 
 
 def pairs(turns: Sequence[Turn]) -> list[tuple[Turn, Turn]]:

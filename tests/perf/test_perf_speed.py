@@ -65,12 +65,12 @@ def test_switched_counts_a_probe_s_cost_in_its_own_turns() -> None:
         meter.block = 3
         meter.micro_batch_end(nothing, nothing, nothing)
         assert meter.window_end(window, {}) == []
-        if len(meter.turns) == 8:
+        if len(meter.timed_turns) == 8:
             break
-    assert [turn.on for turn in meter.turns] == [True, False, False, True] * 2
-    assert [turn.windows for turn in meter.turns] == [3] * 8
-    assert all(0.002 <= turn.inside_s <= turn.window_s for turn in meter.turns if turn.on)
-    assert all(turn.inside_s == 0 for turn in meter.turns if not turn.on)
+    assert [turn.on for turn in meter.timed_turns] == [True, False, False, True] * 2
+    assert [turn.windows for turn in meter.timed_turns] == [3] * 8
+    assert all(0.002 <= turn.inside_s <= turn.window_s for turn in meter.timed_turns if turn.on)
+    assert all(turn.inside_s == 0 for turn in meter.timed_turns if not turn.on)
 
 
 def test_pairs_are_neighbours_and_the_median_has_an_interval() -> None:

@@ -1,0 +1,9 @@
+"""Which of two commits is slower? Their launches take turns on this machine, block of steps by block.
+
+request.py     the words of the command line -> GateRequest
+worktrees.py   a checkout of each commit, and whether it knows how to take turns
+sides.py       the processes of each side: started together, ended together
+referee.py     grants the turns
+looks.py       after how many pairs the gate may decide, and at which level
+measure.py     pair after pair until a look decides
+"""

@@ -1,0 +1,78 @@
+"""Pair after pair of launches, until a look at them decides."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Callable, Sequence
+
+from bench.errors import UsageError
+from bench.terminal import say
+from launch.gate import sides
+from launch.gate.looks import Looks
+from launch.gate.sides import Side
+
+INCONCLUSIVE = 4
+# A verdict's exit code at a level, and whether it is the last one.
+Judge = Callable[[float, bool], int]
+
+
+def until_decided(both: Sequence[Side], looks: Looks, takes_turns: bool, judge: Judge) -> int:
+    """Run pairs until a look decides; returns the exit code of the verdict on them.
+
+    Raises UsageError if a side cannot run the trials, or another commit than intended was run.
+    """
+    order: list[Side] = list(both)
+    for number in range(looks.most):
+        say(f"pair {number + 1} of at most {looks.most}")
+        # One by one, each is as often first as second: a launch's effect on the next (warm caches, heat) cancels out.
+        order = order[::-1] if number % 2 else random.sample(both, 2)
+        complete = run_pair(both, order, number, takes_turns)
+        if takes_turns and not complete and out_of_device_memory(both):
+            say("the device has no room for both sides at once: launch by launch, from the start")
+            for side in both:
+                shutil.rmtree(side.folder)
+            return until_decided(both, looks, False, judge)
+        pairs = number + 1
+        if complete and not looks.due(pairs):
+            continue
+        last = not complete or looks.is_last(pairs)
+        code = judge(looks.level(pairs, last), last)
+        if last or code != INCONCLUSIVE:
+            return code
+        say(f"after {pairs} pairs this is inconclusive; the next look is at more")
+    raise AssertionError("the last pair is the last look")
+
+
+def run_pair(both: Sequence[Side], order: Sequence[Side], number: int, takes_turns: bool) -> bool:
+    """Run one launch of each trial on both sides. Returns whether all ended well."""
+    if takes_turns:
+        codes, broken = sides.in_turns(both, number)
+    else:
+        codes, broken = sides.one_by_one(order, number), ""
+        codes = codes if list(order) == list(both) else codes[::-1]
+    for side, code in zip(both, codes, strict=True):
+        check(both, side, code)
+    if broken:
+        say(f"{broken}: pair {number + 1} is the last")
+    return not broken and not any(codes)
+
+
+def out_of_device_memory(both: Sequence[Side]) -> bool:
+    """Whether the last launch of a side found no room on its device, though it had no limit."""
+    ended = [rows[-1] for side in both if (rows := side.rows())]
+    return any(
+        row["status"] == "oom" and row["device_name"] != "cpu" and not row["memory_limit_bytes"] for row in ended
+    )
+
+
+def check(both: Sequence[Side], side: Side, code: int) -> None:
+    """Raises UsageError if the side cannot run the trials, or ran another commit."""
+    rows = side.rows()
+    if code == 2 or (not rows and code not in (0, sides.INTERRUPTED)):
+        if not any(each.rows() for each in both):
+            for each in both:  # empty: the next gate would refuse the folder
+                shutil.rmtree(each.folder, ignore_errors=True)
+        raise UsageError(f"{side.name} cannot run this; see above")
+    if rows and not side.commit.startswith(ran := rows[-1]["commit"]):
+        raise UsageError(f"{side.name} is {side.commit[:12]}, but what ran is {ran}")

@@ -1,0 +1,69 @@
+"""Launches that took turns: the change of a pair is that of its neighbouring blocks of steps.
+
+A launch of BASE and one of HEAD alternated, block by block (bench.instruments.turns). Both blocks of a turn saw the
+same state of the machine, so that their ratio has little of its noise. A pair's change is the median of its blocks' log
+ratios; the pairs remain the unit of the test, since launches also differ in what stays the same while they last, such
+as where memory lies.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from reports import read
+from reports.tables.summary import Row
+
+# Column of trials.csv -> the column of steps.csv that it is the median of.
+TIMES = {"step_time_p50_s": "step_time_s", "step_cpu_time_p50_s": "cpu_time_s"}
+TURNS = "turns"
+"""Key of a row: column of steps.csv -> number of the turn -> mean over its measured steps."""
+FEWEST = 5  # turns that both launches measured
+
+
+def attach(rows: Iterable[Row], folder: Path) -> None:
+    """Give each row of a launch that took turns the times of its turns, from the folder's steps.csv."""
+    of_launch = {row["launch_id"]: row for row in rows if row["turns_with"]}
+    if not of_launch:
+        return
+    steps, _ = read.steps(folder, [*TIMES.values(), "turn", "images"])
+    for launch_id, own in steps[steps["launch_id"].isin(of_launch.keys())].groupby("launch_id"):
+        full = own[own["images"] == own["images"].max()]  # an epoch's last, short step is less work
+        of_launch[launch_id][TURNS] = {name: means(full, name) for name in TIMES.values()}
+
+
+def means(steps: pd.DataFrame, name: str) -> dict[int, float]:
+    """Turn -> mean of this column over its steps; turns without a value are left out."""
+    found = steps.groupby("turn")[name].mean().dropna()
+    return {int(turn): value for turn, value in zip(found.index, found.tolist(), strict=True) if value > 0}
+
+
+def took(base: Sequence[Row], head: Sequence[Row]) -> bool:
+    """Whether all these pairs of launches took turns with each other."""
+    pairs = list(zip(base, head, strict=True))
+    return bool(pairs) and all(
+        row["launch_id"] in str(other["turns_with"] or "").split()
+        for one, two in pairs
+        for row, other in ((one, two), (two, one))
+    )
+
+
+def changes(metric: str, base: Sequence[Row], head: Sequence[Row]) -> list[float] | None:
+    """log(head / base) of each pair; None if the metric is no time of a step, or a pair has too few turns."""
+    if metric not in TIMES:
+        return None
+    found = [
+        change(*(row.get(TURNS, {}).get(TIMES[metric], {}) for row in pair)) for pair in zip(base, head, strict=True)
+    ]
+    known = [each for each in found if each is not None]
+    return known if len(known) == len(found) else None
+
+
+def change(base: Mapping[int, float], head: Mapping[int, float]) -> float | None:
+    """log(head / base) of one pair, from turn -> seconds of each side; None: too few turns."""
+    ratios = [math.log(head[turn] / base[turn]) for turn in base if turn in head]
+    return statistics.median(ratios) if len(ratios) >= FEWEST else None
