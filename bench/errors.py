@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import traceback
 from collections.abc import Iterator
+
+
+# What nobody foresaw: not 1, which a command that judges ends with if something got worse. EX_SOFTWARE of sysexits.h.
+UNFORESEEN = 70
 
 
 class UsageError(Exception):
@@ -13,9 +18,12 @@ class UsageError(Exception):
 
 @contextlib.contextmanager
 def one_sentence() -> Iterator[None]:
-    """Turn a UsageError into its sentence on stderr and exit code 2."""
+    """Turn a UsageError into its sentence on stderr and exit code 2, any other error into its traceback and 70."""
     try:
         yield
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except Exception:
+        traceback.print_exc()
+        sys.exit(UNFORESEEN)

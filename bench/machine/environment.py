@@ -11,12 +11,11 @@ import os
 import platform
 import re
 import socket
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-from bench.machine import nvml
+from bench.machine import nvml, repository
 from bench.variables import COMMAND
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -69,15 +68,8 @@ def cpu_count() -> int:
 
 @functools.cache
 def commit() -> tuple[str | None, bool | None]:
-    """(this checkout's commit, whether there are no uncommitted changes); (None, None) outside git."""
-
-    def git(*words: str) -> str:
-        return subprocess.run(["git", "-C", str(CHECKOUT), *words], capture_output=True, text=True, check=True).stdout
-
-    try:
-        return git("rev-parse", "HEAD").strip(), not git("status", "--porcelain").strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None, None
+    """(this checkout's commit, whether there are no uncommitted changes); (None, None) where git knows none."""
+    return repository.commit(CHECKOUT)
 
 
 def version(package: str) -> str | None:

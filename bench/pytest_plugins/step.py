@@ -1,7 +1,7 @@
 """For pytest-benchmark: times a training step with its device idle before and after.
 
 `-p bench.pytest_plugins.step`, with this checkout on PYTHONPATH, gives the fixture `benchmark_step` and records the
-machine.
+machine and the commit.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import torch
 
+from bench.errors import UsageError
 from bench.instruments.operations import Operations
-from bench.machine import environment
+from bench.machine import environment, repository
 
 Run = Callable[..., None]
 
@@ -64,3 +65,17 @@ def pytest_benchmark_update_machine_info(config: Any, machine_info: dict[str, An
         "threads": torch.get_num_threads(),
         "cuda": torch.version.cuda if on_cuda else None,
     }
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_benchmark_update_commit_info(config: Any, commit_info: dict[str, Any]) -> None:
+    """Record the commit of the repository that the tests are in. In a hook, pytest-benchmark takes the hook's."""
+    try:
+        project = repository.top_level(config.rootpath)
+        sha = repository.resolve(project, "HEAD")
+        clean = repository.is_clean(project, untracked=False)  # results lie about in a project
+    except UsageError:  # none, or not git's: what pytest-benchmark found stays
+        return
+    if sha != commit_info["id"]:
+        commit_info |= dict.fromkeys(("time", "author_time", "branch"))
+    commit_info |= {"id": sha, "dirty": not clean}

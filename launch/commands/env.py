@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench.errors import UsageError
-from bench.machine import environment, gpus, nvml, tegra
+from bench.machine import environment, gpus, nvml, repository, tegra
 from bench.machine.torch_build import built_for
 from bench.probes import probe_modules
 from bench.terminal import wide
@@ -34,7 +34,7 @@ def run(words: Sequence[str]) -> None:
 
 
 def machine() -> list[str]:
-    """Lines about the machine: CPU, GPUs, driver, Jetson board."""
+    """Lines about the machine: CPU, GPUs, driver, Jetson board; and the commit."""
     no_gpu = gpus.why_none()
     lines = [
         f"CPU: {environment.cpu_count()} of {environment.cpu_model() or 'unknown'}",
@@ -45,7 +45,16 @@ def machine() -> list[str]:
         lines.append(f"AMD GPUs: {len(gpus.amd()) or 'none'}, for ROCm {rocm}, which torch calls CUDA")
     if environment.is_jetson():
         lines.append(f"Jetson: {tegra.board() or 'unknown'}, power mode {tegra.power_mode() or 'unknown'}")
-    return lines
+    return [*lines, f"commit: {commit()}"]
+
+
+def commit() -> str:
+    """The checkout's commit as rows have it, or why they have none."""
+    try:
+        repository.state(environment.CHECKOUT)
+    except UsageError as error:
+        return f"unknown: {error}"
+    return str(environment.machine()["commit"])
 
 
 def readable() -> list[tuple[str, str, str, str]]:

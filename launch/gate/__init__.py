@@ -6,4 +6,5 @@ sides.py       the processes of each side: started together, ended together
 referee.py     grants the turns
 looks.py       after how many pairs the gate may decide, and at which level
 measure.py     pair after pair until a look decides
+commits.py     two commits of this checkout: trials, and the verdict of reports compare
 """

@@ -74,5 +74,5 @@ def check(both: Sequence[Side], side: Side, code: int) -> None:
             for each in both:  # empty: the next gate would refuse the folder
                 shutil.rmtree(each.folder, ignore_errors=True)
         raise UsageError(f"{side.name} cannot run this; see above")
-    if rows and not side.commit.startswith(ran := rows[-1]["commit"]):
+    if rows and not side.commit.startswith(ran := rows[-1]["commit"] or "an unknown commit"):
         raise UsageError(f"{side.name} is {side.commit[:12]}, but what ran is {ran}")

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.failure.causes import Interrupted
+from bench.machine.repository import without_repository
 from bench.record.run_folder import RunFolder
 from bench.variables import TURNS
 from launch.gate.referee import referee
-from launch.sweep.commit_pairs import without_git
 
 # How often a side's process is looked at while the referee has nothing to do.
 POLL_S = 0.1
@@ -43,7 +43,7 @@ class Side:
             return subprocess.Popen(
                 self.command(number),
                 cwd=self.tree,
-                env={**without_git(), **self.variables, **more},
+                env={**without_repository(), **self.variables, **more},
                 stdin=subprocess.DEVNULL,
                 stdout=tables,
                 start_new_session=True,  # so that Ctrl-C reaches only us, and we pass it on once

@@ -8,27 +8,20 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bench.errors import UsageError
 from bench.instruments.turns import PROTOCOL
-from launch.sweep.commit_pairs import git
+from bench.machine import repository
 
 TURNS_FILE = "bench/instruments/turns.py"
 
 
 @contextlib.contextmanager
-def worktrees(commits: Sequence[str]) -> Iterator[list[Path]]:
-    """A checkout of each commit, removed when the block ends."""
-    with tempfile.TemporaryDirectory(prefix="resbench-gate-") as scratch:
-        trees = [Path(scratch) / str(number) for number in range(len(commits))]
-        try:
-            for tree, commit in zip(trees, commits, strict=True):
-                git("worktree", "add", "--quiet", "--detach", str(tree), commit)
-            yield trees
-        finally:
-            for tree in trees:
-                if tree.exists():
-                    with contextlib.suppress(UsageError):  # an error of the block matters more
-                        git("worktree", "remove", "--force", "--force", str(tree))
+def worktrees(folder: Path, commits: Sequence[str]) -> Iterator[list[Path]]:
+    """A checkout of each commit of the repository in this folder, removed when the block ends."""
+    with tempfile.TemporaryDirectory(prefix="resbench-gate-") as scratch, contextlib.ExitStack() as stack:
+        yield [
+            stack.enter_context(repository.worktree(folder, commit, Path(scratch) / str(number)))
+            for number, commit in enumerate(commits)
+        ]
 
 
 def takes_turns(tree: Path) -> bool:

@@ -10,5 +10,5 @@ dry_run.py          prints what would be started
 runner.py           runs the trials
 display.py          bars and lines meanwhile
 estimate.py         how long the others may take
-fit.py, plan_measurement.py, commit_pairs.py    run trials for the commands fit, plan --measure and gate
+fit.py, plan_measurement.py    run trials for the commands fit and plan --measure
 """

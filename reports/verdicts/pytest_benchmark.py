@@ -61,7 +61,7 @@ def launch(path: Path, number: int) -> list[dict[str, Any]]:
             "experiment": EXPERIMENT,
             "started_at": plain(found["datetime"]),
             "repeat": number,
-            "commit": plain(found["commit_info"]["id"])[:12],
+            "commit": commit(found["commit_info"]),
             "host": plain(machine.get("host") or found["machine_info"]["node"]),
             "device_name": plain(machine.get("device_name") or "unknown"),
             "cpu_model": plain(machine.get("cpu_model") or found["machine_info"]["cpu"].get("brand_raw")),
@@ -78,6 +78,12 @@ def launch(path: Path, number: int) -> list[dict[str, Any]]:
     except MALFORMED as error:
         why = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         raise UsageError(f"{path} is no JSON of pytest-benchmark: {plain(why)[:200]}") from error
+
+
+def commit(info: dict[str, Any]) -> str:
+    """As in trials.csv. Empty: pytest-benchmark found none."""
+    sha = plain(info["id"])
+    return "" if sha in ("unknown", "unversioned") else sha[:12] + ("-dirty" if info.get("dirty") else "")
 
 
 def one(benchmark: dict[str, Any]) -> dict[str, Any]:

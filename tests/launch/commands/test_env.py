@@ -56,6 +56,11 @@ def test_a_peak_that_the_kernel_does_not_forget_is_said(monkeypatch: pytest.Monk
     assert memory.unreadable()["peak_rss_bytes"] == "no VmHWM in /proc/self/status"
 
 
+def test_a_commit_that_rows_will_lack_is_said_to_and_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "CHECKOUT", tmp_path)
+    assert env.machine()[-1].startswith(f"commit: unknown: {tmp_path} is in no git repository; ")
+
+
 WHY = """
 import json, os, sys
 from pathlib import Path

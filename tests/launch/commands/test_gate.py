@@ -14,7 +14,6 @@ from planted_rows import plant
 from bench.record.run_folder import RunFolder
 from launch.cli import main
 from launch.commands import gate
-from launch.sweep import commit_pairs
 from reports import forms
 
 # Stands in for a checkout's `python -m launch run`: appends a copy of a planted row, whose times are the commit's.
@@ -72,7 +71,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         git(folder, "add", ".")
         git(folder, "commit", "--quiet", "--message", name)
         git(folder, "tag", name)
-    monkeypatch.setattr(commit_pairs, "REPOSITORY", folder)
+    monkeypatch.setattr(gate, "REPOSITORY", folder)
     return folder
 
 

@@ -15,6 +15,7 @@ from conftest import CHECKOUT
 from launching import own_environment
 
 from reports.cli import main
+from reports.verdicts import pytest_benchmark
 
 SPREAD = [0.002, -0.001, 0.0, 0.001, -0.002]
 MACHINE = {
@@ -75,6 +76,20 @@ def test_memory_is_compared_where_it_was_measured(tmp_path: Path, capsys: pytest
     code, out, _ = told(base, head, capsys)
     assert code == 1
     assert any("peak_allocated_bytes" in line and "regressed" in line for line in out.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("info", "commit"),
+    [
+        ({"id": "0123456789abcdef", "dirty": False}, "0123456789ab"),
+        ({"id": "0123456789abcdef", "dirty": True}, "0123456789ab-dirty"),
+        ({"id": "unversioned", "dirty": False}, ""),
+        ({"id": "unknown", "dirty": True}, ""),
+    ],
+)
+def test_the_commit_is_as_in_trials_csv(info: dict[str, Any], commit: str, tmp_path: Path) -> None:
+    folder = save(tmp_path / "run", {**launch(), "commit_info": info})
+    assert list(pytest_benchmark.trials([folder / "0.json"])["commit"]) == [commit]
 
 
 # The exact gate

@@ -1,0 +1,59 @@
+"""Two commits of this checkout against each other: worktrees, trials, and the verdict of reports compare."""
+
+from __future__ import annotations
+
+import functools
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.machine.environment import CHECKOUT
+from bench.terminal import say
+from launch.gate import measure
+from launch.gate.looks import Looks
+from launch.gate.request import GateRequest
+from launch.gate.sides import Side
+from launch.gate.worktrees import takes_turns, worktrees
+
+# False alarms over all looks: 1%, not compare's default of 5%, because each blocks a merge.
+LEVEL = 0.01
+NAMES = ("base", "head")
+
+
+def compare_commits(request: GateRequest, repository: Path, commits: Sequence[str]) -> int:
+    """Run pairs of launches of both commits, and return the exit code of the verdict on them."""
+    with worktrees(repository, commits) as trees:
+        sides = [side_of(request, *parts) for parts in zip(NAMES, commits, trees, strict=True)]
+        in_turns = all(map(takes_turns, trees))
+        if not in_turns:
+            say("a commit is older than taking turns: launch by launch, which tells less")
+        looks = Looks(request.pairs, LEVEL, request.budget_s)
+        return measure.until_decided(sides, looks, in_turns, functools.partial(verdict, request))
+
+
+def side_of(request: GateRequest, name: str, commit: str, tree: Path) -> Side:
+    """One side, which runs the request's trials."""
+    folder = request.out / name
+
+    def command(number: int) -> list[str]:
+        how = ["--fail-fast", "--out", str(folder), "--repeat", str(number)]
+        return [sys.executable, "-m", "launch", "run", *request.words, *how]
+
+    return Side(name, commit, tree, folder, command, {})
+
+
+def verdict(request: GateRequest, level: float, last: bool) -> int:
+    """The exit code of `python -m reports compare` on the pairs so far. Prints its report if no other one follows."""
+    folders = [str(request.out / name) for name in NAMES]
+    code = compare(request, level, *folders, stdout=None if last else subprocess.DEVNULL)
+    if not last and code != measure.INCONCLUSIVE:
+        compare(request, level, *folders)
+    return code
+
+
+def compare(request: GateRequest, level: float, *words: str, stdout: int | None = None) -> int:
+    """Run `python -m reports compare` with these words and return its exit code, which is never 1 by a crash."""
+    how = ["--margin", request.margin, "--level", str(level), "--fail-inconclusive", *request.forms]
+    command = [sys.executable, "-m", "reports", "compare", *how, *words]
+    return subprocess.run(command, cwd=CHECKOUT, stdout=stdout, check=False).returncode
