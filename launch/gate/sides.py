@@ -57,7 +57,7 @@ def in_turns(sides: Sequence[Side], number: int) -> tuple[list[int], str]:
         try:
             for side, place in zip(sides, judge.sides, strict=True):
                 processes.append(side.start(number, {TURNS: str(place.address)}))
-            while any(process.poll() is None for process in processes):
+            while None in [process.poll() for process in processes]:  # a list: any() would not poll them all
                 judge.serve(POLL_S)
                 for side, process in zip(sides, processes, strict=True):
                     # Also one that ended before it was ready, of which the referee knows nothing.

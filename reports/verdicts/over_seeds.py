@@ -72,7 +72,8 @@ def of_seeds(name: str, base: Sequence[Row], head: Sequence[Row]) -> Comparison:
     notes = [] if change else [f"only seed {both[0]} is in both; {NEXT}"]
     for where, own in (("BASE", before.keys() - after.keys()), ("HEAD", after.keys() - before.keys())):
         notes += [f"left out, since {where} alone has them: seeds {listed(own)}"] if own else []
-    return Comparison(name, "inconclusive", ACCURACY, *sides, True, change, "; ".join(notes), both)
+    why = "; ".join(notes)
+    return Comparison(name, "inconclusive", ACCURACY, *sides, paired=True, change=change, why=why, seeds=both)
 
 
 def finite(row: Row) -> bool:
