@@ -12,7 +12,7 @@ from reports.verdicts.comparison import Comparison, Reasons
 from reports.verdicts.report import ComparisonReport
 
 HELP = "write everything as JSON"
-FORMAT = 1  # raised if a reader of the old format would misread the new one
+FORMAT = 2  # raised if a reader of the old format would misread the new one
 
 
 def render(report: ComparisonReport) -> str:
@@ -23,6 +23,7 @@ def render(report: ComparisonReport) -> str:
         "machine": report.machine,
         "exit_code": report.code,
         "margin": report.margin,
+        "accuracy_margin": report.accuracy_margin,
         "level": report.level,
         "verdicts": report.counts(),
         "comparisons": [comparison(each, report) for each in report.comparisons],
@@ -32,11 +33,14 @@ def render(report: ComparisonReport) -> str:
 
 
 def comparison(each: Comparison, report: ComparisonReport) -> dict[str, Any]:
-    """One comparison: `change` is (head - base) / base, with its 95% interval."""
+    """One comparison with its change and the 95% interval of it, in `change_unit`.
+
+    share: (head - base) / base; points: 100 (head - base), of an accuracy over seeds.
+    """
     shown = None
     if each.change is not None and report.margin is not None:
-        shown = finite(each.change.smallest_shown(report.margin, report.each_level()))
-    low, high = each.change.interval() if each.change else (None, None)
+        shown = finite(each.change.smallest_shown(report.margin_of(each), report.each_level()))
+    low, high = each.change.limits() if each.change else (None, None)
     return {
         "trial": each.trial,
         "metric": each.metric or None,
@@ -46,8 +50,10 @@ def comparison(each: Comparison, report: ComparisonReport) -> dict[str, Any]:
         "base": side(each.base),
         "head": side(each.head),
         "paired": each.paired,
-        "change": finite(each.change.ratio() - 1) if each.change else None,
-        "interval": [finite(low - 1), finite(high - 1)] if low is not None and high is not None else None,
+        "seeds": list(each.seeds) or None,
+        "change_unit": each.change.UNIT if each.change else None,
+        "change": finite(each.change.size()) if each.change else None,
+        "interval": [finite(low), finite(high)] if low is not None and high is not None else None,
         "could_show": shown,
     }
 
@@ -75,7 +81,7 @@ def reasons(why: Reasons) -> dict[str, Any]:
 
 
 def side(values: Sequence[float]) -> dict[str, Any] | None:
-    """The value of each launch, and their median."""
+    """The value of each launch, or of each seed, and their median."""
     return {"median": statistics.median(values), "launches": list(values)} if values else None
 
 

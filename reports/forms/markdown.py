@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from reports.markdown import escaped, row
 from reports.verdicts.comparison import HEADS, OPERATION_HEADS, Comparison, Reasons, cells
-from reports.verdicts.report import ComparisonReport
+from reports.verdicts.report import ComparisonReport, over_seeds
 
 HELP = "write a summary as Markdown, such as $GITHUB_STEP_SUMMARY"
 MOST_BYTES = 900_000  # GitHub shows summaries of up to 1 MiB
@@ -39,6 +39,8 @@ def render(report: ComparisonReport) -> str:
             f"is wrong is at most {report.level:.3g}. Could show: a change that so many launches find 4 times in 5.",
             "",
         ]
+    if report.accuracy_margin is not None:
+        text += [over_seeds(report.accuracy_margin), ""]
     return "\n".join(text)
 
 
@@ -59,7 +61,7 @@ def table(found: Sequence[Comparison], report: ComparisonReport, room: int) -> t
         return [], room
     lines = [row(HEADS), row(["---"] * 2 + ["---:"] * 6 + ["---"])]
     for number, each in enumerate(found):
-        line = row(list(map(escaped, cells(each, report.margin or 0.0, report.each_level()))))
+        line = row(list(map(escaped, cells(each, report.margin_of(each), report.each_level()))))
         room -= len(line.encode()) + 1
         if room < 0:
             return [

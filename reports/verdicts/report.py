@@ -20,7 +20,8 @@ class ComparisonReport:
     """Comparisons in the order of VERDICTS, and the exit code.
 
     `title` says what was compared, `machine` on which machine. `margin` and `level` are shares; they are None where
-    counts are compared exactly. `strict`: an inconclusive comparison fails. `reasons`: those of each compared trial.
+    counts are compared exactly. `strict`: an inconclusive comparison fails. `accuracy_margin`: that of accuracies over
+    seeds, in points; None: there are none. `reasons`: those of each compared trial.
     """
 
     title: str
@@ -30,6 +31,7 @@ class ComparisonReport:
     margin: float | None = None
     level: float | None = None
     strict: bool = False
+    accuracy_margin: float | None = None
     reasons: Sequence[Reasons] = ()
 
     def counts(self) -> dict[str, int]:
@@ -40,6 +42,10 @@ class ComparisonReport:
     def summary(self) -> str:
         """In words: 1 regressed, 5 equivalent."""
         return ", ".join(f"{count} {verdict}" for verdict, count in self.counts().items()) or "nothing to compare"
+
+    def margin_of(self, each: Comparison) -> float:
+        """The margin of one comparison, in the unit of its change."""
+        return (self.accuracy_margin if each.seeds else self.margin) or 0.0
 
     def each_level(self) -> float:
         """The level that a single comparison is tested at: the strictest of Holm's, level / comparisons."""
@@ -55,7 +61,7 @@ def show(report: ComparisonReport) -> None:
     for head in HEADS:
         table.add_column(head, justify="left" if head in ("trial", "metric", "verdict") else "right", no_wrap=True)
     for each in report.comparisons:
-        table.add_row(*map(escape, cells(each, margin, report.each_level())))
+        table.add_row(*map(escape, cells(each, report.margin_of(each), report.each_level())))
     wide(console, table)
     for why in report.reasons:
         show_reasons(console, why)
@@ -66,6 +72,8 @@ def show(report: ComparisonReport) -> None:
         f"could show: the change that this many launches with this spread would show four times out of five.",
         soft_wrap=True,
     )
+    if report.accuracy_margin is not None:
+        console.print(over_seeds(report.accuracy_margin), soft_wrap=True)
 
 
 def show_reasons(console: Console, why: Reasons) -> None:
@@ -81,3 +89,11 @@ def show_reasons(console: Console, why: Reasons) -> None:
             table.add_row(*map(escape, each.cells()))
         wide(console, table)
     console.print()
+
+
+def over_seeds(margin: float) -> str:
+    """How to read the lines of accuracies over seeds; the margin in points."""
+    return (
+        f"eval_accuracy: pairs of one seed, each side the mean of its launches; change: their mean difference, with a "
+        f"margin of {margin:.3g} points."
+    )
