@@ -38,6 +38,7 @@ def side_of(request: GateRequest, name: str, commit: str, tree: Path) -> Side:
 
     def command(number: int) -> list[str]:
         how = ["--fail-fast", "--out", str(folder), "--repeat", str(number)]
+        how += ["--seed", str(number)] if request.seeds else []
         return [sys.executable, "-m", "launch", "run", *request.words, *how]
 
     return Side(name, commit, tree, folder, command, {})
@@ -54,6 +55,6 @@ def verdict(request: GateRequest, share: float, before: float, last: bool) -> in
 
 def compare(request: GateRequest, *words: str, stdout: int | None = None) -> int:
     """Run `python -m reports compare` with these words and return its exit code, which is never 1 by a crash."""
-    how = ["--margin", request.margin, "--level", LEVEL, "--fail-inconclusive", *request.forms]
+    how = ["--level", LEVEL, "--fail-inconclusive", *request.judged]
     command = [sys.executable, "-m", "reports", "compare", *how, *words]
     return subprocess.run(command, cwd=CHECKOUT, stdout=stdout, check=False).returncode
