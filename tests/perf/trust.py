@@ -95,9 +95,8 @@ FAULTS = [
         "models/stages.py",
         NETWORK,
         "    import torch\n\n"
-        "    stem_forward = layers['conv1'].forward\n"
-        "    layers['conv1'].forward = torch.autocast('cpu', enabled=False)(lambda images: stem_forward(images.float()))\n"
-        + NETWORK,
+        "    stem, off = layers['conv1'].forward, torch.autocast('cpu', enabled=False)\n"
+        "    layers['conv1'].forward = off(lambda images: stem(images.float()))\n" + NETWORK,
     ),
     Fault(
         "one more BatchNorm",
@@ -319,7 +318,8 @@ def timed(tree: Path, base: str, head: str, out: Path, asked: Any) -> str:
     python(tree, "launch", "gate", base, head, *words, codes=(0, 1))
     judged = json.loads(found.read_text())
     told = [each for each in judged["comparisons"] if each["verdict"] != "equivalent"]
-    reasons = [line for each in judged["reasons"] for line in each["lines"]] or ["none"]
+    reasons = [each["summary"] for each in judged["reasons"]]
+    reasons += [f"`{count['metric']} {count['change']}`" for each in judged["reasons"] for count in each["counts"]]
     return f"{'; '.join(map(verdict, told)) or 'passes'} | {'<br>'.join(reasons[:4])}"
 
 
