@@ -71,7 +71,8 @@ class Side:
 class Referee:
     """Serves the sides. `broken`: why no further turn is granted; "": it goes on."""
 
-    def __init__(self, folder: Path, names: Sequence[str], seed: int | None = None) -> None:
+    def __init__(self, folder: Path, names: Sequence[str], seed: int | None, turn_s: float) -> None:
+        self.turn_s = turn_s
         self.sides = [Side(name, folder / name, listening(folder / name)) for name in names]
         self.coin = random.Random(seed)
         self.selector = selectors.DefaultSelector()
@@ -155,7 +156,7 @@ class Referee:
         if not self.round:
             self.turn += 1
             slowest_s = max(side.window_s for side in self.sides)
-            self.windows = max(1, round(TURN_S / slowest_s)) if slowest_s else 1
+            self.windows = max(1, round(self.turn_s / slowest_s)) if slowest_s else 1
             self.round = [side for side in self.sides if not side.left]
             self.coin.shuffle(self.round)
         self._grant(self.round.pop())
@@ -184,11 +185,14 @@ def listening(path: Path) -> socket.socket:
 
 
 @contextlib.contextmanager
-def referee(names: Sequence[str], seed: int | None = None) -> Iterator[Referee]:
-    """A referee with sockets in a folder that only this user can enter. `seed`: of the order; None: by chance."""
+def referee(names: Sequence[str], seed: int | None = None, turn_s: float = TURN_S) -> Iterator[Referee]:
+    """A referee with sockets in a folder that only this user can enter. `seed`: of the order; None: by chance.
+
+    `turn_s`: about how long a turn of the slowest side is to last, if a step is shorter.
+    """
     with tempfile.TemporaryDirectory(prefix="resbench-turns-") as folder:
         os.chmod(folder, 0o700)
-        found = Referee(Path(folder), names, seed)
+        found = Referee(Path(folder), names, seed, turn_s)
         try:
             yield found
         finally:
