@@ -112,7 +112,7 @@ def resnet20() -> Race:
             Pair("ours 16x8 fp32", "plain 16x8 fp32"),
             Pair("ours 16x8 fp32", "plain 128x1 fp32"),
         ],
-        turns=26,
+        turns=14,
         warmup=2,
     )
 
@@ -124,7 +124,7 @@ def frameworks() -> Race:
     return Race(
         [Contender("ours 128x1 bf16", "ours", small(128, "bf16")), *theirs],
         [Pair("ours 128x1 bf16", contender.name, 1.35) for contender in theirs],
-        turns=26,
+        turns=14,
         warmup=2,
     )
 
