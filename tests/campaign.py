@@ -1,8 +1,9 @@
-"""Faults at random moments of real sweeps, counted: `python -m tests.campaign --faults 100 --seed 0 --out FAULTS.md`.
+"""Faults at random moments of real commands, counted: `python -m tests.campaign --faults 100 --seed 0 --out FAULTS.md`.
 
 A sweep of small trials is hit by one fault or several, by the seed at any moment from its start on; then `--resume
---retry-failed` goes on with it, and is hit as well, until all is well. After each command the books are checked: what
-is lost, doubled, damaged or left running, and whether the exit code tells the truth. All of that has to be nothing.
+--retry-failed` goes on with it, and is hit as well, until all is well. A gate whose sides, both of this checkout's
+commit, take turns is hit too: half of the faults are for gates. After each command the books are checked: what is lost,
+doubled, damaged or left, and whether the exit code tells the truth. All of that has to be nothing.
 """
 
 from __future__ import annotations
@@ -14,9 +15,7 @@ import math
 import os
 import platform
 import random
-import resource
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -31,20 +30,37 @@ from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from faults import CODES, GATE, KINDS, ROWLESS, SIDES, Target, is_guard, is_rank
 from launching import Command, alive, is_launcher, named, rows
 
-from bench.machine import environment
+from bench.errors import UsageError
+from bench.machine import environment, repository
+from bench.machine.environment import CHECKOUT
+from launch.gate.worktrees import TURNS_FILE
 
 RUN = ["-m", "launch", "run", "resnet20_accumulation", "--arm", "16x1", "--model", "resnet8", "--data", "digits"]
 RUN += ["--limit-train", "64", "--limit-eval", "50", "--warmup-windows", "1", "--processes", "1,2", "--epochs", "40,41"]
 RUN += ["--stall-timeout", "10"]
 TRIALS = 4
+GATE_RUN = [
+    "-m",
+    "launch",
+    "gate",
+    "HEAD",
+    "HEAD",
+    *RUN[3 : RUN.index("--processes")],
+    "--pairs",
+    "3",
+    "--epochs",
+    "20",
+]
+GATE_RUN += ["--stall-timeout", "30"]  # two sides start at once
+GATE_LOADER = ["--pipeline", "loader", "--workers", "1"]
 DISK_BYTES = 400 * 2**20
-FLOOD_BYTES = 200 * 2**20
-HANG_S = 150.0
+HANG_S = 600.0  # a command takes a minute or two, but the machine may be busy with other work
 CLEAN_S = 40.0
 MOST_COMMANDS = 15
-PROBLEMS = ("rows lost", "rows doubled", "orphans", "hangs", "damaged files", "wrong exit codes")
+PROBLEMS = ("rows lost", "rows doubled", "orphans", "hangs", "damaged files", "wrong exit codes", "folders left")
 
 
 # The books
@@ -73,150 +89,35 @@ def damaged(folder: Path) -> int:
     return count
 
 
-def fitting(code: int, kinds: set[str], new: list[dict[str, str]]) -> bool:
-    """Whether an exit code says what happened. A fault may also come when all was over but for the code."""
-    ordinary = max(0, *(row["status"] != "ok" for row in new)) if new else 0
-    allowed = {ordinary}
-    for kind in kinds:
-        allowed |= CODES.get(kind, set())
-    return code in allowed
+def fitting(code: int, kinds: set[str], ordinary: int) -> bool:
+    """Whether an exit code says what happened. A fault may also come when all was over but for the code: `ordinary`."""
+    return code in {ordinary}.union(*(CODES.get(kind, set()) for kind in kinds))
 
 
-CODES = {
-    "kill -9 of the runner": {-signal.SIGKILL},
-    "kill -9 of the runner's group": {-signal.SIGKILL},
-    "SIGINT": {130},
-    "SIGTERM": {130},
-    "SIGHUP": {130},
-    "full disk": {2},
-    "folder deleted": {2},
-}
-# After these a trial may have no row: then --resume runs it.
-ROWLESS = {"kill -9 of the runner", "kill -9 of the runner's group", "full disk", "folder deleted"}
+def ordinary_code(new: list[dict[str, str]]) -> int:
+    """The exit code of a sweep with these rows."""
+    return int(any(row["status"] != "ok" for row in new))
 
 
-# The faults
+def verdict_code(base: list[dict[str, str]], head: list[dict[str, str]]) -> int:
+    """The exit code of a gate of equal commits with these rows (see `python -m reports compare --help`)."""
+    ended = [[row for row in side if row["status"] != "interrupted"] for side in (base, head)]
+    failed = [sum(row["status"] != "ok" for row in side) for side in ended]
+    if failed[0] == len(ended[0]) or not ended[1]:
+        return 3
+    return int(failed[1] * len(ended[0]) > failed[0] * len(ended[1]))
 
 
-@dataclass
-class Target:
-    """A command under way, and where it writes."""
-
-    command: Command
-    out: Path
-    rng: random.Random
-
-    def has_begun(self) -> bool:
-        """Whether it has the folder to itself. Before that it may be killed by any signal, as any command may."""
-        with contextlib.suppress(OSError):
-            return f'"pid": {self.command.process.pid},' in (self.out / ".runner").read_text()
-        return False
-
-    def pick(self, wanted: Callable[[psutil.Process], bool]) -> psutil.Process | None:
-        """One of its processes."""
-        found = [process for process in self.command.left() if wanted(process)]
-        return self.rng.choice(found) if found else None
-
-
-def is_rank(process: psutil.Process) -> bool:
-    return named(process).startswith("rank ")
-
-
-def is_warm(process: psutil.Process) -> bool:
-    return named(process) == "resbench warm"
-
-
-def is_guard(process: psutil.Process) -> bool:
-    with contextlib.suppress(psutil.Error):
-        return "launch.group.watchdog" in process.cmdline()
-    return False
-
-
-def sends(wanted: Callable[[psutil.Process], bool], number: int) -> Callable[[Target], bool]:
-    """A fault that sends a signal to such a process; it tells whether there was one."""
-
-    def inject(target: Target) -> bool:
-        process = target.pick(wanted)
-        if process is None:
-            return False
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.send_signal(number)
-            return True
-        return False
-
-    return inject
-
-
-def to_runner(number: int) -> Callable[[Target], bool]:
-    def inject(target: Target) -> bool:
-        target.command.process.send_signal(number)
-        return True
-
-    return inject
-
-
-def kill_group(target: Target) -> bool:
-    os.killpg(target.command.process.pid, signal.SIGKILL)
-    return True
-
-
-def fill_disk(target: Target) -> bool:
-    with open(target.out.parent / "filler", "ab", buffering=0) as file, contextlib.suppress(OSError):
-        while file.write(b"0" * 2**20):
-            pass
-    return True
-
-
-def delete_folder(target: Target) -> bool:
-    if not target.out.exists():
-        return False
-    shutil.rmtree(target.out, ignore_errors=True)
-    return True
-
-
-def starve(target: Target) -> bool:
-    """One rank of two may have no more memory than it has, but for a little."""
-    process = target.pick(lambda process: named(process) == "rank 1")
-    if process is None:
-        return False
-    with contextlib.suppress(psutil.Error, OSError):
-        most = process.memory_info().data + 2**20
-        process.rlimit(resource.RLIMIT_DATA, (most, most))
-        return True
-    return False
-
-
-def flood(target: Target) -> bool:
-    """What a rank prints, printed for it."""
-    process = target.pick(is_rank)
-    if process is None:
-        return False
-    with contextlib.suppress(OSError), open(f"/proc/{process.pid}/fd/1", "ab", buffering=0) as log:
-        for _ in range(FLOOD_BYTES // 2**20):
-            log.write(b"x" * (2**20 - 1) + b"\n")
-        return True
-    return False
-
-
-KINDS: dict[str, Callable[[Target], bool]] = {
-    "kill -9 of a rank": sends(is_rank, signal.SIGKILL),
-    "kill -9 of the launcher": sends(is_launcher, signal.SIGKILL),
-    "kill -9 of the warm process": sends(is_warm, signal.SIGKILL),
-    "kill -9 of the guard": sends(is_guard, signal.SIGKILL),
-    "kill -9 of the runner": to_runner(signal.SIGKILL),
-    "kill -9 of the runner's group": kill_group,
-    "a rank stopped": sends(is_rank, signal.SIGSTOP),
-    "the launcher stopped": sends(is_launcher, signal.SIGSTOP),
-    "SIGINT": to_runner(signal.SIGINT),
-    "SIGTERM": to_runner(signal.SIGTERM),
-    "SIGHUP": to_runner(signal.SIGHUP),
-    "full disk": fill_disk,
-    "folder deleted": delete_folder,
-    "a rank out of memory": starve,
-    "a rank that prints 200 MiB": flood,
-}
-# Each of these takes the time limit and the grace that follow it; the short campaign does without.
-SLOW = {"a rank stopped", "the launcher stopped"}
+def no_gates() -> str:
+    """Why this checkout's commit cannot be gated in turns; "": it can."""
+    try:
+        repository.require_top_level(CHECKOUT)
+        theirs = repository.git(CHECKOUT, "show", f"HEAD:{TURNS_FILE}")
+    except UsageError as error:
+        return str(error)
+    ours = (CHECKOUT / TURNS_FILE).read_text()
+    protocols = {line for text in (theirs, ours) for line in text.splitlines() if line.startswith("PROTOCOL")}
+    return "" if len(protocols) == 1 else "the checkout takes turns in another way than its commit"
 
 
 # The campaign
@@ -234,15 +135,33 @@ class Campaign:
     injected: Counter[str] = field(default_factory=Counter)
     problems: Counter[tuple[str, str]] = field(default_factory=Counter)
     until: float = math.inf
+    gates: float = 0.5
+    """Share of the faults that are for gates."""
     commands: int = 0
-    deck: list[str] = field(default_factory=list)
+    decks: dict[bool, list[str]] = field(default_factory=lambda: {True: [], False: []})
 
     def run(self) -> None:
-        """Sweep after sweep, until all faults are spent or time is up."""
+        """Command after command, until all faults are spent or time is up."""
         number = 0
         while self.left > 0 and time.monotonic() < self.until:
             number += 1
-            self.sweep(self.disk / f"sweep{number}", cold=self.rng.random() < 0.12)
+            in_gates = sum(count for kind, count in self.injected.items() if kind.startswith(GATE))
+            if self.gates and in_gates <= self.gates * self.injected.total():
+                self.gate(self.disk / f"gate{number}")
+            else:
+                self.sweep(self.disk / f"sweep{number}", cold=self.rng.random() < 0.12)
+
+    def gate(self, out: Path) -> None:
+        """One gate of this commit against itself, hit by a fault, or by two."""
+        words = [*GATE_RUN, "--processes", self.rng.choice("122"), *(GATE_LOADER if self.rng.random() < 0.3 else [])]
+        code, kinds, said = self.attack(
+            [*words, "--out", str(out)], out, min(self.left, self.rng.choice([1, 1, 2])), True
+        )
+        sides = [rows(out / name, "trials") for name in SIDES]
+        for name, trials in zip(SIDES, sides, strict=True):
+            self.check_rows(out / name, trials, set(), set(), kinds)
+        self.check_code(code, kinds, said, verdict_code(*sides))
+        shutil.rmtree(out, ignore_errors=True)
 
     def sweep(self, out: Path, cold: bool) -> None:
         """One sweep, hit until it has had its share of faults, and resumed until all is well."""
@@ -265,40 +184,61 @@ class Campaign:
         """Run one command and hit it; (its exit code, the kinds that hit it)."""
         before = {row["launch_id"] for row in rows(out, "trials")}
         logs_before = launches(out)
-        kinds: set[str] = set()
-        sessions: set[int] = set()
-        self.commands += 1
-        with tempfile.TemporaryDirectory() as scratch, Command(words, Path(scratch)) as command:
-            target, leftovers = Target(command, out, self.rng), set[str]()
-            for _ in range(faults):
-                if (kind := self.hit(target, sessions, leftovers)) is not None:
-                    kinds.add(kind)
-            code = self.end(command, kinds)
-            self.check_processes(command, sessions, leftovers, kinds)
-            said = command.stderr.read_text()
-        (self.disk / "filler").unlink(missing_ok=True)
+        code, kinds, said = self.attack(words, out, faults, False)
         if "folder deleted" in kinds:
             before, logs_before = set(), set()
         trials = rows(out, "trials")
-        new = [row for row in trials if row["launch_id"] not in before]
-        self.note(kinds, "rows lost", lost(before, trials, launches(out) - logs_before, bool(kinds & ROWLESS)))
-        self.note(kinds, "rows doubled", doubled(trials))
-        self.note(kinds, "damaged files", damaged(out))
-        if not fitting(code, kinds, new) or "Traceback" in said:
-            self.note(kinds, "wrong exit codes", 1)
-            self.tell(f"exit code {code} after {sorted(kinds)}: {said[-2000:]}")
+        self.check_rows(out, trials, before, logs_before, kinds)
+        self.check_code(code, kinds, said, ordinary_code([row for row in trials if row["launch_id"] not in before]))
         return code, kinds
 
-    def draw(self) -> str:
-        """The next kind: all of them, shuffled, before one comes again."""
-        if not self.deck:
-            self.deck = self.rng.sample(self.kinds, len(self.kinds))
-        return self.deck.pop()
+    def attack(self, words: list[str], out: Path, faults: int, gate: bool) -> tuple[int, set[str], str]:
+        """Run a command and hit it: (its exit code, the kinds that hit it, what it said)."""
+        kinds: set[str] = set()
+        sessions: set[int] = set()
+        self.commands += 1
+        with tempfile.TemporaryDirectory() as folder:
+            scratch = Path(folder)
+            with Command(words, scratch, {"TMPDIR": folder}) as command:
+                target, leftovers = Target(command, out, self.rng, scratch), set[str]()
+                for _ in range(faults):
+                    if (kind := self.hit(target, sessions, leftovers, gate)) is not None:
+                        kinds.add(kind)
+                code = self.end(command, kinds)
+                self.check_processes(command, sessions, leftovers, kinds)
+                said = command.stderr.read_text()
+            left = clear(scratch)
+            # Only a gate that is killed leaves its worktrees, which `git worktree prune` forgets.
+            self.note(kinds, "folders left", 0 if "gate: kill -9 of the gate" in kinds else len(left))
+        (self.disk / "filler").unlink(missing_ok=True)
+        return code, kinds, said
 
-    def hit(self, target: Target, sessions: set[int], leftovers: set[str]) -> str | None:
+    def check_rows(
+        self, folder: Path, trials: list[dict[str, str]], before: set[str], logs_before: set[str], kinds: set[str]
+    ) -> None:
+        """Each launch has its row, and the files are whole."""
+        may_miss = bool(kinds & ROWLESS)
+        self.note(kinds, "rows lost", lost(before, trials, launches(folder) - logs_before, may_miss))
+        self.note(kinds, "rows doubled", doubled(trials))
+        self.note(kinds, "damaged files", damaged(folder))
+
+    def check_code(self, code: int, kinds: set[str], said: str, ordinary: int) -> None:
+        """The exit code tells the truth, and no traceback is printed. `ordinary`: the code by the rows alone."""
+        if not fitting(code, kinds, ordinary) or "Traceback" in said:
+            self.note(kinds, "wrong exit codes", 1)
+            self.tell(f"exit code {code}, not {ordinary}, after {sorted(kinds)}: {said[-2000:]}")
+
+    def draw(self, gate: bool) -> str:
+        """The next kind: all of them, shuffled, before one comes again."""
+        if not self.decks[gate]:
+            kinds = [kind for kind in self.kinds if kind.startswith(GATE) == gate]
+            self.decks[gate] = self.rng.sample(kinds, len(kinds))
+        return self.decks[gate].pop()
+
+    def hit(self, target: Target, sessions: set[int], leftovers: set[str], gate: bool) -> str | None:
         """Inject one fault at a random moment; None: there was nothing to hit in time."""
-        kind = self.draw()
-        moment = time.monotonic() + self.rng.uniform(0.0, 6.0)
+        kind = self.draw(gate)
+        moment = time.monotonic() + self.rng.uniform(0.0, 20.0 if gate else 6.0)
         while target.command.process.poll() is None and time.monotonic() < moment + 20.0:
             if time.monotonic() >= moment and target.has_begun():
                 for process in target.command.left():
@@ -366,8 +306,8 @@ class Campaign:
             [
                 "# Faults",
                 "",
-                "Faults injected at random moments into real sweeps of one process and two, most of them warm, and "
-                "what they cost. `make faults` makes this file anew.",
+                "Faults injected at random moments into real sweeps and gates of one process and two, most of them "
+                "warm, and what they cost. `make faults` makes this file anew.",
                 "",
                 *lines,
                 "",
@@ -382,6 +322,16 @@ def launches(out: Path) -> set[str]:
     return {path.stem for path in (out / "logs").glob("*.log") if "." not in path.stem}
 
 
+def clear(scratch: Path) -> list[str]:
+    """What a gate has left in this folder: worktrees, which are removed, and folders of its own."""
+    listed = repository.git(CHECKOUT, "worktree", "list", "--porcelain").splitlines() if not no_gates() else []
+    trees = [line.partition(" ")[2] for line in listed if line.startswith(f"worktree {scratch.resolve()}/")]
+    found = [*trees, *map(str, scratch.glob("resbench-gate-*")), *map(str, scratch.glob("resbench-turns-*"))]
+    for tree in trees:
+        repository.remove(CHECKOUT, Path(tree))
+    return found
+
+
 @contextlib.contextmanager
 def disk() -> Iterator[tuple[Path, list[str]]]:
     """A small file system, and the faults that can be had on it; without root any folder, which is never full."""
@@ -389,7 +339,7 @@ def disk() -> Iterator[tuple[Path, list[str]]]:
         words = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "none", folder]
         mounted = subprocess.run(words, capture_output=True, check=False).returncode == 0
         try:
-            yield Path(folder), [kind for kind in KINDS if mounted or kind != "full disk"]
+            yield Path(folder), [kind for kind in KINDS if mounted or "full disk" not in kind]
         finally:
             if mounted:
                 subprocess.run(["umount", "-l", folder], check=True)
@@ -401,6 +351,7 @@ def main() -> None:
     parser.add_argument("--faults", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin no sweep later than this")
+    parser.add_argument("--gates", type=float, default=0.5, help="share of the faults that are for gates (0.5)")
     parser.add_argument("--out", type=Path, help="file for the table; default: the terminal alone")
     chosen = parser.parse_args()
     os.environ.setdefault("ACCELERATE_USE_CPU", "true")
@@ -408,6 +359,10 @@ def main() -> None:
     with disk() as (folder, kinds):
         until = began + 60 * chosen.minutes
         campaign = Campaign(random.Random(chosen.seed), chosen.faults, folder, kinds, console.print, until=until)
+        campaign.gates = chosen.gates
+        if why := no_gates():
+            campaign.gates = 0
+            console.print(f"sweeps alone: {why}")
         campaign.run()
     text = campaign.table(chosen.seed, time.monotonic() - began)
     print(text)

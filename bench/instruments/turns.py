@@ -9,6 +9,7 @@ which each rank connects. Messages are JSON:
     referee  {"turn": 7, "windows": 2, "partners": [launch ids], "pids": [theirs]}
     rank     {"done": seconds a step takes}    the turn is over
     rank     {"left": true}                    training is over; waits until that of the others is
+    referee  {"wait": true}, once a second to ranks of a launch whose ranks all wait: it is not the launch that hangs
     referee  {"end": "why"}, or {"end": ""} if all have left
 """
 
@@ -27,9 +28,8 @@ from typing import Any
 
 from bench.variables import TURNS
 
-PROTOCOL = 1
+PROTOCOL = 2
 """A commit with another number, or without this file, cannot take turns with this one."""
-BEAT_S = 1.0
 
 
 class TurnsEnded(Exception):
@@ -43,7 +43,11 @@ class Turns:
     """
 
     def __init__(self, address: str, beat: Callable[[], None] = lambda: None) -> None:
-        """`beat` is called about once a second while this rank waits. Raises TurnsEnded if there is no referee."""
+        """`beat` is called about once a second while all ranks of this launch wait for the others.
+
+        A rank must not beat while it waits for another one of its own launch: if that one hung, no launcher would
+        notice. Raises TurnsEnded if there is no referee.
+        """
         self.beat = beat
         self.number, self.windows = -1, 1
         self.partners: list[str] = []
@@ -73,9 +77,8 @@ class Turns:
     def _exchange(self, message: dict[str, Any]) -> None:
         try:
             self.connection.send_bytes(json.dumps(message).encode())
-            while not self.connection.poll(BEAT_S):
+            while (answer := json.loads(self.connection.recv_bytes())).get("wait"):
                 self.beat()
-            answer = json.loads(self.connection.recv_bytes())
         except (EOFError, OSError) as error:
             raise TurnsEnded("the referee of the turns has ended") from error
         if answer.get("end"):

@@ -7,14 +7,20 @@ from __future__ import annotations
 
 import ctypes
 import re
+import signal
 from pathlib import Path
 
-PR_SET_NAME = 15  # of sys/prctl.h
+PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15  # of sys/prctl.h
 
 
 def name_process(name: str) -> None:
     """Set the name of this process that ps, top and /proc/PID/comm show. The kernel keeps 15 bytes."""
     ctypes.CDLL(None).prctl(PR_SET_NAME, name.encode(), 0, 0, 0)
+
+
+def end_with_parent() -> None:
+    """Have the kernel send this process SIGTERM when its parent ends, however that ends."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
 
 
 def meminfo(root: Path = Path("/")) -> dict[str, int]:

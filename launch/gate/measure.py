@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+import signal
 from collections.abc import Callable, Sequence
 
 from bench.errors import UsageError
@@ -40,7 +41,9 @@ def until_decided(both: Sequence[Side], looks: Looks, takes_turns: bool, judge: 
         if broken:
             # The other side has not shown whether it would have ended well.
             say(f"{broken}: one more launch of each, alone, and that is all")
-            run_pair(both, order, number + 1, takes_turns=False)
+            codes, _ = run_pair(both, order, number + 1, takes_turns=False)
+            for side, code in zip(both, codes, strict=True):
+                check(both, side, code)
         pairs = number + 1
         if complete and not looks.due(pairs):
             continue
@@ -82,6 +85,7 @@ def check(both: Sequence[Side], side: Side, code: int) -> None:
         if all(row["status"] == "interrupted" for each in both for row in each.rows()):
             for each in both:  # nothing was measured, and the next gate would refuse the folder
                 shutil.rmtree(each.folder, ignore_errors=True)
-        raise UsageError(f"{side.name} cannot run this; see above")
+        killed = f" (killed by {signal.Signals(-code).name})" if code < 0 else ""
+        raise UsageError(f"{side.name} cannot run this{killed}; see above")
     if rows and not side.commit.startswith(ran := rows[-1]["commit"] or "an unknown commit"):
         raise UsageError(f"{side.name} is {side.commit[:12]}, but what ran is {ran}")

@@ -15,6 +15,7 @@ import random
 import selectors
 import socket
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -23,6 +24,8 @@ from typing import Any
 
 # A turn lasts about so long: far shorter than the noise of a shared machine, far longer than a hand-over.
 TURN_S = 0.02
+# A launch whose ranks all wait is shown to be alive this often, so that it is not ended as one that hangs.
+BEAT_S = 1.0
 OTHER_SETTINGS = "the sides have other settings"
 
 
@@ -35,12 +38,14 @@ class Side:
     listener: socket.socket
     connected: list[Connection] = field(default_factory=list)
     waiting: dict[int, Connection] = field(default_factory=dict)
-    """Rank -> its connection, of the ranks that wait for an answer."""
+    """File descriptor -> connection, of the ranks that wait for an answer."""
     hello: dict[str, Any] = field(default_factory=dict)
     """What the ranks said of their launch; empty: none is ready."""
     pids: list[int] = field(default_factory=list)
     left: bool = False
     window_s: float = 0.0
+    beaten_s: float = 0.0
+    """When its ranks were last heard of, or shown to be alive."""
 
     def all_wait(self) -> bool:
         """Whether all its ranks wait for an answer."""
@@ -48,10 +53,14 @@ class Side:
 
     def answer(self, message: dict[str, Any]) -> None:
         """Answer all ranks that wait."""
+        self.tell(message)
+        self.waiting.clear()
+
+    def tell(self, message: dict[str, Any]) -> None:
+        """Send this to all ranks that wait."""
         for connection in self.waiting.values():
             with contextlib.suppress(OSError):  # a rank that has ended meanwhile is noticed where it is read
                 connection.send_bytes(json.dumps(message).encode())
-        self.waiting.clear()
 
     def forget(self) -> None:
         """Be ready for the next launch."""
@@ -62,7 +71,8 @@ class Side:
 class Referee:
     """Serves the sides. `broken`: why no further turn is granted; "": it goes on."""
 
-    def __init__(self, folder: Path, names: Sequence[str], seed: int | None = None) -> None:
+    def __init__(self, folder: Path, names: Sequence[str], seed: int | None, turn_s: float) -> None:
+        self.turn_s = turn_s
         self.sides = [Side(name, folder / name, listening(folder / name)) for name in names]
         self.coin = random.Random(seed)
         self.selector = selectors.DefaultSelector()
@@ -81,8 +91,12 @@ class Referee:
                 new = Connection(side.listener.accept()[0].detach())
                 side.connected.append(new)
                 self.selector.register(new, selectors.EVENT_READ, (side, new))
-            else:
+            elif connection in side.connected:  # else it was closed when the match ended, a moment ago
                 self._read(side, connection)
+        for side in self.sides:
+            if side.all_wait() and time.monotonic() - side.beaten_s > BEAT_S:
+                side.tell({"wait": True})
+                side.beaten_s = time.monotonic()
 
     def end(self, why: str, but: Side | None = None) -> None:
         """Grant no further turn, and end the launches that wait for one, but for those of one side."""
@@ -110,8 +124,9 @@ class Referee:
         except (EOFError, OSError):
             self.selector.unregister(connection)
             side.connected.remove(connection)
+            side.waiting.pop(connection.fileno(), None)
             connection.close()
-            if side.hello and not side.left:
+            if side.hello:
                 # Its own ranks are not answered: they or their launcher find out why it ended.
                 self.end(f"the launch of {side.name} ended before its time", but=side)
             return
@@ -120,7 +135,8 @@ class Referee:
             side.pids.append(message["pid"])
         side.left = side.left or "left" in message
         side.window_s = message.get("done") or side.window_s
-        side.waiting[len(side.waiting)] = connection
+        side.waiting[connection.fileno()] = connection
+        side.beaten_s = time.monotonic()
         if self.broken:
             side.answer({"end": self.broken})
         elif side.all_wait():
@@ -140,7 +156,7 @@ class Referee:
         if not self.round:
             self.turn += 1
             slowest_s = max(side.window_s for side in self.sides)
-            self.windows = max(1, round(TURN_S / slowest_s)) if slowest_s else 1
+            self.windows = max(1, round(self.turn_s / slowest_s)) if slowest_s else 1
             self.round = [side for side in self.sides if not side.left]
             self.coin.shuffle(self.round)
         self._grant(self.round.pop())
@@ -169,11 +185,14 @@ def listening(path: Path) -> socket.socket:
 
 
 @contextlib.contextmanager
-def referee(names: Sequence[str], seed: int | None = None) -> Iterator[Referee]:
-    """A referee with sockets in a folder that only this user can enter. `seed`: of the order; None: by chance."""
+def referee(names: Sequence[str], seed: int | None = None, turn_s: float = TURN_S) -> Iterator[Referee]:
+    """A referee with sockets in a folder that only this user can enter. `seed`: of the order; None: by chance.
+
+    `turn_s`: about how long a turn of the slowest side is to last, if a step is shorter.
+    """
     with tempfile.TemporaryDirectory(prefix="resbench-turns-") as folder:
         os.chmod(folder, 0o700)
-        found = Referee(Path(folder), names, seed)
+        found = Referee(Path(folder), names, seed, turn_s)
         try:
             yield found
         finally:

@@ -8,19 +8,21 @@ from pathlib import Path
 import campaign
 import pytest
 from campaign import Campaign
+from faults import KINDS, SLOW
 
 ROW = {"launch_id": "a", "trial_key": "k", "repeat": "0", "status": "ok"}
 
 
 def test_faults_at_random_moments_lose_double_damage_and_leave_nothing() -> None:
-    quick = [kind for kind in campaign.KINDS if kind not in campaign.SLOW]
+    quick = [kind for kind in KINDS if kind not in SLOW]
     said: list[str] = []
     with campaign.disk() as (folder, kinds):
         found = Campaign(random.Random(7), 4, folder, [kind for kind in kinds if kind in quick], said.append)
+        found.gates = 0 if campaign.no_gates() else 0.25
         found.run()
     assert found.problems == {}, said
     assert found.injected.total() == 4
-    assert "| **all** | **4** | 0 | 0 | 0 | 0 | 0 | 0 |" in found.table(7, 60.0)
+    assert "| **all** | **4** | 0 | 0 | 0 | 0 | 0 | 0 | 0 |" in found.table(7, 60.0)
 
 
 # The books
@@ -63,11 +65,29 @@ def test_a_file_with_a_row_that_is_not_whole_is_damaged(text: str, count: int, t
     ],
 )
 def test_an_exit_code_has_to_say_what_happened(code: int, kinds: set[str], statuses: list[str], fits: bool) -> None:
-    assert campaign.fitting(code, kinds, [{**ROW, "status": status} for status in statuses]) == fits
+    ordinary = campaign.ordinary_code([{**ROW, "status": status} for status in statuses])
+    assert campaign.fitting(code, kinds, ordinary) == fits
+
+
+@pytest.mark.parametrize(
+    ("base", "head", "code"),
+    [
+        (["ok", "ok"], ["ok", "ok"], 0),
+        (["ok", "interrupted"], ["ok", "interrupted"], 0),
+        (["ok", "ok"], ["ok", "crashed"], 1),
+        (["ok", "timeout"], ["ok", "crashed"], 0),
+        (["ok", "interrupted"], ["crashed", "crashed"], 1),
+        (["crashed"], ["ok"], 3),
+        ([], ["ok"], 3),
+        (["ok"], [], 3),
+    ],
+)
+def test_the_verdict_that_rows_come_to(base: list[str], head: list[str], code: int) -> None:
+    assert campaign.verdict_code(*([{"status": status} for status in side] for side in (base, head))) == code
 
 
 def test_problems_are_in_the_table() -> None:
-    found = Campaign(random.Random(0), 0, Path(), list(campaign.KINDS), lambda text: None)
+    found = Campaign(random.Random(0), 0, Path(), list(KINDS), lambda text: None)
     found.injected["SIGINT"] += 1
     found.note({"SIGINT"}, "orphans", 2)
-    assert "| SIGINT | 1 | 0 | 0 | 2 | 0 | 0 | 0 |" in found.table(0, 0.0)
+    assert "| SIGINT | 1 | 0 | 0 | 2 | 0 | 0 | 0 | 0 |" in found.table(0, 0.0)

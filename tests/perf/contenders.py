@@ -1,18 +1,21 @@
 """Training loops to race against each other, at the same work: the suite's own, and what users write.
 
-A contender is a Loop: given a Trial and the images in an epoch, it sets itself up and returns an epoch, a function from
-(its number, how many windows of it to train on) to seconds. Each runs in a process of its own, because Accelerate keeps
-one precision for a whole process. All follow the trial in model, images, batch, augmentation and precision. They run on
-the GPU where there is one, unless ACCELERATE_USE_CPU says otherwise, and are timed from an idle device to an idle one.
+A contender is a Loop: given a Trial and the images in an epoch, it sets itself up and returns a function that trains,
+epoch after epoch, and calls back after each window. Each runs in a process of its own, because Accelerate keeps one
+precision for a whole process. All follow the trial in model, images, batch, augmentation and precision. They run on the
+GPU where there is one, unless ACCELERATE_USE_CPU says otherwise.
+
+They take turns as the sides of a gate do (bench.instruments.turns), and are timed from an idle device to an idle one.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -21,11 +24,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader, Dataset
 
 from bench.data import datasets
 from bench.data.dataset import DataSet, Split
 from bench.data.pipeline import PAD, InputPipeline
+from bench.instruments.turns import Turns, TurnsEnded
 from bench.machine import environment, malloc
 from bench.machine.compiler import compile_model
 from bench.training import setup
@@ -33,14 +37,23 @@ from bench.training.build import DTYPES, model_for
 from bench.training.group import Group
 from bench.training.loop import train_epoch
 from bench.training.meter import Meter
-from bench.training.windows import epoch_windows
+from bench.training.windows import Window, epoch_windows
 from bench.trial import IMAGENET_MODEL, Trial
 from bench.worker import all_probes
+from launch.gate.referee import referee
 
 CLASSES = 10
 SIZE = 32
-Epoch = Callable[[int, int], float]
-Loop = Callable[[Trial, int], Epoch]
+TURN_S = 0.2  # longer than the gate's: ours reads its probes in each
+POLL_S = 0.1
+OnWindow = Callable[[], int]
+"""Called after each window; returns how many windows the turn has. Raises Enough when it was the last."""
+Train = Callable[[OnWindow], None]
+Loop = Callable[[Trial, int], Train]
+
+
+class Enough(Exception):
+    """All turns have been taken."""
 
 
 @dataclass(frozen=True)
@@ -96,10 +109,10 @@ def loader_for(trial: Trial, images: int) -> DataLoader:
     return DataLoader(pictures, batch_size=trial.micro_batch, shuffle=True)
 
 
-def first_windows(loader: DataLoader, trial: Trial, windows: int) -> DataLoader:
-    """A loader of so many windows of the same pictures."""
-    images = range(min(len(loader.dataset), windows * trial.effective_batch()))  # type: ignore[arg-type]
-    return DataLoader(Subset(loader.dataset, images), batch_size=trial.micro_batch, shuffle=True)
+def endless(loader: DataLoader) -> Iterator[tuple[int, Any]]:
+    """(number in its epoch, from 1; batch), epoch after epoch."""
+    while True:
+        yield from enumerate(loader, 1)
 
 
 def sgd_for(trial: Trial, model: nn.Module) -> torch.optim.Optimizer:
@@ -119,6 +132,33 @@ def seconds_on(device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
+
+
+class Pace:
+    """An OnWindow that times a training turn by turn. `seconds`: of one window, in each turn.
+
+    Without `turns`, a turn has so many `windows` and follows the last one at once.
+    """
+
+    def __init__(self, device: torch.device, wanted: int, turns: Turns | None = None, windows: int = 1) -> None:
+        self.device, self.wanted, self.turns, self.windows = device, wanted, turns, windows
+        self.seconds: list[float] = []
+        self._begin()
+
+    def __call__(self) -> int:
+        self.count += 1
+        if self.count == self.windows:
+            self.seconds.append((seconds_on(self.device) - self.began) / self.count)
+            if len(self.seconds) == self.wanted:
+                raise Enough
+            if self.turns is not None:
+                self.turns.hand_over(self.seconds[-1])
+                self.windows = self.turns.windows
+            self._begin()
+        return self.windows
+
+    def _begin(self) -> None:
+        self.count, self.began = 0, seconds_on(self.device)
 
 
 # The loops.
@@ -141,23 +181,28 @@ class Ours:
         self.meter = Meter(all_probes(), group.gather, 0, group.device)
         self.rank, self.device, self.accelerator = group.rank, group.device, group.accelerator
 
-    def epoch(self, number: int, windows: int) -> float:
-        """Train on the first windows of this epoch; the seconds that took, reading the probes included."""
+    def train(self, on_window: OnWindow) -> None:
+        """Train, and read the probes in each turn: more often than usual, since a median leaves out what is rare."""
         trial = self.trial
-        rows: list[dict[str, Any]] = []
-        chosen = list(epoch_windows(self.images, trial.micro_batch, trial.accumulate, 1, 0))[:windows]
-        began = seconds_on(self.device)
-        batches = self.feed.train(number, [a_pass for window in chosen for a_pass in window.passes])
-        train_epoch(self.training, chosen, batches, self.meter, lambda _: trial.lr, rows.extend)
-        return seconds_on(self.device) - began
+        chosen = list(epoch_windows(self.images, trial.micro_batch, trial.accumulate, 1, 0))
+        self.meter.block = 1
+
+        def windows() -> Iterator[Window]:
+            for window in chosen:
+                yield window  # trained, read and written down when the next one is asked for
+                self.meter.block = on_window()
+
+        for number in itertools.count():
+            batches = self.feed.train(number, [a_pass for window in chosen for a_pass in window.passes])
+            train_epoch(self.training, windows(), batches, self.meter, lambda _: trial.lr, lambda rows: None)
 
 
-def ours(trial: Trial, images: int) -> Epoch:
+def ours(trial: Trial, images: int) -> Train:
     """bench's own loop with all its probes."""
-    return Ours(trial, images).epoch
+    return Ours(trial, images).train
 
 
-def plain(trial: Trial, images: int) -> Epoch:
+def plain(trial: Trial, images: int) -> Train:
     """What the sources have: contiguous, loss and hits read with .item() after every micro-batch; compiled if asked."""
     device = device_for()
     model = model_for(trial, CLASSES).to(device)
@@ -171,12 +216,10 @@ def plain(trial: Trial, images: int) -> Epoch:
 
     loader = loader_for(trial, images)
 
-    def epoch(number: int, windows: int) -> float:
-        chosen = first_windows(loader, trial, windows)
-        began = seconds_on(device)
+    def train(on_window: OnWindow) -> None:
         model.train()
         loss_sum, hits = 0.0, 0
-        for count, (pictures, labels) in enumerate(chosen, 1):
+        for count, (pictures, labels) in endless(loader):
             pictures, labels = pictures.to(device), labels.to(device)
             with casts():
                 logits = model(pictures)
@@ -188,26 +231,25 @@ def plain(trial: Trial, images: int) -> Epoch:
                 optimizer.zero_grad()
             loss_sum += loss.item() * len(labels)
             hits += int((logits.argmax(1) == labels).sum().item())
-        return seconds_on(device) - began
+            if count % trial.accumulate == 0:
+                on_window()
 
-    return epoch
+    return train
 
 
-def accelerate(trial: Trial, images: int) -> Epoch:
+def accelerate(trial: Trial, images: int) -> Train:
     """A script as Accelerate's guide has it: prepare() everything, accumulate(), backward()."""
     from accelerate import Accelerator
 
     accelerator = Accelerator(mixed_precision=trial.precision, gradient_accumulation_steps=trial.accumulate)
     bare = model_for(trial, CLASSES)
     model, optimizer = accelerator.prepare(bare, sgd_for(trial, bare))
-    loader = loader_for(trial, images)
+    loader = accelerator.prepare(loader_for(trial, images))
 
-    def epoch(number: int, windows: int) -> float:
-        chosen = accelerator.prepare(first_windows(loader, trial, windows))
-        began = seconds_on(accelerator.device)
+    def train(on_window: OnWindow) -> None:
         model.train()
         loss_sum, hits = 0.0, 0
-        for pictures, labels in chosen:
+        for count, (pictures, labels) in endless(loader):
             with accelerator.accumulate(model):
                 logits = model(pictures)
                 loss = F.cross_entropy(logits, labels)
@@ -216,12 +258,13 @@ def accelerate(trial: Trial, images: int) -> Epoch:
                 optimizer.zero_grad()
             loss_sum += loss.item() * len(labels)
             hits += int((logits.argmax(1) == labels).sum().item())
-        return seconds_on(accelerator.device) - began
+            if count % trial.accumulate == 0:
+                on_window()
 
-    return epoch
+    return train
 
 
-def lightning(trial: Trial, images: int) -> Epoch:
+def lightning(trial: Trial, images: int) -> Train:
     """A LightningModule and a Trainer, without logger, progress bar and checkpoints, which would only slow it."""
     import lightning.pytorch as pl
 
@@ -245,68 +288,76 @@ def lightning(trial: Trial, images: int) -> Epoch:
         def configure_optimizers(self) -> torch.optim.Optimizer:
             return sgd_for(trial, self.model)
 
-    class Stopwatch(pl.Callback):
-        """Times the epoch alone: setting up fit() is no training."""
+    class CallBack(pl.Callback):
+        def __init__(self, on_window: OnWindow) -> None:
+            self.on_window = on_window
 
-        def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
-            self.began = seconds_on(device)
-
-        def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-            self.seconds = seconds_on(device) - self.began
+        def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+            if (batch_idx + 1) % trial.accumulate == 0:
+                self.on_window()
 
     quiet: Any = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
     precision: Any = {"no": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[trial.precision]
     classifier, loader = Classifier(), loader_for(trial, images)
 
-    def epoch(number: int, windows: int) -> float:
-        watch = Stopwatch()
+    def train(on_window: OnWindow) -> None:
         trainer = pl.Trainer(
             accelerator="cpu" if device.type == "cpu" else "gpu",
             devices=1,
-            max_epochs=1,
+            max_epochs=-1,
             precision=precision,
             accumulate_grad_batches=trial.accumulate,
-            callbacks=[watch],
+            callbacks=[CallBack(on_window)],
             **quiet,
         )
-        trainer.fit(classifier, first_windows(loader, trial, windows))
-        return watch.seconds
+        trainer.fit(classifier, loader)
 
-    return epoch
+    return train
 
 
 # A process for each.
 
 
-def serve(calls: Connection, contender: Contender, images: int) -> None:
-    """In the contender's process: answer each (epoch, windows) with seconds, until the other end is closed."""
+def compete(results: Connection, address: str, contender: Contender, images: int, wanted: int) -> None:
+    """In the contender's process: take so many turns, and send the seconds that a window took in each."""
     torch.manual_seed(contender.trial.seed)
     torch.set_num_threads(environment.cpu_count())
     loop: Loop = globals()[contender.loop]
-    epoch = loop(contender.trial, images)
-    with contextlib.suppress(EOFError, KeyboardInterrupt):
-        while True:
-            calls.send(epoch(*calls.recv()))
+    train = loop(contender.trial, images)
+    with contextlib.suppress(TurnsEnded):  # another contender has failed, and says why itself
+        turns = Turns(address)
+        turns.begin(contender.name, "a race")
+        pace = Pace(device_for(), wanted, turns)
+        with contextlib.suppress(Enough):
+            train(pace)
+        turns.leave()
+        results.send(pace.seconds)
 
 
-@contextlib.contextmanager
-def process_for(contender: Contender, images: int) -> Iterator[Epoch]:
-    """A process that holds the contender, and only works when its epoch is called."""
+def in_turns(contenders: Sequence[Contender], images: int, wanted: int) -> dict[str, list[float]]:
+    """By name, the seconds that a window took in each of so many turns; turns of one position are neighbours in time.
+
+    Starts a process for each contender. Raises RuntimeError if one fails.
+    """
     context = get_context("spawn")
-    ours_end, its_end = context.Pipe()
-    process = context.Process(target=serve, args=(its_end, contender, images), daemon=True)
-    process.start()
-    its_end.close()
-
-    def epoch(number: int, windows: int) -> float:
+    with referee([str(number) for number in range(len(contenders))], turn_s=TURN_S) as judge:
+        pipes = [context.Pipe(duplex=False) for _ in contenders]
+        processes = [
+            context.Process(target=compete, args=(its_end, str(side.address), contender, images, wanted), daemon=True)
+            for (_, its_end), side, contender in zip(pipes, judge.sides, contenders, strict=True)
+        ]
         try:
-            ours_end.send((number, windows))
-            return ours_end.recv()
-        except (EOFError, OSError) as error:
-            raise RuntimeError(f"{contender.name} has ended; its traceback is above") from error
-
-    try:
-        yield epoch
-    finally:
-        ours_end.close()
-        process.join()
+            for process in processes:
+                process.start()
+            while any(process.is_alive() for process in processes):
+                judge.serve(POLL_S)
+                for process, contender in zip(processes, contenders, strict=True):
+                    if process.exitcode:
+                        judge.end(f"{contender.name} has ended; its traceback is above")
+        finally:
+            for process in processes:
+                process.kill()
+                process.join()
+    if judge.broken:
+        raise RuntimeError(judge.broken)
+    return {contender.name: own_end.recv() for contender, (own_end, _) in zip(contenders, pipes, strict=True)}

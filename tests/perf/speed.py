@@ -2,21 +2,23 @@
 
     python -m tests.perf.speed [--case resnet20|frameworks|resnet152|probes|hardware] [--rounds 5]
 
-The contenders take turns, in one order and then in the reverse: a slow minute of the machine hits them all. A round's
-ratio compares turns of that round only. No absolute time is printed, because none would mean anything elsewhere.
+The contenders take turns as the sides of a gate do, a block of windows at a time, in an order drawn by chance: a slow
+second of the machine hits them all. A ratio is the median over the turns, each compared with its neighbours only. In
+each round every contender is started anew, since launches of equal code differ too: rounds are the observations that
+the interval is made of (Student's t of the rounds' log ratios). What a loop does once an epoch is not in the median. No
+absolute time is printed, because none would mean anything elsewhere.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import math
 import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -32,14 +34,16 @@ from torch import Tensor
 from bench import experiments
 from bench.machine import environment
 from bench.trial import Trial
+from reports.verdicts import significance
 
-from .contenders import Contender, process_for
+from .contenders import Contender, in_turns
 from .probe_cost import median_interval, pairs, turns
 
 MOST = 1.01  # a step with probes over one without
 DISTURBED = 0.05  # of the CPUs, by other processes
 WIDTH = 140  # in a pipe
 FIRST_TURNS = 8  # warm up, and find how long a turn is
+EPOCH_WINDOWS = 24
 
 
 @dataclass(frozen=True)
@@ -53,26 +57,26 @@ class Pair:
 
 @dataclass(frozen=True)
 class Race:
-    """Contenders at equal work, in turns of so many windows each."""
+    """Contenders at equal work, so many turns each in a round, and how many of those are not measured, the first."""
 
     contenders: Sequence[Contender]
     pairs: Sequence[Pair]
-    windows: int
+    turns: int
     warmup: int
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table. `low` and `high`: the rounds' extremes, or as `spread` says."""
+    """A line of the table. `low` and `high`: the ends of a 95% interval, or as `spread` says."""
 
     case: str
     what: str
-    median: float
+    ratio: float
     low: float
     high: float
     target: str = ""
     met: bool | None = None
-    spread: str = "rounds"
+    spread: str = "95% interval"
 
 
 def small(micro_batch: int = 128, precision: str = "bf16", memory_format: str = "channels_last") -> Trial:
@@ -108,7 +112,7 @@ def resnet20() -> Race:
             Pair("ours 16x8 fp32", "plain 16x8 fp32"),
             Pair("ours 16x8 fp32", "plain 128x1 fp32"),
         ],
-        windows=24,
+        turns=14,
         warmup=2,
     )
 
@@ -120,7 +124,7 @@ def frameworks() -> Race:
     return Race(
         [Contender("ours 128x1 bf16", "ours", small(128, "bf16")), *theirs],
         [Pair("ours 128x1 bf16", contender.name, 1.35) for contender in theirs],
-        windows=24,
+        turns=14,
         warmup=2,
     )
 
@@ -134,36 +138,31 @@ def resnet152() -> Race:
             Contender("ours bn_eval bf16", "ours", large("bn_eval", "bf16", "channels_last")),
         ],
         [Pair("ours bn_eval bf16", "plain fp32", 4.0), Pair("ours bn_eval fp32", "plain fp32")],
-        windows=2,
-        warmup=1,
+        turns=6,
+        warmup=2,
     )
 
 
 def run_race(case: str, race: Race, rounds: int, tell: Callable[[str], None]) -> list[Row]:
-    """Rates of all contenders in each round; one row for each pair."""
-    images = race.windows * race.contenders[0].trial.effective_batch()
-    rates: dict[str, list[float]] = {contender.name: [] for contender in race.contenders}
-    with contextlib.ExitStack() as stack:
-        epochs = []
-        for contender in race.contenders:
-            tell(f"{case}: starting {contender.name}")
-            epoch = stack.enter_context(process_for(contender, images))
-            epoch(0, race.warmup)
-            epochs.append((contender.name, epoch))
-        for number in range(1, rounds + 1):
-            for name, epoch in epochs if number % 2 else reversed(epochs):
-                tell(f"{case}: round {number} of {rounds}, {name}")
-                epoch(number, race.warmup)
-                rates[name].append(images / epoch(number, race.windows))
-    return [_row(case, pair, rates) for pair in race.pairs]
+    """One row for each pair, from two rounds or more."""
+    images = EPOCH_WINDOWS * race.contenders[0].trial.effective_batch()
+    found = []
+    for number in range(1, rounds + 1):
+        tell(f"{case}: round {number} of {rounds}, {len(race.contenders)} contenders in turns")
+        found.append(in_turns(race.contenders, images, race.turns))
+    return [row_of(case, pair, found, race.warmup) for pair in race.pairs]
 
 
-def _row(case: str, pair: Pair, rates: dict[str, list[float]]) -> Row:
-    ratios = [ours / theirs for ours, theirs in zip(rates[pair.faster], rates[pair.slower], strict=True)]
-    median = statistics.median(ratios)
+def row_of(case: str, pair: Pair, rounds: Sequence[Mapping[str, Sequence[float]]], warmup: int) -> Row:
+    """A pair's row. `rounds`: for each, by contender, the seconds of a window in each turn."""
+    logs = []
+    for seconds in rounds:
+        turns = zip(seconds[pair.slower][warmup:], seconds[pair.faster][warmup:], strict=True)
+        logs.append(statistics.median(math.log(slow / fast) for slow, fast in turns))
+    found = significance.of_pairs(logs)
     target = f">= {pair.target:g}" if pair.target else ""
-    met = median >= pair.target if pair.target else None
-    return Row(case, f"{pair.faster} / {pair.slower}", median, min(ratios), max(ratios), target, met)
+    met = found.ratio() >= pair.target if pair.target else None
+    return Row(case, f"{pair.faster} / {pair.slower}", found.ratio(), *found.interval(), target, met)
 
 
 def run_probes(rounds: int, tell: Callable[[str], None]) -> list[Row]:
@@ -178,7 +177,7 @@ def run_probes(rounds: int, tell: Callable[[str], None]) -> list[Row]:
         inside = [on.window_s / (on.window_s - on.inside_s) for on, _ in chosen]
         least, mean, most = min(inside), statistics.median(inside), max(inside)
         name, target = f"probes on / off, 16x1 bf16{said}, step time", f"<= {MOST}"
-        rows.append(Row("probes", name, median, low, high, target, median <= MOST, "95% interval"))
+        rows.append(Row("probes", name, median, low, high, target, median <= MOST))
         name = f"the same{said}, by the time inside the Meter"
         rows.append(Row("probes", name, mean, least, most, target, mean <= MOST, "turns"))
     return rows
@@ -201,7 +200,8 @@ def _bf16_gain(what: str, call: Callable[..., Tensor], shapes: Sequence[tuple[in
     operands = [_channels_last(torch.randn(shape)) for shape in shapes]
     halves = [_channels_last(operand.bfloat16()) for operand in operands]
     ratios = [_best_s(call, operands) / _best_s(call, halves) for _ in range(rounds)]
-    return Row("hardware", f"{what}, bf16 / fp32", statistics.median(ratios), min(ratios), max(ratios))
+    median, least, most = statistics.median(ratios), min(ratios), max(ratios)
+    return Row("hardware", f"{what}, bf16 / fp32", median, least, most, spread="rounds")
 
 
 def _channels_last(values: Tensor) -> Tensor:
@@ -239,13 +239,13 @@ def table(rows: Sequence[Row], others: float) -> Table:
     weak = "; the ratios are weak, repeat them on a quiet machine" if others > DISTURBED else ""
     caption = f"{machine_line()}\nOther processes took {others:.0%} of the CPUs meanwhile{weak}."
     result = Table(title="Speed, as ratios measured side by side", caption=caption, caption_justify="left")
-    for heading in ("case", "ratio", "median", "lowest .. highest", "of", "target", "met"):
-        result.add_column(heading, justify="right" if heading == "median" else "left")
+    for heading in ("case", "what", "ratio", "from .. to", "of", "target", "met"):
+        result.add_column(heading, justify="right" if heading == "ratio" else "left")
     for row in rows:
         digits = 4 if row.case == "probes" else 2
         span = f"{row.low:.{digits}f} .. {row.high:.{digits}f}"
         met = {None: "", True: "yes", False: "no"}[row.met]
-        result.add_row(row.case, row.what, f"{row.median:.{digits}f}", span, row.spread, row.target, met)
+        result.add_row(row.case, row.what, f"{row.ratio:.{digits}f}", span, row.spread, row.target, met)
     return result
 
 
@@ -271,10 +271,10 @@ def main() -> None:
     """Measure the chosen cases and print one table."""
     parser = argparse.ArgumentParser(prog="python -m tests.perf.speed", description=__doc__.splitlines()[0])
     parser.add_argument("--case", action="append", choices=CASES, help="repeat for several; default: all")
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each contender (default: 5)")
+    parser.add_argument("--rounds", type=int, default=5, help="starts of each contender (default: 5)")
     chosen = parser.parse_args()
-    if chosen.rounds < 1:
-        parser.error(f"--rounds is {chosen.rounds}; give 1 or more")
+    if chosen.rounds < significance.FEWEST:
+        parser.error(f"--rounds is {chosen.rounds}; give {significance.FEWEST} or more, which an interval needs")
     console = Console(stderr=True)
     torch.set_num_threads(environment.cpu_count())
     rows, bystanders = [], Bystanders()

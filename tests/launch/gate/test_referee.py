@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import threading
 import time
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
 
 from bench.instruments.turns import Turns, TurnsEnded, paused_children
-from launch.gate.referee import TURN_S, Referee, Side, referee
+from launch.gate.referee import BEAT_S, TURN_S, Referee, Side, referee
 
 ROUNDS = 40
 
@@ -54,6 +56,11 @@ def play(judge: Referee, *ranks: Rank) -> None:
     """Serve until all ranks have ended."""
     for rank in ranks:
         rank.start()
+    play_on(judge, *ranks)
+
+
+def play_on(judge: Referee, *ranks: Rank) -> None:
+    """Serve until all of these ranks, which have been started, have ended."""
     deadline = time.monotonic() + 30
     while any(rank.is_alive() for rank in ranks):
         judge.serve(0.01)
@@ -162,6 +169,67 @@ def test_who_waits_is_alive() -> None:
         judge.end("enough")
         waiting.join(10)
     assert not waiting.is_alive()
+
+
+def test_who_waits_for_a_rank_of_its_own_launch_does_not_beat() -> None:
+    """The one that it waits for may hang: then its launcher has to notice."""
+    beats: list[float] = []
+    with referee(["base", "head"]) as judge:
+        turns = Turns(str(judge.sides[0].address), lambda: beats.append(time.monotonic()))
+
+        def wait() -> None:
+            with pytest.raises(TurnsEnded):
+                turns.begin("one", "same", 0, 2)
+
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        deadline = time.monotonic() + 1.5 * BEAT_S
+        while time.monotonic() < deadline:
+            judge.serve(0.05)
+        judge.end("enough")
+        waiting.join(10)
+    assert not waiting.is_alive()
+    assert beats == []
+
+
+def test_the_end_of_a_rank_that_has_left_ends_the_other_side() -> None:
+    with referee(["base", "head"]) as judge:
+        both = [Rank(judge.sides[0], [], rounds=10**6), Rank(judge.sides[1], [], ranks=2, rounds=1)]
+        second = Turns(str(judge.sides[1].address))
+        begun = threading.Thread(target=second.begin, args=("head-0", "same-0", 1, 2))
+        begun.start()
+        for rank in both:
+            rank.start()
+        while begun.is_alive() or not judge.sides[1].left:
+            judge.serve(0.01)
+        second.connection.close()
+        play_on(judge, both[0])
+    assert both[0].ended == "the launch of head ended before its time"
+
+
+def test_a_rank_may_end_at_the_moment_when_the_match_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    def send(connection: Connection, **message: object) -> None:
+        connection.send_bytes(json.dumps(message).encode())
+
+    with referee(["base", "head"]) as judge:
+        base, head = (Turns(str(side.address)).connection for side in judge.sides)
+        for connection in (base, head):
+            send(connection, launch_id="one", key="same", rank=0, processes=1, pid=1)
+        while not judge.round:  # then one has its turn, and the other waits for its own
+            judge.serve(0.1)
+        first, last = (base, head) if base.poll() else (head, base)
+        send(first, left=True)
+        while not last.poll():
+            judge.serve(0.1)
+        send(last, left=True)
+        first.close()
+        ready = judge.selector.select(0.1)
+        assert len(ready) == 2
+        last_side = judge.sides[0] if last is base else judge.sides[1]
+        ready.sort(key=lambda event: event[0].data[0] is not last_side)  # what the kernel says first is left to chance
+        monkeypatch.setattr(judge.selector, "select", lambda seconds: ready)
+        judge.serve(0.1)
+        assert judge.matches == 1
 
 
 def count_up(path: Path) -> None:
