@@ -52,6 +52,7 @@ def run_pair(both: Sequence[Side], order: Sequence[Side], number: int, takes_tur
         codes, broken = sides.one_by_one(order, number), ""
         codes = codes if list(order) == list(both) else codes[::-1]
     for side, code in zip(both, codes, strict=True):
+        side.finish(number, code)
         check(both, side, code)
     if broken:
         say(f"{broken}: pair {number + 1} is the last")

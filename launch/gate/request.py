@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.errors import UsageError
 from bench.options import take_option
-from launch.gate import looks
+from launch.gate import looks, project_table
 from launch.sweep import option_words
 
 PAIRS = 32
@@ -18,6 +18,13 @@ OWN: tuple[str, ...] = ("--repeats", "--repeat", "--order", "--resume", "--retry
 OWN += ("--dry-run", "--machines", "--parallel")
 # Files that reports compare writes its verdict to, for other programs.
 FORMS = ("--markdown", "--junit", "--json", "--smaller-is-better")
+STRICT = "--fail-inconclusive"
+VALUES = ("--pairs", "--budget", "--margin", "--out", *FORMS)
+PYTEST, PYTEST_KEY = "--pytest", "pytest"
+USAGE = (
+    "gate takes two commits and then what run takes: gate BASE HEAD EXPERIMENT... [options]; or in a project of your "
+)
+USAGE += "own: gate BASE HEAD --pytest PATH..., or [tool.resbench.gate] with pytest = [PATH, ...] in its pyproject.toml"
 # Options whose paths must be absolute, because trials run in the worktrees; with their defaults.
 PATHS = {"--data-root": "data", "--weights": None}
 # A launch is short unless the words say otherwise: many short launches tell more than few long ones.
@@ -27,7 +34,7 @@ LENGTHS = ("--epochs", "--limit-windows", "--limit-train", "--preset")
 
 @dataclass(frozen=True)
 class GateRequest:
-    """The command line, parsed. `pairs`: the most; `words` are for `launch run`."""
+    """The command line, parsed. `pairs`: the most; `words` are for `launch run`, or for pytest if `pytest` is set."""
 
     refs: list[str]
     words: list[str]
@@ -37,42 +44,65 @@ class GateRequest:
     forms: list[str]
     strict: bool
     out: Path
+    pytest: bool = False
 
 
-def read(words: Sequence[str]) -> GateRequest:
-    """Separate the gate's own options from those of run. Raises UsageError if one is missing or not allowed."""
+def read(words: Sequence[str], folder: Path | None = None) -> GateRequest:
+    """Separate the gate's own options from those of run, or of pytest. Raises UsageError if one is wrong or missing.
+
+    `folder`: of the user's project; None: the current one.
+    """
     refs, rest = list(words[:2]), list(words[2:])
-    if len(refs) < 2 or any(ref.startswith("-") for ref in refs) or not rest or rest[0].startswith("-"):
-        raise UsageError("gate takes two commits and then what run takes: gate BASE HEAD EXPERIMENT... [options]")
+    if len(refs) < 2 or any(ref.startswith("-") for ref in refs):
+        raise UsageError(USAGE)
+    if rest and not rest[0].startswith("-"):
+        return of_trials(refs, [option_words.dashed(word) for word in rest])
+    own, rest = take_own(rest)
+    table = project_table.as_options(project_table.read(folder or Path.cwd()), PYTEST_KEY, VALUES, STRICT)
+    if rest[:1] != [PYTEST] and (rest or PYTEST_KEY not in table):
+        raise UsageError(USAGE)
+    words = rest[1:] or table.pop(PYTEST_KEY, [])
+    return request(refs, words, {**table, **own}, pytest=True)
+
+
+def of_trials(refs: list[str], rest: list[str]) -> GateRequest:
+    """The request to compare trials."""
     if rest[0].endswith(".toml"):
         raise UsageError("gate takes experiments and options, not a study file")
-    rest = [option_words.dashed(word) for word in rest]
     for word in rest:
         if word.partition("=")[0] in OWN:
             raise UsageError(f"gate decides {word} itself; leave it out")
-    pairs, rest = take_option(rest, "--pairs")
-    budget, rest = take_option(rest, "--budget")
-    margin, rest = take_option(rest, "--margin")
-    out, rest = take_option(rest, "--out")
-    if pairs is not None and (not pairs.isdecimal() or int(pairs) < looks.FEWEST):
-        raise UsageError(f"--pairs is {pairs!r}; give {looks.FEWEST} or more")
+    own, rest = take_own(rest)
     for option, default in PATHS.items():
         value, rest = take_option(rest, option)
         value = value or default
         if value is not None:
             rest += [option, str(Path(value).absolute()) if default or Path(value).exists() else value]
-    forms = []
-    for option in FORMS:
-        value, rest = take_option(rest, option)
-        forms += [] if value is None else [option, str(Path(value).absolute())]
-    strict = "--fail-inconclusive" in rest
-    rest = [word for word in rest if word != "--fail-inconclusive"]
     given = {word.partition("=")[0] for word in rest}
     if not given & set(LENGTHS):
         rest += [word for option, value in SHORT.items() if option not in given for word in (option, value)]
     if "--checkpoint" not in given and "--no-checkpoint" not in given:
         rest.append("--no-checkpoint")
-    budget_s = looks.seconds(budget) if budget is not None else math.inf
-    return GateRequest(
-        refs, rest, int(pairs or PAIRS), budget_s, margin or "1%", forms, strict, Path(out or "runs/gate").absolute()
-    )
+    return request(refs, rest, own)
+
+
+def take_own(rest: list[str]) -> tuple[dict[str, str], list[str]]:
+    """(the gate's own options and their values, the other words). A flag that is given has the value "true"."""
+    found: dict[str, str] = {}
+    for option in VALUES:
+        value, rest = take_option(rest, option)
+        found |= {} if value is None else {option: value}
+    if STRICT in rest:
+        found[STRICT] = "true"
+    return found, [word for word in rest if word != STRICT]
+
+
+def request(refs: list[str], words: list[str], own: Mapping[str, str], pytest: bool = False) -> GateRequest:
+    """The request with the values of the gate's own options. Raises UsageError if one is wrong."""
+    pairs = own.get("--pairs", str(PAIRS))
+    if not pairs.isdecimal() or int(pairs) < looks.FEWEST:
+        raise UsageError(f"--pairs is {pairs!r}; give {looks.FEWEST} or more")
+    budget_s = looks.seconds(own["--budget"]) if "--budget" in own else math.inf
+    forms = [word for option in FORMS if option in own for word in (option, str(Path(own[option]).absolute()))]
+    out = Path(own.get("--out", "runs/gate")).absolute()
+    return GateRequest(refs, words, int(pairs), budget_s, own.get("--margin", "1%"), forms, STRICT in own, out, pytest)

@@ -26,8 +26,11 @@ FEWEST = 5  # turns that both launches measured
 
 
 def attach(rows: Iterable[Row], folder: Path) -> None:
-    """Give each row of a launch that took turns the times of its turns, from the folder's steps.csv."""
-    of_launch = {row["launch_id"]: row for row in rows if row["turns_with"]}
+    """Give each row of a launch that took turns the times of its turns, from the folder's steps.csv.
+
+    Rows of pytest-benchmark's files have them already.
+    """
+    of_launch = {row["launch_id"]: row for row in rows if row["turns_with"] and not row.get(TURNS)}
     if not of_launch:
         return
     steps, _ = read.steps(folder, [*TIMES.values(), "turn", "images"])
@@ -56,9 +59,8 @@ def changes(metric: str, base: Sequence[Row], head: Sequence[Row]) -> list[float
     """log(head / base) of each pair; None if the metric is no time of a step, or a pair has too few turns."""
     if metric not in TIMES:
         return None
-    found = [
-        change(*(row.get(TURNS, {}).get(TIMES[metric], {}) for row in pair)) for pair in zip(base, head, strict=True)
-    ]
+    sides = [[(row.get(TURNS) or {}).get(TIMES[metric], {}) for row in rows] for rows in (base, head)]
+    found = [change(*pair) for pair in zip(*sides, strict=True)]
     known = [each for each in found if each is not None]
     return known if len(known) == len(found) else None
 
