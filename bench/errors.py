@@ -7,7 +7,6 @@ import sys
 import traceback
 from collections.abc import Iterator
 
-
 # What nobody foresaw: not 1, which a command that judges ends with if something got worse. EX_SOFTWARE of sysexits.h.
 UNFORESEEN = 70
 

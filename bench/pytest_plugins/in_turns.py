@@ -98,8 +98,11 @@ def match(item: pytest.Item, launch_id: str) -> Iterator[Turns]:
             yield turns
         except TurnsEnded:
             raise
-        except Exception:
-            turns.leave()
+        except Exception as error:
+            if type(error).__name__ == "OutOfMemoryError":
+                turns.connection.close()  # ends the pair: the device may have no room for both sides at once
+            else:
+                turns.leave()
             raise
         turns.leave()
     except TurnsEnded as error:

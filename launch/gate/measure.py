@@ -10,6 +10,7 @@ from bench.errors import UsageError
 from bench.terminal import say
 from launch.gate import sides
 from launch.gate.looks import Looks
+from launch.gate.referee import OTHER_SETTINGS
 from launch.gate.sides import Side
 
 INCONCLUSIVE = 4
@@ -27,12 +28,19 @@ def until_decided(both: Sequence[Side], looks: Looks, takes_turns: bool, judge: 
         say(f"pair {number + 1} of at most {looks.most}")
         # One by one, each is as often first as second: a launch's effect on the next (warm caches, heat) cancels out.
         order = order[::-1] if number % 2 else random.sample(both, 2)
-        complete = run_pair(both, order, number, takes_turns)
-        if takes_turns and not complete and out_of_device_memory(both):
-            say("the device has no room for both sides at once: launch by launch, from the start")
+        codes, broken = run_pair(both, order, number, takes_turns)
+        if takes_turns and (why := no_turns(both, broken)):
+            say(f"{why}: launch by launch, from the start, which tells less")
             for side in both:
                 shutil.rmtree(side.folder)
             return until_decided(both, looks, False, judge)
+        for side, code in zip(both, codes, strict=True):
+            check(both, side, code)
+        complete = not broken and not any(codes)
+        if broken:
+            # The other side has not shown whether it would have ended well.
+            say(f"{broken}: one more launch of each, alone, and that is all")
+            run_pair(both, order, number + 1, takes_turns=False)
         pairs = number + 1
         if complete and not looks.due(pairs):
             continue
@@ -44,8 +52,8 @@ def until_decided(both: Sequence[Side], looks: Looks, takes_turns: bool, judge: 
     raise AssertionError("the last pair is the last look")
 
 
-def run_pair(both: Sequence[Side], order: Sequence[Side], number: int, takes_turns: bool) -> bool:
-    """Run one launch of each trial on both sides. Returns whether all ended well."""
+def run_pair(both: Sequence[Side], order: Sequence[Side], number: int, takes_turns: bool) -> tuple[list[int], str]:
+    """Run one launch of each trial on both sides: (each side's exit code, why they ended before their time)."""
     if takes_turns:
         codes, broken = sides.in_turns(both, number)
     else:
@@ -53,10 +61,14 @@ def run_pair(both: Sequence[Side], order: Sequence[Side], number: int, takes_tur
         codes = codes if list(order) == list(both) else codes[::-1]
     for side, code in zip(both, codes, strict=True):
         side.finish(number, code)
-        check(both, side, code)
-    if broken:
-        say(f"{broken}: pair {number + 1} is the last")
-    return not broken and not any(codes)
+    return codes, broken
+
+
+def no_turns(both: Sequence[Side], broken: str) -> str:
+    """Why the sides, whose pair was `broken`, cannot take turns though each can run alone; "": they can."""
+    if broken == OTHER_SETTINGS:
+        return broken
+    return "the device has no room for both sides at once" if broken and out_of_device_memory(both) else ""
 
 
 def out_of_device_memory(both: Sequence[Side]) -> bool:
@@ -71,8 +83,8 @@ def check(both: Sequence[Side], side: Side, code: int) -> None:
     """Raises UsageError if the side cannot run the trials, or ran another commit."""
     rows = side.rows()
     if code == 2 or (not rows and code not in (0, sides.INTERRUPTED)):
-        if not any(each.rows() for each in both):
-            for each in both:  # empty: the next gate would refuse the folder
+        if all(row["status"] == "interrupted" for each in both for row in each.rows()):
+            for each in both:  # nothing was measured, and the next gate would refuse the folder
                 shutil.rmtree(each.folder, ignore_errors=True)
         raise UsageError(f"{side.name} cannot run this; see above")
     if rows and not side.commit.startswith(ran := rows[-1]["commit"] or "an unknown commit"):

@@ -23,6 +23,7 @@ from typing import Any
 
 # A turn lasts about so long: far shorter than the noise of a shared machine, far longer than a hand-over.
 TURN_S = 0.02
+OTHER_SETTINGS = "the sides have other settings"
 
 
 @dataclass
@@ -130,7 +131,7 @@ class Referee:
         if not all(side.all_wait() for side in self.sides):
             return
         if len({side.hello["key"] for side in self.sides}) > 1:
-            self.end("the sides have other settings")
+            self.end(OTHER_SETTINGS)
             return
         if all(side.left for side in self.sides):
             self._over()

@@ -81,7 +81,7 @@ def in_turns(sides: Sequence[Side], number: int) -> tuple[list[int], str]:
         try:
             for side, place in zip(sides, judge.sides, strict=True):
                 processes.append(side.start(number, {TURNS: str(place.address)}))
-            while any(process.poll() is None for process in processes):
+            while None in [process.poll() for process in processes]:  # a list: any() would not poll them all
                 judge.serve(POLL_S)
                 stall.look(sides, judge.sides, processes)
                 for side, process in zip(sides, processes, strict=True):
@@ -94,6 +94,16 @@ def in_turns(sides: Sequence[Side], number: int) -> tuple[list[int], str]:
             end(sides, processes)
     raise_interrupted(processes, judge.broken)
     return [process.returncode for process in processes], judge.broken
+
+
+def wait(side: Side, process: subprocess.Popen[bytes]) -> None:
+    """Wait for a launch that has the machine for itself; it is ended if it takes longer than a turn ever may."""
+    try:
+        process.wait(None if math.isinf(side.STALL_S) else side.STALL_S)
+    except subprocess.TimeoutExpired:
+        say(f"{side.name} has not ended within {side.STALL_S:.0f} s, and is ended")
+        side.give_up(process)
+        process.wait()
 
 
 class Stall:
@@ -123,7 +133,7 @@ def one_by_one(sides: Sequence[Side], number: int) -> list[int]:
     for side in sides:
         processes = [side.start(number, {})]
         try:
-            processes[0].wait()
+            wait(side, processes[0])
         finally:
             end([side], processes)
         raise_interrupted(processes, "")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -103,12 +103,17 @@ def exit_code(found: Sequence[Comparison], strict: bool) -> int:
 
 def by_settings(table: pd.DataFrame) -> dict[Hashable, Side]:
     """Settings -> their launches, each once, in the order in which they began; interrupted launches are left out."""
+    return sides(map(row_of, table.to_dict("records")))
+
+
+def sides(rows: Iterable[Row]) -> dict[Hashable, Side]:
+    """The same, from rows."""
     found: dict[Hashable, Side] = {}
-    for record in table.drop_duplicates("launch_id").to_dict("records"):
-        row = row_of(record)
-        if row["status"] == "interrupted":
-            continue
-        found.setdefault(tuple(row[name] for name in SETTINGS), Side()).rows.append(row)
+    seen: set[Any] = set()
+    for row in rows:
+        if row["launch_id"] not in seen and row["status"] != "interrupted":
+            found.setdefault(tuple(row[name] for name in SETTINGS), Side()).rows.append(row)
+        seen.add(row["launch_id"])
     for side in found.values():
         side.rows.sort(key=lambda row: row["started_at"] or "")
     return found
@@ -153,7 +158,7 @@ def of_trial(name: str, base: Side, head: Side) -> list[Comparison]:
         pairs = paired(base.rows, head.rows)
         before, after = map(Side, pairs) if pairs else (base, head)
         # The speed follows from the step time where both sides trained the same steps in turns.
-        in_turns = pairs is not None and turns.took(*pairs)
+        in_turns = turns.partners(base.rows, head.rows) is not None
         metrics = [metric for metric in METRICS if not (in_turns and metric == SPEED)]
         each_of = [each for metric in metrics for each in of_metric(name, metric, before, after, pairs is not None)]
         found += [dataclasses.replace(each, why="; ".join(filter(None, (each.why, note)))) for each in each_of]
@@ -173,7 +178,7 @@ def of_metric(name: str, metric: str, base: Side, head: Side, pairs: bool) -> li
         return [Comparison(name, "not comparable", metric, why=f"it was not measured in {where}")]
     if metric == ENERGY and (why := differing(base.good(), head.good(), ("energy_source",))):
         return [Comparison(name, "not comparable", metric, why=why)]
-    change, why, verdict = None, "", "inconclusive"
+    change, why, verdict, in_turns = None, "", "inconclusive", False
     missing = len(base.good()) + len(head.good()) - len(before) - len(after)
     if missing:
         why = f"it is missing in {missing} of {len(base.good()) + len(head.good())} launches"
@@ -184,10 +189,10 @@ def of_metric(name: str, metric: str, base: Side, head: Side, pairs: bool) -> li
     elif metric == SEEDED and len(set(before)) == len(set(after)) == 1 and before[0] != after[0]:
         why = "each side is one seed's result, launched again and again; give several seeds"
     elif pairs and len(before) > 1 and (ratios := turns.changes(metric, base.good(), head.good())) is not None:
-        change = significance.of_pairs(ratios)
+        change, in_turns = significance.of_pairs(ratios), True
     elif (change := significance.change(before, after, pairs)) is None:
         why = f"{len(before)} and {len(after)} launches have no spread; give --repeats"
-    return [Comparison(name, verdict, metric, before, after, pairs, change, why)]
+    return [Comparison(name, verdict, metric, before, after, pairs, in_turns, change, why)]
 
 
 def disturbed(row: Row) -> bool:
@@ -225,6 +230,8 @@ def paired(base: Sequence[Row], head: Sequence[Row]) -> tuple[list[Row], list[Ro
 
     In each pair either side may have begun. A launch whose partner failed is left out.
     """
+    if partners := turns.partners(base, head):
+        return partners
     if all(len({row["repeat"] for row in rows}) == len(rows) for rows in (base, head)):
         both = {row["repeat"] for row in base} & {row["repeat"] for row in head}
         base, head = ([row for row in rows if row["repeat"] in both] for rows in (base, head))

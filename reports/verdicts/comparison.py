@@ -20,7 +20,8 @@ HEADS = ("trial", "metric", "base", "head", "change %", "95% interval", "could s
 class Comparison:
     """One metric of one trial; or a trial that cannot be compared, without a metric, and `why`.
 
-    `base` and `head` hold one value per launch, in the metric's own unit.
+    `base` and `head` hold one value per launch, in the metric's own unit. `in_turns`: the change is that of the pairs'
+    turns (see turns.py), not of these values.
     """
 
     trial: str
@@ -29,6 +30,7 @@ class Comparison:
     base: Sequence[float] = ()
     head: Sequence[float] = ()
     paired: bool = False
+    in_turns: bool = False
     change: Change | None = None
     why: str = ""
 
@@ -39,7 +41,8 @@ def cells(each: Comparison, margin: float, level: float) -> list[str]:
     if not each.base:
         return [each.trial, each.metric, "", "", "", "", "", "", verdict]
     before, after = statistics.median(each.base), statistics.median(each.head)
-    count = f"{len(each.base)} pairs" if each.paired else f"{len(each.base)} and {len(each.head)}"
+    pairs = f"{len(each.base)} pairs{' in turns' if each.in_turns else ''}"
+    count = pairs if each.paired else f"{len(each.base)} and {len(each.head)}"
     if each.change is None:
         return [each.trial, each.metric, f"{before:.5g}", f"{after:.5g}", "", "", "", count, verdict]
     low, high = (100 * (bound - 1) for bound in each.change.interval())

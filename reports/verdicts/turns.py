@@ -45,14 +45,17 @@ def means(steps: pd.DataFrame, name: str) -> dict[int, float]:
     return {int(turn): value for turn, value in zip(found.index, found.tolist(), strict=True) if value > 0}
 
 
-def took(base: Sequence[Row], head: Sequence[Row]) -> bool:
-    """Whether all these pairs of launches took turns with each other."""
-    pairs = list(zip(base, head, strict=True))
-    return bool(pairs) and all(
-        row["launch_id"] in str(other["turns_with"] or "").split()
-        for one, two in pairs
-        for row, other in ((one, two), (two, one))
-    )
+def partners(base: Sequence[Row], head: Sequence[Row]) -> tuple[list[Row], list[Row]] | None:
+    """The launches that took turns with each other, in pairs; None: none did. One whose partner failed is left out."""
+    by_id = {str(row["launch_id"]): row for row in head}
+    pairs = [(row, by_id[other]) for row in base for other in with_whom(row) if other in by_id]
+    pairs = [(row, other) for row, other in pairs if str(row["launch_id"]) in with_whom(other)]
+    return ([row for row, _ in pairs], [other for _, other in pairs]) if pairs else None
+
+
+def with_whom(row: Row) -> list[str]:
+    """The launch ids of those that it took turns with."""
+    return str(row["turns_with"] or "").split()
 
 
 def changes(metric: str, base: Sequence[Row], head: Sequence[Row]) -> list[float] | None:

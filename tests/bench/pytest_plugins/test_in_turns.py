@@ -116,6 +116,22 @@ def test_a_step_that_fails_lets_the_other_go_on(monkeypatch: pytest.MonkeyPatch)
     assert sum(1 for _ in sound.extra_info["turns"]["step_time_s"]) >= 1
 
 
+def test_a_gpu_without_room_for_both_ends_the_pair(monkeypatch: pytest.MonkeyPatch) -> None:
+    class OutOfMemoryError(Exception):
+        """Stands in for torch's."""
+
+    def fails() -> None:
+        if len(rounds) > 3:
+            raise OutOfMemoryError
+        rounds.append(1)
+
+    rounds: list[int] = []
+    first, second = both([side(lambda: time.sleep(0.001), 10**6)[1], side(fails)[1]], monkeypatch)
+    assert isinstance(first, Exit)
+    assert "the launch of head ended before its time" in str(first)
+    assert isinstance(second, OutOfMemoryError)
+
+
 def test_a_test_that_one_side_skips_passes_by(monkeypatch: pytest.MonkeyPatch) -> None:
     sound, run = side(lambda: time.sleep(0.001))
     item: Any = Item("test_a")

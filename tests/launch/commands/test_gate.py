@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,32 +12,70 @@ import pytest
 from launching import Command, is_one_error, python, until
 from planted_rows import plant
 
+from bench.machine.environment import CHECKOUT
 from bench.record.run_folder import RunFolder
 from launch.cli import main
 from launch.commands import gate
+from launch.gate import request
 from reports import forms
 
-# Stands in for a checkout's `python -m launch run`: appends a copy of a planted row, whose times are the commit's.
+# Stands in for a checkout's `python -m launch run`: appends a copy of a planted row, whose times are the commit's, by
+# the file `factors`. If the commit can take turns, it takes some and writes their times.
 LAUNCH = """
-import csv, datetime, pathlib, random, subprocess, sys, time
+import csv, datetime, os, pathlib, random, subprocess, sys, time, uuid
 words = dict(zip(sys.argv, sys.argv[1:]))
-factors = [float(word) for word in open("factors").read().split()]
+factor = open("factors").read()
 pathlib.Path("ran.txt").open("a").write(" ".join(sys.argv[1:]) + "\\n")
 head, row = csv.reader(open({template!r}))
 out = pathlib.Path(words["--out"])
-path = out / "trials.csv"
-factor = factors[0] if int(words["--repeat"]) < 5 else factors[-1]
-if factor < 0:  # a mean with a wide spread
-    factor = -factor * (1.2 if int(words["--repeat"]) % 2 else 0.8)
 now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
 found = dict(zip(head, row))
-found |= {{"launch_id": str(time.monotonic_ns()), "repeat": words["--repeat"], "started_at": now}}
+found |= {{"launch_id": uuid.uuid4().hex[:12], "repeat": words["--repeat"], "started_at": now}}
 found["commit"] = subprocess.check_output(["git", "rev-parse", "HEAD"], text=True)[:12]
-found["step_time_p50_s"] = str(0.01 * factor * (1 + random.uniform(-0.001, 0.001)))
-new = not path.exists()
-with path.open("a", newline="") as file:
-    writer = csv.writer(file, lineterminator="\\n")
-    writer.writerows(([head] if new else []) + [[found[name] for name in head]])
+
+def write(name, row, newline=""):
+    new = not (out / name).exists()
+    with (out / name).open("a", newline="") as file:
+        writer = csv.writer(file, lineterminator="\\n")
+        writer.writerows(([list(row)] if new else []) + [list(row.values())])
+
+def broken():
+    found.update(status="crashed", error="planted")
+    write("trials.csv", found)
+    sys.exit(1)
+
+if factor == "broken":
+    broken()
+if factor == "refused":
+    sys.exit(2)
+noise = 0.001
+if factor == "unsure":  # a mean with a wide spread
+    factor = 1.05 * (1.2 if int(words["--repeat"]) % 2 else 0.8)
+fails = factor == "fails"
+factor = 1.0 if fails else float(factor)
+found["step_time_p50_s"] = str(0.01 * factor * (1 + random.uniform(-noise, noise)))
+found["step_cpu_time_p50_s"] = found["step_time_p50_s"]
+if os.environ.get("RESBENCH_TURNS"):
+    from bench.instruments.turns import Turns, TurnsEnded
+    try:
+        turns = Turns(os.environ["RESBENCH_TURNS"])
+        turns.begin(found["launch_id"], open("settings").read())
+        found["turns_with"] = turns.partners[0]
+        for number in range(20):
+            if fails and number == 7:
+                broken()
+            time_s = 0.01 * factor * (1 + random.uniform(-noise, noise))
+            step = {{"launch_id": found["launch_id"], "epoch": 0, "window": number, "images": 16, "measured": "true"}}
+            write("steps.csv", step | {{"turn": turns.number, "step_time_s": time_s, "cpu_time_s": time_s}})
+            turns.hand_over(0.02)
+        turns.leave()
+        # Other launches saw another machine: what they say as a whole is of no use.
+        found["step_time_p50_s"] = str(float(found["step_time_p50_s"]) * random.choice([1, 2, 3, 4]))
+    except TurnsEnded as error:
+        found.update(status="interrupted", error=str(error))
+        write("trials.csv", found)
+        sys.exit(130)
+write("trials.csv", found)
 time.sleep(0.01)
 """
 
@@ -46,31 +85,60 @@ def git(folder: Path, *words: str) -> str:
     return subprocess.run(["git", *who, "-C", str(folder), *words], capture_output=True, text=True, check=True).stdout
 
 
-@pytest.fixture
-def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Commits `same`, `slow`, `fast`, `once`, which is slow in the first half of the pairs alone, `later`, in the
-    second alone, and `unsure`, whose second half tells nothing."""
+# Commits that take turns, and two that do not know how to: `old`, and `old slow`.
+COMMITS = {
+    "same": "1",
+    "slow": "1.05",
+    "fast": "0.9",
+    "unsure": "unsure",
+    "fails": "fails",
+    "broken": "broken",
+    "refused": "refused",
+}
+OLD = {"old": "1", "old-slow": "1.05", "old-unsure": "unsure"}
+NEEDED = ("bench/instruments/turns.py", "bench/variables.py")
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with a tag for each of the above, and `other`, whose trial has other settings."""
     if not shutil.which("git"):
         pytest.skip("no git")
-    (tmp_path / "template").mkdir()
-    plant(tmp_path / "template", {})
-    folder = tmp_path / "repository"
+    above = tmp_path_factory.mktemp("planted")
+    (above / "template").mkdir()
+    plant(above / "template", {})
+    folder = above / "repository"
     (folder / "launch").mkdir(parents=True)
     (folder / "launch" / "__init__.py").touch()
-    (folder / "launch" / "__main__.py").write_text(LAUNCH.format(template=str(tmp_path / "template" / "trials.csv")))
+    (folder / "launch" / "__main__.py").write_text(LAUNCH.format(template=str(above / "template" / "trials.csv")))
+    (folder / "settings").write_text("these")
     git(folder, "init", "--quiet")
-    for name, factors in (
-        ("same", "1"),
-        ("slow", "1.05"),
-        ("fast", "0.9"),
-        ("once", "1.05 1"),
-        ("later", "1 1.05"),
-        ("unsure", "1.05 -1.05"),
-    ):
-        (folder / "factors").write_text(factors)
+
+    def commit(name: str) -> None:
         git(folder, "add", ".")
-        git(folder, "commit", "--quiet", "--message", name)
+        git(folder, "commit", "--quiet", "--allow-empty", "--message", name)
         git(folder, "tag", name)
+
+    for name, factors in OLD.items():
+        (folder / "factors").write_text(factors)
+        commit(name)
+    for name in NEEDED:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(CHECKOUT / name, folder / name)
+    for name, factors in COMMITS.items():
+        (folder / "factors").write_text(factors)
+        commit(name)
+    (folder / "factors").write_text("1")
+    (folder / "settings").write_text("others")
+    commit("other")
+    return folder
+
+
+@pytest.fixture
+def repository(planted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A clone of it, in a folder of its own."""
+    folder = tmp_path / "repository"
+    git(planted, "clone", "--quiet", str(planted), str(folder))
     monkeypatch.setattr(gate, "REPOSITORY", folder)
     return folder
 
@@ -79,7 +147,7 @@ def told(repository: Path, capfd: pytest.CaptureFixture[str], *words: str) -> tu
     """(exit code, all that was printed) of a gate with the trials of one arm."""
     out = str(repository.parent / "gate")
     with pytest.raises(SystemExit) as ended:
-        main(["gate", *words[:2], "resnet20_accumulation", *words[2:], "--pairs", "5", "--out", out])
+        main(["gate", *words[:2], "resnet20_accumulation", *words[2:], "--pairs", "12", "--out", out])
     printed = capfd.readouterr()
     assert isinstance(ended.value.code, int)
     assert git(repository, "worktree", "list").count("\n") == 1, "a worktree is left"
@@ -90,54 +158,87 @@ def rows(repository: Path, side: str) -> int:
     return len((repository.parent / "gate" / side / "trials.csv").read_text().splitlines()) - 1
 
 
-@pytest.mark.parametrize("head", ["same", "later"])
-def test_what_is_equal_at_the_first_look_passes(head: str, repository: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    code, said = told(repository, capfd, "same", head)
+def test_what_is_equal_passes_at_the_first_look(repository: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Though launches as wholes differ by up to four times: their turns do not."""
+    code, said = told(repository, capfd, "same", "same")
     assert code == 0
-    assert "equivalent" in said
-    assert "5 pairs" in said
-    assert "5 more" not in said
-    assert (rows(repository, "base"), rows(repository, "head")) == (5, 5)
+    assert said.count("equivalent") >= 2
+    assert "3 pairs" in said
+    assert "inconclusive" not in said
+    assert (rows(repository, "base"), rows(repository, "head")) == (3, 3)
 
 
-def test_a_slower_commit_is_found_on_all_pairs(repository: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_slower_commit_is_found_at_the_first_look(repository: Path, capfd: pytest.CaptureFixture[str]) -> None:
     code, said = told(repository, capfd, "same", "slow")
     assert code == 1
-    assert said.count("1 regressed") == 2
-    assert said.count("that is for all 10 pairs to decide: 5 more") == 1
-    assert "pair 10 of 10: " in said
-    assert (rows(repository, "base"), rows(repository, "head")) == (10, 10)
+    assert "2 regressed" in said  # by the clock and by CPU time
+    assert re.search(r"step_time_p50_s .* \+(4\.[89]|5\.[0-2])\d ", said), "a planted 5%"
+    assert (rows(repository, "base"), rows(repository, "head")) == (3, 3)
+
+
+def test_what_is_inconclusive_gets_more_pairs(repository: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    code, said = told(repository, capfd, "same", "unsure", "--fail-inconclusive")
+    assert code == 4
+    assert [f"after {pairs} pairs this is inconclusive" in said for pairs in (3, 6, 12)] == [True, True, False]
+    assert "12 pairs" in said
+    assert (rows(repository, "base"), rows(repository, "head")) == (12, 12)
+
+
+def test_what_cannot_be_told_fails_only_where_asked(repository: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    code, said = told(repository, capfd, "same", "unsure", "--budget", "0.1s")
+    assert code == 0
+    assert "inconclusive" in said
+    assert rows(repository, "base") == 3, "the time is up"
+
+
+@pytest.mark.parametrize("head", ["fails", "broken"])
+def test_a_side_that_fails_ends_the_pair(head: str, repository: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """In its seventh turn, or before its first."""
+    code, said = told(repository, capfd, "same", head)
+    assert code == 1
+    assert "the launch of head ended before its time: one more launch of each, alone" in said
+    assert f"{1 + (head == 'broken')} of 2 launches in HEAD failed, 0 of 1 in BASE; crashed: planted" in said
+    base, other = (RunFolder(repository.parent / "gate" / side).rows("trials") for side in ("base", "head"))
+    assert [row["status"] for row in base] == ["interrupted", "ok"]
+    assert base[0]["error"] == "the launch of head ended before its time"
+    assert [row["status"] for row in other] == ["crashed", "crashed" if head == "broken" else "ok"]
+
+
+def test_a_commit_that_knows_no_turns_is_compared_launch_by_launch(
+    repository: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    code, said = told(repository, capfd, "old", "same")
+    assert code == 0
+    assert "in turns" not in said
+    assert "a commit is older than taking turns: launch by launch" in said
     begun = sorted(
         (row["started_at"], side)
         for side in ("base", "head")
         for row in RunFolder(repository.parent / "gate" / side).rows("trials")
     )
-    pairs = [tuple(side for _, side in begun[at : at + 2]) for at in range(0, 20, 2)]
-    assert all(set(pair) == {"base", "head"} for pair in pairs)
-    assert [pairs[at] == pairs[at + 1][::-1] for at in (0, 2, 5, 7)] == [True] * 4
+    pairs = [tuple(side for _, side in begun[at : at + 2]) for at in range(0, len(begun), 2)]
+    assert all(set(each) == {"base", "head"} for each in pairs)
+    assert all(one == other[::-1] for one, other in zip(pairs[::2], pairs[1::2], strict=False))
 
 
-@pytest.mark.parametrize("head", ["once", "unsure"])
-def test_what_the_other_pairs_do_not_confirm_is_no_alarm_and_no_pass(
-    head: str, repository: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    code, said = told(repository, capfd, "same", head, "--fail-inconclusive")
-    assert code == 4
-    assert [said.count(part) for part in ("1 regressed", "5 more", "1 inconclusive")] == [1, 1, 1]
+def test_launch_by_launch_a_slower_commit_is_found_as_well(repository: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    code, said = told(repository, capfd, "old", "old-slow")
+    assert code == 1
+    assert "regressed" in said
 
 
-def test_what_cannot_be_told_fails_only_where_asked(repository: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    code, said = told(repository, capfd, "same", "unsure")
+def test_other_settings_are_compared_launch_by_launch(repository: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    code, said = told(repository, capfd, "same", "other")
     assert code == 0
-    assert "1 inconclusive" in said
+    assert "the sides have other settings: launch by launch" in said
+    assert all(row["status"] == "ok" for row in RunFolder(repository.parent / "gate" / "base").rows("trials"))
 
 
 def test_what_is_not_committed_is_said_not_to_be_measured(repository: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    _, said = told(repository, capfd, "same", "same")
+    _, said = told(repository, capfd, "same", "refused")
     assert "uncommitted" not in said
-    shutil.rmtree(repository.parent / "gate")
     (repository / "factors").write_text("2")
-    _, said = told(repository, capfd, "same", "same")
+    _, said = told(repository, capfd, "same", "refused")
     assert "uncommitted changes are in neither commit" in said
 
 
@@ -146,17 +247,38 @@ def test_paths_are_those_of_where_the_gate_was_asked(
 ) -> None:
     monkeypatch.chdir(repository.parent)
     (repository.parent / "own.pt").touch()
-    given = ["--weights", "own.pt", "--data-root=images"]
-    words = gate.read(["same", "same", "resnet20_accumulation", *given]).words
-    assert words[1:] == ["--data-root", f"{repository.parent}/images", "--weights", f"{repository.parent}/own.pt"]
-    words = gate.read(["same", "same", "resnet20_accumulation", "--weights", "IMAGENET1K_V1"]).words
-    assert words[1:] == ["--data-root", f"{repository.parent}/data", "--weights", "IMAGENET1K_V1"]
+    given = ["--preset", "mini", "--checkpoint", "--weights", "own.pt", "--data-root=images"]
+    words = request.read(["same", "same", "resnet20_accumulation", *given]).words
+    assert words[4:] == ["--data-root", f"{repository.parent}/images", "--weights", f"{repository.parent}/own.pt"]
+    given = ["--preset", "mini", "--checkpoint", "--weights", "IMAGENET1K_V1"]
+    words = request.read(["same", "same", "resnet20_accumulation", *given]).words
+    assert words[4:] == ["--data-root", f"{repository.parent}/data", "--weights", "IMAGENET1K_V1"]
+
+
+@pytest.mark.parametrize(
+    ("given", "own"),
+    [
+        ([], ["--epochs", "1", "--limit-windows", "100", "--limit-eval", "200", "--no-checkpoint"]),
+        (["--limit-eval=7"], ["--epochs", "1", "--limit-windows", "100", "--no-checkpoint"]),
+        (["--epochs", "3"], ["--no-checkpoint"]),
+        (["--limit_train", "3", "--checkpoint"], []),
+    ],
+)
+def test_launches_are_short_unless_told_otherwise(given: list[str], own: list[str]) -> None:
+    words = request.read(["same", "same", "resnet20_accumulation", *given, "--data-root", "/data"]).words
+    assert words == [
+        "resnet20_accumulation",
+        *(word.replace("_t", "-t") for word in given),
+        "--data-root",
+        "/data",
+        *own,
+    ]
 
 
 def test_a_faster_commit_passes(repository: Path, capfd: pytest.CaptureFixture[str]) -> None:
     code, said = told(repository, capfd, "same", "fast")
     assert code == 0
-    assert "1 improved" in said
+    assert "2 improved" in said
 
 
 def test_the_last_look_is_written_in_the_forms_that_are_asked_for(
@@ -165,8 +287,8 @@ def test_the_last_look_is_written_in_the_forms_that_are_asked_for(
     out = repository.parent / "gate.md"
     code, _ = told(repository, capfd, "same", "slow", "--markdown", str(out))
     assert code == 1
-    assert "| 10 pairs | regressed |" in out.read_text()
-    assert set(gate.FORMS) == {f"--{name.replace('_', '-')}" for name in forms.names()}
+    assert "| 3 pairs in turns | regressed |" in out.read_text()
+    assert set(request.FORMS) == {f"--{name.replace('_', '-')}" for name in forms.names()}
 
 
 def test_a_margin_is_handed_on(repository: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -181,7 +303,9 @@ REFUSED: list[tuple[list[str], str]] = [
     (["same", "slow", "--pairs", "3"], "gate takes two commits"),
     (["nowhere", "slow", "x"], "no commit 'nowhere'"),
     (["same", "--output=x", "x"], "gate takes two commits"),
-    (["same", "slow", "x", "--pairs", "1"], "--pairs is '1'"),
+    (["same", "slow", "x", "--pairs", "2"], "--pairs is '2'; give 3 or more"),
+    (["same", "slow", "x", "--budget", "soon"], "--budget is 'soon'; give a time such as 5min"),
+    (["same", "slow", "x", "--fail-fast"], "gate decides --fail-fast itself"),
     (["same", "slow", "x", "--pairs"], "--pairs needs a value"),
     (["same", "slow", "x", "--margin", "5", "--pairs", "3"], "argument --margin: '5' is no share"),
     (["same", "slow", "x", "--margin", "1%", "--margin", "2%"], "--margin is given 2 times"),
@@ -216,16 +340,13 @@ def test_a_folder_in_use_is_left_as_it_is(repository: Path, capfd: pytest.Captur
 
 
 def test_what_one_of_them_cannot_run_is_said(repository: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    (repository / "launch" / "__main__.py").write_text("import sys; sys.exit('error: no') if 0 else sys.exit(2)")
-    git(repository, "commit", "--quiet", "--all", "--message", "broken")
-    git(repository, "tag", "broken")
-    code, said = told(repository, capfd, "same", "broken")
+    code, said = told(repository, capfd, "same", "refused")
     assert code == 2
     assert "error: head cannot run this; see above" in said
-    git(repository, "tag", "wrong", "broken")
-    (repository.parent / "gate").rename(repository.parent / "former")
-    assert told(repository, capfd, "wrong", "broken")[0] == 2
     assert list((repository.parent / "gate").iterdir()) == [], "in the way of the next gate"
+    code, said = told(repository, capfd, "refused", "same")
+    assert code == 2
+    assert "error: base cannot run this; see above" in said
 
 
 def test_a_real_launch_that_is_stopped_leaves_its_row_and_no_worktree(tmp_path: Path) -> None:
@@ -236,13 +357,17 @@ def test_a_real_launch_that_is_stopped_leaves_its_row_and_no_worktree(tmp_path: 
     if "no commit 'HEAD'" in done.stderr:
         pytest.skip("this is no git checkout")
     assert is_one_error(done)
-    before = git(gate.CHECKOUT, "worktree", "list")
+    before = worktree_folders()
     with Command(["-m", "launch", "gate", "HEAD", "HEAD", "resnet20_accumulation", *words], tmp_path) as command:
         until(lambda: list((tmp_path / "gate").glob("*/epochs.csv")), "training to begin")
         command.interrupt()
         assert command.wait() == 130
         assert command.left() == []
         assert "Traceback" not in command.stderr.read_text()
-    (trials,) = (tmp_path / "gate").glob("*/trials.csv")
-    assert ",interrupted," in trials.read_text()
-    assert git(gate.CHECKOUT, "worktree", "list") == before
+    for side in ("base", "head"):
+        assert [row["status"] for row in RunFolder(tmp_path / "gate" / side).rows("trials")] == ["interrupted"]
+    assert worktree_folders() == before
+
+
+def worktree_folders() -> list[str]:
+    return [line.split()[0] for line in git(CHECKOUT, "worktree", "list").splitlines()]

@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from conftest import CHECKOUT
 from launching import with_variables
 
 from bench.errors import UsageError
-from launch.gate import measure, project_table, request
+from launch.gate import measure, project_table, request, sides
 from launch.gate.looks import Looks
 from launch.gate.pytest_project import Project
 from launch.gate.pytest_side import PytestSide, launch_file
@@ -116,9 +118,9 @@ def test_a_step_twice_as_slow_and_one_that_fails_in_the_last_pair_are_regression
     assert broken.verdict == "regressed"
     assert broken.why == "1 of 3 launches in HEAD failed, 0 of 3 in BASE; crashed: ZeroDivisionError: division by zero"
     assert verdicts["test_skipped_in_head", ""].why == "it is missing in HEAD"
-    sides = [json.loads((out / side / "0000.json").read_text()) for side in ("base", "head")]
-    assert [each["commit_info"]["id"] for each in sides] == git(project, "rev-parse", "base", "head").split()
-    base, head = ({each["name"]: each["extra_info"]["turns"] for each in side["benchmarks"]} for side in sides)
+    launches = [json.loads((out / side / "0000.json").read_text()) for side in ("base", "head")]
+    assert [each["commit_info"]["id"] for each in launches] == git(project, "rev-parse", "base", "head").split()
+    base, head = ({each["name"]: each["extra_info"]["turns"] for each in side["benchmarks"]} for side in launches)
     for name in ("test_slower", "test_broken_in_head"):
         assert base[name]["with"] == [head[name]["launch_id"]]
         assert head[name]["with"] == [base[name]["launch_id"]]
@@ -221,6 +223,38 @@ def test_a_process_imports_from_its_own_commit_first(side: PytestSide, monkeypat
     assert folders == [str(tree), str(tree / "src"), str(side.folder)]
     assert os.listdir(suite) == ["bench"]
     assert (Path(suite) / "bench").resolve() == CHECKOUT / "bench"
+
+
+SLEEPS = "import time; time.sleep(1000)"
+WAITS = "from bench.instruments import turns; turns.from_environment().begin('id', 'key')"
+
+
+def hanging(side: PytestSide, name: str, code: str, seconds: float) -> PytestSide:
+    """A side whose launches run this code."""
+
+    class Impatient(PytestSide):
+        STALL_S: ClassVar[float] = seconds
+
+    words = [sys.executable, "-X", "faulthandler", "-c", code]
+    variables = {"PYTHONPATH": str(CHECKOUT)}
+    tree, folder = side.tree, side.folder / name
+    return Impatient(name, side.commit, tree, folder, lambda number: words, variables, side.project, side.tests)
+
+
+def test_a_side_that_hangs_is_ended_and_so_is_the_one_that_waits(
+    side: PytestSide, capfd: pytest.CaptureFixture[str]
+) -> None:
+    both = [hanging(side, "base", WAITS, 4), hanging(side, "head", SLEEPS, 4)]
+    codes, broken = sides.in_turns(both, 0)
+    assert codes == [1, -signal.SIGABRT]
+    assert broken == "the launch of head ended before its time"
+    assert capfd.readouterr().err == "head has not taken its turn for 4 s, and is ended\n"
+    assert 'File "<string>", line 1 in <module>' in (both[1].folder / side.OUTPUT).read_text()
+
+
+def test_a_launch_that_hangs_alone_is_ended(side: PytestSide, capfd: pytest.CaptureFixture[str]) -> None:
+    assert sides.one_by_one([hanging(side, "base", SLEEPS, 0.3)], 0) == [-signal.SIGABRT]
+    assert "base has not ended within 0 s, and is ended\n" in capfd.readouterr().err
 
 
 # Its command line

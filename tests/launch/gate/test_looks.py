@@ -1,0 +1,91 @@
+"""The looks of the gate: how many, when, and that they spend no more than they may."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+
+from bench.errors import UsageError
+from launch.gate.looks import Looks, seconds
+from reports.verdicts import significance
+
+
+def run(looks: Looks) -> list[tuple[int, float]]:
+    """(pairs, level) of each look."""
+    found = []
+    for pairs in range(1, looks.most + 1):
+        if looks.due(pairs):
+            last = looks.is_last(pairs)
+            found.append((pairs, looks.level(pairs, last)))
+            if last:
+                break
+    return found
+
+
+@pytest.mark.parametrize(("most", "at"), [(32, [8, 16, 32]), (12, [3, 6, 12]), (5, [3, 5]), (3, [3])])
+def test_the_looks_spend_exactly_the_chance_of_a_false_alarm(most: int, at: list[int]) -> None:
+    found = run(Looks(most, 0.01))
+    assert [pairs for pairs, _ in found] == at
+    assert math.isclose(sum(level for _, level in found), 0.01)
+    assert all(level > 0 for _, level in found)
+
+
+def test_the_levels_are_those_of_the_spending_function() -> None:
+    """Lan and DeMets 1983: alpha log(1 + (e - 1) t), at a quarter 0.3573 alpha, at a half 0.6201 alpha."""
+    levels = [level for _, level in run(Looks(32, 0.01))]
+    assert levels == pytest.approx([0.003573, 0.006201 - 0.003573, 0.01 - 0.006201], abs=1e-6)
+
+
+def test_when_the_time_is_up_the_last_look_spends_the_rest() -> None:
+    looks = Looks(32, 0.01, budget_s=1000.0)
+    looks.began_s -= 700  # 10 pairs took 70 s each; five more would take too long, four fit
+    assert not looks.is_last(10)
+    looks.began_s -= 280
+    assert looks.is_last(14)
+    assert looks.due(14)
+    assert looks.level(14, True) == pytest.approx(0.01)
+
+
+def test_too_few_pairs_are_no_last_look() -> None:
+    looks = Looks(32, 0.01, budget_s=1.0)
+    looks.began_s -= 100
+    assert [looks.is_last(pairs) for pairs in (1, 2, 3)] == [False, False, True]
+
+
+@pytest.mark.parametrize(("text", "value"), [("300", 300), ("90s", 90), ("5min", 300), ("1.5 h", 5400)])
+def test_a_time_is_read(text: str, value: float) -> None:
+    assert seconds(text) == value
+
+
+@pytest.mark.parametrize("text", ["", "0", "5 weeks", "-3min", "min", "nan"])
+def test_what_is_no_time_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="--budget is"):
+        seconds(text)
+
+
+def alarm(draw: random.Random, change: float, spread: float, most: int = 32, margin: float = 0.01) -> bool:
+    """Whether a gate on pairs of this mean change and spread would call it regressed, at any of its looks."""
+    looks, ratios = Looks(most, 0.01), [draw.gauss(change, spread) for _ in range(most)]
+    for pairs in range(1, most + 1):
+        if not looks.due(pairs):
+            continue
+        last = pairs == most
+        answer, chance = significance.of_pairs(ratios[:pairs]).answer(margin, more_is_worse=True)
+        if chance <= looks.level(pairs, last):
+            return answer == "regressed"
+    return False
+
+
+def test_a_change_on_the_margin_is_called_worse_no_more_often_than_claimed() -> None:
+    """The hardest case: a change of exactly the margin, which is to pass."""
+    draw = random.Random(0)
+    alarms = sum(alarm(draw, math.log1p(0.01), 0.006) for _ in range(4000))
+    assert alarms <= 0.01 * 4000 + 3 * math.sqrt(40)
+
+
+def test_two_per_cent_are_found_where_pairs_spread_by_six_tenths() -> None:
+    draw = random.Random(1)
+    found = sum(alarm(draw, math.log1p(0.02), 0.006) for _ in range(300))
+    assert found >= 0.95 * 300
