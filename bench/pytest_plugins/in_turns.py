@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from bench.instruments.turns import Turns, TurnsEnded
+from bench.machine import malloc
 from bench.variables import TURNS
 
 # A benchmark runs at least so long on each side: starting pytest takes longer, and few turns tell little.
@@ -66,6 +67,8 @@ def take(item: pytest.Item, benchmark: Any, step: Callable[[], object], rounds: 
 
     Writes to extra_info what reports.verdicts.pytest_benchmark reads. Ends pytest if the other side has ended.
     """
+    if cpu:
+        malloc.keep_freed_memory()  # as trials do: how many page faults a step has differs from launch to launch
     for _ in range(warm_up):
         step()
     launch_id = uuid.uuid4().hex[:12]
