@@ -32,7 +32,9 @@ def read(folder: Path) -> dict[str, Any]:
     return dict(found)
 
 
-def as_options(table: dict[str, Any], words_key: str, values: tuple[str, ...], flag: str) -> dict[str, Any]:
+def as_options(
+    table: dict[str, Any], words_key: str, values: tuple[str, ...], flags: tuple[str, ...]
+) -> dict[str, Any]:
     """Its keys as options and their values as text, the words for pytest as a list. UsageError: one is not known."""
     found: dict[str, Any] = {}
     for key, value in table.items():
@@ -42,11 +44,11 @@ def as_options(table: dict[str, Any], words_key: str, values: tuple[str, ...], f
             if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
                 raise UsageError(f'{key} in {TABLE} is {value!r}; write {key} = ["tests/perf"]')
             found[key] = list(words)
-        elif option == flag and isinstance(value, bool):
-            found |= {option: "true"} if value else {}
+        elif option in flags and isinstance(value, bool):
+            found |= {option: ""} if value else {}
         elif option in values and isinstance(value, (str, int, float)) and not isinstance(value, bool):
             found[option] = str(value)
         else:
-            names = ", ".join(each.removeprefix("--") for each in (words_key, *values, flag))
+            names = ", ".join(each.removeprefix("--") for each in (words_key, *values, *flags))
             raise UsageError(f"{key} = {value!r} in {TABLE} is none of its options; choose from: {names}")
     return found

@@ -11,8 +11,8 @@ from pathlib import Path
 from bench.errors import UsageError
 from bench.terminal import say
 from launch.gate import measure
-from launch.gate.commits import LEVEL, NAMES, verdict
-from launch.gate.looks import Looks
+from launch.gate.commits import NAMES, verdict
+from launch.gate.looks import SHARES, Looks
 from launch.gate.pytest_project import STEP, Project
 from launch.gate.pytest_side import PytestSide, kill, launch_file
 from launch.gate.request import GateRequest
@@ -39,7 +39,7 @@ def compare_projects(request: GateRequest, folder: Path, original: Path, commits
             projects.append(Project(name, tree / within, tree, original, request.words, own))
         tests = common(projects)
         sides = [side_of(request, *parts, tests) for parts in zip(projects, commits, strict=True)]
-        looks = Looks(request.pairs, LEVEL, request.budget_s)
+        looks = Looks(request.pairs, request.budget_s, (1.0,) if request.all_pairs else SHARES)
         return measure.until_decided(sides, looks, True, functools.partial(verdict, request))
 
 

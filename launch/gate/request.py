@@ -13,18 +13,19 @@ from launch.gate import looks, project_table
 from launch.sweep import option_words
 
 PAIRS = 32
+MARGIN = "1%"
 # Options of run that the gate sets itself.
 OWN: tuple[str, ...] = ("--repeats", "--repeat", "--order", "--resume", "--retry-failed", "--fail-fast")
 OWN += ("--dry-run", "--machines", "--parallel")
 # Files that reports compare writes its verdict to, for other programs.
 FORMS = ("--markdown", "--junit", "--json", "--smaller-is-better")
-STRICT = "--fail-inconclusive"
+STRICT, ALL_PAIRS = FLAGS = ("--fail-inconclusive", "--all-pairs")
 VALUES = ("--pairs", "--budget", "--margin", "--out", *FORMS)
 PYTEST, PYTEST_KEY = "--pytest", "pytest"
-USAGE = (
-    "gate takes two commits and then what run takes: gate BASE HEAD EXPERIMENT... [options]; or in a project of your "
+USAGE = "gate takes two commits and then what run takes: gate BASE HEAD EXPERIMENT... [options]; or, in a project of "
+USAGE += (
+    "your own: gate BASE HEAD --pytest PATH..., or pytest = [PATH, ...] in [tool.resbench.gate] of its pyproject.toml"
 )
-USAGE += "own: gate BASE HEAD --pytest PATH..., or [tool.resbench.gate] with pytest = [PATH, ...] in its pyproject.toml"
 # Options whose paths must be absolute, because trials run in the worktrees; with their defaults.
 PATHS = {"--data-root": "data", "--weights": None}
 # A launch is short unless the words say otherwise: many short launches tell more than few long ones.
@@ -34,14 +35,18 @@ LENGTHS = ("--epochs", "--limit-windows", "--limit-train", "--preset")
 
 @dataclass(frozen=True)
 class GateRequest:
-    """The command line, parsed. `pairs`: the most; `words` are for `launch run`, or for pytest if `pytest` is set."""
+    """The command line, parsed. `pairs`: the most; `words` are for `launch run`, or for pytest if `pytest` is set.
+
+    With `seeds`, a pair has its number as its seed. `judged`: options of `reports compare`.
+    """
 
     refs: list[str]
     words: list[str]
     pairs: int
     budget_s: float
-    margin: str
-    forms: list[str]
+    all_pairs: bool
+    seeds: bool
+    judged: list[str]
     strict: bool
     out: Path
     pytest: bool = False
@@ -58,11 +63,11 @@ def read(words: Sequence[str], folder: Path | None = None) -> GateRequest:
     if rest and not rest[0].startswith("-"):
         return of_trials(refs, [option_words.dashed(word) for word in rest])
     own, rest = take_own(rest)
-    table = project_table.as_options(project_table.read(folder or Path.cwd()), PYTEST_KEY, VALUES, STRICT)
+    table = project_table.as_options(project_table.read(folder or Path.cwd()), PYTEST_KEY, VALUES, FLAGS)
     if rest[:1] != [PYTEST] and (rest or PYTEST_KEY not in table):
         raise UsageError(USAGE)
     words = rest[1:] or table.pop(PYTEST_KEY, [])
-    return request(refs, words, {**table, **own}, pytest=True)
+    return request(refs, list(words), {**table, **own}, [], pytest=True)
 
 
 def of_trials(refs: list[str], rest: list[str]) -> GateRequest:
@@ -73,36 +78,56 @@ def of_trials(refs: list[str], rest: list[str]) -> GateRequest:
         if word.partition("=")[0] in OWN:
             raise UsageError(f"gate decides {word} itself; leave it out")
     own, rest = take_own(rest)
+    seeds, rest = take_option(rest, "--seeds")
+    accuracy_margin, rest = take_option(rest, "--accuracy-margin")
+    check_count("--pairs", own.get("--pairs"))
+    check_count("--seeds", seeds)
+    if seeds and "--pairs" in own:
+        raise UsageError("--seeds is the number of pairs as well, one for each seed; leave --pairs out")
+    if accuracy_margin and not seeds:
+        raise UsageError(f"--accuracy-margin {accuracy_margin} is for accuracies over seeds; give --seeds")
     for option, default in PATHS.items():
         value, rest = take_option(rest, option)
         value = value or default
         if value is not None:
             rest += [option, str(Path(value).absolute()) if default or Path(value).exists() else value]
     given = {word.partition("=")[0] for word in rest}
-    if not given & set(LENGTHS):
+    if seeds and "--seed" in given:
+        raise UsageError(f"--seeds {seeds} makes the seeds 0, 1, ... itself; leave --seed out")
+    if not seeds and not given & set(LENGTHS):  # an accuracy over seeds is that of the whole training
         rest += [word for option, value in SHORT.items() if option not in given for word in (option, value)]
     if "--checkpoint" not in given and "--no-checkpoint" not in given:
         rest.append("--no-checkpoint")
-    return request(refs, rest, own)
+    over = ["--over", "seed"] if seeds else []
+    over += ["--accuracy-margin", accuracy_margin] if accuracy_margin else []
+    return request(refs, rest, {**own, **({"--pairs": seeds, "--all-pairs": ""} if seeds else {})}, over)
 
 
 def take_own(rest: list[str]) -> tuple[dict[str, str], list[str]]:
-    """(the gate's own options and their values, the other words). A flag that is given has the value "true"."""
-    found: dict[str, str] = {}
+    """(the gate's own options and their values, "" for a flag; the other words)."""
+    found = {flag: "" for flag in FLAGS if flag in rest}
+    rest = [word for word in rest if word not in FLAGS]
     for option in VALUES:
         value, rest = take_option(rest, option)
         found |= {} if value is None else {option: value}
-    if STRICT in rest:
-        found[STRICT] = "true"
-    return found, [word for word in rest if word != STRICT]
+    return found, rest
 
 
-def request(refs: list[str], words: list[str], own: Mapping[str, str], pytest: bool = False) -> GateRequest:
-    """The request with the values of the gate's own options. Raises UsageError if one is wrong."""
+def request(
+    refs: list[str], words: list[str], own: Mapping[str, str], over: list[str], pytest: bool = False
+) -> GateRequest:
+    """The request with the values of the gate's own options. `over`: options of compare. UsageError: one is wrong."""
     pairs = own.get("--pairs", str(PAIRS))
-    if not pairs.isdecimal() or int(pairs) < looks.FEWEST:
-        raise UsageError(f"--pairs is {pairs!r}; give {looks.FEWEST} or more")
+    check_count("--pairs", pairs)
     budget_s = looks.seconds(own["--budget"]) if "--budget" in own else math.inf
-    forms = [word for option in FORMS if option in own for word in (option, str(Path(own[option]).absolute()))]
+    judged = ["--margin", own.get("--margin", MARGIN), *over]
+    judged += [word for option in FORMS if option in own for word in (option, str(Path(own[option]).absolute()))]
     out = Path(own.get("--out", "runs/gate")).absolute()
-    return GateRequest(refs, words, int(pairs), budget_s, own.get("--margin", "1%"), forms, STRICT in own, out, pytest)
+    strict, all_pairs = STRICT in own, ALL_PAIRS in own
+    return GateRequest(refs, words, int(pairs), budget_s, all_pairs, "--over" in over, judged, strict, out, pytest)
+
+
+def check_count(option: str, value: str | None) -> None:
+    """Raises UsageError if the option is given, and is no number of pairs."""
+    if value is not None and (not value.isdecimal() or int(value) < looks.FEWEST):
+        raise UsageError(f"{option} is {value!r}; give {looks.FEWEST} or more")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -17,10 +18,10 @@ from launching import with_variables
 
 from bench.errors import UsageError
 from launch.gate import measure, project_table, request, sides
-from launch.gate.looks import Looks
 from launch.gate.pytest_project import Project
 from launch.gate.pytest_side import PytestSide, launch_file
 from reports.verdicts import compare
+from reports.verdicts.significance import Change
 from reports.verdicts.turns import FEWEST
 
 # A busy loop of so much CPU time, whatever else the machine does.
@@ -111,9 +112,9 @@ def test_a_step_twice_as_slow_and_one_that_fails_in_the_last_pair_are_regression
     found = compare.compare_runs(out / "base", out / "head", 0.05, 0.01, strict=False)
     verdicts = {(each.trial.rpartition("::")[2], each.metric): each for each in found.comparisons}
     slower = verdicts["test_slower", "step_cpu_time_p50_s"]
-    assert slower.change is not None
+    assert isinstance(slower.change, Change)
     assert (slower.verdict, len(slower.base)) == ("regressed", 3)
-    assert 1.9 < slower.change.ratio() < 2.1, "each round burns its CPU time, whoever else runs"
+    assert 1.9 < math.exp(slower.change.mean) < 2.1, "each round burns its CPU time, whoever else runs"
     broken = verdicts["test_broken_in_head", ""]
     assert broken.verdict == "regressed"
     assert broken.why == "1 of 3 launches in HEAD failed, 0 of 3 in BASE; crashed: ZeroDivisionError: division by zero"
@@ -267,7 +268,8 @@ def read(folder: Path, table: str, *words: str) -> request.GateRequest:
 
 def test_options_stand_in_pyproject_and_the_command_line_goes_first(tmp_path: Path) -> None:
     found = read(tmp_path, TABLE)
-    assert (found.pytest, found.words, found.pairs, found.margin, found.strict) == (True, ["tests/perf"], 3, "5%", True)
+    assert (found.pytest, found.words, found.pairs, found.strict) == (True, ["tests/perf"], 3, True)
+    assert found.judged == ["--margin", "5%"]
     found = read(tmp_path, TABLE, "--budget", "1min", "--pytest", "tests", "-k", "not slow", "--pairs", "4")
     assert (found.words, found.pairs, found.budget_s) == (["tests", "-k", "not slow"], 4, 60)
     assert read(tmp_path, "[tool.resbench.gate]\npytest = 'tests'\n").words == ["tests"]
@@ -294,7 +296,3 @@ def test_options_that_are_none_are_refused(table: str, words: tuple[str, ...], s
 
 def test_a_project_without_pyproject_has_no_table(tmp_path: Path) -> None:
     assert project_table.read(tmp_path) == {}
-
-
-def test_a_budget_holds_for_pytest_too() -> None:
-    assert Looks(3, 0.01, 0.0, began_s=0.0).is_last(3)
