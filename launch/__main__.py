@@ -1,6 +1,10 @@
 """python -m launch: run experiments."""
 
 import sys
+from pathlib import Path
+
+# Before the current folder, which may be that of a project with a package `bench` or `models` of its own.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import bench.errors  # noqa: F401  first: bench/__init__.py refuses a Python older than 3.10
 from launch.cli import main

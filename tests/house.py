@@ -31,7 +31,7 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
         "training": (*WORDS, "machine", "instruments", "probes", "record", "data", "failure"),
         "memory": (*WORDS, "instruments", "data", "training"),
         "activations": (*WORDS, "record", "data", "training"),
-        "pytest_plugins": ("errors", "machine", "instruments"),
+        "pytest_plugins": ("errors", "variables", "machine", "instruments"),
         "options": (*WORDS, "experiments"),
         "worker": (*WORDS, "options", "machine", "instruments", "probes", "record", "data", "failure", "training"),
         "cli": (*WORDS, "experiments", "options", "record", "worker"),

@@ -30,12 +30,17 @@ def pytest_configure(config: pytest.Config) -> None:
     path = config.getoption("benchmark_baseline")
     if path is None:
         return
+    require_benchmarks(config)
+    config.pluginmanager.register(Baseline(path, load(path)), "resbench-baseline")
+
+
+def require_benchmarks(config: pytest.Config) -> None:
+    """Raises UsageError if the benchmarks would not run."""
     for option in OFF:
         if config.getoption(option):
             raise pytest.UsageError(f"--{option.replace('_', '-')} switches the benchmarks off; leave it out")
     if config.getoption("numprocesses", None):
         raise pytest.UsageError("pytest-xdist switches the benchmarks off; give -n 0")
-    config.pluginmanager.register(Baseline(path, load(path)), "resbench-baseline")
 
 
 def load(path: Path) -> list[dict[str, Any]]:

@@ -15,16 +15,18 @@ import torch
 from bench.errors import UsageError
 from bench.instruments.operations import Operations
 from bench.machine import environment, repository
+from bench.pytest_plugins import in_turns
 
 Run = Callable[..., None]
 
 
 @pytest.fixture
-def benchmark_step(benchmark: Any) -> Run:
+def benchmark_step(benchmark: Any, request: pytest.FixtureRequest) -> Run:
     """`benchmark_step(step, rounds=20, warmup_rounds=3)` times a step, and counts its operations in one step more.
 
     The counts are in `extra_info` under the names of trials.csv (see README), on CUDA also the peak of allocated bytes
-    over the rounds.
+    over the rounds. Under `python -m launch gate --pytest`, rounds are taken in turns with those of the other commit,
+    for a second or more.
     """
 
     def run(step: Callable[[], object], rounds: int = 20, warmup_rounds: int = 3) -> None:
@@ -38,7 +40,10 @@ def benchmark_step(benchmark: Any) -> Run:
         if on_cuda:
             torch.cuda.synchronize()
             torch.cuda.reset_peak_memory_stats()
-        benchmark.pedantic(synchronised, rounds=rounds, iterations=1, warmup_rounds=warmup_rounds)
+        if in_turns.takes_part(request.node):
+            in_turns.take(request.node, benchmark, synchronised, rounds, warmup_rounds, cpu=not on_cuda)
+        else:
+            benchmark.pedantic(synchronised, rounds=rounds, iterations=1, warmup_rounds=warmup_rounds)
         if on_cuda:
             benchmark.extra_info["peak_allocated_bytes"] = torch.cuda.max_memory_allocated()
         with Operations() as counted:

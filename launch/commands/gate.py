@@ -3,6 +3,7 @@
 usage: python -m launch gate BASE_REF HEAD_REF EXPERIMENT... [--pairs N] [--budget TIME] [--margin SHARE]
                   [--all-pairs] [--seeds N [--accuracy-margin POINTS]] [--fail-inconclusive] [--markdown FILE]
                   [--junit FILE] [--json FILE] [--smaller-is-better FILE] [options as of run]
+       python -m launch gate BASE_REF HEAD_REF --pytest [PATH... and options of pytest] [--pairs N] ...
 
 --pairs      most launches of each commit (32)
 --budget     the time they may take, such as 5min
@@ -23,6 +24,11 @@ the other, which tells less.
 Unless options say how long a launch is (--epochs, --limit-windows, --limit-train, --preset), it has 100 steps: many
 short launches tell more than few long ones.
 
+With --pytest, it is two commits of your own project: the repository of the current folder. Its tests that use the
+fixture benchmark_step (bench.pytest_plugins.step) run in worktrees of both commits, each launch in a pytest of its own.
+Their rounds take turns, for a second or more, whatever number the test asks for. The options can stand in its
+pyproject.toml, in the table [tool.resbench.gate], with pytest = [PATH, ...]; then two commits are all that is needed.
+
 Exit code 0: nothing is worse as far as can be told; 1: the second commit is slower, larger or less accurate by more
 than the margin; 3: they cannot be compared; 4: nothing can be told, and --fail-inconclusive was given.
 """
@@ -31,6 +37,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Sequence
+from pathlib import Path
 
 from bench.errors import UsageError
 from bench.machine import repository
@@ -38,6 +45,7 @@ from bench.machine.environment import CHECKOUT
 from bench.terminal import say
 from launch.gate import measure
 from launch.gate.commits import compare, compare_commits
+from launch.gate.pytest_commits import compare_projects
 from launch.gate.request import read
 
 REPOSITORY = CHECKOUT
@@ -49,13 +57,20 @@ def run(words: Sequence[str]) -> int:
     # With --help, compare still checks the options before it: a wrong one is refused before minutes of trials.
     if compare(request, "--help", stdout=subprocess.DEVNULL):
         return 2  # it has printed the error
-    repository.require_top_level(REPOSITORY)
-    commits = [repository.resolve(REPOSITORY, ref) for ref in request.refs]
+    folder = Path.cwd()
+    if request.pytest:
+        checkout = repository.top_level(folder)
+    else:
+        repository.require_top_level(checkout := REPOSITORY)
+    commits = [repository.resolve(checkout, ref) for ref in request.refs]
     if request.out.exists() and (not request.out.is_dir() or any(request.out.iterdir())):
         raise UsageError(f"{request.out} is there already; choose another --out, or remove it")
-    if not repository.is_clean(REPOSITORY, untracked=False):
+    if not repository.is_clean(checkout, untracked=False):
         say("uncommitted changes are in neither commit, and not measured")
     if commits[0] == commits[1]:
         say(f"both are commit {commits[0][:12]}: this measures the machine's noise")
-    code = compare_commits(request, REPOSITORY, commits)
+    if request.pytest:
+        code = compare_projects(request, folder, checkout, commits)
+    else:
+        code = compare_commits(request, checkout, commits)
     return 0 if code == measure.INCONCLUSIVE and not request.strict else code

@@ -58,9 +58,13 @@ def until_decided(both: Sequence[Side], looks: Looks, takes_turns: bool, judge: 
 def run_pair(both: Sequence[Side], order: Sequence[Side], number: int, takes_turns: bool) -> tuple[list[int], str]:
     """Run one launch of each trial on both sides: (each side's exit code, why they ended before their time)."""
     if takes_turns:
-        return sides.in_turns(both, number)
-    codes = sides.one_by_one(order, number)
-    return codes if list(order) == list(both) else codes[::-1], ""
+        codes, broken = sides.in_turns(both, number)
+    else:
+        codes, broken = sides.one_by_one(order, number), ""
+        codes = codes if list(order) == list(both) else codes[::-1]
+    for side, code in zip(both, codes, strict=True):
+        side.finish(number, code)
+    return codes, broken
 
 
 def no_turns(both: Sequence[Side], broken: str) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.errors import UsageError
 from bench.options import take_option
-from launch.gate import looks
+from launch.gate import looks, project_table
 from launch.sweep import option_words
 
 PAIRS = 32
@@ -19,6 +19,13 @@ OWN: tuple[str, ...] = ("--repeats", "--repeat", "--order", "--resume", "--retry
 OWN += ("--dry-run", "--machines", "--parallel")
 # Files that reports compare writes its verdict to, for other programs.
 FORMS = ("--markdown", "--junit", "--json", "--smaller-is-better")
+STRICT, ALL_PAIRS = FLAGS = ("--fail-inconclusive", "--all-pairs")
+VALUES = ("--pairs", "--budget", "--margin", "--out", *FORMS)
+PYTEST, PYTEST_KEY = "--pytest", "pytest"
+USAGE = "gate takes two commits and then what run takes: gate BASE HEAD EXPERIMENT... [options]; or, in a project of "
+USAGE += (
+    "your own: gate BASE HEAD --pytest PATH..., or pytest = [PATH, ...] in [tool.resbench.gate] of its pyproject.toml"
+)
 # Options whose paths must be absolute, because trials run in the worktrees; with their defaults.
 PATHS = {"--data-root": "data", "--weights": None}
 # A launch is short unless the words say otherwise: many short launches tell more than few long ones.
@@ -28,7 +35,7 @@ LENGTHS = ("--epochs", "--limit-windows", "--limit-train", "--preset")
 
 @dataclass(frozen=True)
 class GateRequest:
-    """The command line, parsed. `pairs`: the most; `words` are for `launch run`.
+    """The command line, parsed. `pairs`: the most; `words` are for `launch run`, or for pytest if `pytest` is set.
 
     With `seeds`, a pair has its number as its seed. `judged`: options of `reports compare`.
     """
@@ -42,29 +49,40 @@ class GateRequest:
     judged: list[str]
     strict: bool
     out: Path
+    pytest: bool = False
 
 
-def read(words: Sequence[str]) -> GateRequest:
-    """Separate the gate's own options from those of run. Raises UsageError if one is missing or not allowed."""
+def read(words: Sequence[str], folder: Path | None = None) -> GateRequest:
+    """Separate the gate's own options from those of run, or of pytest. Raises UsageError if one is wrong or missing.
+
+    `folder`: of the user's project; None: the current one.
+    """
     refs, rest = list(words[:2]), list(words[2:])
-    if len(refs) < 2 or any(ref.startswith("-") for ref in refs) or not rest or rest[0].startswith("-"):
-        raise UsageError("gate takes two commits and then what run takes: gate BASE HEAD EXPERIMENT... [options]")
+    if len(refs) < 2 or any(ref.startswith("-") for ref in refs):
+        raise UsageError(USAGE)
+    if rest and not rest[0].startswith("-"):
+        return of_trials(refs, [option_words.dashed(word) for word in rest])
+    own, rest = take_own(rest)
+    table = project_table.as_options(project_table.read(folder or Path.cwd()), PYTEST_KEY, VALUES, FLAGS)
+    if rest[:1] != [PYTEST] and (rest or PYTEST_KEY not in table):
+        raise UsageError(USAGE)
+    words = rest[1:] or table.pop(PYTEST_KEY, [])
+    return request(refs, list(words), {**table, **own}, [], pytest=True)
+
+
+def of_trials(refs: list[str], rest: list[str]) -> GateRequest:
+    """The request to compare trials."""
     if rest[0].endswith(".toml"):
         raise UsageError("gate takes experiments and options, not a study file")
-    rest = [option_words.dashed(word) for word in rest]
     for word in rest:
         if word.partition("=")[0] in OWN:
             raise UsageError(f"gate decides {word} itself; leave it out")
-    pairs, rest = take_option(rest, "--pairs")
-    budget, rest = take_option(rest, "--budget")
+    own, rest = take_own(rest)
     seeds, rest = take_option(rest, "--seeds")
-    margin, rest = take_option(rest, "--margin")
     accuracy_margin, rest = take_option(rest, "--accuracy-margin")
-    out, rest = take_option(rest, "--out")
-    for option, value in (("--pairs", pairs), ("--seeds", seeds)):
-        if value is not None and (not value.isdecimal() or int(value) < looks.FEWEST):
-            raise UsageError(f"{option} is {value!r}; give {looks.FEWEST} or more")
-    if seeds and pairs:
+    check_count("--pairs", own.get("--pairs"))
+    check_count("--seeds", seeds)
+    if seeds and "--pairs" in own:
         raise UsageError("--seeds is the number of pairs as well, one for each seed; leave --pairs out")
     if accuracy_margin and not seeds:
         raise UsageError(f"--accuracy-margin {accuracy_margin} is for accuracies over seeds; give --seeds")
@@ -73,13 +91,6 @@ def read(words: Sequence[str]) -> GateRequest:
         value = value or default
         if value is not None:
             rest += [option, str(Path(value).absolute()) if default or Path(value).exists() else value]
-    judged = ["--margin", margin or MARGIN, *(["--over", "seed"] if seeds else [])]
-    judged += ["--accuracy-margin", accuracy_margin] if accuracy_margin else []
-    for option in FORMS:
-        value, rest = take_option(rest, option)
-        judged += [] if value is None else [option, str(Path(value).absolute())]
-    strict, all_pairs = "--fail-inconclusive" in rest, "--all-pairs" in rest
-    rest = [word for word in rest if word not in ("--fail-inconclusive", "--all-pairs")]
     given = {word.partition("=")[0] for word in rest}
     if seeds and "--seed" in given:
         raise UsageError(f"--seeds {seeds} makes the seeds 0, 1, ... itself; leave --seed out")
@@ -87,6 +98,36 @@ def read(words: Sequence[str]) -> GateRequest:
         rest += [word for option, value in SHORT.items() if option not in given for word in (option, value)]
     if "--checkpoint" not in given and "--no-checkpoint" not in given:
         rest.append("--no-checkpoint")
-    budget_s = looks.seconds(budget) if budget is not None else math.inf
-    most, folder = int(seeds or pairs or PAIRS), Path(out or "runs/gate").absolute()
-    return GateRequest(refs, rest, most, budget_s, all_pairs or bool(seeds), bool(seeds), judged, strict, folder)
+    over = ["--over", "seed"] if seeds else []
+    over += ["--accuracy-margin", accuracy_margin] if accuracy_margin else []
+    return request(refs, rest, {**own, **({"--pairs": seeds, "--all-pairs": ""} if seeds else {})}, over)
+
+
+def take_own(rest: list[str]) -> tuple[dict[str, str], list[str]]:
+    """(the gate's own options and their values, "" for a flag; the other words)."""
+    found = {flag: "" for flag in FLAGS if flag in rest}
+    rest = [word for word in rest if word not in FLAGS]
+    for option in VALUES:
+        value, rest = take_option(rest, option)
+        found |= {} if value is None else {option: value}
+    return found, rest
+
+
+def request(
+    refs: list[str], words: list[str], own: Mapping[str, str], over: list[str], pytest: bool = False
+) -> GateRequest:
+    """The request with the values of the gate's own options. `over`: options of compare. UsageError: one is wrong."""
+    pairs = own.get("--pairs", str(PAIRS))
+    check_count("--pairs", pairs)
+    budget_s = looks.seconds(own["--budget"]) if "--budget" in own else math.inf
+    judged = ["--margin", own.get("--margin", MARGIN), *over]
+    judged += [word for option in FORMS if option in own for word in (option, str(Path(own[option]).absolute()))]
+    out = Path(own.get("--out", "runs/gate")).absolute()
+    strict, all_pairs = STRICT in own, ALL_PAIRS in own
+    return GateRequest(refs, words, int(pairs), budget_s, all_pairs, "--over" in over, judged, strict, out, pytest)
+
+
+def check_count(option: str, value: str | None) -> None:
+    """Raises UsageError if the option is given, and is no number of pairs."""
+    if value is not None and (not value.isdecimal() or int(value) < looks.FEWEST):
+        raise UsageError(f"{option} is {value!r}; give {looks.FEWEST} or more")

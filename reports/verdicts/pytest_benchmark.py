@@ -1,6 +1,8 @@
 """pytest-benchmark's JSON as rows of trials.csv, so that the same commands compare it.
 
-Each file is one launch of all its benchmarks. A benchmark is a trial; its step time is the median of its rounds.
+Each file is one launch of all its benchmarks. A benchmark is a trial; its step time is the median of its rounds. In the
+files of `python -m launch gate --pytest`, "resbench" has the number of the pair and the tests that failed, and a
+benchmark's extra_info the times of its turns.
 """
 
 from __future__ import annotations
@@ -17,13 +19,16 @@ from bench.errors import UsageError
 from bench.record.columns import columns
 from reports import read
 from reports.read import CONTROL
+from reports.verdicts.turns import TIMES, TURNS
 
 LARGEST = 2**28  # bytes of a file
 NAMES = [column.name for column in columns("trials")]
 EXPERIMENT = "pytest-benchmark"
 # What the plugin bench.pytest_plugins.step writes to a benchmark's extra_info, under these names.
+CPU_TIME = "step_cpu_time_p50_s"
 COUNTS = ("flops_per_window", "operations_per_window", "casts_per_window", "waits_per_window", "peak_bytes_per_window")
 KINDS = "operation_kinds"
+OOM = "OutOfMemoryError"  # torch's
 # Whatever the parts of a file of another program may raise.
 MALFORMED = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError)
 LARGEST_COUNT = 2**63 - 1
@@ -45,39 +50,45 @@ def files(path: Path) -> list[Path]:
 def trials(paths: list[Path]) -> pd.DataFrame:
     """A row for each benchmark in each file. Raises UsageError if pytest-benchmark wrote none such."""
     rows = [row for number, path in enumerate(paths) for row in launch(path, number)]
-    return pd.DataFrame(rows, columns=NAMES, dtype=object)
+    return pd.DataFrame(rows, columns=[*NAMES, TURNS], dtype=object)
 
 
 def launch(path: Path, number: int) -> list[dict[str, Any]]:
-    """The rows of one file."""
+    """The rows of one file, the `number`th of its folder."""
     try:
         if path.stat().st_size > LARGEST:
             raise ValueError("it is too large")
         text = path.read_text()
         found = json.loads(text)
-        machine = {**found["machine_info"].get("resbench", {})}
+        own = found.get("resbench") or {}
         common = {
-            "status": "ok",
             "experiment": EXPERIMENT,
             "started_at": plain(found["datetime"]),
-            "repeat": number,
+            "repeat": whole(own.get("pair", number)),
             "commit": commit(found["commit_info"]),
-            "host": plain(machine.get("host") or found["machine_info"]["node"]),
-            "device_name": plain(machine.get("device_name") or "unknown"),
-            "cpu_model": plain(machine.get("cpu_model") or found["machine_info"]["cpu"].get("brand_raw")),
-            "torch": plain(machine.get("torch") or f"none, Python {found['machine_info']['python_version']}"),
-            **{name: number_or_none(machine.get(name)) for name in ("device_count", "cpu_count", "threads")},
-            **{name: plain(machine[name]) for name in ("driver", "cuda") if machine.get(name)},
         }
-        if not found["benchmarks"]:
+        failed = [ending(each) for each in own.get("failed", [])]
+        if not found["benchmarks"] and not failed:
             raise ValueError("it has no benchmark")
+        measured = [{**machine(found["machine_info"]), **one(each)} for each in found["benchmarks"]]
         digest = hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
-        return [
-            {**common, **one(each), "launch_id": f"{digest}-{index}"} for index, each in enumerate(found["benchmarks"])
-        ]
+        return [{"launch_id": f"{digest}-{index}", **common, **each} for index, each in enumerate([*measured, *failed])]
     except MALFORMED as error:
         why = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         raise UsageError(f"{path} is no JSON of pytest-benchmark: {plain(why)[:200]}") from error
+
+
+def machine(info: dict[str, Any]) -> dict[str, Any]:
+    """The cells about machine and versions."""
+    own = {**info.get("resbench", {})}
+    return {
+        "host": plain(own.get("host") or info["node"]),
+        "device_name": plain(own.get("device_name") or "unknown"),
+        "cpu_model": plain(own.get("cpu_model") or info["cpu"].get("brand_raw")),
+        "torch": plain(own.get("torch") or f"none, Python {info['python_version']}"),
+        **{name: number_or_none(own.get(name)) for name in ("device_count", "cpu_count", "threads")},
+        **{name: plain(own[name]) for name in ("driver", "cuda") if own.get(name)},
+    }
 
 
 def commit(info: dict[str, Any]) -> str:
@@ -95,8 +106,24 @@ def one(benchmark: dict[str, Any]) -> dict[str, Any]:
     peak = number_or_none(extra.get("peak_allocated_bytes"))
     counts = {name: whole(extra[name]) for name in COUNTS if name in extra}
     kinds = {KINDS: plain(extra[KINDS])} if KINDS in extra else {}
-    arm = plain(benchmark["fullname"])
-    return {"arm": arm, "step_time_p50_s": median, "peak_allocated_bytes": peak, **counts, **kinds}
+    cpu_time = {CPU_TIME: number_or_none(extra[CPU_TIME])} if CPU_TIME in extra else {}
+    found = {"status": "ok", "arm": plain(benchmark["fullname"]), "step_time_p50_s": median}
+    return {**found, "peak_allocated_bytes": peak, **cpu_time, **counts, **kinds, **in_turns(extra.get("turns"))}
+
+
+def in_turns(turns: dict[str, Any] | None) -> dict[str, Any]:
+    """The cells of a benchmark whose rounds took turns: with which other one, and the mean time in each turn."""
+    if not turns:
+        return {}
+    of_turns = {name: turns.get(name, {}).items() for name in TIMES.values()}
+    means = {name: {int(turn): each for turn, each in found if each > 0} for name, found in of_turns.items()}
+    return {"launch_id": plain(turns["launch_id"]), "turns_with": " ".join(map(plain, turns["with"])), TURNS: means}
+
+
+def ending(test: dict[str, Any]) -> dict[str, Any]:
+    """The cells of a test that failed."""
+    error = plain(test["error"])
+    return {"status": "oom" if OOM in error else "crashed", "arm": plain(test["fullname"]), "error": error}
 
 
 def whole(count: object) -> int:

@@ -26,8 +26,11 @@ FEWEST = 5  # turns that both launches measured
 
 
 def attach(rows: Iterable[Row], folder: Path) -> None:
-    """Give each row of a launch that took turns the times of its turns, from the folder's steps.csv."""
-    of_launch = {row["launch_id"]: row for row in rows if row["turns_with"]}
+    """Give each row of a launch that took turns the times of its turns, from the folder's steps.csv.
+
+    Rows of pytest-benchmark's files have them already.
+    """
+    of_launch = {row["launch_id"]: row for row in rows if row["turns_with"] and not row.get(TURNS)}
     if not of_launch:
         return
     steps, _ = read.steps(folder, [*TIMES.values(), "turn", "images"])
@@ -69,7 +72,7 @@ def changes(metric: str, base: Sequence[Row], head: Sequence[Row]) -> list[float
     for one, other in zip(base, head, strict=True):
         if metric not in TIMES or not with_each_other(one, other):
             return None
-        times = [row.get(TURNS, {}).get(TIMES[metric], {}) for row in (one, other)]
+        times = [(row.get(TURNS) or {}).get(TIMES[metric], {}) for row in (one, other)]
         if (ratio := change(*times)) is None:
             return None
         found.append(ratio)

@@ -160,9 +160,10 @@ def row_of(case: str, pair: Pair, rounds: Sequence[Mapping[str, Sequence[float]]
         turns = zip(seconds[pair.slower][warmup:], seconds[pair.faster][warmup:], strict=True)
         logs.append(statistics.median(math.log(slow / fast) for slow, fast in turns))
     found = significance.of_pairs(logs)
+    ratio, low, high = (1 + each for each in (found.size(), *found.limits()))
     target = f">= {pair.target:g}" if pair.target else ""
-    met = found.ratio() >= pair.target if pair.target else None
-    return Row(case, f"{pair.faster} / {pair.slower}", found.ratio(), *found.interval(), target, met)
+    met = ratio >= pair.target if pair.target else None
+    return Row(case, f"{pair.faster} / {pair.slower}", ratio, low, high, target, met)
 
 
 def run_probes(rounds: int, tell: Callable[[str], None]) -> list[Row]:

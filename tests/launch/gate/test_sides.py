@@ -49,9 +49,10 @@ def test_a_side_that_takes_no_turns_ends_the_other(tmp_path: Path) -> None:
 
 
 def test_a_stopped_process_is_ended(tmp_path: Path) -> None:
-    process = side(tmp_path, "base", SLEEP).start(0, {})
+    base = side(tmp_path, "base", SLEEP)
+    process = base.start(0, {})
     process.send_signal(signal.SIGSTOP)
-    sides.end([process])
+    sides.end([base], [process])
     assert process.returncode == -signal.SIGTERM
 
 
@@ -62,7 +63,7 @@ def test_one_that_heeds_no_sigterm_is_killed(tmp_path: Path, monkeypatch: pytest
     )
     process = deaf.start(0, {})
     until(lambda: "deaf" in (deaf.folder / "tables.txt").read_text(), "the process")
-    sides.end([process])
+    sides.end([deaf], [process])
     assert process.returncode == -signal.SIGKILL
 
 

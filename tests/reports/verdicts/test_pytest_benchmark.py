@@ -92,6 +92,49 @@ def test_the_commit_is_as_in_trials_csv(info: dict[str, Any], commit: str, tmp_p
     assert list(pytest_benchmark.trials([folder / "0.json"])["commit"]) == [commit]
 
 
+# Files of launch gate --pytest
+
+
+def in_turns(pair: int, factor: float, side: str) -> dict[str, Any]:
+    """A launch whose rounds took turns on a machine that gets slower, each launch at another rate, and noisy."""
+    drift = {turn: 0.01 * (1 + turn * (pair + 1) / 10) for turn in range(1, 11)}
+    times = {str(turn): factor * each for turn, each in drift.items()}
+    turns = {"launch_id": f"{side}{pair}", "with": [f"{'head' if side == 'base' else 'base'}{pair}"]}
+    extra: dict[str, Any] = {"step_cpu_time_p50_s": 0.01, "turns": {**turns, "step_time_s": times, "cpu_time_s": times}}
+    noisy = 0.01 * (pair + 1 if side == "base" else 5 - pair)
+    return {**launch(median=noisy, **extra), "resbench": {"pair": pair, "failed": []}}
+
+
+@pytest.mark.parametrize(("factor", "code", "said"), [(1.0, 0, "equivalent"), (1.05, 1, "regressed")])
+def test_neighbouring_turns_are_compared_not_medians(
+    factor: float, code: int, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = save(tmp_path / "base", *[in_turns(pair, 1.0, "base") for pair in range(4)])
+    head = save(tmp_path / "head", *[in_turns(pair, factor, "head") for pair in range(4)])
+    ended, out, _ = told(base, head, capsys)
+    assert ended == code, out
+    lines = [line for line in out.splitlines() if "test_a.py::test_step" in line]
+    assert [line.split()[2] for line in lines] == ["step_time_p50_s", "step_cpu_time_p50_s"]
+    assert all(line.rstrip().endswith(said) for line in lines)
+    assert all(f"{100 * (factor - 1):+.2f}" in line for line in lines)
+
+
+@pytest.mark.parametrize(("failed", "code"), [((0, 1), 1), ((1, 1), 0), ((1, 0), 0)])
+def test_failing_more_often_is_a_regression(
+    failed: tuple[int, int], code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = []
+    for side, fails in zip(("base", "head"), failed, strict=True):
+        each = [in_turns(pair, 1.0, side) for pair in range(4)]
+        error = {"fullname": "test_a.py::test_step", "error": "ValueError: \x1b[31mx"}
+        nothing = {**launch(), "benchmarks": [], "machine_info": {}, "resbench": {"pair": 4, "failed": [error]}}
+        folders.append(save(tmp_path / side, *each, *([nothing] * fails)))
+    ended, out, _ = told(folders[0], folders[1], capsys)
+    assert ended == code, out
+    shown = "1 of 5 launches in HEAD failed, 0 of 4 in BASE; crashed: ValueError: ?[31mx" in out
+    assert shown == (failed == (0, 1))
+
+
 # The exact gate
 
 COUNTED: dict[str, Any] = {
@@ -215,6 +258,11 @@ def test_a_benchmark_that_is_gone_and_another_machine_are_not_comparable(
         json.dumps({**launch(), "machine_info": None}),
         json.dumps({**launch(), "benchmarks": {"a": 1}}),
         json.dumps({**launch(), "benchmarks": []}),
+        json.dumps({**launch(), "resbench": {"pair": -1}}),
+        json.dumps({**launch(), "resbench": {"failed": ["a"]}}),
+        json.dumps(launch(turns={"launch_id": "a"})),
+        json.dumps(launch(turns={"launch_id": "a", "with": [], "step_time_s": {"first": 1}})),
+        json.dumps(launch(turns={"launch_id": "a", "with": [], "step_time_s": {"1": "fast"}})),
         "\0\xff",
     ],
     ids=[
@@ -228,6 +276,11 @@ def test_a_benchmark_that_is_gone_and_another_machine_are_not_comparable(
         "no machine",
         "no list",
         "no benchmark",
+        "no pair",
+        "no test",
+        "no partner",
+        "no turn",
+        "no time",
         "binary",
     ],
 )
