@@ -43,7 +43,7 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
         "memory": ("group",),
         "multi_node": ("run_options", "group"),
         "sweep": ("run_options", "interrupts", "group", "memory", "multi_node"),
-        "gate": ("sweep",),
+        "gate": ("group", "sweep"),
         "cluster": ("run_options", "group", "memory", "sweep"),
         "commands": ("run_options", "group", "memory", "multi_node", "sweep", "gate", "cluster"),
         "cli": ("interrupts", "commands"),

@@ -12,6 +12,7 @@ from bench.options import take_option
 from launch.gate import looks
 from launch.sweep import option_words
 
+COMMITS = {"gate": "BASE HEAD", "bisect": "GOOD BAD"}
 PAIRS = 32
 # Options of run that the gate sets itself.
 OWN: tuple[str, ...] = ("--repeats", "--repeat", "--order", "--resume", "--retry-failed", "--fail-fast")
@@ -39,17 +40,18 @@ class GateRequest:
     out: Path
 
 
-def read(words: Sequence[str]) -> GateRequest:
-    """Separate the gate's own options from those of run. Raises UsageError if one is missing or not allowed."""
+def read(words: Sequence[str], command: str = "gate") -> GateRequest:
+    """Separate the command's own options from those of run. Raises UsageError if one is missing or not allowed."""
     refs, rest = list(words[:2]), list(words[2:])
     if len(refs) < 2 or any(ref.startswith("-") for ref in refs) or not rest or rest[0].startswith("-"):
-        raise UsageError("gate takes two commits and then what run takes: gate BASE HEAD EXPERIMENT... [options]")
+        usage = f"{command} {COMMITS[command]} EXPERIMENT... [options]"
+        raise UsageError(f"{command} takes two commits and then what run takes: {usage}")
     if rest[0].endswith(".toml"):
-        raise UsageError("gate takes experiments and options, not a study file")
+        raise UsageError(f"{command} takes experiments and options, not a study file")
     rest = [option_words.dashed(word) for word in rest]
     for word in rest:
         if word.partition("=")[0] in OWN:
-            raise UsageError(f"gate decides {word} itself; leave it out")
+            raise UsageError(f"{command} decides {word} itself; leave it out")
     pairs, rest = take_option(rest, "--pairs")
     budget, rest = take_option(rest, "--budget")
     margin, rest = take_option(rest, "--margin")
@@ -73,6 +75,5 @@ def read(words: Sequence[str]) -> GateRequest:
     if "--checkpoint" not in given and "--no-checkpoint" not in given:
         rest.append("--no-checkpoint")
     budget_s = looks.seconds(budget) if budget is not None else math.inf
-    return GateRequest(
-        refs, rest, int(pairs or PAIRS), budget_s, margin or "1%", forms, strict, Path(out or "runs/gate").absolute()
-    )
+    folder = Path(out or f"runs/{command}").absolute()
+    return GateRequest(refs, rest, int(pairs or PAIRS), budget_s, margin or "1%", forms, strict, folder)
