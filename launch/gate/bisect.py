@@ -91,7 +91,7 @@ def judge_of(bisect: Bisect, good: Counted, bad: Counted, by_time: bool) -> Judg
     ends = comparer.compare(bisect.good, bisect.bad, None)
     worse = times.worst(ends)
     if worse is None:
-        say(f"there is nothing to find: {bisect.bad[:12]} is not shown to be worse than {bisect.good[:12]}")
+        say(f"there is nothing to find: {bisect.bad[:12]} is not shown to be worse than {bisect.good[:12]}, see above")
         return None
     say(f"{worse['trial']}: {times.text(worse)}: each commit is held against {bisect.good[:12]}")
     return ByTime(comparer, bisect.good, ends, worse, bisect.counted)

@@ -39,7 +39,7 @@ class Counted:
 
 
 def run(repository: Path, commit: str, folder: Path, words: Sequence[str], times: int) -> Counted:
-    """Run a commit's trials `times` times, into this folder, which is replaced; counts that then differ are left out.
+    """Run a commit's trials `times` times, into this folder, which is replaced.
 
     `words` are for `launch run`, which may be longer trials.
     """
@@ -80,13 +80,16 @@ def failure(side: Side, code: int) -> str:
 
 
 def of_rows(rows: Sequence[Mapping[str, str]], axes: Sequence[str]) -> Counted:
-    """The counts of trials.csv's rows, each trial with its name; those that differ between its repeats are left out."""
+    """The counts of trials.csv's rows, each trial with its name; "" where its repeats have unlike ones."""
     by_repeat: dict[str, list[Mapping[str, str]]] = {}
     for row in rows:
         by_repeat.setdefault(row["repeat"], []).append(row)
-    first, *others = (of_repeat(each, axes) for each in by_repeat.values())
-    exact = {key: value for key, value in first.items() if all(other.get(key) == value for other in others)}
-    return Counted("", exact, tuple(rows[0][name] for name in MACHINE))
+    repeats = [of_repeat(each, axes) for each in by_repeat.values()]
+    found: Counts = {}
+    for key in (key for each in repeats for key in each):
+        values = {value(each, key) for each in repeats}
+        found[key] = values.pop() if len(values) == 1 else ""
+    return Counted("", found, tuple(rows[0][name] for name in MACHINE))
 
 
 def of_repeat(rows: Sequence[Mapping[str, str]], axes: Sequence[str]) -> Counts:

@@ -128,12 +128,12 @@ class ByTime:
 
     def describe(self, commit: str, counted: Counted) -> tuple[bool, list[str]]:
         """(whether this commit alone makes the change, by a comparison with its parent; the changes in lines)."""
-        parent = git_repository.resolve(self.comparer.repository, f"{commit}^")
+        parent, place = git_repository.resolve(self.comparer.repository, f"{commit}^"), "the commit before it"
         if parent != self.good and (why := self.counted(parent).why):
             say(f"its parent {parent[:12]} does not run ({why}): it is held against the good commit")
-            parent = self.good
+            parent, place = self.good, "the good one"
         found = self.comparer.compare(parent, commit, functools.partial(look_for, self.worse))
-        lines = [f"against {parent[:12]}, the commit before it; in brackets the change between the ends:"]
+        lines = [f"against {parent[:12]}, {place}; in brackets the change between the ends:"]
         for end in (each for each in self.ends if each["verdict"] == "regressed" and each["interval"]):
             each = same(found, end)
             lines.append(f"{end['trial']}: {text(each) if each else 'not measured'} [{end['change']:+.2%}]")

@@ -46,6 +46,8 @@ pace = says.get("times", [says.get("time", 1)] * 3)[int(words["--repeat"])]
 found["step_time_p50_s"] = str(0.01 * pace * (1 + random.uniform(-0.001, 0.001)))
 if says.get("varies"):
     found["waits_per_window"] = str(time.monotonic_ns())
+if "fails" in says and "4" != words["--warmup-windows"]:
+    found |= {{"status": "crashed", "error": "rank 0 fell"}}
 path = out / "trials.csv"
 new = not path.exists()
 with path.open("a", newline="") as file:
@@ -346,6 +348,34 @@ def test_what_is_surely_on_neither_side_is_skipped(
     assert code == 3
     assert "not surely on one side of half of the change between the ends" in said
     assert "one of these 2 commits did it" in said
+
+
+def test_a_commit_whose_launches_fail_while_they_are_timed_is_skipped(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = history(tmp_path, monkeypatch, linear({}, {**SLOW, "fails": True}, SLOW))
+    code, said = told(made, capfd, "--warmup-windows", "3")
+    assert code == 3
+    assert "commit number 1: 1 of 1 launches in HEAD failed, 0 of 1 in BASE; crashed: rank 0 fell" in said
+    assert "one of these 2 commits did it" in said
+    shutil.rmtree(tmp_path / "bisect")
+    code, said = told(made, capfd, "--warmup-windows", "3", bad=1)
+    assert code == 3
+    assert "there is nothing to find" in said
+
+
+def test_where_the_commit_before_the_first_bad_one_does_not_run_the_good_one_stands_for_it(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No. 3, which is good, shows that no. 1 is."""
+    commits = linear({}, {"exit": 2})
+    commits += [Commit(SLOW, (1,)), Commit({}, (1,)), *(Commit({"images_seen": at}, (at - 1,)) for at in (4, 5))]
+    made = history(tmp_path, monkeypatch, [*commits, Commit(SLOW, (2, 5))])
+    code, said = told(made, capfd)
+    assert code == 0, said
+    assert f"its parent {made.commits[1][:12]} does not run (launch run ended with exit code 2 and no rows)" in said
+    assert f"the first bad commit is {made.commits[2][:12]}" in said
+    assert f"against {made.commits[0][:12]}, the good one" in said
 
 
 REFUSED: list[tuple[dict[str, Any], list[str], str]] = [
