@@ -59,17 +59,26 @@ def read(folder: Path) -> list[Comparison]:
     return found
 
 
+def is_measured(each: Comparison) -> bool:
+    """Whether its change is known: not if launches failed, and a bound may be too large for JSON."""
+    return each["interval"] is not None and None not in (each["change"], *each["interval"])
+
+
+def regressed(found: list[Comparison]) -> list[Comparison]:
+    """What got worse by a measured change."""
+    return [each for each in found if each["verdict"] == "regressed" and is_measured(each)]
+
+
 def worst(found: list[Comparison]) -> Comparison | None:
-    """Of what got worse by a measured change, the largest one; None: nothing did."""
-    worse = [each for each in found if each["verdict"] == "regressed" and each["interval"]]
-    return max(worse, key=lambda each: abs(each["change"]), default=None)
+    """Of what got worse, the largest change; None: nothing did."""
+    return max(regressed(found), key=lambda each: abs(each["change"]), default=None)
 
 
 def same(found: list[Comparison], wanted: Comparison) -> Comparison | None:
     """What is found of the same metric of the same trial; None: it has not been measured."""
     keys = ("trial", "metric")
     each = next((each for each in found if all(each[key] == wanted[key] for key in keys)), None)
-    return each if each and each["interval"] else None
+    return each if each and is_measured(each) else None
 
 
 def nearer(found: list[Comparison], worse: Comparison) -> int:
@@ -134,7 +143,9 @@ class ByTime:
             parent, place = self.good, "the good one"
         found = self.comparer.compare(parent, commit, functools.partial(look_for, self.worse))
         lines = [f"against {parent[:12]}, {place}; in brackets the change between the ends:"]
-        for end in (each for each in self.ends if each["verdict"] == "regressed" and each["interval"]):
+        for end in regressed(self.ends):
             each = same(found, end)
-            lines.append(f"{end['trial']}: {text(each) if each else 'not measured'} [{end['change']:+.2%}]")
-        return nearer(found, self.worse) == BAD, lines
+            changed = text(each) if each else f"{end['metric']} not measured"
+            lines.append(f"{end['trial']}: {changed} [{end['change']:+.2%}]")
+        # Against the good commit it has been found bad already, or is the bad end.
+        return parent == self.good or nearer(found, self.worse) == BAD, lines

@@ -69,6 +69,7 @@ def test_a_counting_run_is_short_whatever_was_asked_for() -> None:
         (-0.2, [-0.09, 0.4], times.GOOD),
         (-0.2, [-0.11, -0.09], times.measure.INCONCLUSIVE),
         (0.05, None, times.NOT_COMPARABLE),
+        (0.05, [0.03, None], times.NOT_COMPARABLE),
     ],
 )
 def test_a_commit_is_nearer_to_one_end_if_its_whole_interval_is(
