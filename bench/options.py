@@ -38,6 +38,8 @@ class Options:
     """Keep a checkpoint after each epoch."""
     log_with: tuple[str, ...] = ()
     """Trackers that also get each epoch's numbers, by Accelerate's names: tensorboard, wandb, ..."""
+    trace: bool = False
+    """Once the row is written, run one more window through torch's profiler, for traces/ in the run folder."""
 
 
 @dataclass(frozen=True)

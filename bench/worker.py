@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import functools
 import math
 import os
 import signal
@@ -35,7 +36,7 @@ from bench.probes.memory import forget_peak_rss
 from bench.record.experiment_trackers import ExperimentTrackers
 from bench.record.progress import ProgressWriter, beat, state_after
 from bench.record.run_folder import RunFolder
-from bench.training import checkpoint, evaluation, setup
+from bench.training import checkpoint, evaluation, setup, traced_window
 from bench.training.build import Build, model_for
 from bench.training.group import Group
 from bench.training.loop import Evaluation, Training, train_epoch
@@ -82,6 +83,8 @@ def run(
         # torch's launcher stops all ranks as soon as one has ended; rank 0 has to write its row first.
         signals.ignore()
         worker.ending.end(error)
+    if options.trace and worker.trace is not None:
+        worker.trace()
     if in_group():
         torch.distributed.destroy_process_group()
 
@@ -96,6 +99,7 @@ class Worker:
         self.row = TrialRow(trial, experiment, launch_id, self.folder, rank)
         self.ending = Ending(trial, launch_id, self.folder.logs(), rank, self.row.write)
         self.trackers: ExperimentTrackers | None = None
+        self.trace: Callable[[], None] | None = None
 
     def work(self, build: Build, load: Load) -> None:
         """Train and measure. Any exception ends the trial (see `run`)."""
@@ -124,6 +128,8 @@ class Worker:
                 self.run_epoch(epoch, training, pipeline, group, meter, progress)
             if order is not None:
                 order.leave()
+        name = self.folder.traces() / self.launch_id
+        self.trace = functools.partial(traced_window.trace, self.trial, training, pipeline, group, name, self.ending)
 
     def take_turns(self, meter: Meter) -> turns.Turns | None:
         """Wait for this trial's first turn if it takes turns with another one on this machine."""

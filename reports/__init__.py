@@ -1,6 +1,7 @@
 """What do the rows of run folders say? Tables, charts, pages and verdicts, from CSV files alone: no torch.
 
 read.py reads a run folder (lines.py whatever its files hold), tables/ puts the trials in tables, charts/ draws them,
-page.py, plot.py and tensorboard.py write them for a browser, as files and for TensorBoard. verdicts/ compares runs, and
-forms/ writes the verdicts for other programs. merge.py joins run folders. commands/ has a file for each command.
+page.py, plot.py and tensorboard.py write them for a browser, as files and for TensorBoard. verdicts/ compares runs,
+forms/ writes the verdicts for other programs, and history_page.py draws many runs for a browser. merge.py joins run
+folders. commands/ has a file for each command.
 """

@@ -60,6 +60,22 @@ def share(text: str) -> float:
     return value
 
 
+def portion(text: str) -> float:
+    """A share that may also be 0 or 1."""
+    return float(text) if text in ("0", "0.0", "1", "1.0") else share(text)
+
+
+def points(text: str) -> float:
+    """0.5 for half a percentage point. Raises ArgumentTypeError if it is no number of points between 0 and 100."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < 100:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of percentage points between 0 and 100, such as 0.5")
+    return value
+
+
 def at_least(least: int) -> Callable[[str], int]:
     """A function that reads whole numbers from `least` on."""
 

@@ -19,8 +19,8 @@ from typing import Any
 from bench.errors import UsageError
 from bench.record.columns import FILES, columns
 from bench.record.csvfile import header_names, whole_rows
+from bench.record.run_folder import EVENTS, LAUNCH_ID, OPERATIONS
 
-LAUNCH_ID = re.compile(r"[\w-]{1,64}", re.ASCII)
 LOG = re.compile(r"logs/[\w-][\w.-]*", re.ASCII)
 # The cells of a trial's row that are needed to copy its log and to find launches that were made twice.
 KEPT = ("launch_id", "trial_key", "repeat", "experiment", "arm", "status", "host", "log")
@@ -58,6 +58,7 @@ def merge(paths: Sequence[Path], out: Path) -> None:
             for file in FILES:
                 write(folder / f"{file}.csv", file, sources, owners)
             copy_logs(folder, sources, owners)
+            copy_traces(folder, sources)
             if environments:
                 text = json.dumps(environments, indent=1, sort_keys=True)
                 (folder / "environment.json").write_text(text + "\n")
@@ -230,6 +231,15 @@ def copy_logs(folder: Path, sources: Sequence[Source], owners: dict[str, Source]
                 shutil.copyfile(source.path / log, folder / log)
     if missing:
         print(f"{len(missing)} logs are not there to be copied, the first of them {missing[0]}", file=sys.stderr)
+
+
+def copy_traces(folder: Path, sources: Sequence[Source]) -> None:
+    """Copy the traces of the launches that have one."""
+    for source in sources:
+        for name in (f"traces/{launch_id}{kind}" for launch_id in source.launches for kind in (EVENTS, OPERATIONS)):
+            if (source.path / name).is_file() and not (source.path / name).is_symlink():
+                (folder / "traces").mkdir(exist_ok=True)
+                shutil.copyfile(source.path / name, folder / name)
 
 
 def say_doubled(sources: Sequence[Source], owners: dict[str, Source]) -> None:

@@ -35,22 +35,28 @@ def write(folder: Path, out: Path) -> None:
     steps, lost_steps = read.steps(folder)
     sections = [{**section(sheet, epochs, steps), "anchor": n} for n, sheet in enumerate(table.sheets(trials), start=1)]
     lost = {"trials": lost_trials, "epochs": lost_epochs, "steps": lost_steps}
-    style, script = (HERE / "page.css").read_text(), (HERE / "page.js").read_text()
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    page = environment.get_template("page.html").render(
+    page = render(
+        "page.html",
         name=folder.absolute().name,
         sections=sections,
         overview=overview([summary.row_of(row) for row in trials.to_dict("records")]),
         study=study_command(folder),
         lost=", ".join(read.count(rows, file) for file, rows in lost.items() if rows),
         rule=published.RULE,
-        style=Markup(style),
-        script=Markup(script),
-        policy=f"default-src 'none'; style-src '{digest(style)}'; script-src '{digest(script)}'",
     )
     write_whole(out, page)
+
+
+def render(template: str, **values: Any) -> str:
+    """A page of its own, with the style and the script of all pages. `values` are escaped unless they are Markup."""
+    style, script = (HERE / "page.css").read_text(), (HERE / "page.js").read_text()
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    policy = f"default-src 'none'; style-src '{digest(style)}'; script-src '{digest(script)}'"
+    return environment.get_template(template).render(
+        **values, style=Markup(style), script=Markup(script), policy=policy
+    )
 
 
 def study_command(folder: Path) -> str:

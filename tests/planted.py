@@ -156,11 +156,12 @@ def run(
     load: Callable[[Trial, Path], DataSet] = datasets.load,
     resume: bool = False,
     processes: int | None = None,
+    trace: bool = False,
     **variables: str,
 ) -> Ran:
     """Run a trial as its launcher would, in a real group."""
     folder.mkdir(exist_ok=True)
-    options = Options(out=folder, resume=resume)
+    options = Options(out=folder, resume=resume, trace=trace)
     codes = group(processes or trial.processes, _work, trial, options, build, load, said=folder, **variables)
     return Ran(trial, folder, codes)
 

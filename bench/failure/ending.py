@@ -48,7 +48,10 @@ class Ending:
         """End this process because of the error."""
         # Two threads may come here (see signals.end_if_stuck). The first one ends the process: it never releases.
         self.lock.acquire()
-        code = self._exit_code(error)
+        self.leave(self._exit_code(error))
+
+    def leave(self, code: int) -> NoReturn:
+        """Exit now, with this code, and leave no child behind."""
         for child in psutil.Process().children(recursive=True):  # loader workers
             child.kill()
         # Not sys.exit: if another rank is gone, the destructors of the process group would wait for it.

@@ -31,6 +31,12 @@ def ignore() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
+def end_at_once() -> None:
+    """Let these signals end the process from now on, without an exception."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+
+
 def end_if_stuck(end: Callable[[Interrupted], object]) -> None:
     """Start a thread that calls `end` if the process still runs STUCK_S after it got a signal."""
     read_fd, write_fd = os.pipe()

@@ -14,6 +14,7 @@ which each rank connects. Messages are JSON:
 
 from __future__ import annotations
 
+import fcntl
 import json
 import multiprocessing
 import os
@@ -21,6 +22,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Client
+from pathlib import Path
 from typing import Any
 
 from bench.variables import TURNS
@@ -94,6 +96,20 @@ def paused_children() -> Iterator[None]:
     finally:
         for pid in children:
             os.kill(pid, signal.SIGCONT)
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """After all have left: wait until no other launch of the match is in here. Without turns, go on at once."""
+    if not (address := os.environ.get(TURNS)):
+        yield
+        return
+    folder = os.open(Path(address).parent, os.O_RDONLY)  # which the sides share; a lock on it ends with its process
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 def from_environment(beat: Callable[[], None] = lambda: None) -> Turns | None:

@@ -8,6 +8,7 @@ import fcntl
 import io
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,10 @@ from bench.errors import UsageError
 from bench.machine.nvml import SLOWDOWNS as SLOWDOWNS
 from bench.record.columns import columns
 from bench.record.csvfile import append, whole_rows, write_whole
+
+LAUNCH_ID = re.compile(r"[\w-]{1,64}", re.ASCII)
+# A launch's files in traces/, by what follows its id: all events, and a table of the operations.
+EVENTS, OPERATIONS = ".json.gz", ".csv"
 
 
 def shortage(row: Mapping[str, Any]) -> str:
@@ -41,7 +46,7 @@ def size(count: int) -> str:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A folder with trials.csv, epochs.csv, steps.csv, environment.json and logs/."""
+    """A folder with trials.csv, epochs.csv, steps.csv, environment.json, logs/ and traces/."""
 
     path: Path
 
@@ -60,6 +65,10 @@ class RunFolder:
     def logs(self) -> Path:
         """The folder of the trials' logs."""
         return self.path / "logs"
+
+    def traces(self) -> Path:
+        """The folder of the traced windows (--trace)."""
+        return self.path / "traces"
 
     def append(self, file: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Append rows to one of FILES. Raises KeyError if a row has an unknown column."""

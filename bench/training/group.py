@@ -63,6 +63,17 @@ class Group:
         mine = text.encode()[:TEXT_BYTES].ljust(TEXT_BYTES, b"\0")
         return [bytes(map(int, codes)).rstrip(b"\0").decode(errors="ignore") for codes in self.gather(list(mine))]
 
+    def gather_bytes(self, content: bytes) -> list[bytes]:
+        """Every rank's bytes, of any length, rank 0 first."""
+        if self.processes == 1:
+            return [content]
+        sizes = [int(size) for (size,) in self.gather([float(len(content))])]
+        mine = torch.zeros(max(sizes), dtype=torch.uint8, device=self.device)
+        mine[: len(content)] = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+        ranks = [torch.empty_like(mine) for _ in range(self.processes)]
+        torch.distributed.all_gather(ranks, mine)
+        return [rank[:size].cpu().numpy().tobytes() for rank, size in zip(ranks, sizes, strict=True)]
+
     def add_up(self, values: Tensor) -> Tensor:
         """The sum over the ranks."""
         return self.accelerator.reduce(values, reduction="sum")

@@ -1,12 +1,13 @@
 """Find the commit between a good and a bad one that made trials slower, larger or less accurate, or changed a count.
 
 usage: python -m launch bisect GOOD BAD EXPERIMENT... [--by-time] [--pairs N] [--budget TIME] [--margin SHARE]
-                  [--out FOLDER] [options as of run]
+                  [--seeds N [--accuracy-margin POINTS]] [--out FOLDER] [options as of run]
 
 --by-time  time the commits even if counts differ between GOOD and BAD
 --pairs    most launches of each commit in one comparison (32)
 --budget   the time that one comparison may take, such as 5min
 --margin   a change between GOOD and BAD that matters (1%)
+--seeds    compare accuracies over so many seeds, as gate does
 --out      where the runs and the log of decisions are left (runs/bisect); the same words go on from there
 
 GOOD has to be in the history of BAD. `git bisect` chooses the commits to be tried, in a worktree of its own. First both
@@ -34,7 +35,7 @@ from bench.machine import repository
 from bench.machine.environment import CHECKOUT
 from bench.terminal import say
 from launch.gate import bisect
-from launch.gate.commits import LEVEL, compare
+from launch.gate.commits import compare
 from launch.gate.request import FORMS, read
 from launch.sweep.option_words import dashed
 
@@ -46,10 +47,10 @@ def run(words: Sequence[str]) -> int:
     """Find the commit and return the exit code."""
     dashes = [dashed(word) for word in words]
     request = read([word for word in dashes if word != BY_TIME], "bisect")
-    if request.forms or request.strict:
+    if request.strict or {*request.judged} & {*FORMS}:
         raise UsageError(f"bisect gives no verdict: leave out {', '.join(FORMS)} and --fail-inconclusive")
     # With --help, compare still checks the options before it: a wrong one is refused before minutes of trials.
-    if compare(request, LEVEL, "--help", stdout=subprocess.DEVNULL):
+    if compare(request, "--help", stdout=subprocess.DEVNULL):
         return 2  # it has printed the error
     repository.require_top_level(REPOSITORY)
     good, bad = (repository.resolve(REPOSITORY, ref) for ref in request.refs)

@@ -1,12 +1,15 @@
 """Time two commits against each other on this machine, in turns, and say whether the second is worse.
 
 usage: python -m launch gate BASE_REF HEAD_REF EXPERIMENT... [--pairs N] [--budget TIME] [--margin SHARE]
-                  [--fail-inconclusive] [--markdown FILE] [--junit FILE] [--json FILE] [--smaller-is-better FILE]
-                  [options as of run]
+                  [--all-pairs] [--seeds N [--accuracy-margin POINTS]] [--fail-inconclusive] [--markdown FILE]
+                  [--junit FILE] [--json FILE] [--smaller-is-better FILE] [options as of run]
 
---pairs   most launches of each commit (32)
---budget  the time they may take, such as 5min
---margin  a change that matters (1%)
+--pairs      most launches of each commit (32)
+--budget     the time they may take, such as 5min
+--margin     a change that matters (1%)
+--all-pairs  look after all pairs alone, as for python -m reports selftest
+--seeds      run a pair for each of so many seeds, and compare accuracies over them: a loss by more than
+             --accuracy-margin (0.5 points) is a regression
 
 Each commit has a worktree and processes of its own, and runs the same trials. Both launches of a pair are there at once
 and take turns: one trains a block of steps while the other waits, in an order drawn by chance. The change of a pair is
@@ -34,7 +37,7 @@ from bench.machine import repository
 from bench.machine.environment import CHECKOUT
 from bench.terminal import say
 from launch.gate import measure
-from launch.gate.commits import LEVEL, compare, compare_commits
+from launch.gate.commits import compare, compare_commits
 from launch.gate.request import read
 
 REPOSITORY = CHECKOUT
@@ -44,7 +47,7 @@ def run(words: Sequence[str]) -> int:
     """Run the pairs and return the exit code of the verdict."""
     request = read(words)
     # With --help, compare still checks the options before it: a wrong one is refused before minutes of trials.
-    if compare(request, LEVEL, "--help", stdout=subprocess.DEVNULL):
+    if compare(request, "--help", stdout=subprocess.DEVNULL):
         return 2  # it has printed the error
     repository.require_top_level(REPOSITORY)
     commits = [repository.resolve(REPOSITORY, ref) for ref in request.refs]

@@ -67,7 +67,7 @@ def find(request: GateRequest, repository: Path, good: str, bad: str, by_time: b
     """Find the first bad commit and print it; returns the exit code. Raises UsageError if an end does not run."""
     check_ends(repository, good, bad)
     task = {"good commit": good, "bad commit": bad, "words": request.words, "by time": by_time}
-    task |= {"pairs": request.pairs, "margin": request.margin}
+    task |= {"pairs": request.pairs, "all pairs": request.all_pairs, "seeds": request.seeds, "judged": request.judged}
     task |= {"budget in s": None if math.isinf(request.budget_s) else request.budget_s}
     with open_log(request.out, task) as log:
         bisect = Bisect(request, repository, good, bad, log)

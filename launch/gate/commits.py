@@ -11,16 +11,16 @@ from pathlib import Path
 from bench.machine.environment import CHECKOUT
 from bench.terminal import say
 from launch.gate import measure
-from launch.gate.looks import Looks
+from launch.gate.looks import SHARES, Looks
 from launch.gate.request import GateRequest
 from launch.gate.sides import Side
 from launch.gate.worktrees import takes_turns, worktrees
 
 # False alarms over all looks: 1%, not compare's default of 5%, because each blocks a merge.
-LEVEL = 0.01
+LEVEL = "0.01"
 NAMES = ("base", "head")
-# A look at the pairs so far: the request, its level, whether it is the last one -> the exit code.
-Look = Callable[[GateRequest, float, bool], int]
+# A look at the pairs so far: the request, and as in a Judge of measure -> the exit code.
+Look = Callable[[GateRequest, float, float, bool], int]
 
 
 def compare_commits(request: GateRequest, repository: Path, commits: Sequence[str], look: Look | None = None) -> int:
@@ -33,7 +33,7 @@ def compare_commits(request: GateRequest, repository: Path, commits: Sequence[st
         in_turns = all(map(takes_turns, trees))
         if not in_turns:
             say("a commit is older than taking turns: launch by launch, which tells less")
-        looks = Looks(request.pairs, LEVEL, request.budget_s)
+        looks = Looks(request.pairs, request.budget_s, (1.0,) if request.all_pairs else SHARES)
         return measure.until_decided(sides, looks, in_turns, functools.partial(look or verdict, request))
 
 
@@ -43,22 +43,23 @@ def side_of(request: GateRequest, name: str, commit: str, tree: Path) -> Side:
 
     def command(number: int) -> list[str]:
         how = ["--fail-fast", "--out", str(folder), "--repeat", str(number)]
+        how += ["--seed", str(number)] if request.seeds else []
         return [sys.executable, "-m", "launch", "run", *request.words, *how]
 
     return Side(name, commit, tree, folder, command, {})
 
 
-def verdict(request: GateRequest, level: float, last: bool) -> int:
+def verdict(request: GateRequest, share: float, before: float, last: bool) -> int:
     """The exit code of `python -m reports compare` on the pairs so far. Prints its report if no other one follows."""
-    folders = [str(request.out / name) for name in NAMES]
-    code = compare(request, level, *folders, stdout=None if last else subprocess.DEVNULL)
+    words = ["--look", str(share), "--looked", str(before), *(str(request.out / name) for name in NAMES)]
+    code = compare(request, *words, stdout=None if last else subprocess.DEVNULL)
     if not last and code != measure.INCONCLUSIVE:
-        compare(request, level, *folders)
+        compare(request, *words)
     return code
 
 
-def compare(request: GateRequest, level: float, *words: str, stdout: int | None = None) -> int:
+def compare(request: GateRequest, *words: str, stdout: int | None = None) -> int:
     """Run `python -m reports compare` with these words and return its exit code, which is never 1 by a crash."""
-    how = ["--margin", request.margin, "--level", str(level), "--fail-inconclusive", *request.forms]
+    how = ["--level", LEVEL, "--fail-inconclusive", *request.judged]
     command = [sys.executable, "-m", "reports", "compare", *how, *words]
     return subprocess.run(command, cwd=CHECKOUT, stdout=stdout, check=False).returncode

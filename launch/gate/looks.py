@@ -1,10 +1,8 @@
-"""When the gate looks at its pairs of launches, and at which level it may decide then.
+"""When the gate looks at its pairs of launches: fixed before the first pair, but for the time that they may take.
 
-The looks are fixed before the first pair. Each may spend a part of the chance of a false alarm, by the spending
-function alpha * log(1 + (e - 1) t) of Lan and DeMets (1983, Biometrika 70), which resembles Pocock's boundary: `t` is
-the share of the pairs that the look sees. A look is tested at what it may spend, without regard to the correlation of
-the looks, so that the sum over all looks is at most alpha whatever the data is like. If the time is up, the look at the
-pairs so far is the last one, and spends what is left: that the machine is slow does not depend on which commit is.
+What a look may spend of the chance of a false alarm follows from the share of the pairs that it sees
+(reports.verdicts.significance.spent). If the time is up, the look at the pairs so far is the last one: that the machine
+is slow does not depend on which commit is.
 """
 
 from __future__ import annotations
@@ -24,33 +22,27 @@ UNITS_S = {"": 1.0, "s": 1.0, "sec": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
 
 @dataclass
 class Looks:
-    """The looks at up to `most` pairs, within `budget_s` seconds. `alpha`: the chance of a false alarm in all."""
+    """The looks at up to `most` pairs, within `budget_s` seconds. `seen`: the share of them that the last look saw."""
 
     most: int
-    alpha: float
     budget_s: float = math.inf
+    shares: tuple[float, ...] = SHARES
     began_s: float = field(default_factory=time.monotonic)
-    spent: float = 0.0
+    seen: float = 0.0
 
     def due(self, pairs: int) -> bool:
         """Whether to look after this many pairs."""
-        return pairs in {max(FEWEST, round(share * self.most)) for share in SHARES} or self.is_last(pairs)
+        return pairs in {max(FEWEST, round(share * self.most)) for share in self.shares} or self.is_last(pairs)
 
     def is_last(self, pairs: int) -> bool:
         """Whether no further pair follows: all have been run, or another one would not end within the budget."""
         used_s = time.monotonic() - self.began_s
         return pairs >= self.most or (pairs >= FEWEST and used_s * (pairs + 1) / pairs > self.budget_s)
 
-    def level(self, pairs: int, last: bool) -> float:
-        """The level of the look after this many pairs, which is spent with it."""
-        level = spending(1.0 if last else pairs / self.most, self.alpha) - self.spent
-        self.spent += level
-        return level
-
-
-def spending(share: float, alpha: float) -> float:
-    """What of `alpha` may be spent by the look that sees this share of the pairs."""
-    return alpha * math.log(1 + (math.e - 1) * share)
+    def look(self, pairs: int, last: bool) -> tuple[float, float]:
+        """(the share of all pairs that the look after so many sees, what the one before saw). The last one sees all."""
+        before, self.seen = self.seen, 1.0 if last else pairs / self.most
+        return self.seen, before
 
 
 def seconds(text: str) -> float:

@@ -14,8 +14,8 @@ from launch.gate.referee import OTHER_SETTINGS
 from launch.gate.sides import Side
 
 INCONCLUSIVE = 4
-# A verdict's exit code at a level, and whether it is the last one.
-Judge = Callable[[float, bool], int]
+# The exit code of a look that sees this share of the pairs, the one before that share; and whether it is the last.
+Judge = Callable[[float, float, bool], int]
 
 
 def until_decided(both: Sequence[Side], looks: Looks, takes_turns: bool, judge: Judge) -> int:
@@ -45,7 +45,7 @@ def until_decided(both: Sequence[Side], looks: Looks, takes_turns: bool, judge: 
         if complete and not looks.due(pairs):
             continue
         last = not complete or looks.is_last(pairs)
-        code = judge(looks.level(pairs, last), last)
+        code = judge(*looks.look(pairs, last), last)
         if last or code != INCONCLUSIVE:
             return code
         say(f"after {pairs} pairs this is inconclusive; the next look is at more")

@@ -14,6 +14,7 @@ from launch.sweep import option_words
 
 COMMITS = {"gate": "BASE HEAD", "bisect": "GOOD BAD"}
 PAIRS = 32
+MARGIN = "1%"
 # Options of run that the gate sets itself.
 OWN: tuple[str, ...] = ("--repeats", "--repeat", "--order", "--resume", "--retry-failed", "--fail-fast")
 OWN += ("--dry-run", "--machines", "--parallel")
@@ -28,14 +29,18 @@ LENGTHS = ("--epochs", "--limit-windows", "--limit-train", "--preset")
 
 @dataclass(frozen=True)
 class GateRequest:
-    """The command line, parsed. `pairs`: the most; `words` are for `launch run`."""
+    """The command line, parsed. `pairs`: the most; `words` are for `launch run`.
+
+    With `seeds`, a pair has its number as its seed. `judged`: options of `reports compare`.
+    """
 
     refs: list[str]
     words: list[str]
     pairs: int
     budget_s: float
-    margin: str
-    forms: list[str]
+    all_pairs: bool
+    seeds: bool
+    judged: list[str]
     strict: bool
     out: Path
 
@@ -54,26 +59,36 @@ def read(words: Sequence[str], command: str = "gate") -> GateRequest:
             raise UsageError(f"{command} decides {word} itself; leave it out")
     pairs, rest = take_option(rest, "--pairs")
     budget, rest = take_option(rest, "--budget")
+    seeds, rest = take_option(rest, "--seeds")
     margin, rest = take_option(rest, "--margin")
+    accuracy_margin, rest = take_option(rest, "--accuracy-margin")
     out, rest = take_option(rest, "--out")
-    if pairs is not None and (not pairs.isdecimal() or int(pairs) < looks.FEWEST):
-        raise UsageError(f"--pairs is {pairs!r}; give {looks.FEWEST} or more")
+    for option, value in (("--pairs", pairs), ("--seeds", seeds)):
+        if value is not None and (not value.isdecimal() or int(value) < looks.FEWEST):
+            raise UsageError(f"{option} is {value!r}; give {looks.FEWEST} or more")
+    if seeds and pairs:
+        raise UsageError("--seeds is the number of pairs as well, one for each seed; leave --pairs out")
+    if accuracy_margin and not seeds:
+        raise UsageError(f"--accuracy-margin {accuracy_margin} is for accuracies over seeds; give --seeds")
     for option, default in PATHS.items():
         value, rest = take_option(rest, option)
         value = value or default
         if value is not None:
             rest += [option, str(Path(value).absolute()) if default or Path(value).exists() else value]
-    forms = []
+    judged = ["--margin", margin or MARGIN, *(["--over", "seed"] if seeds else [])]
+    judged += ["--accuracy-margin", accuracy_margin] if accuracy_margin else []
     for option in FORMS:
         value, rest = take_option(rest, option)
-        forms += [] if value is None else [option, str(Path(value).absolute())]
-    strict = "--fail-inconclusive" in rest
-    rest = [word for word in rest if word != "--fail-inconclusive"]
+        judged += [] if value is None else [option, str(Path(value).absolute())]
+    strict, all_pairs = "--fail-inconclusive" in rest, "--all-pairs" in rest
+    rest = [word for word in rest if word not in ("--fail-inconclusive", "--all-pairs")]
     given = {word.partition("=")[0] for word in rest}
-    if not given & set(LENGTHS):
+    if seeds and "--seed" in given:
+        raise UsageError(f"--seeds {seeds} makes the seeds 0, 1, ... itself; leave --seed out")
+    if not seeds and not given & set(LENGTHS):  # an accuracy over seeds is that of the whole training
         rest += [word for option, value in SHORT.items() if option not in given for word in (option, value)]
     if "--checkpoint" not in given and "--no-checkpoint" not in given:
         rest.append("--no-checkpoint")
     budget_s = looks.seconds(budget) if budget is not None else math.inf
-    folder = Path(out or f"runs/{command}").absolute()
-    return GateRequest(refs, rest, int(pairs or PAIRS), budget_s, margin or "1%", forms, strict, folder)
+    most, folder = int(seeds or pairs or PAIRS), Path(out or f"runs/{command}").absolute()
+    return GateRequest(refs, rest, most, budget_s, all_pairs or bool(seeds), bool(seeds), judged, strict, folder)

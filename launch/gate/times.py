@@ -24,6 +24,8 @@ from launch.gate.request import GateRequest
 JSON = "verdict.json"
 GOOD, BAD, NOT_COMPARABLE = 0, 1, 3
 WORDS = {GOOD: "good", BAD: "bad"}
+# Unit of a change -> how many of it are a share of 1.
+PER_SHARE = {"share": 1, "points": 100}
 
 # One metric of one trial, as `reports compare --json` writes it.
 Comparison = dict[str, Any]
@@ -44,7 +46,8 @@ class Comparer:
             folder = self.request.out / name
             if folder.exists():  # of an interrupted comparison
                 shutil.rmtree(folder)
-            request = dataclasses.replace(self.request, out=folder, forms=["--json", str(folder / JSON)])
+            judged = [*self.request.judged, "--json", str(folder / JSON)]
+            request = dataclasses.replace(self.request, out=folder, judged=judged)
             if compare_commits(request, self.repository, (base, head), look) == 2:
                 raise UsageError(f"the launches in {folder} cannot be judged; see above")
             self.log.comparisons[name] = read(folder)
@@ -71,7 +74,7 @@ def regressed(found: list[Comparison]) -> list[Comparison]:
 
 def worst(found: list[Comparison]) -> Comparison | None:
     """Of what got worse, the largest change; None: nothing did."""
-    return max(regressed(found), key=lambda each: abs(each["change"]), default=None)
+    return max(regressed(found), key=lambda each: abs(each["change"]) / PER_SHARE[each["change_unit"]], default=None)
 
 
 def same(found: list[Comparison], wanted: Comparison) -> Comparison | None:
@@ -96,18 +99,23 @@ def nearer(found: list[Comparison], worse: Comparison) -> int:
     return GOOD if high < half else BAD if low > half else measure.INCONCLUSIVE
 
 
-def look_for(worse: Comparison, request: GateRequest, level: float, last: bool) -> int:
-    """A look that decides as `nearer` does."""
+def look_for(worse: Comparison, request: GateRequest, share: float, before: float, last: bool) -> int:
+    """A look that decides as `nearer` does, at each look alike."""
     folders = [str(request.out / name) for name in NAMES]
-    if compare(request, level, *folders, stdout=subprocess.DEVNULL) == 2:
+    if compare(request, *folders, stdout=subprocess.DEVNULL) == 2:
         raise UsageError(f"the launches in {request.out} cannot be judged; see above")
     return nearer(read(request.out), worse)
 
 
 def text(each: Comparison) -> str:
-    """A change in words: step_time_p50_s +5.1% (95% interval +4.9 .. +5.3)."""
-    low, high = each["interval"]
-    return f"{each['metric']} {each['change']:+.2%} (95% interval {low:+.2%} .. {high:+.2%})"
+    """A change in words: step_time_p50_s +5.10% (95% interval +4.90% .. +5.30%)."""
+    low, high = (size(each, bound) for bound in each["interval"])
+    return f"{each['metric']} {size(each, each['change'])} (95% interval {low} .. {high})"
+
+
+def size(each: Comparison, change: float) -> str:
+    """A change of this metric with its unit."""
+    return f"{change:+.2%}" if each["change_unit"] == "share" else f"{change:+.2f} {each['change_unit']}"
 
 
 @dataclass(frozen=True)
@@ -130,7 +138,7 @@ class ByTime:
         each = same(found, self.worse)
         if failed or each is None:
             return Decision(commit, "skip", (failed or [f"{self.worse['metric']} was not measured"])[0])
-        half = f"half of the change between the ends, {self.worse['change'] / 2:+.2%}"
+        half = f"half of the change between the ends, {size(self.worse, self.worse['change'] / 2)}"
         word = WORDS.get(nearer(found, self.worse), "skip")
         where = {"good": "below", "bad": "above", "skip": "not surely on one side of"}[word]
         return Decision(commit, word, f"{text(each)}, {where} {half}")
@@ -146,6 +154,6 @@ class ByTime:
         for end in regressed(self.ends):
             each = same(found, end)
             changed = text(each) if each else f"{end['metric']} not measured"
-            lines.append(f"{end['trial']}: {changed} [{end['change']:+.2%}]")
+            lines.append(f"{end['trial']}: {changed} [{size(end, end['change'])}]")
         # Against the good commit it has been found bad already, or is the bad end.
         return parent == self.good or nearer(found, self.worse) == BAD, lines

@@ -125,6 +125,7 @@ def option_words(options: Options) -> list[str]:
     result = ["--out", str(options.out), "--data-root", str(options.data_root)]
     result += ["--resume"] if options.resume else []
     result += ["--log-with", *options.log_with] if options.log_with else []
+    result += ["--trace"] if options.trace else []
     return result + ([] if options.checkpoint else ["--no-checkpoint"])
 
 

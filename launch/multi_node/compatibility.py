@@ -15,12 +15,12 @@ FOLDERS = ("bench", "models", "launch")
 PACKAGES = ("torch", "torchvision", "accelerate", "numpy")
 
 
-def fingerprint(trials: Sequence[Trial], resume: bool = False) -> dict[str, Any]:
+def fingerprint(trials: Sequence[Trial], resume: bool = False, trace: bool = False) -> dict[str, Any]:
     """This machine's code (file -> hash), versions (package -> version) and trials (a hash), as JSON."""
     files = sorted(path for folder in FOLDERS for path in (environment.CHECKOUT / folder).rglob("*.py"))
     code = {str(path.relative_to(environment.CHECKOUT)): _short_hash(path.read_bytes()) for path in files}
     versions = {"Python": platform.python_version(), **{name: environment.version(name) for name in PACKAGES}}
-    keys = [[trial.key(), trial.repeat, resume] for trial in trials]
+    keys = [[trial.key(), trial.repeat, resume, trace] for trial in trials]
     return {"code": code, "versions": versions, "trials": _short_hash(json.dumps(keys).encode())}
 
 

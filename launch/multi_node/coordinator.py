@@ -131,7 +131,7 @@ def run_as_machine_0(context: RunContext, trials: Sequence[Trial], work: Callabl
     options, count = context.run_options, trials[0].machines
     node = node_address(options)
     say(f"waiting for {count - 1} more machine(s) at {options.rendezvous}")
-    ours = fingerprint(trials, context.options.resume)
+    ours = fingerprint(trials, context.options.resume, context.options.trace)
     code = 1
     with contextlib.closing(wait_for_machines(options.rendezvous, count, ours, options.join_timeout)) as connection:
         try:
@@ -148,7 +148,7 @@ def run_as_other_machine(context: RunContext, trials: Sequence[Trial]) -> int:
     """
     options = context.run_options
     node = node_address(options)
-    ours = fingerprint(trials, context.options.resume)
+    ours = fingerprint(trials, context.options.resume, context.options.trace)
     # Machine 0 alone keeps the time limits, so that a trial ends for one reason.
     context = dataclasses.replace(context, run_options=dataclasses.replace(options, timeout=None, stall_timeout=None))
     by_key = {(trial.key(), trial.repeat): trial for trial in trials}

@@ -1,4 +1,4 @@
-"""Find change points in the runs of many nights on one machine.
+"""Find change points in the runs of many nights on one machine, and draw the runs on a page.
 
 They alert and block nothing: the exit code is always 0. Needs the extra `history` (pip install -e '.[history]').
 """
@@ -8,15 +8,29 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from reports.arguments import share
+from reports.arguments import new_file, share
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER", help="run folders, or folders of them")
     parser.add_argument("--margin", type=share, default=0.02, metavar="SHARE", help="a change that matters (2%%)")
+    parser.add_argument(
+        "-o",
+        "--out",
+        type=new_file,
+        metavar="FILE.html",
+        help="also write a page with a chart of each series",
+    )
 
 
 def run(options: argparse.Namespace) -> None:
     from reports.verdicts import history
 
-    history.run(options.folders, options.margin)
+    found = history.find(options.folders, options.margin)
+    history.show(found)
+    if options.out is None:
+        return
+    from reports import history_page
+
+    history_page.write(found, f"History of {options.folders[0].absolute().name}", options.margin, options.out)
+    print(options.out)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from reports.markdown import escaped, row
-from reports.verdicts.comparison import HEADS, Comparison, cells
-from reports.verdicts.report import ComparisonReport
+from reports.verdicts.comparison import HEADS, OPERATION_HEADS, Comparison, Reasons, cells
+from reports.verdicts.report import ComparisonReport, over_seeds
 
 HELP = "write a summary as Markdown, such as $GITHUB_STEP_SUMMARY"
 MOST_BYTES = 900_000  # GitHub shows summaries of up to 1 MiB
@@ -22,6 +22,13 @@ def render(report: ComparisonReport) -> str:
     first = [each for each in report.comparisons if each.verdict not in FOLDED]
     lines, left = table(first, report, left)
     text += lines
+    for number, why in enumerate(report.reasons):
+        lines = reasons(why)
+        left -= sum(len(line.encode()) + 1 for line in lines)
+        if left < 0:
+            text += [f"The reasons of {len(report.reasons) - number} trials are left out: they would be too long.", ""]
+            break
+        text += lines
     rest, left = table([each for each in report.comparisons if each.verdict in FOLDED], report, left)
     if rest:
         text += ["<details><summary>What did not get worse</summary>", "", *rest, "</details>", ""]
@@ -32,7 +39,20 @@ def render(report: ComparisonReport) -> str:
             f"is wrong is at most {report.level:.3g}. Could show: a change that so many launches find 4 times in 5.",
             "",
         ]
+    if report.accuracy_margin is not None:
+        text += [over_seeds(report.accuracy_margin), ""]
     return "\n".join(text)
+
+
+def reasons(why: Reasons) -> list[str]:
+    """Why a trial's results may be what they are."""
+    summary, *said = map(escaped, why.lines())
+    lines = [f"Why, {escaped(why.trial)}: {summary}", "", *(f"- {each}" for each in said)]
+    if why.operations:
+        lines += ["", f"Time of an operation itself, {escaped(why.about_times)}:", "", row(OPERATION_HEADS)]
+        lines += [row(["---", *["---:"] * (len(OPERATION_HEADS) - 1)])]
+        lines += [row(list(map(escaped, each.cells()))) for each in why.operations]
+    return [*lines, ""]
 
 
 def table(found: Sequence[Comparison], report: ComparisonReport, room: int) -> tuple[list[str], int]:
@@ -41,7 +61,7 @@ def table(found: Sequence[Comparison], report: ComparisonReport, room: int) -> t
         return [], room
     lines = [row(HEADS), row(["---"] * 2 + ["---:"] * 6 + ["---"])]
     for number, each in enumerate(found):
-        line = row(list(map(escaped, cells(each, report.margin or 0.0, report.each_level()))))
+        line = row(list(map(escaped, cells(each, report.margin_of(each), report.each_level()))))
         room -= len(line.encode()) + 1
         if room < 0:
             return [

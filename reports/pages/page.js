@@ -13,7 +13,7 @@ const sortBy = (table, place, head) => {
   const sign = down ? 1 : -1;
   const key = (row) => row.cells[place].textContent.trim();
   const rows = [...table.tBodies[0].rows];
-  const numeric = place > 0 && rows.every((row) => key(row) === "" || number(key(row)) !== null);
+  const numeric = place > 0 && !("text" in head.dataset) && rows.every((row) => key(row) === "" || number(key(row)) !== null);
   rows.sort((one, other) => {
     const [a, b] = [key(one), key(other)];
     if (a === "" || b === "") return (a === "") - (b === "");
@@ -32,9 +32,9 @@ for (const table of document.querySelectorAll("table.sortable")) {
   });
 }
 
-for (const section of document.querySelectorAll(".experiment")) {
-  const rows = [...section.querySelector("table.trials").tBodies[0].rows];
-  const tools = section.querySelector(".tools");
+for (const tools of document.querySelectorAll(".tools")) {
+  const rows = [...tools.parentElement.querySelector("table.trials").tBodies[0].rows];
+  const what = tools.dataset.rows;
   const [input, select, output] = ["input", "select", "output"].map((name) => tools.querySelector(name));
   const filter = () => {
     const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
@@ -44,7 +44,7 @@ for (const section of document.querySelectorAll(".experiment")) {
       row.hidden = (select.value && row.dataset.status !== select.value) || !words.every((word) => text.includes(word));
       shown += !row.hidden;
     }
-    const all = `${rows.length} trial${rows.length === 1 ? "" : "s"}`;
+    const all = `${rows.length} ${what}${rows.length === 1 ? "" : "s"}`;
     output.textContent = shown === rows.length ? all : `${shown} of ${all}`;
   };
   input.addEventListener("input", filter);
@@ -52,6 +52,11 @@ for (const section of document.querySelectorAll(".experiment")) {
   tools.hidden = false;
   filter();
 }
+
+// A link leads into a part that is folded, too.
+const unfold = () => document.getElementById(location.hash.slice(1))?.closest("details")?.setAttribute("open", "");
+addEventListener("hashchange", unfold);
+unfold();
 
 const tip = document.getElementById("tip");
 const showTip = (event) => {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from bench.errors import UsageError
 from bench.record.columns import kept_apart
 from reports.tables.summary import Row, row_of
 from reports.tables.table import held_back, machine_line
-from reports.verdicts import likeness, significance, turns
+from reports.verdicts import likeness, over_seeds, reasons, significance, turns
 from reports.verdicts.comparison import VERDICTS, Comparison
 from reports.verdicts.likeness import listed
 from reports.verdicts.pytest_benchmark import launches
@@ -69,14 +69,17 @@ class Side:
         return [float(value) for value in found if value is not None and math.isfinite(value)]
 
 
-def compare_runs(before: Path, after: Path, margin: float, level: float, strict: bool) -> ComparisonReport:
-    """Compare two run folders.
+def compare_runs(
+    before: Path, after: Path, margin: float, level: float, strict: bool, accuracy_margin: float | None = None
+) -> ComparisonReport:
+    """Compare two run folders; with an `accuracy_margin`, in points, over their seeds (see over_seeds.py).
 
     The exit code is 1 if a metric regressed, else 3 if a trial or metric is missing or not comparable, else 4 if a
     comparison is inconclusive and `strict` is set, else 0. Raises UsageError if there is nothing to compare.
     """
     folders = (before, after)
-    base, head = (by_settings(launches(folder)) for folder in folders)
+    read = row_of if accuracy_margin is None else over_seeds.row_of_any_seed
+    base, head = (by_settings(launches(folder), read) for folder in folders)
     ids = [{row["launch_id"] for each in side.values() for row in each.rows} for side in (base, head)]
     if both := ids[0] & ids[1]:
         raise UsageError(f"launch {min(map(str, both))} is in both folders; give two runs")
@@ -84,11 +87,15 @@ def compare_runs(before: Path, after: Path, margin: float, level: float, strict:
         turns.attach((row for each in side.values() for row in each.rows), folder)
     if not base or not head:
         raise UsageError(f"no trial has ended in {folders[0] if not base else folders[1]}; give the folder of a run")
-    found = compare(base, head, margin, level)
+    found = compare(base, head, margin, level, accuracy_margin)
     rows = [[row for side in each.values() for row in side.rows] for each in (base, head)]
     commits = [" and ".join(sorted({str(row["commit"] or "unknown") for row in each})) for each in rows]
     title = f"{after} (commit {commits[1]}) against {before} (commit {commits[0]})"
-    return ComparisonReport(title, machine_line(rows[1][0]), found, exit_code(found, strict), margin, level, strict)
+    names = titles([*rows[0], *rows[1]])
+    sides = {names(base[key].rows[0]): (base[key].good(), head[key].good()) for key in base if key in head}
+    why = reasons.of_trials(found, sides, before, after)
+    machine, code = machine_line(rows[1][0]), exit_code(found, strict)
+    return ComparisonReport(title, machine, found, code, margin, level, strict, accuracy_margin, why)
 
 
 def exit_code(found: Sequence[Comparison], strict: bool) -> int:
@@ -101,36 +108,50 @@ def exit_code(found: Sequence[Comparison], strict: bool) -> int:
     return 4 if strict and "inconclusive" in seen else 0
 
 
-def by_settings(table: pd.DataFrame) -> dict[Hashable, Side]:
+def by_settings(table: pd.DataFrame, read: Callable[[Mapping[Any, Any]], Row] = row_of) -> dict[Hashable, Side]:
     """Settings -> their launches, each once, in the order in which they began; interrupted launches are left out."""
+    return sides(map(read, table.to_dict("records")))
+
+
+def sides(rows: Iterable[Row]) -> dict[Hashable, Side]:
+    """The same, from rows."""
     found: dict[Hashable, Side] = {}
-    for record in table.drop_duplicates("launch_id").to_dict("records"):
-        row = row_of(record)
-        if row["status"] == "interrupted":
-            continue
-        found.setdefault(tuple(row[name] for name in SETTINGS), Side()).rows.append(row)
+    seen: set[Any] = set()
+    for row in rows:
+        if row["launch_id"] not in seen and row["status"] != "interrupted":
+            found.setdefault(tuple(row[name] for name in SETTINGS), Side()).rows.append(row)
+        seen.add(row["launch_id"])
     for side in found.values():
         side.rows.sort(key=lambda row: row["started_at"] or "")
     return found
 
 
 def compare(
-    base: Mapping[Hashable, Side], head: Mapping[Hashable, Side], margin: float, level: float
+    base: Mapping[Hashable, Side],
+    head: Mapping[Hashable, Side],
+    margin: float,
+    level: float,
+    accuracy_margin: float | None = None,
 ) -> list[Comparison]:
     """All comparisons, in the order of VERDICTS. The verdicts allow for how many comparisons are made at once."""
+    points, seeds = accuracy_margin or 0.0, accuracy_margin is not None
     names = titles([side.rows[0] for side in (*base.values(), *head.values())])
-    found = [each for key in base if key in head for each in of_trial(names(base[key].rows[0]), base[key], head[key])]
+    both = [(names(base[key].rows[0]), base[key], head[key]) for key in base if key in head]
+    found = [each for trial in both for each in of_trial(*trial, seeds)]
     found += unmatched(base, head, names)
     measured = [each for each in found if each.change is not None]
-    answers = [each.change.answer(margin, METRICS[each.metric]) for each in measured if each.change is not None]
+    margins = [points if each.seeds else margin for each in measured]
+    tried = zip(measured, margins, strict=True)
+    answers = [each.change.answer(by, METRICS[each.metric]) for each, by in tried if each.change is not None]
     significant = significance.holm([chance for _, chance in answers], level)
     # Where no answer is significant, the comparison keeps the verdict that it was made with: inconclusive.
     shown = {id(each): answer for each, (answer, _), holds in zip(measured, answers, significant, strict=True) if holds}
     found = [dataclasses.replace(each, verdict=shown.get(id(each), each.verdict)) for each in found]
+    found = [over_seeds.with_seeds_needed(each, points, level / max(1, len(measured))) for each in found]
     return sorted(found, key=lambda each: VERDICTS.index(each.verdict))
 
 
-def of_trial(name: str, base: Side, head: Side) -> list[Comparison]:
+def of_trial(name: str, base: Side, head: Side, seeds: bool) -> list[Comparison]:
     """One trial's comparisons. Those with a `change` are inconclusive until it is tested for significance."""
     if not base.good():
         return [Comparison(name, "not comparable", why="no launch in BASE ended well")]
@@ -147,6 +168,8 @@ def of_trial(name: str, base: Side, head: Side) -> list[Comparison]:
     if head.good():
         left = len(base.good()) + len(head.good()) - len(base.undisturbed()) - len(head.undisturbed())
         half = half_known(base.good(), head.good())
+        if seeds:  # disturbed launches too: they are slower, not less accurate
+            found += [noted(each, half) for each in over_seeds.accuracy(name, base.good(), head.good())]
         base, head = Side(base.undisturbed()), Side(head.undisturbed())
         note = f"{left} launches that were throttled, resumed or not alone on their device are left out" if left else ""
         note = "; ".join(filter(None, (note, half)))
@@ -154,13 +177,19 @@ def of_trial(name: str, base: Side, head: Side) -> list[Comparison]:
         before, after = map(Side, pairs) if pairs else (base, head)
         # The speed follows from the step time where both sides trained the same steps in turns.
         in_turns = turns.partners(base.rows, head.rows) is not None
-        metrics = [metric for metric in METRICS if not (in_turns and metric == SPEED)]
+        answered = [SPEED] * in_turns + [SEEDED] * seeds
+        metrics = [metric for metric in METRICS if metric not in answered]
         each_of = [each for metric in metrics for each in of_metric(name, metric, before, after, pairs is not None)]
-        found += [dataclasses.replace(each, why="; ".join(filter(None, (each.why, note)))) for each in each_of]
+        found += [noted(each, note) for each in each_of]
         if STEP_TIME not in {each.metric for each in each_of}:
             why = note or "no window was timed; train more images, or with fewer --warmup-windows"
             found.append(Comparison(name, "inconclusive", STEP_TIME, why=why))
     return found or [Comparison(name, "not comparable", why="nothing was measured in BASE and HEAD")]
+
+
+def noted(each: Comparison, note: str) -> Comparison:
+    """The comparison with a note after its `why`."""
+    return dataclasses.replace(each, why="; ".join(filter(None, (each.why, note))))
 
 
 def of_metric(name: str, metric: str, base: Side, head: Side, pairs: bool) -> list[Comparison]:
@@ -182,7 +211,7 @@ def of_metric(name: str, metric: str, base: Side, head: Side, pairs: bool) -> li
     elif min(*before, *after) <= 0:
         why = "some launches have 0, and a change is a ratio"
     elif metric == SEEDED and len(set(before)) == len(set(after)) == 1 and before[0] != after[0]:
-        why = "each side is one seed's result, launched again and again; give several seeds"
+        why = "each side is one seed's result, launched again and again; give several, and --over seed"
     elif pairs and len(before) > 1 and (ratios := turns.changes(metric, base.good(), head.good())) is not None:
         change, in_turns = significance.of_pairs(ratios), True
     elif (change := significance.change(before, after, pairs)) is None:

@@ -1,27 +1,27 @@
-"""The result of one comparison, and its line in a table."""
+"""The result of one comparison with its line in a table, and the reasons for a trial's results."""
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reports.verdicts.significance import Change
+from reports.verdicts.significance import Difference
 
 # What a reader has to act on comes first.
 VERDICTS = ("regressed", "changed", "not comparable", "inconclusive", "improved", "equivalent")
 
 
-HEADS = ("trial", "metric", "base", "head", "change %", "95% interval", "could show", "launches", "verdict")
+HEADS = ("trial", "metric", "base", "head", "change", "95% interval", "could show", "launches", "verdict")
 
 
 @dataclass(frozen=True)
 class Comparison:
     """One metric of one trial; or a trial that cannot be compared, without a metric, and `why`.
 
-    `base` and `head` hold one value per launch, in the metric's own unit. `in_turns`: the change is that of the pairs'
-    turns (see turns.py), not of these values.
+    `base` and `head` hold one value per launch, in the metric's own unit; or, where `seeds` are given, one per seed in
+    their order: the mean of its launches. `in_turns`: the change is that of the pairs' turns (see turns.py), not of
+    these values.
     """
 
     trial: str
@@ -31,30 +31,90 @@ class Comparison:
     head: Sequence[float] = ()
     paired: bool = False
     in_turns: bool = False
-    change: Change | None = None
+    change: Difference | None = None
     why: str = ""
+    seeds: Sequence[int] = ()
 
 
 def cells(each: Comparison, margin: float, level: float) -> list[str]:
-    """One line of the table; `margin` and `level` as in ComparisonReport, for what the launches could show."""
+    """One line of the table; margin (that of this line) and level as in ComparisonReport, for what could be shown."""
     verdict = f"{each.verdict}: {each.why}" if each.why else each.verdict
     if not each.base:
         return [each.trial, each.metric, "", "", "", "", "", "", verdict]
     before, after = statistics.median(each.base), statistics.median(each.head)
     pairs = f"{len(each.base)} pairs{' in turns' if each.in_turns else ''}"
     count = pairs if each.paired else f"{len(each.base)} and {len(each.head)}"
+    count = f"{len(each.seeds)} seeds" if each.seeds else count
     if each.change is None:
         return [each.trial, each.metric, f"{before:.5g}", f"{after:.5g}", "", "", "", count, verdict]
-    low, high = (100 * (bound - 1) for bound in each.change.interval())
-    shown = 100 * each.change.smallest_shown(margin, level)
+    factor, unit = (100, "%") if each.change.UNIT == "share" else (1, f" {each.change.UNIT}")
+    low, high = (factor * limit for limit in each.change.limits())
+    shown = factor * each.change.smallest_shown(margin, level)
     return [
         each.trial,
         each.metric,
         f"{before:.5g}",
         f"{after:.5g}",
-        f"{100 * math.expm1(each.change.mean):+.2f}",
+        f"{factor * each.change.size():+.2f}{unit}",
         f"{low:+.2f} .. {high:+.2f}",
-        f"{shown:.3g}%" if shown < 1000 else "nothing",
+        f"{shown:.3g}{unit}" if shown < 1000 else "nothing",
         count,
         verdict,
     ]
+
+
+OPERATION_HEADS = ("operation", "base ms", "head ms", "difference ms", "calls")
+
+
+@dataclass(frozen=True)
+class OperationTime:
+    """What one operation took in a traced step: seconds in each launch of BASE and HEAD, and its calls on each side."""
+
+    operation: str
+    base: Sequence[float]
+    head: Sequence[float]
+    calls: tuple[int, int]
+
+    def difference_s(self) -> float:
+        """The difference of the medians."""
+        return statistics.median(self.head) - statistics.median(self.base)
+
+    def cells(self) -> list[str]:
+        """Its line in a table with OPERATION_HEADS."""
+        before, after = self.calls
+        calls = f"{before}" if before == after else f"{before} -> {after}"
+        difference = self.difference_s()
+        sign = "+" if difference > 0 else "-" if difference < 0 else ""
+        return [self.operation, with_range(self.base), with_range(self.head), f"{sign}{in_ms(abs(difference))}", calls]
+
+
+def with_range(times: Sequence[float]) -> str:
+    """The median of these seconds in ms; of several, with the lowest and the highest."""
+    middle, low, high = map(in_ms, (statistics.median(times), min(times), max(times)))
+    return middle if len(times) == 1 else f"{middle} ({low} .. {high})"
+
+
+def in_ms(seconds: float) -> str:
+    """In ms, with four digits or all before the point."""
+    return f"{1e3 * seconds:.0f}" if seconds >= 1 else f"{1e3 * seconds:.4g}"
+
+
+@dataclass(frozen=True)
+class Reasons:
+    """Why a trial's metrics may have changed. `summary` says it of the exact counts, `counts` has those that differ.
+
+    `operations`: those whose time differs most in the traced steps; none without traces. `about_times` says what these
+    times are, `notes` what is not known.
+    """
+
+    trial: str
+    summary: str
+    counts: Sequence[Comparison] = ()
+    notes: Sequence[str] = ()
+    operations: Sequence[OperationTime] = ()
+    about_times: str = ""
+
+    def lines(self) -> list[str]:
+        """The summary, then each count that differs, as the exact gate prints it, and each note."""
+        counts = [f"{each.metric} {each.why}" for each in self.counts]
+        return [self.summary or "no exact counts", *counts, *self.notes]

@@ -161,8 +161,13 @@ def of_row(trial: str, row: Mapping[str, object]) -> Counts:
     """A launch's counts. Raises UsageError if it has none."""
     if row[KINDS] is None:
         raise UsageError(f"{trial} was not counted; give --warmup-windows 3 or more, as studies/exact.toml does")
+    return known(trial, row)
+
+
+def known(trial: str, row: Mapping[str, object]) -> Counts:
+    """Those of a launch's counts that it has. Raises UsageError if one is no count."""
     found = {(trial, name): str(row[name]) for name in METRICS if row[name] is not None}
-    for part in str(row[KINDS]).split(", "):
+    for part in [] if row[KINDS] is None else str(row[KINDS]).split(", "):
         kind, _, count = part.rpartition(" ")
         key = (trial, f"{KINDS} {kind}")
         if not kind or not count.isdecimal() or key in found:

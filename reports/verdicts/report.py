@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench.terminal import wide
-from reports.verdicts.comparison import HEADS, VERDICTS, Comparison, cells
+from reports.verdicts.comparison import HEADS, OPERATION_HEADS, VERDICTS, Comparison, Reasons, cells
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,8 @@ class ComparisonReport:
     """Comparisons in the order of VERDICTS, and the exit code.
 
     `title` says what was compared, `machine` on which machine. `margin` and `level` are shares; they are None where
-    counts are compared exactly. `strict`: an inconclusive comparison fails.
+    counts are compared exactly. `strict`: an inconclusive comparison fails. `accuracy_margin`: that of accuracies over
+    seeds, in points; None: there are none. `reasons`: those of each compared trial.
     """
 
     title: str
@@ -30,6 +31,8 @@ class ComparisonReport:
     margin: float | None = None
     level: float | None = None
     strict: bool = False
+    accuracy_margin: float | None = None
+    reasons: Sequence[Reasons] = ()
 
     def counts(self) -> dict[str, int]:
         """Verdict -> how many comparisons have it; verdicts that none has are left out."""
@@ -39,6 +42,10 @@ class ComparisonReport:
     def summary(self) -> str:
         """In words: 1 regressed, 5 equivalent."""
         return ", ".join(f"{count} {verdict}" for verdict, count in self.counts().items()) or "nothing to compare"
+
+    def margin_of(self, each: Comparison) -> float:
+        """The margin of one comparison, in the unit of its change."""
+        return (self.accuracy_margin if each.seeds else self.margin) or 0.0
 
     def each_level(self) -> float:
         """The level that a single comparison is tested at: the strictest of Holm's, level / comparisons."""
@@ -54,12 +61,39 @@ def show(report: ComparisonReport) -> None:
     for head in HEADS:
         table.add_column(head, justify="left" if head in ("trial", "metric", "verdict") else "right", no_wrap=True)
     for each in report.comparisons:
-        table.add_row(*map(escape, cells(each, margin, report.each_level())))
+        table.add_row(*map(escape, cells(each, report.margin_of(each), report.each_level())))
     wide(console, table)
+    for why in report.reasons:
+        show_reasons(console, why)
     measured = sum(each.change is not None for each in report.comparisons)
     console.print(
         f"base and head: medians of the launches. regressed, improved: by more than the margin of {margin:.3g}; "
         f"equivalent: within it. The chance that any of the {measured} lines is wrong is at most {level:.3g} (Holm). "
         f"could show: the change that this many launches with this spread would show four times out of five.",
         soft_wrap=True,
+    )
+    if report.accuracy_margin is not None:
+        console.print(over_seeds(report.accuracy_margin), soft_wrap=True)
+
+
+def show_reasons(console: Console, why: Reasons) -> None:
+    """Print why a trial's results may be what they are."""
+    summary, *lines = why.lines()
+    console.print(escape("\n  ".join([f"why, {why.trial}: {summary}", *lines])), soft_wrap=True)
+    if why.operations:
+        console.print(escape(f"  time of an operation itself, {why.about_times}"), soft_wrap=True)
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for number, head in enumerate(OPERATION_HEADS):
+            table.add_column(head, justify="right" if number else "left", no_wrap=True)
+        for each in why.operations:
+            table.add_row(*map(escape, each.cells()))
+        wide(console, table)
+    console.print()
+
+
+def over_seeds(margin: float) -> str:
+    """How to read the lines of accuracies over seeds; the margin in points."""
+    return (
+        f"eval_accuracy: pairs of one seed, each side the mean of its launches; change: their mean difference, with a "
+        f"margin of {margin:.3g} points."
     )

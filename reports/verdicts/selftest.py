@@ -1,31 +1,36 @@
 """Can the gate be trusted on a machine? It judges launches that are all alike, and launches with a planted slow-down.
 
-Many launches of one trial are split into families. A family is judged as `python -m launch gate` judges two commits:
-neighbours make a pair, a coin decides which of them is BASE, the first verdict is given on half of the pairs and,
-unless it is a pass, a second one on all of them. Whatever such a family finds is a false alarm. A slow-down is planted
-by making the steps of all launches of HEAD slower by that share.
+The pairs of a run, in which launches took turns, are made into families. A family is judged as `python -m launch gate`
+judges two commits: at a quarter, a half and all of its pairs, until a look decides. Of launches that are all alike, a
+family that is called slower is a false alarm. Families in which each pair is used once are few; families that are drawn
+from all pairs, with repetition, are many. A slow-down is planted in the numbers, by making all turns of HEAD longer by
+that share; runs whose HEAD really is slower may be given as well.
 """
 
 from __future__ import annotations
 
+import datetime
+import itertools
 import math
 import random
 import statistics
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.errors import UsageError
 from reports.read import trials
 from reports.tables.summary import Row
-from reports.verdicts import compare
+from reports.verdicts import compare, significance, turns
 from reports.verdicts.compare import Side
 
 LEVEL = 0.01  # that of `launch gate`
+LOOKS = (0.25, 0.5, 1.0)  # likewise
 SLOWER = (0.01, 0.02, 0.03, 0.05, 0.1)
-MEASURED, PERMUTED, INJECTED = 300, 1000, 300  # families
-FEWEST_PAIRS = 3
+DRAWN, PLANTED = 1000, 300  # families
+BUDGET_S = 300.0
+FEWEST_PAIRS = 12
 SPEED = "step_time_p50_s"
 
 Pair = tuple[Row, Row]
@@ -33,87 +38,88 @@ Pair = tuple[Row, Row]
 
 @dataclass(frozen=True)
 class Gate:
-    """How a family is judged: pairs before each of the two looks, and the margin."""
+    """How a family is judged: the most pairs, and the margin."""
 
     pairs: int
     margin: float
 
-    def launches(self) -> int:
-        """Launches in a family: two looks at `pairs` pairs each."""
-        return 4 * self.pairs
+    def looks(self) -> list[int]:
+        """After how many pairs it looks."""
+        return sorted({max(3, round(share * self.pairs)) for share in LOOKS})
 
-    def verdict(self, family: Sequence[Pair]) -> str:
-        """regressed, inconclusive or passed, as the gate's exit code says."""
-        first = self._look(family[: self.pairs])
-        return first if first == "passed" else self._look(family)
+    def verdict(self, next_pair: Callable[[], Pair]) -> tuple[str, int]:
+        """(regressed, inconclusive or passed, the pairs that this took)."""
+        family: list[Pair] = []
+        before = 0.0
+        for pairs in self.looks():
+            family += [next_pair() for _ in range(pairs - len(family))]
+            level = significance.spent(pairs / self.pairs, LEVEL) - significance.spent(before, LEVEL)
+            before = pairs / self.pairs
+            if (answer := self._look(family, level)) != "inconclusive":
+                break
+        return answer, len(family)
 
-    def _look(self, pairs: Sequence[Pair]) -> str:
-        seen = {each.verdict for each in self._compared(pairs)}
-        if unlike := seen & {"not comparable"}:
-            raise UsageError(f"these launches are {unlike.pop()}; give launches of one machine and one version")
+    def _look(self, family: Sequence[Pair], level: float) -> str:
+        sides = [Side([pair[side] for pair in family]) for side in (0, 1)]
+        found = compare.compare({"": sides[0]}, {"": sides[1]}, self.margin, level)
+        seen = {each.verdict for each in found}
+        if "not comparable" in seen:
+            raise UsageError(f"these launches are not comparable: {found[0].why}; give launches of one version")
         return next((verdict for verdict in ("regressed", "inconclusive") if verdict in seen), "passed")
 
-    def could_show(self, family: Sequence[Pair]) -> float:
-        """The slow-down that the gate claims this family would have shown."""
-        found = self._compared(family)
-        measured = [each for each in found if each.change is not None]
-        (change,) = [each.change for each in measured if each.metric == SPEED]
-        assert change is not None
-        return change.smallest_shown(self.margin, LEVEL / len(measured))
 
-    def _compared(self, pairs: Sequence[Pair]) -> list[compare.Comparison]:
-        sides = [Side([{**pair[side], "repeat": n} for n, pair in enumerate(pairs)]) for side in (0, 1)]
-        return compare.compare({"": sides[0]}, {"": sides[1]}, self.margin, LEVEL)
+@dataclass
+class Numbered:
+    """Rows of the same launch, each time as another one: a launch may be drawn into a family several times."""
+
+    count: int = 0
+
+    def __call__(self, pair: Pair) -> Pair:
+        self.count += 1
+        names = f"base{self.count}", f"head{self.count}"
+        one, other = ({**row, "launch_id": name, "repeat": self.count} for row, name in zip(pair, names, strict=True))
+        return {**one, "turns_with": names[1]}, {**other, "turns_with": names[0]}
 
 
-def launches(folder: Path) -> list[Row]:
-    """The launches of the run's only trial that ended well, in the order in which they began.
+def pairs_of(folder: Path) -> list[Pair]:
+    """The pairs of a gate's folder, with BASE and HEAD in it, whose launches took turns and ended well.
 
-    Raises UsageError if the run has several trials or too few launches.
+    Raises UsageError if it has several trials, or no such pairs.
     """
-    found = compare.by_settings(trials(folder))
-    if len(found) != 1:
-        raise UsageError(f"{folder} has {len(found)} trials; give a run of one, launched again and again (--repeats)")
-    (side,) = found.values()
-    rows = [row for row in side.good() if row[SPEED]]
-    if len(rows) < 4 * FEWEST_PAIRS:
-        raise UsageError(f"{folder} has {len(rows)} launches that ended well; give {4 * FEWEST_PAIRS} or more")
-    return rows
+    sides: list[list[Row]] = []
+    for name in ("base", "head"):
+        found = compare.by_settings(trials(folder / name))
+        if len(found) != 1:
+            raise UsageError(f"{folder / name} has {len(found)} trials; give the --out folder of a gate on one")
+        (side,) = found.values()
+        turns.attach(side.good(), folder / name)
+        sides.append([row for row in side.good() if row[SPEED]])
+    if (partners := turns.partners(*sides)) is None:
+        raise UsageError(f"no launches in {folder} took turns; give the --out folder of python -m launch gate")
+    return list(zip(*partners, strict=True))
 
 
-def family(rows: Sequence[Row], coin: random.Random) -> list[Pair]:
-    """Pairs of neighbours (base, head). A coin decides the order of every second pair; the next has the reverse.
-
-    As base head, head base: a machine that grows steadily slower then slows both sides down alike.
-    """
-    pairs: list[Pair] = []
-    base_first = True
-    for number, (one, other) in enumerate(zip(rows[::2], rows[1::2], strict=True)):
-        base_first = not base_first if number % 2 else coin.random() < 0.5
-        pairs.append((one, other) if base_first else (other, one))
-    return pairs
+def in_order(pairs: Sequence[Pair], gate: Gate) -> Iterator[tuple[str, int]]:
+    """The verdicts on families in which each pair is used once, as long as there are enough."""
+    rest = list(pairs)
+    while len(rest) >= gate.pairs:
+        verdict, used = gate.verdict(iter(rest).__next__)
+        del rest[:used]
+        yield verdict, used
 
 
-def measured(rows: Sequence[Row], gate: Gate, coin: random.Random) -> Iterator[list[Pair]]:
-    """Families in which each launch is used once."""
-    size = gate.launches()
-    for start in range(0, len(rows) - size + 1, size):
-        yield family(rows[start : start + size], coin)
-
-
-def permuted(rows: Sequence[Row], gate: Gate, coin: random.Random, count: int) -> Iterator[list[Pair]]:
-    """Families of consecutive launches from a random start; a launch may be in several families."""
+def drawn(pairs: Sequence[Pair], gate: Gate, coin: random.Random, count: int) -> Iterator[tuple[str, int]]:
+    """The verdicts on families of pairs that are drawn from all."""
+    numbered = Numbered()
     for _ in range(count):
-        start = coin.randrange(len(rows) - gate.launches() + 1)
-        yield family(rows[start : start + gate.launches()], coin)
+        yield gate.verdict(lambda: numbered(coin.choice(pairs)))
 
 
-def slower(pairs: Sequence[Pair], share: float) -> list[Pair]:
-    """The same pairs with the steps of the head slower by this share."""
-    return [
-        (base, {**head, SPEED: head[SPEED] * (1 + share), "images_per_s": (head["images_per_s"] or 0) / (1 + share)})
-        for base, head in pairs
-    ]
+def slower(pair: Pair, share: float) -> Pair:
+    """The same pair with the turns of HEAD longer by this share."""
+    base, head = pair
+    times = {name: {turn: s * (1 + share) for turn, s in each.items()} for name, each in head[turns.TURNS].items()}
+    return base, {**head, turns.TURNS: times}
 
 
 def interval(hits: int, count: int) -> tuple[float, float]:
@@ -125,75 +131,93 @@ def interval(hits: int, count: int) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def report(folder: Path, pairs: int, margin: float, seed: int) -> str:
-    """The report, as Markdown. Raises UsageError if the launches are too few or not of one trial."""
-    rows = launches(folder)
-    gate = Gate(pairs, margin)
-    if len(rows) < gate.launches():
-        raise UsageError(f"{len(rows)} launches are too few for --pairs {pairs}; give {gate.launches()} or more")
-    coin = random.Random(seed)
-    small = Gate(max(FEWEST_PAIRS, min(pairs, len(rows) // (4 * MEASURED))), margin)
-    alarms = [
-        line_of_alarms("measured, each launch used once", small, measured(rows, small, coin)),
-        line_of_alarms("permuted", gate, permuted(rows, gate, coin, PERMUTED)),
-    ]
+def report(equal: Path, slowed: Mapping[str, Path], pairs: int, margin: float, seed: int) -> str:
+    """The report, as Markdown. `slowed`: what was planted -> the folder of a gate on it.
+
+    Raises UsageError if there are too few pairs or several trials.
+    """
+    gate, coin = Gate(pairs, margin), random.Random(seed)
+    found = pairs_of(equal)
+    if len(found) < gate.pairs:
+        raise UsageError(f"{len(found)} pairs are too few for --pairs {pairs}; give {gate.pairs} or more")
+    ones = [line_of_alarms("measured, each pair used once", in_order(found, gate))]
+    ones.append(line_of_alarms("drawn from all pairs", drawn(found, gate, coin, DRAWN)))
     powers = []
     for share in SLOWER:
-        slowed = (slower(each, share) for each in permuted(rows, gate, coin, INJECTED))
-        powers.append(line_of_power(f"{share:.0%}", gate, slowed))
-    families = list(permuted(rows, gate, coin, INJECTED))
-    claims = [gate.could_show(each) for each in families]
-    claimed = line_of_power(
-        f"what each family claims it could show: {statistics.median(claims):.1%} "
-        f"({min(claims):.1%} .. {max(claims):.1%})",
-        gate,
-        (slower(each, share) for each, share in zip(families, claims, strict=True)),
-    )
+        planted = [slower(pair, share) for pair in found]
+        powers.append(line_of_power(f"{share:.0%}, in the numbers", drawn(planted, gate, coin, PLANTED)))
+    for name, folder in slowed.items():
+        really = pairs_of(folder)
+        change = spread(really, SPEED)
+        powers.append(line_of_power(f"{name}: {change}, each pair used once", in_order(really, gate)))
+        powers.append(line_of_power(f"{name}, drawn from {len(really)} pairs", drawn(really, gate, coin, PLANTED)))
     return "\n".join(
         [
-            *head(rows, margin),
+            head(found, gate),
             "",
-            "| families of equal launches | pairs | false alarms | share (95% interval) | claimed |",
+            "| families of equal launches | false alarms | share (95% interval) | claimed | pairs until decided |",
             "| --- | ---: | ---: | ---: | ---: |",
-            *alarms,
+            *ones,
             "",
-            f"| injected slow-down, {INJECTED} families each, {gate.pairs} + {gate.pairs} pairs "
-            "| found | inconclusive | passed |",
-            "| --- | ---: | ---: | ---: |",
+            "| slow-down | families | found (95% interval) | inconclusive | passed | pairs until decided |",
+            "| --- | ---: | ---: | ---: | ---: | ---: |",
             *powers,
-            claimed,
             "",
-            "Permuted families share launches, so their interval is too narrow. A slow-down within the margin of "
-            f"{margin:.0%} should pass. What a family claims to show, it should find four times out of five.",
+            f"A slow-down within the margin of {margin:.0%} should pass. Families that are drawn from all pairs share "
+            "launches, so their interval is too narrow.",
         ]
     )
 
 
-def head(rows: Sequence[Row], margin: float) -> list[str]:
-    """What was launched, where, and how much neighbouring launches differ."""
-    first = rows[0]
-    ratios = [math.log(b[SPEED] / a[SPEED]) for a, b in zip(rows[::2], rows[1::2], strict=False)]
+def head(pairs: Sequence[Pair], gate: Gate) -> str:
+    """What was launched, where, how much pairs differ, and how many of them five minutes hold."""
+    first = pairs[0][0]
     on_cpu = first["device_name"] == "cpu"
     machine = f"{first['cpu_count']} CPUs {first['cpu_model']}" if on_cpu else first["device_name"]
-    step = statistics.median(row[SPEED] for row in rows)
-    return [
-        f"{len(rows)} launches of {first['experiment']} {first['arm']} on {machine}, torch {first['torch']}, commit "
-        f"{first['commit']}. A step takes {1000 * step:.3g} ms; those of neighbours differ by "
-        f"{statistics.stdev(ratios):.2%} (standard deviation). Level {LEVEL:.0%} over all, margin {margin:.2g}.",
-    ]
+    began = [datetime.datetime.fromisoformat(row["started_at"]) for row, _ in pairs]
+    pair_s = statistics.median((b - a).total_seconds() for a, b in itertools.pairwise(began))
+    step = statistics.median(row[SPEED] for row, _ in pairs)
+    cpu = f" By CPU time: {spread(pairs, compare.CPU_TIME)}." if first[compare.CPU_TIME] else ""
+    return (
+        f"{len(pairs)} pairs of launches of {first['experiment']} {first['arm']}, {first['processes']} process(es), on "
+        f"{machine}, torch {first['torch']}, commit {first['commit']}. A step takes {1000 * step:.3g} ms in its turns. "
+        f"Change from BASE to HEAD, mean over pairs and their standard deviation: {spread(pairs, SPEED)}.{cpu} A pair "
+        f"takes {pair_s:.3g} s, so that five minutes hold {BUDGET_S / pair_s:.0f}. Looks after "
+        f"{', '.join(map(str, gate.looks()))} pairs, level {LEVEL:.0%} over all of them, margin {gate.margin:.2g}."
+    )
 
 
-def line_of_alarms(name: str, gate: Gate, families: Iterator[list[Pair]]) -> str:
+def spread(pairs: Sequence[Pair], metric: str) -> str:
+    """The change of a metric: its mean over the pairs and their standard deviation."""
+    changes = turns.changes(metric, *map(list, zip(*pairs, strict=True)))
+    if changes is None:
+        raise UsageError(f"{metric} was not measured in the turns of every pair; give a run of this version")
+    return f"{math.expm1(statistics.fmean(changes)):+.2%} +- {statistics.stdev(changes):.2%}"
+
+
+def line_of_alarms(name: str, verdicts: Iterable[tuple[str, int]]) -> str:
     """How often the gate called families of equal launches slower."""
-    verdicts = Counter(gate.verdict(each) for each in families)
-    count, hits = verdicts.total(), verdicts["regressed"]
-    low, high = interval(hits, count)
-    share = f"{hits / count:.2%} ({low:.2%} .. {high:.2%})"
-    return f"| {name} | {gate.pairs} + {gate.pairs} | {hits} of {count} | {share} | at most {LEVEL:.0%} |"
+    counts, used = tally(verdicts)
+    low, high = interval(counts["regressed"], counts.total())
+    share = f"{counts['regressed'] / counts.total():.2%} ({low:.2%} .. {high:.2%})"
+    return f"| {name} | {counts['regressed']} of {counts.total()} | {share} | at most {LEVEL:.0%} | {used} |"
 
 
-def line_of_power(name: str, gate: Gate, families: Iterator[list[Pair]]) -> str:
+def line_of_power(name: str, verdicts: Iterable[tuple[str, int]]) -> str:
     """The verdicts on families whose head is slower."""
-    verdicts = Counter(gate.verdict(each) for each in families)
-    parts = [f"{verdicts[answer] / verdicts.total():.0%}" for answer in ("regressed", "inconclusive", "passed")]
-    return f"| {name} | {' | '.join(parts)} |"
+    counts, used = tally(verdicts)
+    if not counts:
+        return f"| {name} | 0 | | | | |"
+    low, high = interval(counts["regressed"], counts.total())
+    parts = [f"{counts[answer] / counts.total():.0%}" for answer in ("inconclusive", "passed")]
+    share = f"{counts['regressed'] / counts.total():.0%} ({low:.0%} .. {high:.0%})"
+    return f"| {name} | {counts.total()} | {share} | {' | '.join(parts)} | {used} |"
+
+
+def tally(verdicts: Iterable[tuple[str, int]]) -> tuple[Counter[str], str]:
+    """(how often each verdict was given, the median number of pairs it took and the most)."""
+    found = list(verdicts)
+    used = [pairs for _, pairs in found]
+    return Counter(
+        verdict for verdict, _ in found
+    ), f"{statistics.median(used):.0f}, at most {max(used)}" if used else ""

@@ -4,7 +4,13 @@ One launch is one observation. A change is the mean of log(head / base), with a 
 ratios, of others Welch's test, which allows the two sides unequal spreads. Three one-sided tests against the margin
 follow: worse by more than the margin, better by more than it, and within it (the two tests of Schuirmann 1987, Journal
 of Pharmacokinetics and Biopharmaceutics 15). If none is significant, the comparison is inconclusive: too little data
-never means that nothing changed.
+never means that nothing changed. An accuracy over seeds is compared by its difference instead, in points.
+
+Who looks several times while launches are added, and ends as soon as a look decides, has several chances of a false
+alarm. Each look may spend a part of what all may, by the spending function alpha * log(1 + (e - 1) t) of Lan and DeMets
+(1983, Biometrika 70), which resembles Pocock's boundary: `t` is the share of the launches that the look sees. A look is
+tested at what it may spend, without regard to the correlation of the looks, so that the sum over all looks is at most
+alpha whatever the data is like.
 """
 
 from __future__ import annotations
@@ -13,6 +19,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 LEVEL = 0.05
 POWER = 0.8  # a change of the size that "could show" states is found four times out of five
@@ -20,35 +27,32 @@ FEWEST = 2  # launches of each side; fewer have no spread
 
 
 @dataclass(frozen=True)
-class Change:
-    """The mean of log(head / base), its standard error, and the degrees of freedom of that error."""
+class Difference:
+    """The mean of head - base, its standard error, and the degrees of freedom of that error; all in `UNIT`."""
 
     mean: float
     error: float
     freedom: float
+    UNIT: ClassVar[str] = "points"
 
-    def ratio(self) -> float:
-        """head / base."""
-        return _exp(self.mean)
+    def size(self) -> float:
+        """The difference, in UNIT."""
+        return self._shown(self.mean)
 
-    def interval(self, level: float = LEVEL) -> tuple[float, float]:
-        """The ratio's confidence interval at 1 - level."""
+    def limits(self, level: float = LEVEL) -> tuple[float, float]:
+        """The confidence limits of `size` at 1 - level."""
         half = _quantile(1 - level / 2, self.freedom) * self.error
-        return _exp(self.mean - half), _exp(self.mean + half)
+        return self._shown(self.mean - half), self._shown(self.mean + half)
 
     def smallest_shown(self, margin: float, level: float) -> float:
-        """The smallest relative change that this data would show to be beyond the margin, with probability POWER."""
+        """The smallest size that this data would show to be beyond the margin, with probability POWER."""
         if self.error == 0:
             return margin
-        from scipy import special
-
-        # If the change is that far beyond the margin, t has the noncentral distribution with that shift.
-        reach = special.nctdtrinc(self.freedom, 1 - POWER, _quantile(1 - level / 2, self.freedom)) * self.error
-        return _exp(math.log1p(margin) + reach) - 1
+        return self._shown(self._bound(margin) + shift(self.freedom, level, POWER) * self.error)
 
     def answer(self, margin: float, more_is_worse: bool) -> tuple[str, float]:
         """The answer with the smallest p-value, and that p-value doubled: two-sided, before any correction."""
-        bound = math.log1p(margin)
+        bound = self._bound(margin)
         worse = self.mean if more_is_worse else -self.mean
         tries = {
             "regressed": self._above(worse - bound),
@@ -66,10 +70,36 @@ class Change:
 
         return float(special.stdtr(self.freedom, -distance / self.error))
 
+    def _bound(self, margin: float) -> float:
+        """A margin in UNIT, on the scale of `mean`."""
+        return margin
 
-def _exp(value: float) -> float:
-    """e**value, cut where a float would overflow."""
-    return math.exp(max(-700.0, min(700.0, value)))
+    def _shown(self, value: float) -> float:
+        """A value on the scale of `mean`, in UNIT."""
+        return value
+
+
+@dataclass(frozen=True)
+class Change(Difference):
+    """The mean of log(head / base), its standard error, and its degrees of freedom; in UNIT it is head / base - 1."""
+
+    UNIT: ClassVar[str] = "share"
+
+    def _bound(self, margin: float) -> float:
+        return math.log1p(margin)
+
+    def _shown(self, value: float) -> float:
+        return math.expm1(max(-700.0, min(700.0, value)))  # cut where a float would overflow
+
+
+def shift(freedom: float, level: float, power: float) -> float:
+    """How many standard errors beyond a bound the truth has to lie to be shown, at this level, with this probability.
+
+    Then t has the noncentral distribution with that shift.
+    """
+    from scipy import special
+
+    return float(special.nctdtrinc(freedom, 1 - power, _quantile(1 - level / 2, freedom)))
 
 
 def _quantile(share: float, freedom: float) -> float:
@@ -95,6 +125,11 @@ def change(base: Sequence[float], head: Sequence[float], paired: bool) -> Change
 def of_pairs(ratios: Sequence[float]) -> Change:
     """The change of pairs whose log(head / base) these are; two or more."""
     return Change(statistics.fmean(ratios), statistics.stdev(ratios) / math.sqrt(len(ratios)), len(ratios) - 1)
+
+
+def spent(share: float, alpha: float) -> float:
+    """What of `alpha` may be spent until the look that sees this share of the launches, that look included."""
+    return alpha * math.log(1 + (math.e - 1) * share)
 
 
 def holm(chances: Sequence[float], level: float = LEVEL) -> list[bool]:

@@ -45,9 +45,14 @@ def means(steps: pd.DataFrame, name: str) -> dict[int, float]:
 def partners(base: Sequence[Row], head: Sequence[Row]) -> tuple[list[Row], list[Row]] | None:
     """The launches that took turns with each other, in pairs; None: none did. One whose partner failed is left out."""
     by_id = {str(row["launch_id"]): row for row in head}
-    pairs = [(row, by_id[other]) for row in base for other in with_whom(row) if other in by_id]
-    pairs = [(row, other) for row, other in pairs if str(row["launch_id"]) in with_whom(other)]
+    pairs = [(row, by_id[name]) for row in base for name in with_whom(row) if name in by_id]
+    pairs = [pair for pair in pairs if with_each_other(*pair)]
     return ([row for row, _ in pairs], [other for _, other in pairs]) if pairs else None
+
+
+def with_each_other(one: Row, other: Row) -> bool:
+    """Whether each of them took turns with the other."""
+    return str(other["launch_id"]) in with_whom(one) and str(one["launch_id"]) in with_whom(other)
 
 
 def with_whom(row: Row) -> list[str]:
@@ -56,14 +61,19 @@ def with_whom(row: Row) -> list[str]:
 
 
 def changes(metric: str, base: Sequence[Row], head: Sequence[Row]) -> list[float] | None:
-    """log(head / base) of each pair; None if the metric is no time of a step, or a pair has too few turns."""
-    if metric not in TIMES:
-        return None
-    found = [
-        change(*(row.get(TURNS, {}).get(TIMES[metric], {}) for row in pair)) for pair in zip(base, head, strict=True)
-    ]
-    known = [each for each in found if each is not None]
-    return known if len(known) == len(found) else None
+    """log(head / base) of each pair.
+
+    None if the metric is no time of a step, a pair did not take turns with each other, or has too few turns.
+    """
+    found = []
+    for one, other in zip(base, head, strict=True):
+        if metric not in TIMES or not with_each_other(one, other):
+            return None
+        times = [row.get(TURNS, {}).get(TIMES[metric], {}) for row in (one, other)]
+        if (ratio := change(*times)) is None:
+            return None
+        found.append(ratio)
+    return found
 
 
 def change(base: Mapping[int, float], head: Mapping[int, float]) -> float | None:

@@ -1,34 +1,50 @@
-"""Real faults, one by one planted in a clone of this checkout: which of the gates finds which.
+"""How far the gates can be trusted: many pairs of equal and of slowed launches, and real faults, one by one.
 
-    python -m tests.perf.trust --out tests/perf/TRUST.md
+    python -m tests.perf.trust families --minutes 60 --out RUN [--processes 2]    launches, for the next command
+    python -m tests.perf.trust report RUN [RUN2] --out tests/perf/TRUST.md        what the gate makes of them
+    python -m tests.perf.trust faults --out tests/perf/TRUST.md                   what finds which fault, and says why
 
-What the file says before that, on false alarms and power, is `python -m reports selftest` of equal launches.
+Faults are planted in a clone of this checkout, each as a commit.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import re
+import statistics
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.machine.environment import CHECKOUT
 from bench.record.csvfile import write_whole
+from bench.record.run_folder import RunFolder
+from launch.gate.sides import Side, in_turns
+from reports.verdicts import selftest
 
 from .speed import Bystanders, machine_line
 
-HEADING = "## Real faults\n"
-NOTE = """Metrics of the timing gate that are not named are equivalent. The input pipeline is not counted: loader
-workers hand their images over in an order of chance, so that a fault there can only show in time."""
+# Families of equal and of slowed launches.
+EQUAL, FAULTY = "## Equal launches, and slowed ones", "## Real faults"
+SHORT = ["resnet20_accumulation", "--arm", "16x1", "--data", "synthetic", "--epochs", "1", "--limit-windows", "100"]
+SHORT += ["--limit-eval", "16", "--no-checkpoint"]
+# Slowed sides in turn: 2% most often, because that is what the gate claims to find.
+SHARES = (0.02, 0.03, 0.02, 0.01, 0.02, 0.05, 0.02, 0.1)
+CALIBRATION = 40  # convolutions
+
 TRIAL = ["resnet20_accumulation", "--arm", "16x4", "--precision", "bf16", "--processes", "2", "--data", "digits"]
 TRIAL += ["--limit-eval", "16", "--no-checkpoint"]
 # Loader workers hand over their images by chance in one order or another, which is not the same count each time.
 COUNTED = ["--pipeline", "resident", "--limit-train", "512", "--epochs", "1", "--warmup-windows", "3", "--repeats", "2"]
-TIMED = ["--pipeline", "loader", "--workers", "2", "--limit-train", "1280", "--epochs", "2"]
+TIMED = ["--pipeline", "loader", "--workers", "2", "--limit-train", "1280", "--epochs", "1"]
 
 
 @dataclass(frozen=True)
@@ -41,42 +57,227 @@ class Fault:
     new: str
 
 
+LOOP, PIPELINE = "bench/training/loop.py", "bench/data/pipeline.py"
 PASSED = "        meter.micro_batch_end(loss_sum.detach(), logits.detach(), labels)\n"
+STEPPED = "    training.step()\n\n\ndef kept_casts"
+NETWORK = "    model = nn.Sequential(layers)\n"
 FAULTS = [
     Fault(
         "`no_sync` lost: each micro-batch shares its gradients",
-        "bench/training/loop.py",
+        LOOP,
         "with contextlib.nullcontext() if synchronises else training.no_sync():",
         "with contextlib.nullcontext():",
     ),
     Fault("autocast lost", "bench/training/group.py", "mixed_precision=trial.precision", 'mixed_precision="no"'),
-    Fault("a `.item()` for each micro-batch", "bench/training/loop.py", PASSED, PASSED + "        loss_sum.item()\n"),
-    Fault("`num_workers=0`", "bench/data/pipeline.py", "num_workers=self.trial.workers", "num_workers=0"),
+    Fault("a `.item()` for each micro-batch", LOOP, PASSED, PASSED + "        loss_sum.item()\n"),
+    Fault("`num_workers=0`", PIPELINE, "num_workers=self.trial.workers", "num_workers=0"),
     Fault("buckets of 0.1 MiB", "bench/training/group.py", "bucket_cap_mb=trial.bucket_mib", "bucket_cap_mb=0.1"),
     Fault(
         "a micro-batch of images leaked each time",
-        "bench/training/loop.py",
+        LOOP,
         PASSED,
         PASSED + '        globals().setdefault("LEAKED", []).append(images)\n',
+    ),
+    Fault(
+        "an extra synchronisation: a barrier after each step",
+        LOOP,
+        STEPPED,
+        STEPPED.replace("step()\n", "step()\n    torch.distributed.barrier()\n"),
+    ),
+    Fault(
+        "a slower augmentation: each image is cropped nine times",
+        PIPELINE,
+        "[v2.RandomCrop(list(size), padding=PAD)] if crop else []",
+        "[v2.RandomCrop(list(size), padding=PAD)] * 9 if crop else []",
+    ),
+    Fault(
+        "bf16 lost in one layer: the stem computes in float32",
+        "models/stages.py",
+        NETWORK,
+        "    import torch\n\n"
+        "    stem, off = layers['conv1'].forward, torch.autocast('cpu', enabled=False)\n"
+        "    layers['conv1'].forward = off(lambda images: stem(images.float()))\n" + NETWORK,
+    ),
+    Fault(
+        "one more BatchNorm",
+        "models/stages.py",
+        NETWORK,
+        "    layers['bn1'] = nn.Sequential(layers['bn1'], nn.BatchNorm2d(widths[0]))\n" + NETWORK,
     ),
 ]
 
 
+def slowed(convolutions: int, odd_alone: bool = False) -> Fault:
+    """More work in each step, or in each second one: so many small convolutions."""
+    work = f"""    with torch.no_grad():
+        for _ in range({convolutions} if window.index % 2 or not {odd_alone} else 0):
+            F.conv2d(_PLANTED, _WEIGHTS, padding=1)
+"""
+    tensors = (
+        "_PLANTED = torch.randn(1, 16, 32, 32).contiguous(memory_format=torch.channels_last)\n"
+        "_WEIGHTS = torch.randn(16, 16, 3, 3)\n\n\n"
+    )
+    new = STEPPED.replace("step()\n", "step()\n" + work).replace("def kept_casts", tensors + "def kept_casts")
+    return Fault(f"{convolutions} convolutions", LOOP, STEPPED, new)
+
+
 def main() -> None:
-    """Measure, and write the report's last section anew."""
+    """Run the chosen command."""
     parser = argparse.ArgumentParser(prog="python -m tests.perf.trust", description=__doc__.partition("\n")[0])
-    parser.add_argument("--pairs", type=int, default=6, help="pairs before each of the gate's looks (default: 6)")
-    parser.add_argument("--out", type=Path, required=True, help="the Markdown file")
+    commands = parser.add_subparsers(dest="command", required=True)
+    each = commands.add_parser("families", help="run pairs of equal and of slowed launches")
+    each.add_argument("--minutes", type=float, required=True)
+    each.add_argument("--processes", type=int, default=1)
+    each.add_argument("--out", type=Path, required=True, help="the folder of the launches, kept if it is there")
+    each = commands.add_parser("report", help="say what the gate makes of them")
+    each.add_argument("runs", type=Path, nargs="+", help="the folders of the launches")
+    each.add_argument("--out", type=Path, required=True, help="the Markdown file")
+    each = commands.add_parser("faults", help="plant real faults")
+    each.add_argument("--pairs", type=int, default=32, help="as for the gate (32)")
+    each.add_argument("--budget", default="5min", help="as for the gate (5min)")
+    each.add_argument("--out", type=Path, required=True, help="the Markdown file")
     asked: Any = parser.parse_args()
-    before = asked.out.read_text().partition(HEADING)[0]
+    {"families": families, "report": report, "faults": faults}[asked.command](asked)
+
+
+def families(asked: Any) -> None:
+    """Match after match of two equal sides and a slowed one, until the time is up."""
+    until = time.monotonic() + 60 * asked.minutes
+    words = [*SHORT, "--processes", str(asked.processes), "--device", "cpu"]
+    with clone() as tree, tempfile.TemporaryDirectory() as scratch:
+        share = convolution_share(tree, Path(scratch), asked.processes)
+        counts = {part: max(1, round(part / share)) for part in SHARES}
+        trees = {0.0: tree} | {part: worktree(tree, slowed(count), f"{part:g}") for part, count in counts.items()}
+        asked.out.mkdir(parents=True, exist_ok=True)
+        truths = {f"{part:.0%}": f"{count * share:.2%}" for part, count in counts.items()}
+        write_whole(asked.out / "truth.json", json.dumps({"processes": asked.processes, "planted": truths}))
+        number = len(RunFolder(asked.out / "base").rows("trials"))
+        while time.monotonic() < until:
+            part = SHARES[number % len(SHARES)]
+            sides = [side(asked.out / name, trees[0.0], words) for name in ("base", "head")]
+            sides.append(side(asked.out / f"slowed-{part:.0%}", trees[part], words))
+            codes, broken = in_turns(sides, number)
+            print(f"match {number}: exit codes {codes} {broken}", file=sys.stderr, flush=True)
+            number += 1
+
+
+def side(folder: Path, tree: Path, words: Sequence[str]) -> Side:
+    """A side whose launches write into this folder."""
+
+    def command(number: int) -> list[str]:
+        how = ["--fail-fast", "--out", str(folder.absolute()), "--repeat", str(number)]
+        return [sys.executable, "-m", "launch", "run", *words, *how]
+
+    return Side(folder.name, "", tree, folder, command, {})
+
+
+def convolution_share(tree: Path, scratch: Path, processes: int) -> float:
+    """What one planted convolution adds to a step, as a share of it.
+
+    From one launch in which every second step has CALIBRATION of them: neighbours in one process, without any turns.
+    """
+    odd = worktree(tree, slowed(CALIBRATION, odd_alone=True), "odd")
+    words = [*SHORT[:-5], "--limit-windows", "600", *SHORT[-3:], "--processes", str(processes), "--device", "cpu"]
+    python(odd, "launch", "run", *words, "--out", str(scratch / "odd"))
+    steps = [row for row in RunFolder(scratch / "odd").rows("steps") if row["measured"] == "true"]
+    times = {int(row["window"]): float(row["cpu_time_s"]) for row in steps}
+    ratios = [times[at] / times[at - 1] for at in times if at % 2 and at - 1 in times]
+    return (statistics.median(ratios) - 1) / CALIBRATION
+
+
+def report(asked: Any) -> None:
+    """Write the file's section on families anew."""
+    text = [EQUAL, ""]
+    for run in asked.runs:
+        truth = json.loads((run / "truth.json").read_text())
+        planted = {name: gate_of(run, f"slowed-{name}") for name in truth["planted"]}
+        text += [
+            f"### {truth['processes']} process(es)",
+            "",
+            selftest.report(gate_of(run, "head"), planted, 32, 0.01, 0),
+        ]
+        said = ", ".join(f"{real} as {name}" for name, real in truth["planted"].items())
+        text += ["", f"Planted, as measured by CPU time between neighbouring steps of one process: {said}.", ""]
+    text += [f"{machine_line()}.", ""]
+    replace(asked.out, EQUAL, "\n".join(text))
+
+
+def gate_of(run: Path, head: str) -> Path:
+    """A folder as a gate leaves it, of the side `base` and this one."""
+    folder = run / "gates" / head
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, target in (("base", "base"), ("head", head)):
+        if not (folder / name).exists():
+            os.symlink((run / target).absolute(), folder / name)
+    return folder
+
+
+def faults(asked: Any) -> None:
+    """Write the file's section on real faults anew."""
     bystanders = Bystanders()
-    with tempfile.TemporaryDirectory() as scratch:
-        lines = faults(Path(scratch), asked.pairs)
-    text = [HEADING, f"`{' '.join(TRIAL)}`; counted with `{' '.join(COUNTED)}`,"]
-    text += [f"timed with `{' '.join(TIMED)}` in {asked.pairs} + {asked.pairs} pairs.", "", NOTE, ""]
-    text += ["| fault | `reports gate exact` | `launch gate` |", "| --- | --- | --- |", *lines, ""]
+    with clone() as tree, tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        baseline = scratch / "exact.csv"
+        counted(tree, scratch / "sound", baseline)
+        baseline.with_name("exact.csv.new").rename(baseline)
+        lines = [line(tree, None, 0, scratch, baseline, asked)]
+        lines += [line(tree, fault, number, scratch, baseline, asked) for number, fault in enumerate(FAULTS, 1)]
+    text = [FAULTY, "", f"`{' '.join(TRIAL)}`; counted with `{' '.join(COUNTED)}`,"]
+    text += [f"timed with `{' '.join(TIMED)}`, at most {asked.pairs} pairs in {asked.budget}.", ""]
+    text += ["| fault | `reports gate exact` | `launch gate` | reason as printed by the gate |"]
+    text += ["| --- | --- | --- | --- |", *lines, ""]
+    text += ["Metrics of the timing gate that are not named are equivalent. The input pipeline is not counted where"]
+    text += ["loader workers hand their images over in an order of chance: a fault there can only show in time.", ""]
     text += [f"{machine_line()}. Other processes took {bystanders.share():.0%} of the CPUs meanwhile.", ""]
-    write_whole(asked.out, before + "\n".join(text))
+    replace(asked.out, FAULTY, "\n".join(text))
+
+
+def line(tree: Path, fault: Fault | None, number: int, scratch: Path, baseline: Path, asked: Any) -> str:
+    """A fault's line of the table."""
+    if fault is not None:
+        plant(tree, fault)
+    exact = counted(tree, scratch / f"counted{number}", baseline)
+    found = timed(tree, "sound", "HEAD", scratch / f"timed{number}", asked)
+    text = f"| {fault.name if fault else 'none'} | {exact} | {found} |"
+    print(text, file=sys.stderr, flush=True)
+    return text
+
+
+@contextmanager
+def clone() -> Iterator[Path]:
+    """A clone of this checkout, whose commit is tagged `sound`."""
+    with tempfile.TemporaryDirectory() as scratch:
+        tree = Path(scratch) / "clone"
+        subprocess.run(["git", "clone", "--quiet", str(CHECKOUT), str(tree)], check=True)
+        git(tree, "tag", "sound")
+        yield tree
+
+
+def worktree(tree: Path, fault: Fault, name: str) -> Path:
+    """A checkout beside the clone that has the fault."""
+    other = tree.with_name(f"worktree-{name}")
+    git(tree, "worktree", "add", "--quiet", "--detach", str(other), "sound")
+    plant(other, fault)
+    return other
+
+
+def plant(tree: Path, fault: Fault) -> None:
+    """Commit the fault, and no other. RuntimeError: the code has no place for it any more."""
+    git(tree, "checkout", "--quiet", "--detach", "sound")
+    path = tree / fault.file
+    text = path.read_text()
+    if text.count(fault.old) != 1:
+        raise RuntimeError(f"{fault.file} has {text.count(fault.old)} places for the fault {fault.name!r}; adapt it")
+    path.write_text(text.replace(fault.old, fault.new))
+    git(tree, "-c", "user.name=trust", "-c", "user.email=trust@localhost", "commit", "--quiet", "-am", fault.name)
+
+
+def replace(path: Path, heading: str, section: str) -> None:
+    """Write a section of the file anew: from its heading to the next one of its level."""
+    text = path.read_text() if path.exists() else "# How far the gates can be trusted\n\n"
+    pattern = re.compile(rf"^{re.escape(heading)}\n.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)
+    text = pattern.sub(lambda _: section, text) if pattern.search(text) else f"{text.rstrip()}\n\n{section}"
+    write_whole(path, text)
 
 
 def python(tree: Path, *words: str, codes: tuple[int, ...] = (0,)) -> subprocess.CompletedProcess[str]:
@@ -92,41 +293,9 @@ def git(tree: Path, *words: str) -> None:
     subprocess.run(["git", "-C", str(tree), *words], check=True, capture_output=True)
 
 
-def faults(scratch: Path, pairs: int) -> list[str]:
-    """A table's line for each fault."""
-    tree = scratch / "clone"
-    subprocess.run(["git", "clone", "--quiet", str(CHECKOUT), str(tree)], check=True)
-    git(tree, "tag", "sound")
-    baseline = scratch / "exact.csv"
-    counted(tree, scratch / "sound", baseline)
-    baseline.with_name("exact.csv.new").rename(baseline)
-    lines = [
-        f"| none | {counted(tree, scratch / 'sound', baseline)} | {timed(tree, 'sound', scratch / 'none', pairs)} |"
-    ]
-    print(lines[-1], file=sys.stderr)
-    for number, fault in enumerate(FAULTS):
-        plant(tree, fault)
-        exact = counted(tree, scratch / f"counted{number}", baseline)
-        lines.append(f"| {fault.name} | {exact} | {timed(tree, 'HEAD', scratch / f'timed{number}', pairs)} |")
-        print(lines[-1], file=sys.stderr)
-    return lines
-
-
-def plant(tree: Path, fault: Fault) -> None:
-    """Commit the fault, and no other. RuntimeError: the code has no place for it any more."""
-    git(tree, "checkout", "--quiet", "sound")
-    path = tree / fault.file
-    text = path.read_text()
-    if text.count(fault.old) != 1:
-        raise RuntimeError(f"{fault.file} has {text.count(fault.old)} places for the fault {fault.name!r}; adapt it")
-    path.write_text(text.replace(fault.old, fault.new))
-    git(tree, "-c", "user.name=trust", "-c", "user.email=trust@localhost", "commit", "--quiet", "-am", fault.name)
-
-
 def counted(tree: Path, run: Path, baseline: Path) -> str:
     """What the exact gate says of the clone as it is."""
-    if not run.exists():
-        python(tree, "launch", "run", *TRIAL, *COUNTED, "--device", "cpu", "--out", str(run))
+    python(tree, "launch", "run", *TRIAL, *COUNTED, "--device", "cpu", "--out", str(run))
     done = python(tree, "reports", "gate", "exact", str(run), str(baseline), codes=(0, 1, 2, 3))
     said = [line.strip() for line in (done.stdout + done.stderr).splitlines()]
     if done.returncode == 1:
@@ -141,13 +310,17 @@ def finding(lines: list[str]) -> str:
     return f"`{first}`" + (f" and {len(told) - 1} more" if len(told) > 1 else "")
 
 
-def timed(tree: Path, ref: str, out: Path, pairs: int) -> str:
-    """What the paired gate says of a commit of the clone."""
+def timed(tree: Path, base: str, head: str, out: Path, asked: Any) -> str:
+    """What the gate in turns says of a commit of the clone, and its reasons, as two cells."""
     found = out.with_suffix(".json")
-    words = [*TRIAL, *TIMED, "--pairs", str(pairs), "--out", str(out), "--json", str(found)]
-    python(tree, "launch", "gate", "sound", ref, *words, "--data-root", str(CHECKOUT / "data"), codes=(0, 1))
-    told = [each for each in json.loads(found.read_text())["comparisons"] if each["verdict"] != "equivalent"]
-    return "; ".join(map(verdict, told)) or "passes"
+    words = [*TRIAL, *TIMED, "--pairs", str(asked.pairs), "--budget", asked.budget, "--device", "cpu"]
+    words += ["--out", str(out), "--json", str(found), "--data-root", str(CHECKOUT / "data")]
+    python(tree, "launch", "gate", base, head, *words, codes=(0, 1))
+    judged = json.loads(found.read_text())
+    told = [each for each in judged["comparisons"] if each["verdict"] != "equivalent"]
+    reasons = [each["summary"] for each in judged["reasons"]]
+    reasons += [f"`{count['metric']} {count['change']}`" for each in judged["reasons"] for count in each["counts"]]
+    return f"{'; '.join(map(verdict, told)) or 'passes'} | {'<br>'.join(reasons[:4])}"
 
 
 def verdict(comparison: dict[str, Any]) -> str:

@@ -38,6 +38,9 @@ def put(folder: Path, launch_id: str, steps: int = 3, **more: Any) -> None:
     run.append("per_class", [{"launch_id": launch_id, "label": label, "images": 5} for label in range(2)])
     run.add_environment(key, environment)
     (folder / log).write_text(f"log of {launch_id}\n")
+    (folder / "traces").mkdir(exist_ok=True)
+    (folder / "traces" / f"{launch_id}.csv").write_text(f"operations of {launch_id}\n")
+    (folder / "traces" / f"{launch_id}.json.gz").write_bytes(f"events of {launch_id}".encode())
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -67,6 +70,8 @@ def test_all_rows_logs_and_environments_of_both_are_there(two: list[Path], tmp_p
         assert rows(out, file) == rows(two[0], file) + rows(two[1], file)
     for row in rows(out, "trials"):
         assert (out / row["log"]).read_text() == f"log of {row['launch_id']}\n"
+        assert (out / "traces" / f"{row['launch_id']}.csv").read_text() == f"operations of {row['launch_id']}\n"
+        assert (out / "traces" / f"{row['launch_id']}.json.gz").read_text() == f"events of {row['launch_id']}"
         assert row["environment"] in json.loads((out / "environment.json").read_text())
     assert [contents(folder) for folder in two] == before
     assert sorted(path.name for path in out.parent.iterdir()) == ["all"]
@@ -171,11 +176,16 @@ def test_a_log_outside_its_folder_is_not_fetched(two: list[Path], tmp_path: Path
     assert contents(tmp_path) == before
 
 
-def test_a_log_that_links_elsewhere_is_not_fetched(two: list[Path], tmp_path: Path) -> None:
+def test_a_log_or_trace_that_links_elsewhere_is_not_fetched(two: list[Path], tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("s")
     (two[0] / "logs" / "l1.log").unlink()
     (two[0] / "logs" / "l1.log").symlink_to(tmp_path / "secret")
-    assert "logs/l1.log" not in contents(merged(two, tmp_path / "all"))
+    (two[0] / "traces" / "l1.csv").unlink()
+    (two[0] / "traces" / "l1.csv").symlink_to(tmp_path / "secret")
+    found = contents(merged(two, tmp_path / "all"))
+    assert "logs/l1.log" not in found
+    assert "traces/l1.csv" not in found
+    assert "traces/l1.json.gz" in found
 
 
 def header(file: str) -> bytes:

@@ -26,24 +26,34 @@ ROWS: list[dict[str, Any]] = [
 
 
 @pytest.fixture(scope="module")
-def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, dict[str, list[str]]]]:
-    """(the page, what the browser noted: requests, console messages, errors)."""
+def browser() -> Iterator[Any]:
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     if BROWSER is None:
         pytest.skip("no Chromium on this machine")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=BROWSER, args=QUIET)
+        yield browser
+        browser.close()
+
+
+def opened_in(browser: Any, file: Path) -> tuple[Any, dict[str, list[str]]]:
+    """(the page, what the browser noted: requests, console messages, errors)."""
+    noted: dict[str, list[str]] = {"request": [], "console": [], "pageerror": []}
+    page = browser.new_page(viewport={"width": 1280, "height": 900}, color_scheme="light")
+    page.on("request", lambda request: noted["request"].append(request.url))
+    page.on("console", lambda message: noted["console"].append(message.text))
+    page.on("pageerror", lambda error: noted["pageerror"].append(str(error)))
+    page.goto(file.as_uri())
+    return page, noted
+
+
+@pytest.fixture(scope="module")
+def opened(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, dict[str, list[str]]]:
+    """The page of a run."""
     folder: Path = tmp_path_factory.mktemp("run")
     launches(folder, *ROWS)
     main(["page", str(folder)])
-    noted: dict[str, list[str]] = {"request": [], "console": [], "pageerror": []}
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=BROWSER, args=QUIET)
-        page = browser.new_page(viewport={"width": 1280, "height": 900}, color_scheme="light")
-        page.on("request", lambda request: noted["request"].append(request.url))
-        page.on("console", lambda message: noted["console"].append(message.text))
-        page.on("pageerror", lambda error: noted["pageerror"].append(str(error)))
-        page.goto((folder / "report.html").as_uri())
-        yield page, noted
-        browser.close()
+    return opened_in(browser, folder / "report.html")
 
 
 def arms(page: Any) -> list[str]:
@@ -151,3 +161,34 @@ def test_printed_it_shows_its_tables_and_no_tools(opened: tuple[Any, dict[str, l
     assert page.locator(".trials").is_visible()
     assert page.locator(".glance").is_visible()
     assert not page.get_by_label("Filter").is_visible()
+
+
+def test_the_page_of_a_history_leads_from_a_change_to_its_folded_chart(browser: Any, tmp_path: Path) -> None:
+    pytest.importorskip("ruptures", reason="the extra `history` is not installed")
+    from reports import history_page
+    from reports.verdicts import history
+    from reports.verdicts.run_points import Point
+
+    points = [Point(0.01 * (1.1 if n >= 10 else 1), f"2026-01-{n + 1:02}T00:00", f"c{n}") for n in range(20)]
+    trials = [f"{HOSTILE} {number}" for number in range(history_page.UNFOLDED + 1)]
+    found = [
+        history.series(trial, "", "step_time_p50_s", points[: 20 if trial == trials[5] else 9], 0.02)
+        for trial in trials
+    ]
+    history_page.write(found, HOSTILE, 0.02, tmp_path / "history.html")
+    page, noted = opened_in(browser, tmp_path / "history.html")
+    assert page.locator("output").inner_text() == "1 change point"
+    page.locator("details.trial[open] summary").first.click()
+    assert not page.locator("#c6 svg").is_visible()
+    page.locator(".changes a").click()
+    assert page.locator("#c6 svg").is_visible()
+    page.locator('#c6 [aria-label*="commit c3: 10"]').hover()
+    assert page.locator("#tip").inner_text() == "2026-01-04 00:00, commit c3: 10"
+    page.get_by_label("Filter").fill("c11")
+    assert page.locator("output").inner_text() == "0 of 1 change point"
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.locator("#c6 svg").bounding_box()["width"] > 0.85 * history_page.WIDTH
+    assert page.locator("img").count() == 0
+    assert [len(noted[kind]) for kind in ("console", "pageerror")] == [0, 0]
+    assert {request.partition("#")[0] for request in noted["request"]} == {page.url.partition("#")[0]}

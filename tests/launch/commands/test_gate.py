@@ -262,17 +262,13 @@ def test_paths_are_those_of_where_the_gate_was_asked(
         (["--limit-eval=7"], ["--epochs", "1", "--limit-windows", "100", "--no-checkpoint"]),
         (["--epochs", "3"], ["--no-checkpoint"]),
         (["--limit_train", "3", "--checkpoint"], []),
+        (["--seeds", "8"], ["--no-checkpoint"]),  # an accuracy is that of the whole training
     ],
 )
 def test_launches_are_short_unless_told_otherwise(given: list[str], own: list[str]) -> None:
     words = request.read(["same", "same", "resnet20_accumulation", *given, "--data-root", "/data"]).words
-    assert words == [
-        "resnet20_accumulation",
-        *(word.replace("_t", "-t") for word in given),
-        "--data-root",
-        "/data",
-        *own,
-    ]
+    dashed = [word.replace("_t", "-t") for word in given if "--seeds" not in given]
+    assert words == ["resnet20_accumulation", *dashed, "--data-root", "/data", *own]
 
 
 def test_a_faster_commit_passes(repository: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -307,6 +303,11 @@ REFUSED: list[tuple[list[str], str]] = [
     (["same", "slow", "x", "--budget", "soon"], "--budget is 'soon'; give a time such as 5min"),
     (["same", "slow", "x", "--fail-fast"], "gate decides --fail-fast itself"),
     (["same", "slow", "x", "--pairs"], "--pairs needs a value"),
+    (["same", "slow", "x", "--seeds", "2"], "--seeds is '2'; give 3 or more"),
+    (["same", "slow", "x", "--seeds", "8", "--pairs", "8"], "leave --pairs out"),
+    (["same", "slow", "x", "--seeds", "8", "--seed", "1"], "leave --seed out"),
+    (["same", "slow", "x", "--accuracy-margin", "1"], "give --seeds"),
+    (["same", "slow", "x", "--seeds", "8", "--accuracy-margin", "200"], "'200' is no number of percentage points"),
     (["same", "slow", "x", "--margin", "5", "--pairs", "3"], "argument --margin: '5' is no share"),
     (["same", "slow", "x", "--margin", "1%", "--margin", "2%"], "--margin is given 2 times"),
     (["same", "slow", "x", "--repeats", "3"], "gate decides --repeats itself"),

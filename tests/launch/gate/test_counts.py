@@ -82,6 +82,11 @@ def test_a_commit_is_nearer_to_one_end_if_its_whole_interval_is(
 
 def test_the_largest_measured_change_for_the_worse_is_followed() -> None:
     changes = [("regressed", 0.05), ("regressed", -0.2), ("improved", -0.5), ("regressed", None)]
-    found = [{"verdict": word, "change": by, "interval": by and [by, by]} for word, by in changes]
-    assert times.worst(found) == found[1]
+    found = [
+        {"verdict": word, "change": by, "interval": by and [by, by], "change_unit": "share"} for word, by in changes
+    ]
+    points = {"verdict": "regressed", "change": -6.0, "interval": [-7.0, -5.0], "change_unit": "points"}
+    assert times.worst([*found, points]) == found[1]
+    assert times.worst([found[0], points]) == points
     assert times.worst(found[2:]) is None
+    assert times.size(points, -6.0) == "-6.00 points"

@@ -12,13 +12,13 @@ from launch.gate.looks import Looks, seconds
 from reports.verdicts import significance
 
 
-def run(looks: Looks) -> list[tuple[int, float]]:
-    """(pairs, level) of each look."""
+def run(looks: Looks) -> list[tuple[int, float, float]]:
+    """(pairs, what the look sees, what the one before saw) of each look."""
     found = []
     for pairs in range(1, looks.most + 1):
         if looks.due(pairs):
             last = looks.is_last(pairs)
-            found.append((pairs, looks.level(pairs, last)))
+            found.append((pairs, *looks.look(pairs, last)))
             if last:
                 break
     return found
@@ -26,30 +26,34 @@ def run(looks: Looks) -> list[tuple[int, float]]:
 
 @pytest.mark.parametrize(("most", "at"), [(32, [8, 16, 32]), (12, [3, 6, 12]), (5, [3, 5]), (3, [3])])
 def test_the_looks_spend_exactly_the_chance_of_a_false_alarm(most: int, at: list[int]) -> None:
-    found = run(Looks(most, 0.01))
-    assert [pairs for pairs, _ in found] == at
-    assert math.isclose(sum(level for _, level in found), 0.01)
-    assert all(level > 0 for _, level in found)
+    found = run(Looks(most))
+    assert [pairs for pairs, _, _ in found] == at
+    assert [before for _, _, before in found] == [0.0, *(share for _, share, _ in found[:-1])]
+    assert found[-1][1] == 1.0
+    levels = [significance.spent(share, 0.01) - significance.spent(before, 0.01) for _, share, before in found]
+    assert math.isclose(sum(levels), 0.01)
+    assert min(levels) > 0
 
 
 def test_the_levels_are_those_of_the_spending_function() -> None:
     """Lan and DeMets 1983: alpha log(1 + (e - 1) t), at a quarter 0.3573 alpha, at a half 0.6201 alpha."""
-    levels = [level for _, level in run(Looks(32, 0.01))]
-    assert levels == pytest.approx([0.003573, 0.006201 - 0.003573, 0.01 - 0.006201], abs=1e-6)
+    assert [significance.spent(share, 0.01) for share in (0, 0.25, 0.5, 1)] == pytest.approx(
+        [0, 0.003573, 0.006201, 0.01], abs=1e-6
+    )
 
 
 def test_when_the_time_is_up_the_last_look_spends_the_rest() -> None:
-    looks = Looks(32, 0.01, budget_s=1000.0)
+    looks = Looks(32, budget_s=1000.0)
     looks.began_s -= 700  # 10 pairs took 70 s each; five more would take too long, four fit
     assert not looks.is_last(10)
     looks.began_s -= 280
     assert looks.is_last(14)
     assert looks.due(14)
-    assert looks.level(14, True) == pytest.approx(0.01)
+    assert looks.look(14, True) == (1.0, 0.0)
 
 
 def test_too_few_pairs_are_no_last_look() -> None:
-    looks = Looks(32, 0.01, budget_s=1.0)
+    looks = Looks(32, budget_s=1.0)
     looks.began_s -= 100
     assert [looks.is_last(pairs) for pairs in (1, 2, 3)] == [False, False, True]
 
@@ -67,13 +71,11 @@ def test_what_is_no_time_is_refused(text: str) -> None:
 
 def alarm(draw: random.Random, change: float, spread: float, most: int = 32, margin: float = 0.01) -> bool:
     """Whether a gate on pairs of this mean change and spread would call it regressed, at any of its looks."""
-    looks, ratios = Looks(most, 0.01), [draw.gauss(change, spread) for _ in range(most)]
-    for pairs in range(1, most + 1):
-        if not looks.due(pairs):
-            continue
-        last = pairs == most
+    ratios = [draw.gauss(change, spread) for _ in range(most)]
+    for pairs, share, before in run(Looks(most)):
+        level = significance.spent(share, 0.01) - significance.spent(before, 0.01)
         answer, chance = significance.of_pairs(ratios[:pairs]).answer(margin, more_is_worse=True)
-        if chance <= looks.level(pairs, last):
+        if chance <= level:
             return answer == "regressed"
     return False
 

@@ -34,7 +34,7 @@ UNLIKE: list[dict[str, Any]] = [
 def test_the_worker_reads_the_trial_that_was_asked_for(name: str, arm: str, changes: dict[str, Any]) -> None:
     experiment = experiments.load(name)
     trial = dataclasses.replace(experiment.trial(name, arm), **changes)
-    options = Options(out=Path("a folder/x,y"), data_root=Path("/data"), resume=True, checkpoint=False)
+    options = Options(out=Path("a folder/x,y"), data_root=Path("/data"), resume=True, checkpoint=False, trace=True)
     _, words = accelerate_command.accelerate_command(trial, options, gpus=0)
     words = words[words.index(f"bench.experiments.{name}") + 1 :]
     named, rest = take_option(words, "--arm")

@@ -230,8 +230,9 @@ def test_other_trials_are_a_difference_and_the_same_are_none() -> None:
     trial = experiments.load("resnet20_accumulation").trial("resnet20_accumulation", "16x1")
     ours = compatibility.fingerprint([trial])
     assert compatibility.difference("machine 1", ours, json.loads(json.dumps(ours))) is None
-    said = compatibility.difference("machine 1", ours, compatibility.fingerprint([trial, trial]))
-    assert said == "machine 1 is to run other trials than machine 0; give both the same command"
+    for theirs in (compatibility.fingerprint([trial, trial]), compatibility.fingerprint([trial], trace=True)):
+        said = compatibility.difference("machine 1", ours, theirs)
+        assert said == "machine 1 is to run other trials than machine 0; give both the same command"
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ Ctrl-C ends, `resumed` goes on from there, and gets its Ctrl-C between two trial
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import signal
 import unicodedata
@@ -70,7 +71,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     home.mkdir(parents=True)
     (home / "default_config.yaml").write_text(CONFIG)
     out = scratch / "runs"
-    words = ["-m", "launch", "run", *ARM, "--processes", "1,2", "--epochs", "2", "--out", str(out)]
+    words = ["-m", "launch", "run", *ARM, "--processes", "1,2", "--epochs", "2", "--trace", "--out", str(out)]
     with Command(words, scratch, {"HF_HOME": str(home.parent), **LEFT_OVER}, ignored=[signal.SIGHUP]) as command:
         until(lambda: rows(out, "trials"), "the first trial's row")
         command.process.send_signal(signal.SIGHUP)
@@ -111,6 +112,14 @@ def test_the_groups_that_were_asked_for_are_formed(first: Run) -> None:
     ]
 
 
+def test_each_launch_has_one_trace_of_all_its_ranks(first: Run) -> None:
+    for row in first.trials:
+        trace = gzip.decompress((first.folder / "traces" / f"{row['launch_id']}.json.gz").read_bytes())
+        convolutions = {e["pid"] for e in json.loads(trace)["traceEvents"] if e["name"] == "aten::convolution"}
+        assert len(convolutions) == int(row["processes"])
+        assert (first.folder / "traces" / f"{row['launch_id']}.csv").exists()
+
+
 def test_any_number_of_processes_sees_each_image_once_an_epoch(first: Run) -> None:
     assert [row["images_seen"] for row in first.trials] == ["128", "128"]
     assert [row["effective_batch"] for row in first.trials] == ["16", "32"]
@@ -118,7 +127,7 @@ def test_any_number_of_processes_sees_each_image_once_an_epoch(first: Run) -> No
 
 
 def test_no_config_or_left_over_variable_shapes_a_trial(first: Run, tmp_path: Path) -> None:
-    """The same trial by hand in a clean environment learns exactly the same."""
+    """The same trial by hand in a clean environment, and without a trace, learns exactly the same."""
     done = python("-m", "bench.experiments.resnet20_accumulation", *ARM[1:], "--epochs", "2", "--out", str(tmp_path))
     assert done.returncode == 0, done.stderr
     (alone,) = rows(tmp_path, "trials")

@@ -42,11 +42,12 @@ def slower(tmp_path: Path) -> dict[str, str]:
 
 def test_json_has_everything(slower: dict[str, str]) -> None:
     found = json.loads(slower["json"])
-    assert (found["format"], found["exit_code"], found["margin"], found["level"]) == (1, 1, 0.02, 0.05)
+    assert (found["format"], found["exit_code"], found["margin"], found["level"]) == (2, 1, 0.02, 0.05)
     assert found["verdicts"] == {"regressed": 2, "equivalent": 4}
     (step,) = [each for each in found["comparisons"] if each["metric"] == "step_time_p50_s"]
     assert (step["verdict"], step["unit"]) == ("regressed", "s")
     assert step["change"] == pytest.approx(0.05, abs=1e-6)
+    assert (step["change_unit"], step["seeds"], found["accuracy_margin"]) == ("share", None, None)
     assert step["interval"][0] < 0.05 < step["interval"][1]
     assert 0.02 < step["could_show"] < 0.05
     assert step["base"]["median"] == 0.0123
@@ -67,7 +68,7 @@ def test_junit_has_a_case_for_each_trial_and_metric(slower: dict[str, str]) -> N
     assert failed == {"step_time_p50_s", "images_per_s"}
     (text,) = [case.findtext("system-out") for case in suite if case.get("name") == "step_time_p50_s"]
     assert text is not None
-    assert "change %: +5.00" in text
+    assert "change: +5.00%" in text
 
 
 @pytest.mark.parametrize(("words", "kind"), [([], "skipped"), (["--fail-inconclusive"], "failures")])
@@ -98,6 +99,35 @@ def test_smaller_is_better_has_what_is(slower: dict[str, str]) -> None:
     assert set(found) == {"step_time_p50_s", "peak_allocated_bytes", "peak_reserved_bytes", "peak_rss_bytes"}
     assert found["step_time_p50_s"]["value"] == pytest.approx(0.0123 * 1.05)
     assert (found["step_time_p50_s"]["unit"], found["peak_rss_bytes"]["unit"]) == ("s", "bytes")
+
+
+def test_accuracies_over_seeds_have_points_in_each_form(tmp_path: Path) -> None:
+    """A loss of 2 points and a spread of 0.1: of 0.9 it would be 2.2%."""
+    base = [{**times()[0], "seed": seed, "eval_accuracy": 0.9 + 0.001 * seed} for seed in range(4)]
+    losses = [0.02, 0.021, 0.019, 0.02]
+    head = [{**row, "eval_accuracy": row["eval_accuracy"] - loss} for row, loss in zip(base, losses, strict=True)]
+    code, found = told(tmp_path, base, head, "--over", "seed", "--accuracy-margin", "0.4")
+    assert code == 1
+    whole = json.loads(found["json"])
+    (line,) = [each for each in whole["comparisons"] if each["metric"] == "eval_accuracy"]
+    assert (line["verdict"], line["unit"], line["change_unit"], line["seeds"]) == (
+        "regressed",
+        "share",
+        "points",
+        [0, 1, 2, 3],
+    )
+    assert line["change"] == pytest.approx(-2.0)
+    assert line["interval"] == pytest.approx([-2.13, -1.87], abs=0.005)  # 3.18 x 0.0816 / 2 on either side
+    assert 0.4 < line["could_show"] < 1
+    assert (whole["accuracy_margin"], whole["margin"], line["base"]["median"]) == (0.4, 0.02, pytest.approx(0.9015))
+    (case,) = [case for case in ElementTree.fromstring(found["junit"])[0] if case.get("name") == "eval_accuracy"]
+    assert case.find("failure") is not None
+    assert "change: -2.00 points; 95% interval: -2.13 .. -1.87; could show: 0." in str(case.findtext("system-out"))
+    assert "launches: 4 seeds" in str(case.findtext("system-out"))
+    (row,) = [row for row in found["markdown"].splitlines() if "accuracy |" in row]
+    assert "| -2.00 points | -2.13 .. -1.87 |" in row
+    assert "a margin of 0.4 points" in found["markdown"]
+    assert "eval_accuracy" not in found["smaller_is_better"]  # the larger the better
 
 
 def judged(*found: Comparison) -> ComparisonReport:

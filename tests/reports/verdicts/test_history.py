@@ -7,13 +7,15 @@ import random
 import shutil
 from pathlib import Path
 
+import numpy
 import pytest
 from planted_rows import plant
 
+from reports import read
 from reports.cli import main
 
 pytest.importorskip("ruptures", reason="the extra `history` is not installed")
-from reports.verdicts import history
+from reports.verdicts import compare, history, run_points
 
 NOISE = 0.01
 
@@ -125,3 +127,59 @@ def test_what_cannot_be_is_one_sentence(
     printed = capsys.readouterr()
     assert (ended.value.code, printed.out, printed.err.count("\n")) == (2, "", 1)
     assert said in printed.err
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_fast_search_finds_what_the_plain_one_finds(seed: int) -> None:
+    import ruptures
+
+    numbers = random.Random(seed)
+    levels = [numbers.gauss(0, 0.05) for _ in range(4)]
+    values = [levels[n // 15] + numbers.gauss(0, NOISE) for n in range(60)]
+    found = history.parts(values)
+    noise = max(history.noise(values), history.LEAST_NOISE)
+    signal = [[history.without_outlier(values, n, noise) / noise] for n in range(60)]
+    plain = ruptures.Pelt(model="l2", min_size=history.SHORTEST, jump=1).fit(numpy.array(signal))
+    assert found == plain.predict(pen=history.PENALTY * math.log(60))
+
+
+@pytest.mark.parametrize("step", [1.0, 1.06, 1000.0])
+def test_runs_without_noise_have_the_parts_that_they_have(step: float) -> None:
+    low = [math.log(3 * 2**29)] * 1500
+    high = [math.log(3 * 2**29 * step)] * 1500
+    assert history.parts([*low, *high]) == ([3000] if step == 1 else [1500, 3000])
+
+
+def test_a_row_that_cannot_be_read_is_refused_in_any_of_many_folders(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nights(tmp_path, drawn(1, 12))
+    with open(tmp_path / "007" / "trials.csv", "a") as file:
+        file.write("of,another,make\n")
+    with pytest.raises(SystemExit) as ended:
+        main(["history", str(tmp_path)])
+    printed = capsys.readouterr()
+    assert (ended.value.code, printed.out, printed.err.count("\n")) == (2, "", 1)
+    assert "007/trials.csv: 1 row of trials.csv cannot be read" in printed.err
+
+
+def test_launches_of_many_folders_are_each_folders_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Folder n has the launches n, 2n and 30n, one of them twice; the medians tell whether each was read as its own."""
+    monkeypatch.setattr(read, "CHUNK", 7)  # rows of a folder are typed at different times, too
+    for number in range(1, 12):
+        folder = tmp_path / f"{number:03}"
+        folder.mkdir()
+        rows = [{"launch_id": f"l{n}", "step_time_p50_s": float(n * number)} for n in (1, 2, 30, 30)]
+        plant(folder, *rows, {"launch_id": "late", "status": "interrupted", "step_time_p50_s": 9e9})
+    (trial,) = run_points.trials(run_points.run_folders(tmp_path)).values()
+    assert [point.value for point in trial.points("step_time_p50_s")] == [2.0 * number for number in range(1, 12)]
+    assert len(trial.points("energy_per_image_j")) == 0
+
+
+def test_a_metric_that_is_added_has_its_series(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nights(tmp_path, [0.0] * 12, train_accuracy=0.25)
+    before = {each.metric for each in history.find([tmp_path], 0.02)}
+    monkeypatch.setitem(compare.METRICS, "train_accuracy", False)
+    after = history.find([tmp_path], 0.02)
+    assert {each.metric for each in after} - before == {"train_accuracy"}
+    assert {point.value for each in after if each.metric == "train_accuracy" for point in each.points()} == {0.25}
