@@ -91,7 +91,11 @@ def judge_of(bisect: Bisect, good: Counted, bad: Counted, by_time: bool) -> Judg
     ends = comparer.compare(bisect.good, bisect.bad, None)
     worse = times.worst(ends)
     if worse is None:
-        say(f"there is nothing to find: {bisect.bad[:12]} is not shown to be worse than {bisect.good[:12]}, see above")
+        what = f"{bisect.bad[:12]} is worse than {bisect.good[:12]}"
+        if any(each["verdict"] == "inconclusive" for each in ends):
+            say(f"it cannot be told whether {what}, see above; give more --pairs or longer launches")
+        else:
+            say(f"there is nothing to find: it is not shown that {what}, see above")
         return None
     say(f"{worse['trial']}: {times.text(worse)}: each commit is held against {bisect.good[:12]}")
     return ByTime(comparer, bisect.good, ends, worse, bisect.counted)

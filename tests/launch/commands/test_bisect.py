@@ -331,6 +331,16 @@ def test_where_nothing_differs_there_is_nothing_to_find(
     assert set(made.ran()) == {0, 2}
 
 
+def test_where_too_little_can_be_told_of_the_ends_no_commit_is_tried(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = history(tmp_path, monkeypatch, linear({}, {}, {"times": [1, 1.1, 1.2]}))
+    code, said = told(made, capfd)
+    assert code == 3
+    assert f"it cannot be told whether {made.commits[2][:12]} is worse than {made.commits[0][:12]}" in said
+    assert set(made.ran()) == {0, 2}
+
+
 def test_what_no_single_commit_did_is_not_laid_on_one(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -361,7 +371,7 @@ def test_a_commit_whose_launches_fail_while_they_are_timed_is_skipped(
     shutil.rmtree(tmp_path / "bisect")
     code, said = told(made, capfd, "--warmup-windows", "3", bad=1)
     assert code == 3
-    assert "there is nothing to find" in said
+    assert "it is not shown that" in said
 
 
 def test_where_the_commit_before_the_first_bad_one_does_not_run_the_good_one_stands_for_it(
