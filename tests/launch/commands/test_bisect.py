@@ -44,6 +44,8 @@ found = dict(zip(head, row)) | {{"launch_id": str(time.monotonic_ns()), "repeat"
 found |= {{"commit": commit, "started_at": now}} | {{name: str(value) for name, value in says.items() if name in head}}
 pace = says.get("times", [says.get("time", 1)] * 3)[int(words["--repeat"])]
 found["step_time_p50_s"] = str(0.01 * pace * (1 + random.uniform(-0.001, 0.001)))
+if "--seed" in words:
+    found |= {{"seed": words["--seed"], "eval_accuracy": str(says.get("accuracy", 0.9) + 0.001 * random.random())}}
 if says.get("varies"):
     found["waits_per_window"] = str(time.monotonic_ns())
 if "fails" in says and "4" != words["--warmup-windows"]:
@@ -148,7 +150,8 @@ def told(
     """(exit code, stderr and then stdout) of a bisect, which must leave nothing in the repository."""
     before = made.git("for-each-ref"), made.git("rev-parse", "HEAD")
     refs = [made.commits[end] if isinstance(end, int) else end for end in (good, bad)]
-    more = ["--pairs", "3", "--out", str(made.planted.parent / "bisect"), *words]
+    more = ["--out", str(made.planted.parent / "bisect"), *words]
+    more += [] if "--seeds" in words else ["--pairs", "3"]
     with pytest.raises(SystemExit) as ended:
         main(["bisect", *refs, "resnet20_accumulation", *more])
     assert made.git("worktree", "list").count("\n") == 1, "a worktree is left"
@@ -223,6 +226,18 @@ def test_times_decide_where_that_is_asked_for(
     assert f"the first bad commit is {made.commits[1][:12]}" in told(made, capfd)[1]
     shutil.rmtree(tmp_path / "bisect")
     assert f"the first bad commit is {made.commits[3][:12]}" in told(made, capfd, "--by-time")[1]
+
+
+def test_a_loss_of_accuracy_over_seeds_is_found(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = history(tmp_path, monkeypatch, linear({}, {}, {"accuracy": 0.87}, {"accuracy": 0.87}))
+    code, said = told(made, capfd, "--seeds", "3")
+    assert code == 0, said
+    assert f"the first bad commit is {made.commits[2][:12]}" in said
+    change, _, interval = said.split("16x8: eval_accuracy ")[-1].partition(" points (95% interval ")
+    assert -3.2 < float(change) < -2.8
+    assert interval.split()[1] == "points"
 
 
 def test_of_several_that_change_counts_the_first_is_found_and_the_others_are_said(
