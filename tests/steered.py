@@ -151,7 +151,7 @@ def lost() -> Any:
 
 
 def processes() -> Any:
-    """Beside two strangers, alone, in another namespace twice, and beside a sibling that is none of the group or is."""
+    """Beside two strangers, alone, in another namespace twice, beside a sibling: stranger, rank, partner in turns."""
     me, sibling, found = os.getpid(), int(sys.argv[2]), []
     cases = [([me, 1, 2], 1), ([me], 1), ([1, 2], 1), ([], 1), ([me, sibling], 1), ([me, sibling], 2)]
     for pids, ranks in cases:
@@ -160,6 +160,12 @@ def processes() -> Any:
         meter = alone(probe())
         found.append(meter.trial()["other_processes"])
         meter.close()
+    os.environ["LOCAL_WORLD_SIZE"] = "1"
+    chosen = probe()
+    chosen.partners = frozenset({sibling})
+    meter = alone(chosen)
+    found.append(meter.trial()["other_processes"])
+    meter.close()
     return found
 
 

@@ -194,7 +194,12 @@ MACHINE = [
     _column("accelerate", "str", "Version of accelerate.", roles=("machine",)),
     _column("cuda", "str", "CUDA version that torch was built for, if the trial ran on CUDA.", roles=("adjustable",)),
     _column("driver", "str", "NVIDIA driver version.", roles=("adjustable",)),
-    _column("commit", "str", "Commit of this checkout; -dirty: with uncommitted changes.", roles=("code", "stated")),
+    _column(
+        "commit",
+        "str",
+        "Commit of this checkout; -dirty: with uncommitted changes; empty: it is none.",
+        roles=("code", "stated"),
+    ),
     _column("environment", "str", "Key of this launch's entry in environment.json."),
     _column("log", "str", "The trial's log, relative to the run folder."),
 ]

@@ -66,7 +66,7 @@ class Meter:
         self.windows_run = 0
         self.measured: list[dict[str, Any]] = []
         self.epochs: list[dict[str, Any]] = []
-        self.clock = clock_for(device)
+        self.device, self.clock = device, clock_for(device)
         for probe in probes:
             probe.clock = self.clock
             probe.begin(device)
@@ -161,6 +161,8 @@ class Meter:
         self._count_reading()
         for probe in self.probes:
             probe.pause()
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)  # also of copies in other streams
         turns.hand_over(self.window_s)
         self.block = turns.windows
         self.reading_since = time.perf_counter()

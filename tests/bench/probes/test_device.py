@@ -147,7 +147,7 @@ def test_strangers_are_counted_and_the_group_and_another_namespace_are_none(stan
         found = steered(standin_nvml, tmp_path, "processes", str(sibling.pid))
     finally:
         sibling.communicate(b"\n")
-    assert found == [2, 0, None, None, 1, 0]
+    assert found == [2, 0, None, None, 1, 0, 0]
 
 
 def test_a_rank_beside_the_one_that_reads_changes_no_sum(monkeypatch: pytest.MonkeyPatch) -> None:
