@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench.machine.environment import CHECKOUT
@@ -19,17 +19,22 @@ from launch.gate.worktrees import takes_turns, worktrees
 # False alarms over all looks: 1%, not compare's default of 5%, because each blocks a merge.
 LEVEL = "0.01"
 NAMES = ("base", "head")
+# A look at the pairs so far: the request, and as in a Judge of measure -> the exit code.
+Look = Callable[[GateRequest, float, float, bool], int]
 
 
-def compare_commits(request: GateRequest, repository: Path, commits: Sequence[str]) -> int:
-    """Run pairs of launches of both commits, and return the exit code of the verdict on them."""
+def compare_commits(request: GateRequest, repository: Path, commits: Sequence[str], look: Look | None = None) -> int:
+    """Run pairs of launches of both commits, and return the exit code of the verdict on them.
+
+    `look` gives the verdict, None: that of `verdict`.
+    """
     with worktrees(repository, commits) as trees:
         sides = [side_of(request, *parts) for parts in zip(NAMES, commits, trees, strict=True)]
         in_turns = all(map(takes_turns, trees))
         if not in_turns:
             say("a commit is older than taking turns: launch by launch, which tells less")
         looks = Looks(request.pairs, request.budget_s, (1.0,) if request.all_pairs else SHARES)
-        return measure.until_decided(sides, looks, in_turns, functools.partial(verdict, request))
+        return measure.until_decided(sides, looks, in_turns, functools.partial(look or verdict, request))
 
 
 def side_of(request: GateRequest, name: str, commit: str, tree: Path) -> Side:

@@ -12,6 +12,7 @@ from bench.options import take_option
 from launch.gate import looks, project_table
 from launch.sweep import option_words
 
+COMMITS = {"gate": "BASE HEAD", "bisect": "GOOD BAD"}
 PAIRS = 32
 MARGIN = "1%"
 # Options of run that the gate sets itself.
@@ -22,10 +23,8 @@ FORMS = ("--markdown", "--junit", "--json", "--smaller-is-better")
 STRICT, ALL_PAIRS = FLAGS = ("--fail-inconclusive", "--all-pairs")
 VALUES = ("--pairs", "--budget", "--margin", "--out", *FORMS)
 PYTEST, PYTEST_KEY = "--pytest", "pytest"
-USAGE = "gate takes two commits and then what run takes: gate BASE HEAD EXPERIMENT... [options]; or, in a project of "
-USAGE += (
-    "your own: gate BASE HEAD --pytest PATH..., or pytest = [PATH, ...] in [tool.resbench.gate] of its pyproject.toml"
-)
+IN_PROJECT = "; or, in a project of your own: gate BASE HEAD --pytest PATH..., or pytest = [PATH, ...] in "
+IN_PROJECT += "[tool.resbench.gate] of its pyproject.toml"
 # Options whose paths must be absolute, because trials run in the worktrees; with their defaults.
 PATHS = {"--data-root": "data", "--weights": None}
 # A launch is short unless the words say otherwise: many short launches tell more than few long ones.
@@ -52,31 +51,34 @@ class GateRequest:
     pytest: bool = False
 
 
-def read(words: Sequence[str], folder: Path | None = None) -> GateRequest:
-    """Separate the gate's own options from those of run, or of pytest. Raises UsageError if one is wrong or missing.
+def read(words: Sequence[str], command: str = "gate", folder: Path | None = None) -> GateRequest:
+    """Separate the command's own options from those of run, or of pytest. Raises UsageError if one is wrong or missing.
 
-    `folder`: of the user's project; None: the current one.
+    `command`: gate or bisect, which is for trials alone. `folder`: of the user's project; None: the current one.
     """
     refs, rest = list(words[:2]), list(words[2:])
-    if len(refs) < 2 or any(ref.startswith("-") for ref in refs):
-        raise UsageError(USAGE)
-    if rest and not rest[0].startswith("-"):
-        return of_trials(refs, [option_words.dashed(word) for word in rest])
+    two = len(refs) == 2 and not any(ref.startswith("-") for ref in refs)
+    if two and rest and not rest[0].startswith("-"):
+        return of_trials(refs, [option_words.dashed(word) for word in rest], command)
+    usage = f"{command} takes two commits and then what run takes: {command} {COMMITS[command]} EXPERIMENT... [options]"
+    usage += IN_PROJECT if command == "gate" else ""
+    if not two or command != "gate":
+        raise UsageError(usage)
     own, rest = take_own(rest)
     table = project_table.as_options(project_table.read(folder or Path.cwd()), PYTEST_KEY, VALUES, FLAGS)
     if rest[:1] != [PYTEST] and (rest or PYTEST_KEY not in table):
-        raise UsageError(USAGE)
+        raise UsageError(usage)
     words = rest[1:] or table.pop(PYTEST_KEY, [])
     return request(refs, list(words), {**table, **own}, [], pytest=True)
 
 
-def of_trials(refs: list[str], rest: list[str]) -> GateRequest:
+def of_trials(refs: list[str], rest: list[str], command: str) -> GateRequest:
     """The request to compare trials."""
     if rest[0].endswith(".toml"):
-        raise UsageError("gate takes experiments and options, not a study file")
+        raise UsageError(f"{command} takes experiments and options, not a study file")
     for word in rest:
         if word.partition("=")[0] in OWN:
-            raise UsageError(f"gate decides {word} itself; leave it out")
+            raise UsageError(f"{command} decides {word} itself; leave it out")
     own, rest = take_own(rest)
     seeds, rest = take_option(rest, "--seeds")
     accuracy_margin, rest = take_option(rest, "--accuracy-margin")
@@ -100,7 +102,8 @@ def of_trials(refs: list[str], rest: list[str]) -> GateRequest:
         rest.append("--no-checkpoint")
     over = ["--over", "seed"] if seeds else []
     over += ["--accuracy-margin", accuracy_margin] if accuracy_margin else []
-    return request(refs, rest, {**own, **({"--pairs": seeds, "--all-pairs": ""} if seeds else {})}, over)
+    own = {"--out": f"runs/{command}", **own, **({"--pairs": seeds, "--all-pairs": ""} if seeds else {})}
+    return request(refs, rest, own, over)
 
 
 def take_own(rest: list[str]) -> tuple[dict[str, str], list[str]]:

@@ -16,7 +16,7 @@ import pandas as pd
 from rich.console import Console
 
 from bench.errors import UsageError
-from bench.record.columns import OLDER
+from bench.record.columns import COUNTS, OLDER
 from bench.record.csvfile import write_whole
 from reports.tables.summary import row_of
 from reports.tables.table import machine_line
@@ -24,9 +24,7 @@ from reports.verdicts.comparison import Comparison
 from reports.verdicts.pytest_benchmark import EXPERIMENT, KINDS, launches
 from reports.verdicts.report import ComparisonReport
 
-METRICS = ["total_parameters", "trainable_parameters", "flops_per_window", "operations_per_window"]
-METRICS += ["casts_per_window", "waits_per_window", "allreduces_per_window", "allreduce_bytes_per_window"]
-METRICS += ["peak_bytes_per_window", "compiled_graphs", "graph_breaks"]
+METRICS = COUNTS
 NAMED = ["model", "image_size", "micro_batch", "precision", "processes", "compile"]
 HEAD = ["trial", "metric", "value"]
 VERSION = ("all", "torch")

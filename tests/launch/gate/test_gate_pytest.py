@@ -263,7 +263,7 @@ def test_a_launch_that_hangs_alone_is_ended(side: PytestSide, capfd: pytest.Capt
 
 def read(folder: Path, table: str, *words: str) -> request.GateRequest:
     (folder / "pyproject.toml").write_text(table)
-    return request.read(["base", "head", *words], folder)
+    return request.read(["base", "head", *words], folder=folder)
 
 
 def test_options_stand_in_pyproject_and_the_command_line_goes_first(tmp_path: Path) -> None:
