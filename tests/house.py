@@ -62,11 +62,11 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
         "verdicts": ("read", "tables"),
         "forms": ("arguments", "markdown", "verdicts"),
         "page": ("read", "tables", "charts"),
-        "history_page": ("page", "charts", "verdicts"),
+        "history": ("read", "tables", "charts", "verdicts", "page"),
         "plot": ("read", "tables", "charts"),
         "tensorboard": ("merge", "read", "tables"),
         "commands": (
-            *("arguments", "dictionary", "merge", "read", "tables", "verdicts", "forms", "page", "history_page"),
+            *("arguments", "dictionary", "merge", "read", "tables", "verdicts", "forms", "page", "history"),
             *("plot", "tensorboard"),
         ),
         "cli": ("arguments", "commands"),

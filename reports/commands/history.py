@@ -24,13 +24,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from reports.verdicts import history
+    from reports.history import change_points
 
-    found = history.find(options.folders, options.margin)
-    history.show(found)
+    found = change_points.find(options.folders, options.margin)
+    change_points.show(found)
     if options.out is None:
         return
-    from reports import history_page
+    from reports.history import page as history_page
 
     history_page.write(found, f"History of {options.folders[0].absolute().name}", options.margin, options.out)
     print(options.out)

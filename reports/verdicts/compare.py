@@ -22,6 +22,7 @@ from reports.tables.table import held_back, machine_line
 from reports.verdicts import likeness, over_seeds, reasons, significance, turns
 from reports.verdicts.comparison import VERDICTS, Comparison
 from reports.verdicts.likeness import listed
+from reports.verdicts.matching import SETTINGS, titles, unmatched
 from reports.verdicts.pytest_benchmark import launches
 from reports.verdicts.report import ComparisonReport
 
@@ -39,7 +40,6 @@ METRICS = {
     "eval_accuracy": False,
 }
 MACHINE = kept_apart("verdict")
-SETTINGS = kept_apart("trial")
 SEEDED = "eval_accuracy"  # on one machine equal to the last digit in each launch of one seed
 
 
@@ -138,7 +138,8 @@ def compare(
     names = titles([side.rows[0] for side in (*base.values(), *head.values())])
     both = [(names(base[key].rows[0]), base[key], head[key]) for key in base if key in head]
     found = [each for trial in both for each in of_trial(*trial, seeds)]
-    found += unmatched(base, head, names)
+    rows = [{key: side.rows[0] for key, side in each.items()} for each in (base, head)]
+    found += unmatched(rows[0], rows[1], names)
     measured = [each for each in found if each.change is not None]
     margins = [points if each.seeds else margin for each in measured]
     tried = zip(measured, margins, strict=True)
@@ -264,39 +265,3 @@ def paired(base: Sequence[Row], head: Sequence[Row]) -> tuple[list[Row], list[Ro
     twos = zip(order[::2], order[1::2], strict=False)
     in_turn = base and len(base) == len(head) and all(one != other for (_, one), (_, other) in twos)
     return (list(base), list(head)) if in_turn else None
-
-
-def unmatched(base: Mapping[Hashable, Side], head: Mapping[Hashable, Side], names: Any) -> list[Comparison]:
-    """Trials that only one folder has. Two of the same arm are reported together, with the settings that differ."""
-    found = []
-    new = {key: side.rows[0] for key, side in head.items() if key not in base}
-    for key, side in base.items():
-        if key in head:
-            continue
-        row = side.rows[0]
-        near = [k for k, other in new.items() if (other["experiment"], other["arm"]) == (row["experiment"], row["arm"])]
-        if not near:
-            found.append(Comparison(names(row), "not comparable", why="it is missing in HEAD"))
-            continue
-        # Of several trials of the arm, the one with the fewest other settings.
-        nearest = min(near, key=lambda k: len(differences(row, new[k])))
-        found.append(Comparison(names(row), "not comparable", why="; ".join(differences(row, new.pop(nearest)))))
-    return found + [Comparison(names(row), "not comparable", why="it is missing in BASE") for row in new.values()]
-
-
-def differences(base: Row, head: Row) -> list[str]:
-    """The settings in which two rows differ."""
-    return [
-        f"{name} {listed({base[name]})} against {listed({head[name]})}" for name in SETTINGS if base[name] != head[name]
-    ]
-
-
-def titles(rows: Sequence[Row]) -> Any:
-    """A function from a row to its trial's name: the arm, and the settings in which trials of that arm differ."""
-    arms = {(row["experiment"], row["arm"]) for row in rows}
-    varying = [
-        name
-        for name in SETTINGS
-        if any(len({row[name] for row in rows if (row["experiment"], row["arm"]) == arm}) > 1 for arm in arms)
-    ]
-    return lambda row: " ".join([f"{row['experiment']} {row['arm']}", *(f"{name}={row[name]}" for name in varying)])

@@ -165,14 +165,14 @@ def test_printed_it_shows_its_tables_and_no_tools(opened: tuple[Any, dict[str, l
 
 def test_the_page_of_a_history_leads_from_a_change_to_its_folded_chart(browser: Any, tmp_path: Path) -> None:
     pytest.importorskip("ruptures", reason="the extra `history` is not installed")
-    from reports import history_page
-    from reports.verdicts import history
-    from reports.verdicts.run_points import Point
+    from reports.history import change_points
+    from reports.history import page as history_page
+    from reports.history.run_points import Point
 
     points = [Point(0.01 * (1.1 if n >= 10 else 1), f"2026-01-{n + 1:02}T00:00", f"c{n}") for n in range(20)]
     trials = [f"{HOSTILE} {number}" for number in range(history_page.UNFOLDED + 1)]
     found = [
-        history.series(trial, "", "step_time_p50_s", points[: 20 if trial == trials[5] else 9], 0.02)
+        change_points.series(trial, "", "step_time_p50_s", points[: 20 if trial == trials[5] else 9], 0.02)
         for trial in trials
     ]
     history_page.write(found, HOSTILE, 0.02, tmp_path / "history.html")

@@ -12,7 +12,7 @@ from planted_rows import ARM, NAME, SPREAD, plant, times
 from bench.record.columns import columns
 from bench.record.run_folder import RunFolder
 from reports.cli import main
-from reports.verdicts import compare
+from reports.verdicts import compare, matching
 
 
 def told(
@@ -310,7 +310,7 @@ def test_a_run_in_which_nothing_has_ended_is_named(tmp_path: Path, capsys: pytes
 
 
 def test_every_metric_is_a_column() -> None:
-    assert {*compare.METRICS, *compare.MACHINE, *compare.SETTINGS} <= {column.name for column in columns("trials")}
+    assert {*compare.METRICS, *compare.MACHINE, *matching.SETTINGS} <= {column.name for column in columns("trials")}
 
 
 @pytest.mark.parametrize(

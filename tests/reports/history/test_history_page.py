@@ -12,9 +12,10 @@ from planted_rows import HOSTILE, plant
 from reports.cli import main
 
 pytest.importorskip("ruptures", reason="the extra `history` is not installed")
-from reports import history_page
-from reports.verdicts import compare, history
-from reports.verdicts.run_points import Point
+from reports.history import change_points
+from reports.history import page as history_page
+from reports.history.run_points import Point
+from reports.verdicts import compare
 
 NIGHTS, WORSE_AT, BETTER_AT = 24, 15, 6
 QUIET = [0.0, 0.004, -0.003, 0.0, -0.004, 0.003]  # shares by which nights lie off their level
@@ -93,17 +94,17 @@ def test_a_chart_has_each_run_and_the_change_where_it_was_planted(tmp_path: Path
 
 
 def test_a_short_series_is_drawn_and_said_to_be_short(tmp_path: Path) -> None:
-    nights(tmp_path, history.FEWEST_RUNS - 1)
+    nights(tmp_path, change_points.FEWEST_RUNS - 1)
     text = page(tmp_path)
     drawing = chart(text, "c1")
-    assert len(marks(drawing, "point")) == history.FEWEST_RUNS - 1
+    assert len(marks(drawing, "point")) == change_points.FEWEST_RUNS - 1
     assert "Too few runs to look for change points." in drawing
     assert "None by more than the margin of 2%." in text
 
 
 def test_of_many_runs_a_mark_is_some_in_a_row_and_never_of_two_levels() -> None:
     points = [Point(0.01 if run < 700 else 0.012, f"2026-01-01T00:{run:06}", f"c{run}") for run in range(2000)]
-    series = history.series("trial", "on tower", "step_time_p50_s", points, 0.02)
+    series = change_points.series("trial", "on tower", "step_time_p50_s", points, 0.02)
     assert [start for start, _ in series.placed()] == [0, 700]
     dots = [dot for start, part in series.placed() for dot in history_page.grouped(series, part, start, 50)]
     assert [dot["value"] for dot in dots] == [pytest.approx(10)] * 14 + [pytest.approx(12)] * 26
@@ -134,7 +135,7 @@ def test_a_metric_that_no_table_shows_is_drawn_in_its_unit(tmp_path: Path, monke
 def test_of_many_trials_those_that_changed_are_unfolded(tmp_path: Path) -> None:
     points = [Point(0.01 * (1.1 if run >= 10 else 1), "", "c") for run in range(20)]
     found = [
-        history.series(f"trial {number}", "", "step_time_p50_s", points if number == 5 else points[:10], 0.02)
+        change_points.series(f"trial {number}", "", "step_time_p50_s", points if number == 5 else points[:10], 0.02)
         for number in range(history_page.UNFOLDED + 1)
     ]
     history_page.write(found, "many", 0.02, tmp_path / "page.html")

@@ -15,7 +15,8 @@ from reports import read
 from reports.cli import main
 
 pytest.importorskip("ruptures", reason="the extra `history` is not installed")
-from reports.verdicts import compare, history, run_points
+from reports.history import change_points, run_points
+from reports.verdicts import compare
 
 NOISE = 0.01
 
@@ -56,7 +57,7 @@ def test_what_gets_faster_is_better(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 @pytest.mark.parametrize("count", [10, 20, 60])
 def test_one_series_in_twenty_or_fewer_alerts_where_nothing_changed(count: int) -> None:
-    alerts = sum(len(history.parts(drawn(seed, count))) > 1 for seed in range(300))
+    alerts = sum(len(change_points.parts(drawn(seed, count))) > 1 for seed in range(300))
     assert alerts <= 0.05 * 300
 
 
@@ -136,18 +137,18 @@ def test_the_fast_search_finds_what_the_plain_one_finds(seed: int) -> None:
     numbers = random.Random(seed)
     levels = [numbers.gauss(0, 0.05) for _ in range(4)]
     values = [levels[n // 15] + numbers.gauss(0, NOISE) for n in range(60)]
-    found = history.parts(values)
-    noise = max(history.noise(values), history.LEAST_NOISE)
-    signal = [[history.without_outlier(values, n, noise) / noise] for n in range(60)]
-    plain = ruptures.Pelt(model="l2", min_size=history.SHORTEST, jump=1).fit(numpy.array(signal))
-    assert found == plain.predict(pen=history.PENALTY * math.log(60))
+    found = change_points.parts(values)
+    noise = max(change_points.noise(values), change_points.LEAST_NOISE)
+    signal = [[change_points.without_outlier(values, n, noise) / noise] for n in range(60)]
+    plain = ruptures.Pelt(model="l2", min_size=change_points.SHORTEST, jump=1).fit(numpy.array(signal))
+    assert found == plain.predict(pen=change_points.PENALTY * math.log(60))
 
 
 @pytest.mark.parametrize("step", [1.0, 1.06, 1000.0])
 def test_runs_without_noise_have_the_parts_that_they_have(step: float) -> None:
     low = [math.log(3 * 2**29)] * 1500
     high = [math.log(3 * 2**29 * step)] * 1500
-    assert history.parts([*low, *high]) == ([3000] if step == 1 else [1500, 3000])
+    assert change_points.parts([*low, *high]) == ([3000] if step == 1 else [1500, 3000])
 
 
 def test_a_row_that_cannot_be_read_is_refused_in_any_of_many_folders(
@@ -178,8 +179,8 @@ def test_launches_of_many_folders_are_each_folders_own(tmp_path: Path, monkeypat
 
 def test_a_metric_that_is_added_has_its_series(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nights(tmp_path, [0.0] * 12, train_accuracy=0.25)
-    before = {each.metric for each in history.find([tmp_path], 0.02)}
+    before = {each.metric for each in change_points.find([tmp_path], 0.02)}
     monkeypatch.setitem(compare.METRICS, "train_accuracy", False)
-    after = history.find([tmp_path], 0.02)
+    after = change_points.find([tmp_path], 0.02)
     assert {each.metric for each in after} - before == {"train_accuracy"}
     assert {point.value for each in after if each.metric == "train_accuracy" for point in each.points()} == {0.25}

@@ -15,7 +15,7 @@ from pathlib import Path
 from bench.errors import UsageError
 from reports.read import trials_of_many
 from reports.tables.summary import Row, row_of
-from reports.verdicts import compare, likeness
+from reports.verdicts import compare, likeness, matching
 from reports.verdicts.compare import METRICS, Side
 
 
@@ -79,7 +79,7 @@ def trials(folders: Sequence[Path]) -> dict[str, TrialRuns]:
 
 def titles(machines: Sequence[Row]) -> list[str]:
     """A title for each, so that no two have the same: the trial, and the host first of all that tells them apart."""
-    trial = compare.titles(machines)
+    trial = matching.titles(machines)
     names = [
         name
         for name in dict.fromkeys((*likeness.IDENTITY, *compare.MACHINE))
@@ -92,7 +92,7 @@ def titles(machines: Sequence[Row]) -> list[str]:
 
 def runs(folders: Sequence[Path]) -> Iterator[Run]:
     """The runs that have a launch that ended well."""
-    names = {*compare.SETTINGS, *compare.MACHINE, *likeness.IDENTITY, *METRICS}
+    names = {*matching.SETTINGS, *compare.MACHINE, *likeness.IDENTITY, *METRICS}
     names |= {"launch_id", "trial_key", "status", "started_at", "commit"}
     for _, found in itertools.groupby(trials_of_many(folders, names), key=itemgetter(0)):
         for settings, side in compare.sides(row_of(record) for _, record in found).items():

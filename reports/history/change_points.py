@@ -3,7 +3,7 @@
 A series is the points of run_points.py, taken in logarithms. A single outlier is cut to the level of its neighbours.
 Change points are where PELT (Killick et al. 2012, Journal of the American Statistical Association 107) splits the
 series into parts of different means. Its penalty lets at most one series in twenty alert where nothing changed
-(tests/reports/verdicts/test_history.py draws such series).
+(tests/reports/history/test_history.py draws such series).
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from pathlib import Path
 from rich.console import Console
 
 from bench.errors import UsageError
+from reports.history import run_points
+from reports.history.run_points import Point
 from reports.tables.table import machine_line
-from reports.verdicts import run_points
 from reports.verdicts.compare import METRICS
-from reports.verdicts.run_points import Point
 
 FEWEST_RUNS = 10
 SHORTEST = 3  # runs that a change has to last
