@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from reports.markdown import escaped, row
 from reports.verdicts.comparison import HEADS, OPERATION_HEADS, Comparison, Reasons, cells
-from reports.verdicts.report import ComparisonReport, over_seeds
+from reports.verdicts.report import ComparisonReport, notes
 
 HELP = "write a summary as Markdown, such as $GITHUB_STEP_SUMMARY"
 MOST_BYTES = 900_000  # GitHub shows summaries of up to 1 MiB
@@ -39,8 +39,8 @@ def render(report: ComparisonReport) -> str:
             f"is wrong is at most {report.level:.3g}. Could show: a change that so many launches find 4 times in 5.",
             "",
         ]
-    if report.accuracy_margin is not None:
-        text += [over_seeds(report.accuracy_margin), ""]
+    for note in notes(report):
+        text += [note, ""]
     return "\n".join(text)
 
 

@@ -72,8 +72,8 @@ def show(report: ComparisonReport) -> None:
         f"could show: the change that this many launches with this spread would show four times out of five.",
         soft_wrap=True,
     )
-    if report.accuracy_margin is not None:
-        console.print(over_seeds(report.accuracy_margin), soft_wrap=True)
+    for note in notes(report):
+        console.print(note, soft_wrap=True)
 
 
 def show_reasons(console: Console, why: Reasons) -> None:
@@ -91,9 +91,17 @@ def show_reasons(console: Console, why: Reasons) -> None:
     console.print()
 
 
-def over_seeds(margin: float) -> str:
-    """How to read the lines of accuracies over seeds; the margin in points."""
-    return (
-        f"eval_accuracy: pairs of one seed, each side the mean of its launches; change: their mean difference, with a "
-        f"margin of {margin:.3g} points."
-    )
+def notes(report: ComparisonReport) -> list[str]:
+    """How to read lines that are measured in another way than most."""
+    found = []
+    if any(each.in_turns for each in report.comparisons):
+        found.append(
+            "pairs in turns: both launches of a pair trained alternately, and the change is the mean over the pairs of "
+            "the median over their turns, not that of the medians in base and head."
+        )
+    if report.accuracy_margin is not None:
+        found.append(
+            f"eval_accuracy: pairs of one seed, each side the mean of its launches; change: their mean difference, "
+            f"with a margin of {report.accuracy_margin:.3g} points."
+        )
+    return found

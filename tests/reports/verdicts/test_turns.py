@@ -35,13 +35,18 @@ def compared(tmp_path: Path) -> Compared:
 
 
 @pytest.mark.parametrize("planted", [0.03, 0.10])
-def test_what_is_planted_is_what_comes_out(planted: float, compared: Compared) -> None:
+def test_what_is_planted_is_what_comes_out(
+    planted: float, compared: Compared, capsys: pytest.CaptureFixture[str]
+) -> None:
     code, found = compared(1 + planted)
     assert code == 1
     for metric in ("step_time_p50_s", "step_cpu_time_p50_s"):
         assert found[metric]["verdict"] == "regressed"
         assert found[metric]["change"] == pytest.approx(planted, rel=0.1)
     assert "images_per_s" not in found, "it would say the same once more"
+    said = capsys.readouterr().out
+    assert "8 pairs in turns" in said
+    assert "the change is the mean over the pairs of the median over their turns" in said
 
 
 def test_equal_code_is_equal_on_any_machine(compared: Compared) -> None:
