@@ -30,7 +30,7 @@ LOOKS = (0.25, 0.5, 1.0)  # likewise
 SLOWER = (0.01, 0.02, 0.03, 0.05, 0.1)
 DRAWN, PLANTED = 1000, 300  # families
 BUDGET_S = 300.0
-FEWEST_PAIRS = 12
+FEWEST_DRAWN = 12  # pairs; families drawn from fewer are all alike
 SPEED = "step_time_p50_s"
 
 Pair = tuple[Row, Row]
@@ -148,15 +148,17 @@ def report(equal: Path, slowed: Mapping[str, Path], pairs: int, margin: float, s
         powers.append(line_of_power(f"{share:.0%}, in the numbers", drawn(planted, gate, coin, PLANTED)))
     for name, folder in slowed.items():
         really = pairs_of(folder)
-        change = spread(really, SPEED)
-        powers.append(line_of_power(f"{name}: {change}, each pair used once", in_order(really, gate)))
-        powers.append(line_of_power(f"{name}, drawn from {len(really)} pairs", drawn(really, gate, coin, PLANTED)))
+        what = f"{name}, {len(really)} pairs: {spreads(really)}"
+        powers.append(line_of_power(f"{what}; each pair used once", in_order(really, gate)))
+        if len(really) >= FEWEST_DRAWN:
+            powers.append(line_of_power(f"{name}, drawn from these", drawn(really, gate, coin, PLANTED)))
     return "\n".join(
         [
             head(found, gate),
             "",
-            "| families of equal launches | false alarms | share (95% interval) | claimed | pairs until decided |",
-            "| --- | ---: | ---: | ---: | ---: |",
+            "| families of equal launches | false alarms | share (95% interval) | claimed | inconclusive | passed "
+            "| pairs until decided |",
+            "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
             *ones,
             "",
             "| slow-down | families | found (95% interval) | inconclusive | passed | pairs until decided |",
@@ -177,14 +179,19 @@ def head(pairs: Sequence[Pair], gate: Gate) -> str:
     began = [datetime.datetime.fromisoformat(row["started_at"]) for row, _ in pairs]
     pair_s = statistics.median((b - a).total_seconds() for a, b in itertools.pairwise(began))
     step = statistics.median(row[SPEED] for row, _ in pairs)
-    cpu = f" By CPU time: {spread(pairs, compare.CPU_TIME)}." if first[compare.CPU_TIME] else ""
     return (
         f"{len(pairs)} pairs of launches of {first['experiment']} {first['arm']}, {first['processes']} process(es), on "
         f"{machine}, torch {first['torch']}, commit {first['commit']}. A step takes {1000 * step:.3g} ms in its turns. "
-        f"Change from BASE to HEAD, mean over pairs and their standard deviation: {spread(pairs, SPEED)}.{cpu} A pair "
+        f"Change from BASE to HEAD, mean over pairs and their standard deviation: {spreads(pairs)}. A pair "
         f"takes {pair_s:.3g} s, so that five minutes hold {BUDGET_S / pair_s:.0f}. Looks after "
         f"{', '.join(map(str, gate.looks()))} pairs, level {LEVEL:.0%} over all of them, margin {gate.margin:.2g}."
     )
+
+
+def spreads(pairs: Sequence[Pair]) -> str:
+    """The change of the step time and, where there is one, of its CPU time: means over pairs, standard deviations."""
+    cpu = f", CPU time {spread(pairs, compare.CPU_TIME)}" if pairs[0][0][compare.CPU_TIME] else ""
+    return f"step time {spread(pairs, SPEED)}{cpu}"
 
 
 def spread(pairs: Sequence[Pair], metric: str) -> str:
@@ -199,8 +206,9 @@ def line_of_alarms(name: str, verdicts: Iterable[tuple[str, int]]) -> str:
     """How often the gate called families of equal launches slower."""
     counts, used = tally(verdicts)
     low, high = interval(counts["regressed"], counts.total())
-    share = f"{counts['regressed'] / counts.total():.2%} ({low:.2%} .. {high:.2%})"
-    return f"| {name} | {counts['regressed']} of {counts.total()} | {share} | at most {LEVEL:.0%} | {used} |"
+    share = f"{counts['regressed'] / counts.total():.2%} ({low:.2%} .. {high:.2%}) | at most {LEVEL:.0%}"
+    parts = " | ".join(f"{counts[answer] / counts.total():.0%}" for answer in ("inconclusive", "passed"))
+    return f"| {name} | {counts['regressed']} of {counts.total()} | {share} | {parts} | {used} |"
 
 
 def line_of_power(name: str, verdicts: Iterable[tuple[str, int]]) -> str:
