@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from bench.instruments.clock import Clock
+from bench.instruments.turns import Turns
 from bench.machine import cuda, gpus
 from bench.probes import device
 from bench.training.meter import Meter
@@ -161,9 +162,10 @@ def processes() -> Any:
         found.append(meter.trial()["other_processes"])
         meter.close()
     os.environ["LOCAL_WORLD_SIZE"] = "1"
-    chosen = probe()
-    chosen.partners = frozenset({sibling})
-    meter = alone(chosen)
+    meter = alone(probe())  # as in a trial, the partner is there before it is known
+    turns = Turns.__new__(Turns)
+    turns.windows, turns.pids = 1, frozenset({sibling})
+    meter.take_turns(turns)
     found.append(meter.trial()["other_processes"])
     meter.close()
     return found

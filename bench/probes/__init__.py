@@ -77,7 +77,7 @@ class Probe:
     """
 
     clock: Clock
-    partners: frozenset[int] = frozenset()  # processes that take turns with this trial
+    partners: frozenset[int] = frozenset()  # process ids of the trials that this one takes turns with
     TOTALS: ClassVar[dict[str, Aggregation]] = {}
 
     def begin(self, device: torch.device) -> None:
@@ -88,6 +88,10 @@ class Probe:
 
     def resume(self) -> None:
         """Windows follow: the epoch begins, or goes on after the probes were read. The clock is about to run."""
+
+    def meet(self, partners: frozenset[int]) -> None:
+        """The trial takes turns with these processes from now on. What was read of them before is not to count."""
+        self.partners = partners
 
     def pause(self) -> None:
         """The probes were read, and another trial's turn follows. Then `resume` is called."""

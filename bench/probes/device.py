@@ -151,6 +151,10 @@ class Probe(Base):
         if self.sampler is not None:
             self.sampler.count(True)
 
+    def meet(self, partners: frozenset[int]) -> None:
+        super().meet(partners)
+        self.most["others"] = 0.0  # the partners may have been there before they were known
+
     def pause(self) -> None:
         if self.sampler is not None:
             self.sampler.count(False)
@@ -181,7 +185,7 @@ class Probe(Base):
             from bench.machine import cuda
 
             values["peak_device_bytes"] = self._most("in_use", cuda.in_use(self.cuda))
-        # Listed here, off the clock and about once a second: the driver may take milliseconds for it.
+        # Listed here, off the clock: the driver may take milliseconds for it.
         others = nvml.other_processes(self.uuid, self.own | self.partners) if self.uuid is not None else None
         return values | {"other_processes": self._most("others", others)}
 
@@ -192,7 +196,8 @@ class Probe(Base):
 
     def derive(self, span: Span) -> dict[str, Cell]:
         totals, device_s = span.totals, span.totals["sampled_time_s"]
-        energy_j, source = energy(totals, self.is_module)
+        # Of sides that alternate faster than a power sensor follows, each would have some of the other's energy.
+        energy_j, source = (None, None) if self.partners else energy(totals, self.is_module)
         peaks = {name: totals[name] for name in (*PEAKS, "other_processes")}
         counts = ("peak_device_bytes", "other_processes")
         return {

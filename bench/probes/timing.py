@@ -70,7 +70,8 @@ TRIALS = [
         "float",
         "s",
         "",
-        f"Median CPU time of the measured full steps, {OF_THREADS} What else runs does not prolong it.",
+        f"Median CPU time of the measured full steps, {OF_THREADS} Being pre-empted does not prolong it; loader "
+        "workers are not in it.",
     ),
     Column(
         "step_time_cv",

@@ -101,7 +101,7 @@ def match(item: pytest.Item, launch_id: str) -> Iterator[Turns]:
             yield turns
         except TurnsEnded:
             raise
-        except Exception as error:
+        except BaseException as error:  # pytest.fail and pytest.skip raise no Exception
             if type(error).__name__ == "OutOfMemoryError":
                 turns.connection.close()  # ends the pair: the device may have no room for both sides at once
             else:

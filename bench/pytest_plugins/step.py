@@ -26,7 +26,7 @@ def benchmark_step(benchmark: Any, request: pytest.FixtureRequest) -> Run:
 
     The counts are in `extra_info` under the names of trials.csv (see README), on CUDA also the peak of allocated bytes
     over the rounds. Under `python -m launch gate --pytest`, rounds are taken in turns with those of the other commit,
-    for a second or more.
+    for about two seconds.
     """
 
     def run(step: Callable[[], object], rounds: int = 20, warmup_rounds: int = 3) -> None:

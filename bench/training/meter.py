@@ -77,7 +77,8 @@ class Meter:
         """From now on, a block is a turn: when it has been read, the others train (see bench.instruments.turns)."""
         self.turns, self.block = turns, turns.windows
         for probe in self.probes:
-            probe.partners = turns.pids
+            probe.meet(turns.pids)
+        self.now = self._totals()
 
     def epoch_begin(self) -> None:
         """The first micro-batch of an epoch has been fetched."""
@@ -157,7 +158,7 @@ class Meter:
         self._start_clocks()
 
     def _hand_over(self, turns: Turns) -> None:
-        """Wait while the others train. That is no time of this trial, nor are energy and clocks meanwhile."""
+        """Wait while the others train, which is no time of this trial."""
         self._count_reading()
         for probe in self.probes:
             probe.pause()

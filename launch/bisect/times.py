@@ -23,6 +23,7 @@ from launch.gate.request import GateRequest
 
 JSON = "verdict.json"
 GOOD, BAD, NOT_COMPARABLE = 0, 1, 3
+JUDGED = (GOOD, BAD, NOT_COMPARABLE, measure.INCONCLUSIVE)  # anything else is no verdict
 WORDS = {GOOD: "good", BAD: "bad"}
 # Unit of a change -> how many of it are a share of 1.
 PER_SHARE = {"share": 1, "points": 100}
@@ -48,7 +49,7 @@ class Comparer:
                 shutil.rmtree(folder)
             judged = [*self.request.judged, "--json", str(folder / JSON)]
             request = dataclasses.replace(self.request, out=folder, judged=judged)
-            if compare_commits(request, self.repository, (base, head), look) == 2:
+            if compare_commits(request, self.repository, (base, head), look) not in JUDGED:
                 raise UsageError(f"the launches in {folder} cannot be judged; see above")
             self.log.comparisons[name] = read(folder)
             self.log.write()
@@ -102,7 +103,7 @@ def nearer(found: list[Comparison], worse: Comparison) -> int:
 def look_for(worse: Comparison, request: GateRequest, share: float, before: float, last: bool) -> int:
     """A look that decides as `nearer` does, at each look alike."""
     folders = [str(request.out / name) for name in NAMES]
-    if compare(request, *folders, stdout=subprocess.DEVNULL) == 2:
+    if compare(request, *folders, stdout=subprocess.DEVNULL) not in JUDGED:
         raise UsageError(f"the launches in {request.out} cannot be judged; see above")
     return nearer(read(request.out), worse)
 

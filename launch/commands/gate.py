@@ -6,11 +6,11 @@ usage: python -m launch gate BASE_REF HEAD_REF EXPERIMENT... [--pairs N] [--budg
        python -m launch gate BASE_REF HEAD_REF --pytest [PATH... and options of pytest] [--pairs N] ...
 
 --pairs      most launches of each commit (32)
---budget     the time they may take, such as 5min
+--budget     the time they may take, such as 5min; at least three pairs are run
 --margin     a change that matters (1%)
 --all-pairs  look after all pairs alone, as for python -m reports selftest
---seeds      run a pair for each of so many seeds, and compare accuracies over them: a loss by more than
-             --accuracy-margin (0.5 points) is a regression
+--seeds      run a pair for each of so many seeds, whole trainings, and compare accuracies over them: a loss by more
+             than --accuracy-margin (0.5 points) is a regression
 
 Each commit has a worktree and processes of its own, and runs the same trials. Both launches of a pair are there at once
 and take turns: one trains a block of steps while the other waits, in an order drawn by chance. The change of a pair is
@@ -26,8 +26,9 @@ short launches tell more than few long ones.
 
 With --pytest, it is two commits of your own project: the repository of the current folder. Its tests that use the
 fixture benchmark_step (bench.pytest_plugins.step) run in worktrees of both commits, each launch in a pytest of its own.
-Their rounds take turns, for a second or more, whatever number the test asks for. The options can stand in its
-pyproject.toml, in the table [tool.resbench.gate], with pytest = [PATH, ...]; then two commits are all that is needed.
+Their rounds take turns, for about two seconds, or as many as the test asks for if that is longer. The options can stand
+in its pyproject.toml, in the table [tool.resbench.gate], with pytest = [PATH, ...]; then two commits are all that is
+needed.
 
 Exit code 0: nothing is worse as far as can be told; 1: the second commit is slower, larger or less accurate by more
 than the margin; 3: they cannot be compared; 4: nothing can be told, and --fail-inconclusive was given.

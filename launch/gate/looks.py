@@ -32,7 +32,9 @@ class Looks:
 
     def due(self, pairs: int) -> bool:
         """Whether to look after this many pairs."""
-        return pairs in {max(FEWEST, round(share * self.most)) for share in self.shares} or self.is_last(pairs)
+        at = {max(FEWEST, round(share * self.most)) for share in self.shares}
+        # After a start anew, what was spent before stays spent.
+        return (pairs in at and pairs / self.most > self.seen) or self.is_last(pairs)
 
     def is_last(self, pairs: int) -> bool:
         """Whether no further pair follows: all have been run, or another one would not end within the budget."""

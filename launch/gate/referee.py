@@ -22,6 +22,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from bench.errors import UsageError
+
 # A turn lasts about so long: far shorter than the noise of a shared machine, far longer than a hand-over.
 TURN_S = 0.02
 # A launch whose ranks all wait is shown to be alive this often, so that it is not ended as one that hangs.
@@ -30,7 +32,7 @@ OTHER_SETTINGS = "the sides have other settings"
 
 
 @dataclass
-class Side:
+class Place:
     """One side's ranks that are connected, and where its match stands."""
 
     name: str
@@ -73,12 +75,12 @@ class Referee:
 
     def __init__(self, folder: Path, names: Sequence[str], seed: int | None, turn_s: float) -> None:
         self.turn_s = turn_s
-        self.sides = [Side(name, folder / name, listening(folder / name)) for name in names]
+        self.sides = [Place(name, folder / name, listening(folder / name)) for name in names]
         self.coin = random.Random(seed)
         self.selector = selectors.DefaultSelector()
         for side in self.sides:
             self.selector.register(side.listener, selectors.EVENT_READ, (side, None))
-        self.round: list[Side] = []
+        self.round: list[Place] = []
         self.turn, self.windows = -1, 1
         self.broken = ""
         self.matches = 0
@@ -98,7 +100,7 @@ class Referee:
                 side.tell({"wait": True})
                 side.beaten_s = time.monotonic()
 
-    def end(self, why: str, but: Side | None = None) -> None:
+    def end(self, why: str, but: Place | None = None) -> None:
         """Grant no further turn, and end the launches that wait for one, but for those of one side."""
         self.broken = self.broken or why
         for side in self.sides:
@@ -112,13 +114,13 @@ class Referee:
             side.listener.close()
         self.selector.close()
 
-    def _hang_up(self, side: Side) -> None:
+    def _hang_up(self, side: Place) -> None:
         for connection in side.connected:
             self.selector.unregister(connection)
             connection.close()
         side.connected = []
 
-    def _read(self, side: Side, connection: Connection) -> None:
+    def _read(self, side: Place, connection: Connection) -> None:
         try:
             message = json.loads(connection.recv_bytes())
         except (EOFError, OSError):
@@ -132,6 +134,8 @@ class Referee:
             return
         if "launch_id" in message:
             side.hello = side.hello or message
+            if message["launch_id"] != side.hello["launch_id"]:
+                self.end(f"{side.name} began a launch before its last one had left")
             side.pids.append(message["pid"])
         side.left = side.left or "left" in message
         side.window_s = message.get("done") or side.window_s
@@ -161,7 +165,7 @@ class Referee:
             self.coin.shuffle(self.round)
         self._grant(self.round.pop())
 
-    def _grant(self, side: Side) -> None:
+    def _grant(self, side: Place) -> None:
         others = [each for each in self.sides if each is not side]
         turn = {"turn": self.turn, "windows": self.windows}
         partners = {"partners": [each.hello["launch_id"] for each in others]}
@@ -179,7 +183,10 @@ class Referee:
 def listening(path: Path) -> socket.socket:
     """A Unix socket that listens there: no other machine can reach it."""
     found = socket.socket(socket.AF_UNIX)
-    found.bind(str(path))
+    try:
+        found.bind(str(path))
+    except OSError as error:  # its path may have a hundred bytes or so
+        raise UsageError(f"cannot make the socket {path}: {error}; set TMPDIR to a folder of a shorter name") from error
     found.listen()
     return found
 

@@ -19,8 +19,7 @@ from bench.machine.repository import without_repository
 from bench.record.run_folder import RunFolder
 from bench.terminal import say
 from bench.variables import TURNS
-from launch.gate.referee import Side as Place
-from launch.gate.referee import referee
+from launch.gate.referee import Place, referee
 from launch.interrupts import undisturbed
 
 # How often a side's process is looked at while the referee has nothing to do.

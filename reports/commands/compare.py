@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 from pathlib import Path
 
 from bench.errors import UsageError
@@ -52,6 +53,8 @@ def run(options: argparse.Namespace) -> int:
     level = significance.spent(options.look, options.level) - significance.spent(options.looked, options.level)
     points = (options.accuracy_margin or over_seeds.MARGIN) if options.over else None
     found = compare.compare_runs(options.base, options.head, options.margin, level, options.fail_inconclusive, points)
+    if (options.look, options.looked) != (1.0, 0.0):
+        found = dataclasses.replace(found, overall=options.level)
     forms.write(options, found)
     with contextlib.suppress(SystemExit):  # how rich ends if its reader, such as `head`, closes the pipe
         report.show(found)

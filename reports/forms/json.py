@@ -50,6 +50,7 @@ def comparison(each: Comparison, report: ComparisonReport) -> dict[str, Any]:
         "base": side(each.base),
         "head": side(each.head),
         "paired": each.paired,
+        "in_turns": each.in_turns,
         "seeds": list(each.seeds) or None,
         "change_unit": each.change.UNIT if each.change else None,
         "change": finite(each.change.size()) if each.change else None,

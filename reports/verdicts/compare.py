@@ -161,8 +161,9 @@ def of_trial(name: str, base: Side, head: Side, seeds: bool) -> list[Comparison]
         return [Comparison(name, "not comparable", why=why)]
     found = []
     if failed := head.failed():
-        # Failing more often is a regression, however few launches there are: a failure is no noise.
-        more = len(failed) * len(base.rows) > len(base.failed()) * len(head.rows)
+        # Failing more often is a regression, however few launches there are: a failure is no noise. But one that
+        # took turns, and was launched again alone and ended well, may have been killed from outside.
+        more = len(failed) * len(base.rows) > len(base.failed()) * len(head.rows) and not ended_well_alone(base, head)
         last = f"{failed[-1]['status']}: {failed[-1]['error']}"
         why = f"{len(failed)} of {len(head.rows)} launches in HEAD failed, {len(base.failed())} of {len(base.rows)} in "
         found.append(Comparison(name, "regressed" if more else "inconclusive", why=f"{why}BASE; {last}"))
@@ -176,9 +177,7 @@ def of_trial(name: str, base: Side, head: Side, seeds: bool) -> list[Comparison]
         note = "; ".join(filter(None, (note, half)))
         pairs = paired(base.rows, head.rows)
         before, after = map(Side, pairs) if pairs else (base, head)
-        # The speed follows from the step time where both sides trained the same steps in turns.
-        in_turns = turns.partners(base.rows, head.rows) is not None
-        answered = [SPEED] * in_turns + [SEEDED] * seeds
+        answered = [SEEDED] * seeds
         metrics = [metric for metric in METRICS if metric not in answered]
         each_of = [each for metric in metrics for each in of_metric(name, metric, before, after, pairs is not None)]
         found += [noted(each, note) for each in each_of]
@@ -191,6 +190,13 @@ def of_trial(name: str, base: Side, head: Side, seeds: bool) -> list[Comparison]
 def noted(each: Comparison, note: str) -> Comparison:
     """The comparison with a note after its `why`."""
     return dataclasses.replace(each, why="; ".join(filter(None, (each.why, note))))
+
+
+def ended_well_alone(base: Side, head: Side) -> bool:
+    """Whether HEAD failed once, and ended well when the gate launched it again, alone (launch.gate.measure)."""
+    in_turns = any(row["turns_with"] for row in (*base.rows, *head.rows))
+    last = head.rows[-1]
+    return in_turns and len(head.failed()) == 1 and last["status"] == "ok" and not last["turns_with"]
 
 
 def of_metric(name: str, metric: str, base: Side, head: Side, pairs: bool) -> list[Comparison]:
@@ -217,6 +223,8 @@ def of_metric(name: str, metric: str, base: Side, head: Side, pairs: bool) -> li
         change, in_turns = significance.of_pairs(ratios), True
     elif (change := significance.change(before, after, pairs)) is None:
         why = f"{len(before)} and {len(after)} launches have no spread; give --repeats"
+    elif metric in turns.METRICS and turns.partners(base.rows, head.rows):
+        why = f"some have fewer than {turns.FEWEST} measured turns, so whole launches are compared; give more steps"
     return [Comparison(name, verdict, metric, before, after, pairs, in_turns, change, why)]
 
 

@@ -98,8 +98,8 @@ def difference(base: Sequence[float], head: Sequence[float], alike: bool = False
     """head - base in points, of accuracies (shares) of one seed after the other; None: fewer than two seeds.
 
     An accuracy counts images, so that different ones lie a step or more apart, and a few seeds may agree by chance. The
-    spread is therefore never taken to be below that of rounding to such steps, whose variance is step^2 / 12; where all
-    are equal, COARSE stands for the step. If both sides trained `alike`, nothing is left to chance.
+    spread is therefore never taken to be below that of rounding both sides to such steps, a variance of step^2 / 6;
+    where all are equal, COARSE stands for the step. If both sides trained `alike`, nothing is left to chance.
     """
     count = len(base)
     if count < significance.FEWEST:
@@ -108,7 +108,7 @@ def difference(base: Sequence[float], head: Sequence[float], alike: bool = False
         return Difference(0.0, 0.0, count - 1)
     points = [100 * (after - before) for before, after in zip(base, head, strict=True)]
     steps = [100 * (high - low) for low, high in itertools.pairwise(sorted({*base, *head}))]
-    spread = max(statistics.stdev(points), min(steps, default=COARSE) / math.sqrt(12))
+    spread = max(statistics.stdev(points), min(steps, default=COARSE) / math.sqrt(6))
     return Difference(statistics.fmean(points), spread / math.sqrt(count), count - 1)
 
 

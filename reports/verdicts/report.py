@@ -21,7 +21,8 @@ class ComparisonReport:
 
     `title` says what was compared, `machine` on which machine. `margin` and `level` are shares; they are None where
     counts are compared exactly. `strict`: an inconclusive comparison fails. `accuracy_margin`: that of accuracies over
-    seeds, in points; None: there are none. `reasons`: those of each compared trial.
+    seeds, in points; None: there are none. `reasons`: those of each compared trial. `overall`: the level of all looks
+    together, if this is one of several.
     """
 
     title: str
@@ -33,6 +34,7 @@ class ComparisonReport:
     strict: bool = False
     accuracy_margin: float | None = None
     reasons: Sequence[Reasons] = ()
+    overall: float | None = None
 
     def counts(self) -> dict[str, int]:
         """Verdict -> how many comparisons have it; verdicts that none has are left out."""
@@ -66,10 +68,12 @@ def show(report: ComparisonReport) -> None:
     for why in report.reasons:
         show_reasons(console, why)
     measured = sum(each.change is not None for each in report.comparisons)
+    of_all = "" if report.overall is None else f", of {report.overall:.3g} over all looks"
     console.print(
         f"base and head: medians of the launches. regressed, improved: by more than the margin of {margin:.3g}; "
-        f"equivalent: within it. The chance that any of the {measured} lines is wrong is at most {level:.3g} (Holm). "
-        f"could show: the change that this many launches with this spread would show four times out of five.",
+        f"equivalent: within it. The chance that any of the {measured} lines is wrong is at most {level:.3g} "
+        f"(Holm{of_all}). could show: the change that this many launches with this spread would show four times out of "
+        f"five.",
         soft_wrap=True,
     )
     for note in notes(report):
@@ -97,8 +101,10 @@ def notes(report: ComparisonReport) -> list[str]:
     if any(each.in_turns for each in report.comparisons):
         found.append(
             "pairs in turns: both launches of a pair trained alternately, and the change is the mean over the pairs of "
-            "the median over their turns, not that of the medians in base and head."
+            "the median over their turns (of images_per_s: of the whole), not that of the medians in base and head."
         )
+    elif any(each.paired and each.metric == "step_time_p50_s" for each in report.comparisons):
+        found.append("The launches of a pair ran one after the other and took no turns, which tells less.")
     if report.accuracy_margin is not None:
         found.append(
             f"eval_accuracy: pairs of one seed, each side the mean of its launches; change: their mean difference, "

@@ -19,7 +19,10 @@ from reports import read
 from reports.tables.summary import Row
 
 # Column of trials.csv -> the column of steps.csv that it is the median of.
-TIMES = {"step_time_p50_s": "step_time_s", "step_cpu_time_p50_s": "cpu_time_s"}
+STEP_TIME = "step_time_p50_s"
+TIMES = {STEP_TIME: "step_time_s", "step_cpu_time_p50_s": "cpu_time_s"}
+SPEED = "images_per_s"
+METRICS = (*TIMES, SPEED)
 TURNS = "turns"
 """Key of a row: column of steps.csv -> number of the turn -> mean over its measured steps."""
 FEWEST = 5  # turns that both launches measured
@@ -66,14 +69,16 @@ def with_whom(row: Row) -> list[str]:
 def changes(metric: str, base: Sequence[Row], head: Sequence[Row]) -> list[float] | None:
     """log(head / base) of each pair.
 
-    None if the metric is no time of a step, a pair did not take turns with each other, or has too few turns.
+    None if the metric is no time or speed of steps, a pair did not take turns with each other, or has too few turns.
     """
+    column = TIMES[STEP_TIME] if metric == SPEED else TIMES.get(metric)
     found = []
     for one, other in zip(base, head, strict=True):
-        if metric not in TIMES or not with_each_other(one, other):
+        if column is None or not with_each_other(one, other):
             return None
-        times = [(row.get(TURNS) or {}).get(TIMES[metric], {}) for row in (one, other)]
-        if (ratio := change(*times)) is None:
+        times = [(row.get(TURNS) or {}).get(column, {}) for row in (one, other)]
+        ratio = speed_change(*times) if metric == SPEED else change(*times)
+        if ratio is None:
             return None
         found.append(ratio)
     return found
@@ -83,3 +88,11 @@ def change(base: Mapping[int, float], head: Mapping[int, float]) -> float | None
     """log(head / base) of one pair, from turn -> seconds of each side; None: too few turns."""
     ratios = [math.log(head[turn] / base[turn]) for turn in base if turn in head]
     return statistics.median(ratios) if len(ratios) >= FEWEST else None
+
+
+def speed_change(base: Mapping[int, float], head: Mapping[int, float]) -> float | None:
+    """log(head / base) of images/s over all turns of a pair. Unlike a median, it shows what slows few turns down."""
+    both = [turn for turn in base if turn in head]
+    if len(both) < FEWEST:
+        return None
+    return math.log(sum(base[turn] for turn in both) / sum(head[turn] for turn in both))

@@ -52,6 +52,13 @@ def test_when_the_time_is_up_the_last_look_spends_the_rest() -> None:
     assert looks.look(14, True) == (1.0, 0.0)
 
 
+def test_a_start_anew_looks_no_earlier_than_before() -> None:
+    """What the looks have spent stays spent: the next one sees more than the last one did."""
+    looks = Looks(32)
+    assert looks.look(8, False) == (0.25, 0.0)
+    assert [pairs for pairs in range(1, 33) if looks.due(pairs)] == [16, 32]
+
+
 def test_too_few_pairs_are_no_last_look() -> None:
     looks = Looks(32, budget_s=1.0)
     looks.began_s -= 100

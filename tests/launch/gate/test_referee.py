@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -12,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from bench.errors import UsageError
 from bench.instruments.turns import Turns, TurnsEnded, paused_children
-from launch.gate.referee import BEAT_S, TURN_S, Referee, Side, referee
+from launch.gate.referee import BEAT_S, TURN_S, Place, Referee, referee
 
 ROUNDS = 40
 
@@ -21,7 +23,7 @@ ROUNDS = 40
 class Rank(threading.Thread):
     """A rank that trains so many turns, and notes each: (its name, number of the turn, steps)."""
 
-    def __init__(self, side: Side, diary: list[tuple[str, int, int]], **more: object) -> None:
+    def __init__(self, side: Place, diary: list[tuple[str, int, int]], **more: object) -> None:
         super().__init__(daemon=True)
         self.side, self.diary = side, diary
         self.key, self.rounds, self.rank, self.ranks, self.window_s = "same", ROUNDS, 0, 1, TURN_S
@@ -130,6 +132,34 @@ def test_a_rank_that_comes_after_the_end_is_told() -> None:
         late = Rank(judge.sides[0], [])
         play(judge, late)
     assert late.ended == "head could not start"
+
+
+def test_a_launch_that_begins_before_the_last_one_left_ends_all() -> None:
+    """As when a test of a user's fails in a way that leaves its connection open."""
+    with referee(["base", "head"]) as judge:
+        first = Turns(str(judge.sides[0].address))
+        waiting = [threading.Thread(target=ends, args=(turns, name), daemon=True) for turns, name in [(first, "one")]]
+        waiting[0].start()
+        while not judge.sides[0].hello:
+            judge.serve(0.01)
+        second = threading.Thread(target=ends, args=(Turns(str(judge.sides[0].address)), "two"), daemon=True)
+        second.start()
+        while second.is_alive() or waiting[0].is_alive():
+            judge.serve(0.01)
+        assert judge.broken == "base began a launch before its last one had left"
+
+
+def ends(turns: Turns, launch_id: str) -> None:
+    with pytest.raises(TurnsEnded, match="before its last one had left"):
+        turns.begin(launch_id, "same")
+
+
+def test_a_path_that_is_too_long_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / ("long" * 30)
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    with pytest.raises(UsageError, match="set TMPDIR to a folder of a shorter name"), referee(["base"]):
+        pass
 
 
 def test_other_settings_do_not_take_turns() -> None:

@@ -22,8 +22,8 @@ Compared = Callable[..., tuple[int, dict[str, Any]]]
 def compared(tmp_path: Path) -> Compared:
     """(exit code, metric -> its comparison) of a base and a head that is slower by a factor."""
 
-    def compare(factor: float, **more: Any) -> tuple[int, dict[str, Any]]:
-        gate(tmp_path, 8, factor, random.Random(5), **more)
+    def compare(factor: float, pairs: int = 8, **more: Any) -> tuple[int, dict[str, Any]]:
+        gate(tmp_path, pairs, factor, random.Random(5), **more)
         words = [str(tmp_path / "base"), str(tmp_path / "head"), "--margin", "1%", "--level", "0.01"]
         with pytest.raises(SystemExit) as ended:
             main(["compare", *words, "--json", str(tmp_path / "found.json")])
@@ -43,22 +43,31 @@ def test_what_is_planted_is_what_comes_out(
     for metric in ("step_time_p50_s", "step_cpu_time_p50_s"):
         assert found[metric]["verdict"] == "regressed"
         assert found[metric]["change"] == pytest.approx(planted, rel=0.1)
-    assert "images_per_s" not in found, "it would say the same once more"
+    assert found["images_per_s"]["in_turns"]
+    assert found["images_per_s"]["change"] < 0
     said = capsys.readouterr().out
     assert "8 pairs in turns" in said
     assert "the change is the mean over the pairs of the median over their turns" in said
 
 
 def test_equal_code_is_equal_on_any_machine(compared: Compared) -> None:
-    code, found = compared(1.0)
+    code, found = compared(1.0, pairs=16)
     assert code == 0
-    assert found["step_time_p50_s"]["verdict"] == found["step_cpu_time_p50_s"]["verdict"] == "equivalent"
+    assert {each["verdict"] for each in found.values()} == {"equivalent"}
 
 
 def test_launches_whose_partner_is_another_are_compared_as_wholes(compared: Compared) -> None:
     _, found = compared(1.1, turns_with="somebody")
-    assert "images_per_s" in found
+    assert not any(each["in_turns"] for each in found.values())
     assert found["step_time_p50_s"]["verdict"] == "inconclusive"
+
+
+def test_what_slows_few_turns_down_shows_in_the_throughput_alone() -> None:
+    base = dict.fromkeys(range(20), 0.01)
+    head = {turn: 0.01 * (2 if turn % 5 == 0 else 1) for turn in range(20)}
+    assert turns.change(base, head) == 0
+    assert turns.speed_change(base, head) == pytest.approx(math.log(1 / 1.2))
+    assert turns.speed_change(base, {1: 0.01}) is None
 
 
 def test_the_change_of_a_pair_is_the_median_over_the_turns_that_both_measured() -> None:
