@@ -75,7 +75,8 @@ class Project:
         suite.mkdir(exist_ok=True)
         if not (suite / "bench").is_symlink():
             (suite / "bench").symlink_to(CHECKOUT / "bench")
-        return {"PYTHONPATH": os.pathsep.join(map(str, [*folders, suite]))}
+        # Started by a test under xdist, pytest-benchmark would take this pytest for one of its workers, and do nothing.
+        return {"PYTHONPATH": os.pathsep.join(map(str, [*folders, suite])), "PYTEST_XDIST_WORKER": ""}
 
     def moved(self, path: Path) -> Path:
         """The same place in this commit's checkout."""

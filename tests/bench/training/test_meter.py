@@ -292,11 +292,10 @@ def test_ratio_of_nothing_is_nothing() -> None:
 def test_percentiles_and_spread_by_hand() -> None:
     assert [percentile([4.0, 1.0, 3.0, 2.0, 5.0], q) for q in (0, 50, 90, 100)] == [1.0, 3.0, pytest.approx(4.6), 5.0]
     assert percentile([], 50) is None
-    windows = [{"images": 8, "step_time_s": time} for time in (1.0, 2.0, 3.0)]
-    found = spread([*windows, {"images": 3, "step_time_s": 99.0}])
-    assert found == pytest.approx(
-        {"step_time_p50_s": 2.0, "step_time_p90_s": 2.8, "step_time_p99_s": 2.98, "step_time_cv": 0.5}
-    )
-    one = spread([{"images": 8, "step_time_s": 1.0}])
-    assert (one["step_time_p50_s"], one["step_time_cv"]) == (1.0, None)
+    windows = [{"images": 8, "step_time_s": time, "cpu_time_s": 2 * time} for time in (1.0, 2.0, 3.0)]
+    found = spread([*windows, {"images": 3, "step_time_s": 99.0, "cpu_time_s": 99.0}])
+    times = {"step_time_p50_s": 2.0, "step_time_p90_s": 2.8, "step_time_p99_s": 2.98, "step_time_cv": 0.5}
+    assert found == pytest.approx({**times, "step_cpu_time_p50_s": 4.0})
+    one = spread([{"images": 8, "step_time_s": 1.0, "cpu_time_s": None}])  # as on a GPU
+    assert (one["step_time_p50_s"], one["step_time_cv"], one["step_cpu_time_p50_s"]) == (1.0, None, None)
     assert set(spread([]).values()) == {None}

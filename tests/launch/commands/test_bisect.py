@@ -33,7 +33,7 @@ with ran.open("a") as file:
 stop = planted / "stop"
 if stop.exists() and len(ran.read_text().splitlines()) >= int(stop.read_text()):
     stop.unlink()
-    os.kill(os.getppid(), signal.SIGINT)
+    os.kill(os.getppid(), signal.SIGTERM)
     time.sleep(60)
 if "exit" in says:
     sys.exit(says["exit"])
