@@ -26,6 +26,7 @@ METRICS = (*TIMES, SPEED)
 TURNS = "turns"
 """Key of a row: column of steps.csv -> number of the turn -> mean over its measured steps."""
 FEWEST = 5  # turns that both launches measured
+TRIMMED = 0.1
 
 
 def attach(rows: Iterable[Row], folder: Path) -> None:
@@ -85,14 +86,22 @@ def changes(metric: str, base: Sequence[Row], head: Sequence[Row]) -> list[float
 
 
 def change(base: Mapping[int, float], head: Mapping[int, float]) -> float | None:
-    """log(head / base) of one pair, from turn -> seconds of each side; None: too few turns."""
-    ratios = [math.log(head[turn] / base[turn]) for turn in base if turn in head]
+    """The median of log(head / base) over one pair's turns, from turn -> seconds of each side; None: too few turns."""
+    ratios = log_ratios(base, head)
     return statistics.median(ratios) if len(ratios) >= FEWEST else None
 
 
 def speed_change(base: Mapping[int, float], head: Mapping[int, float]) -> float | None:
-    """log(head / base) of images/s over all turns of a pair. Unlike a median, it shows what slows few turns down."""
-    both = [turn for turn in base if turn in head]
-    if len(both) < FEWEST:
-        return None
-    return math.log(sum(base[turn] for turn in both) / sum(head[turn] for turn in both))
+    """log(head / base) of one pair's images/s: of the mean over its turns, without the TRIMMED least and most.
+
+    Unlike a median, it shows what slows a fifth of the turns down. A mean of all would be that of a few turns in which
+    something else took the CPU.
+    """
+    ratios = sorted(log_ratios(base, head))
+    cut = round(TRIMMED * len(ratios))
+    return -statistics.fmean(ratios[cut : len(ratios) - cut]) if len(ratios) >= FEWEST else None
+
+
+def log_ratios(base: Mapping[int, float], head: Mapping[int, float]) -> list[float]:
+    """log(head / base) of each turn that both sides measured."""
+    return [math.log(head[turn] / base[turn]) for turn in base if turn in head]

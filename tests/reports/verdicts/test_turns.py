@@ -66,7 +66,8 @@ def test_what_slows_few_turns_down_shows_in_the_throughput_alone() -> None:
     base = dict.fromkeys(range(20), 0.01)
     head = {turn: 0.01 * (2 if turn % 5 == 0 else 1) for turn in range(20)}
     assert turns.change(base, head) == 0
-    assert turns.speed_change(base, head) == pytest.approx(math.log(1 / 1.2))
+    assert turns.speed_change(base, head) == pytest.approx(-2 * math.log(2) / 16)  # two of twenty are cut off each end
+    assert turns.speed_change(base, {**base, 3: 1.0, 4: 1e-4}) == pytest.approx(0)
     assert turns.speed_change(base, {1: 0.01}) is None
 
 
