@@ -171,7 +171,7 @@ def test_what_is_equal_passes_at_the_first_look(repository: Path, capfd: pytest.
 def test_a_slower_commit_is_found_at_the_first_look(repository: Path, capfd: pytest.CaptureFixture[str]) -> None:
     code, said = told(repository, capfd, "same", "slow")
     assert code == 1
-    assert "2 regressed" in said  # by the clock and by CPU time
+    assert "3 regressed" in said  # step time, its CPU time, throughput
     assert re.search(r"step_time_p50_s .* \+(4\.[89]|5\.[0-2])\d ", said), "a planted 5%"
     assert (rows(repository, "base"), rows(repository, "head")) == (3, 3)
 
@@ -275,7 +275,7 @@ def test_launches_are_short_unless_told_otherwise(given: list[str], own: list[st
 def test_a_faster_commit_passes(repository: Path, capfd: pytest.CaptureFixture[str]) -> None:
     code, said = told(repository, capfd, "same", "fast")
     assert code == 0
-    assert "2 improved" in said
+    assert "3 improved" in said
 
 
 def test_the_last_look_is_written_in_the_forms_that_are_asked_for(
