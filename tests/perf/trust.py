@@ -39,6 +39,8 @@ SHORT += ["--limit-eval", "16", "--no-checkpoint"]
 # Slowed sides in turn: 2% most often, because that is what the gate claims to find.
 SHARES = (0.02, 0.03, 0.02, 0.01, 0.02, 0.05, 0.02, 0.1)
 CALIBRATION = 40  # convolutions
+MATCHES = """A match has three sides, two of them equal and one slowed, so that a pair takes longer than one of a gate, which
+has two. Families in which each pair is used once are few; those that are drawn from the pairs share them."""
 
 TRIAL = ["resnet20_accumulation", "--arm", "16x4", "--precision", "bf16", "--processes", "2", "--data", "digits"]
 TRIAL += ["--limit-eval", "16", "--no-checkpoint"]
@@ -131,6 +133,7 @@ def main() -> None:
     each.add_argument("--out", type=Path, required=True, help="the folder of the launches, kept if it is there")
     each = commands.add_parser("report", help="say what the gate makes of them")
     each.add_argument("runs", type=Path, nargs="+", help="the folders of the launches")
+    each.add_argument("--note", default="", help="a sentence on what else the machine did")
     each.add_argument("--out", type=Path, required=True, help="the Markdown file")
     each = commands.add_parser("faults", help="plant real faults")
     each.add_argument("--pairs", type=int, default=32, help="as for the gate (32)")
@@ -187,13 +190,13 @@ def convolution_share(tree: Path, scratch: Path, processes: int) -> float:
 
 def report(asked: Any) -> None:
     """Write the file's section on families anew."""
-    text = [EQUAL, ""]
-    for run in asked.runs:
+    text = [EQUAL, "", MATCHES, asked.note, ""]
+    for number, run in enumerate(asked.runs, 1):
         truth = json.loads((run / "truth.json").read_text())
         equal = gate_of(run, "head")
         pairs = 32 if len(selftest.pairs_of(equal)) >= 32 else 16  # the gate's own, if there are enough for a family
         planted = {name: gate_of(run, f"slowed-{name}") for name in truth["planted"]}
-        text += [f"### {truth['processes']} process(es)", ""]
+        text += [f"### Run {number}, {truth['processes']} process(es)", ""]
         text += [selftest.report(equal, planted, pairs, 0.01, 0)]
         said = ", ".join(f"{real} as {name}" for name, real in truth["planted"].items())
         text += ["", f"Planted, as measured by CPU time between neighbouring steps of one process: {said}.", ""]
