@@ -39,8 +39,8 @@ SHORT += ["--limit-eval", "16", "--no-checkpoint"]
 # Slowed sides in turn: 2% most often, because that is what the gate claims to find.
 SHARES = (0.02, 0.03, 0.02, 0.01, 0.02, 0.05, 0.02, 0.1)
 CALIBRATION = 40  # convolutions
-MATCHES = """A match has three sides, two of them equal and one slowed, so that a pair takes longer than one of a gate, which
-has two. Families in which each pair is used once are few; those that are drawn from the pairs share them."""
+MATCHES = """A match has three sides, two of them equal and one slowed, so that a pair takes longer than one of a gate,
+which has two. Families in which each pair is used once are few; those that are drawn from the pairs share them."""
 
 TRIAL = ["resnet20_accumulation", "--arm", "16x4", "--precision", "bf16", "--processes", "2", "--data", "digits"]
 TRIAL += ["--limit-eval", "16", "--no-checkpoint"]
