@@ -60,7 +60,7 @@ class Fault:
 
 
 LOOP, PIPELINE = "bench/training/loop.py", "bench/data/pipeline.py"
-PASSED = "        meter.micro_batch_end(loss_sum.detach(), logits.detach(), labels)\n"
+PASSED = "\n            meter.micro_batch_end(loss_sum.detach(), logits.detach(), labels)\n"
 STEPPED = "    training.step()\n\n\ndef kept_casts"
 NETWORK = "    model = nn.Sequential(layers)\n"
 FAULTS = [
@@ -71,14 +71,14 @@ FAULTS = [
         "with contextlib.nullcontext():",
     ),
     Fault("autocast lost", "bench/training/group.py", "mixed_precision=trial.precision", 'mixed_precision="no"'),
-    Fault("a `.item()` for each micro-batch", LOOP, PASSED, PASSED + "        loss_sum.item()\n"),
+    Fault("a `.item()` for each micro-batch", LOOP, PASSED, PASSED + "            loss_sum.item()\n"),
     Fault("`num_workers=0`", PIPELINE, "num_workers=self.trial.workers", "num_workers=0"),
     Fault("buckets of 0.1 MiB", "bench/training/group.py", "bucket_cap_mb=trial.bucket_mib", "bucket_cap_mb=0.1"),
     Fault(
         "a micro-batch of images leaked each time",
         LOOP,
         PASSED,
-        PASSED + '        globals().setdefault("LEAKED", []).append(images)\n',
+        PASSED + '            globals().setdefault("LEAKED", []).append(images)\n',
     ),
     Fault(
         "an extra synchronisation: a barrier after each step",
