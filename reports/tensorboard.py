@@ -12,7 +12,8 @@ from pathlib import Path
 import pandas as pd
 
 from bench.errors import UsageError
-from bench.record.columns import columns, settings_columns
+from bench.record.columns import columns
+from bench.record.settings import settings_columns
 from reports import read
 from reports.merge import LAUNCH_ID
 from reports.tables import summary

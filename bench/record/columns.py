@@ -5,17 +5,11 @@ What a column takes part in, and how a table shows it, it says itself (see bench
 
 from __future__ import annotations
 
-import ast
-import dataclasses
-import inspect
-import itertools
-import textwrap
-from typing import Any, Literal
+from typing import Any
 
-from bench.column import Column, Role, Shown, Use, percent
+from bench.column import Column, Shown, Use, percent
 from bench.probes import probe_modules
-from bench.record.csvfile import cell
-from bench.trial import Trial
+from bench.record.settings import settings_columns
 
 STATUSES = ("ok", "oom", "over_limit", "timeout", "crashed", "diverged", "interrupted")
 OOM_PHASES = ("setup", "data", "forward", "backward", "optimizer", "evaluation")
@@ -246,60 +240,6 @@ COUNTS += ("peak_bytes_per_window", "compiled_graphs", "graph_breaks")
 
 # What earlier versions wrote for a setting's value.
 OLDER = {"compile": {"true": "default", "false": "none"}}
-
-TYPES: dict[str, Literal["str", "int", "float", "bool"]] = {
-    "str": "str",
-    "int": "int",
-    "int | None": "int",
-    "float": "float",
-    "bool": "bool",
-}
-
-
-# Of a setting that is not named here, SETTING says the roles.
-SETTING: tuple[Role, ...] = ("setting",)
-SETTINGS_ROLES: dict[str, tuple[Role, ...]] = {
-    "repeat": (),  # the same trial again
-    "experiment": ("work",),
-    **dict.fromkeys(("model", "weights", "data", "classes"), ("work", "stated")),
-    **dict.fromkeys(("image_size", "limit_train", "epochs"), ("work", "stated")),
-    **dict.fromkeys(("micro_batch", "bucket_mib", "gradient_compression"), ("group",)),
-    "processes": ("group", "stated"),
-    **dict.fromkeys(("lr", "precision", "tf32", "cudnn_benchmark", "memory_format"), (*SETTING, "stated")),
-    **dict.fromkeys(("compile", "seed"), (*SETTING, "stated")),
-}
-
-
-def settings_columns() -> list[Column]:
-    """A column for each field of Trial. Tuples are written with spaces between their parts."""
-    texts = field_texts()
-    return [
-        Column(
-            f.name,
-            TYPES.get(str(f.type), "str"),
-            "bytes" if f.name.endswith("_bytes") else "MiB" if f.name.endswith("_mib") else "",
-            "",
-            texts.get(f.name, ""),
-            SETTINGS_ROLES.get(f.name, SETTING),
-        )
-        for f in dataclasses.fields(Trial)
-    ]
-
-
-def default_settings() -> dict[str, Any]:
-    """Each setting's default, as `reports` reads it from a cell; None if the cell would be empty."""
-    kinds = {column.name: column.type for column in settings_columns()}
-    found = {f.name: f.default for f in dataclasses.fields(Trial) if f.default is not dataclasses.MISSING}
-    return {name: (cell(value) or None) if kinds[name] == "str" else value for name, value in found.items()}
-
-
-def field_texts() -> dict[str, str]:
-    """Trial's field name -> the docstring behind the field, which --help shows too. Python does not keep it: it is read
-    from the source."""
-    body: list[Any] = ast.parse(textwrap.dedent(inspect.getsource(Trial))).body[0].body  # type: ignore[attr-defined]
-    pairs = itertools.pairwise(body)
-    documented = ((a, b) for a, b in pairs if isinstance(a, ast.AnnAssign) and isinstance(b, ast.Expr))
-    return {ast.unparse(name.target): " ".join(ast.literal_eval(text.value).split()) for name, text in documented}
 
 
 def columns(file: str) -> list[Column]:

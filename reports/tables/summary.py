@@ -8,7 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from bench.record.columns import columns, default_settings, kept_apart
+from bench.record.columns import columns, kept_apart
+from bench.record.settings import default_settings
 
 Row = dict[str, Any]
 

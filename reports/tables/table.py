@@ -12,8 +12,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench.record import experiment_lookup
-from bench.record.columns import kept_apart, settings_columns
+from bench.record.columns import kept_apart
 from bench.record.run_folder import SLOWDOWNS, shortage
+from bench.record.settings import settings_columns
 from bench.terminal import wide
 from reports.tables import figures, scaling, summary
 from reports.tables.figures import text

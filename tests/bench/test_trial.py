@@ -10,7 +10,7 @@ from settings import OTHER
 
 from bench.errors import UsageError
 from bench.experiment import Experiment, Published, departures
-from bench.record.columns import field_texts
+from bench.record.settings import field_texts
 from bench.trial import Trial
 
 

@@ -11,7 +11,7 @@ from launching import python
 
 from bench import experiments
 from bench.errors import UsageError
-from bench.record.columns import field_texts
+from bench.record.settings import field_texts
 from bench.trial import Trial, option
 from launch import run_options
 from launch.sweep import request
