@@ -30,22 +30,24 @@ CHANGED: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("field", CHANGED)
-def test_the_command_of_a_row_asks_for_its_very_trial(field: str) -> None:
-    """Of every experiment's arms, as it would be pasted into a shell."""
+@pytest.mark.parametrize("name", experiments.names())
+def test_the_command_of_a_row_asks_for_its_very_trial(name: str) -> None:
+    """Of every arm, one setting changed, another one for each arm; of the first arm, each of them. As it would be pasted
+    into a shell."""
+    experiment = experiments.load(name)
+    fields = list(CHANGED)
+    asked = [(arm, fields[n % len(fields)]) for n, arm in enumerate(experiment.arms)]
     tried = 0
-    for name in experiments.names():
-        experiment = experiments.load(name)
-        for arm in experiment.arms:
-            try:
-                changed = dataclasses.replace(experiment.trial(name, arm), **{field: CHANGED[field]})
-                trial = experiment.shared_out(changed)
-            except UsageError:  # no such model
-                continue
-            words = shlex.split(experiment_lookup.command(first_row(trial, experiment, "x")) or "")
-            assert words[:4] == ["python", "-m", "launch", "run"]
-            assert request.read(words[4:]).trials == [trial]
-            tried += 1
+    for arm, field in dict.fromkeys([*asked, *((asked[0][0], field) for field in fields)]):
+        try:
+            changed = dataclasses.replace(experiment.trial(name, arm), **{field: CHANGED[field]})
+            trial = experiment.shared_out(changed)
+        except UsageError:  # no such model
+            continue
+        words = shlex.split(experiment_lookup.command(first_row(trial, experiment, "x")) or "")
+        assert words[:4] == ["python", "-m", "launch", "run"]
+        assert request.read(words[4:]).trials == [trial]
+        tried += 1
     assert tried
 
 
