@@ -148,11 +148,13 @@ def families(asked: Any) -> None:
     until = time.monotonic() + 60 * asked.minutes
     words = [*SHORT, "--processes", str(asked.processes), "--device", "cpu"]
     with clone() as tree, tempfile.TemporaryDirectory() as scratch:
-        share = convolution_share(tree, Path(scratch), asked.processes)
+        share = added(tree, Path(scratch), CALIBRATION, asked.processes) / CALIBRATION
         counts = {part: max(1, round(part / share)) for part in SHARES}
+        # Measured anew for each count: the first convolution of a step costs more than the next ones.
+        real = {part: added(tree, Path(scratch), count, asked.processes) for part, count in counts.items()}
         trees = {0.0: tree} | {part: worktree(tree, slowed(count), f"{part:g}") for part, count in counts.items()}
         asked.out.mkdir(parents=True, exist_ok=True)
-        truths = {f"{part:.0%}": f"{count * share:.2%}" for part, count in counts.items()}
+        truths = {f"{part:.0%}": f"{share:.2%}" for part, share in real.items()}
         write_whole(asked.out / "truth.json", json.dumps({"processes": asked.processes, "planted": truths}))
         number = len(RunFolder(asked.out / "base").rows("trials"))
         while time.monotonic() < until:
@@ -174,18 +176,18 @@ def side(folder: Path, tree: Path, words: Sequence[str]) -> Side:
     return Side(folder.name, "", tree, folder, command, {})
 
 
-def convolution_share(tree: Path, scratch: Path, processes: int) -> float:
-    """What one planted convolution adds to a step, as a share of it.
+def added(tree: Path, scratch: Path, convolutions: int, processes: int) -> float:
+    """What so many planted convolutions add to a step, as a share of it.
 
-    From one launch in which every second step has CALIBRATION of them: neighbours in one process, without any turns.
+    From one launch in which every second step has them: neighbours in one process, without any turns.
     """
-    odd = worktree(tree, slowed(CALIBRATION, odd_alone=True), "odd")
+    name = f"odd-{convolutions}"
+    odd = worktree(tree, slowed(convolutions, odd_alone=True), name)
     words = [*SHORT[:-5], "--limit-windows", "600", *SHORT[-3:], "--processes", str(processes), "--device", "cpu"]
-    python(odd, "launch", "run", *words, "--out", str(scratch / "odd"))
-    steps = [row for row in RunFolder(scratch / "odd").rows("steps") if row["measured"] == "true"]
+    python(odd, "launch", "run", *words, "--out", str(scratch / name))
+    steps = [row for row in RunFolder(scratch / name).rows("steps") if row["measured"] == "true"]
     times = {int(row["window"]): float(row["cpu_time_s"]) for row in steps}
-    ratios = [times[at] / times[at - 1] for at in times if at % 2 and at - 1 in times]
-    return (statistics.median(ratios) - 1) / CALIBRATION
+    return statistics.median(times[at] / times[at - 1] for at in times if at % 2 and at - 1 in times) - 1
 
 
 def report(asked: Any) -> None:
