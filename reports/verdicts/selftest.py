@@ -38,23 +38,26 @@ Pair = tuple[Row, Row]
 
 @dataclass(frozen=True)
 class Gate:
-    """How a family is judged: the most pairs, and the margin."""
+    """How a family is judged: the most pairs, the margin, and after how many pairs its time is up (None: it is not)."""
 
     pairs: int
     margin: float
+    budget_pairs: int | None = None
 
-    def looks(self) -> list[int]:
-        """After how many pairs it looks."""
-        return sorted({max(3, round(share * self.pairs)) for share in LOOKS})
+    def looks(self) -> dict[int, float]:
+        """After how many pairs it looks -> the share of all that it then sees. The last look sees all."""
+        most = min(self.pairs, self.budget_pairs or self.pairs)
+        at = {max(3, round(share * self.pairs)) for share in LOOKS}
+        return {pairs: pairs / self.pairs for pairs in sorted(at) if pairs < most} | {most: 1.0}
 
     def verdict(self, next_pair: Callable[[], Pair]) -> tuple[str, int]:
         """(regressed, inconclusive or passed, the pairs that this took)."""
         family: list[Pair] = []
         before = 0.0
-        for pairs in self.looks():
+        for pairs, share in self.looks().items():
             family += [next_pair() for _ in range(pairs - len(family))]
-            level = significance.spent(pairs / self.pairs, LEVEL) - significance.spent(before, LEVEL)
-            before = pairs / self.pairs
+            level = significance.spent(share, LEVEL) - significance.spent(before, LEVEL)
+            before = share
             if (answer := self._look(family, level)) != "inconclusive":
                 break
         return answer, len(family)
@@ -102,7 +105,7 @@ def pairs_of(folder: Path) -> list[Pair]:
 def in_order(pairs: Sequence[Pair], gate: Gate) -> Iterator[tuple[str, int]]:
     """The verdicts on families in which each pair is used once, as long as there are enough."""
     rest = list(pairs)
-    while len(rest) >= gate.pairs:
+    while len(rest) >= max(gate.looks()):
         verdict, used = gate.verdict(iter(rest).__next__)
         del rest[:used]
         yield verdict, used
@@ -131,15 +134,16 @@ def interval(hits: int, count: int) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def report(equal: Path, slowed: Mapping[str, Path], pairs: int, margin: float, seed: int) -> str:
+def report(equal: Path, slowed: Mapping[str, Path], gate: Gate, seed: int) -> str:
     """The report, as Markdown. `slowed`: what was planted -> the folder of a gate on it.
 
     Raises UsageError if there are too few pairs or several trials.
     """
-    gate, coin = Gate(pairs, margin), random.Random(seed)
-    found = pairs_of(equal)
-    if len(found) < gate.pairs:
-        raise UsageError(f"{len(found)} pairs are too few for --pairs {pairs}; give {gate.pairs} or more")
+    coin, found = random.Random(seed), pairs_of(equal)
+    if len(found) < (most := max(gate.looks())):
+        raise UsageError(
+            f"{len(found)} pairs are too few for a family of {most}; run more pairs, or give fewer --budget-pairs"
+        )
     ones = [line_of_alarms("measured, each pair used once", in_order(found, gate))]
     ones.append(line_of_alarms("drawn from all pairs", drawn(found, gate, coin, DRAWN)))
     powers = []
@@ -165,8 +169,8 @@ def report(equal: Path, slowed: Mapping[str, Path], pairs: int, margin: float, s
             "| --- | ---: | ---: | ---: | ---: | ---: |",
             *powers,
             "",
-            f"A slow-down within the margin of {margin:.0%} should pass. Families that are drawn from all pairs share "
-            "launches, so their interval is too narrow.",
+            f"A slow-down within the margin of {gate.margin:.0%} should pass. Families that are drawn from all pairs "
+            "share launches, so their interval is too narrow.",
         ]
     )
 

@@ -135,7 +135,7 @@ def main() -> None:
     each.add_argument("--out", type=Path, required=True, help="the folder of the launches, kept if it is there")
     each = commands.add_parser("report", help="say what the gate makes of them")
     each.add_argument("runs", type=Path, nargs="+", help="the folders of the launches")
-    each.add_argument("--pairs", type=int, default=12, help="in a family: what five minutes hold of two sides (12)")
+    each.add_argument("--budget-pairs", type=int, default=12, help="pairs of two sides that five minutes hold (12)")
     each.add_argument("--note", default="", help="a sentence on what else the machine did")
     each.add_argument("--out", type=Path, required=True, help="the Markdown file")
     each = commands.add_parser("faults", help="plant real faults")
@@ -201,7 +201,7 @@ def report(asked: Any) -> None:
         equal = gate_of(run, "head")
         planted = {real: gate_of(run, f"slowed-{name}") for name, real in truth["planted"].items()}
         text += [f"### Run {number}, {truth['processes']} process(es)", ""]
-        text += [selftest.report(equal, planted, asked.pairs, 0.01, 0), ""]
+        text += [selftest.report(equal, planted, selftest.Gate(32, 0.01, asked.budget_pairs), 0), ""]
     text += [f"{machine_line()}.", ""]
     replace(asked.out, EQUAL, "\n".join(text))
 

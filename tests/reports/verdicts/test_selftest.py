@@ -59,12 +59,22 @@ def test_without_a_margin_to_hide_behind_small_changes_are_found(
     assert int(found["drawn from all pairs"][0].split()[0]) < 20
 
 
+def test_the_time_of_a_budget_may_be_up_before_all_pairs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The look at the pairs until then is the last one, as in `launch gate --budget`, and spends all that is left."""
+    gate(tmp_path / "equal", 20, 1.0, random.Random(1))
+    text, found = told(capsys, str(tmp_path / "equal"), "--budget-pairs", "10")
+    assert "Looks after 8, 10 pairs" in text
+    assert found["measured, each pair used once"][0].split()[2] in ("2", "3")  # of 20 pairs, 8 or 10 in a family
+    assert selftest.Gate(32, 0.01, 10).looks() == {8: 0.25, 10: 1.0}
+    assert selftest.Gate(32, 0.01, 40).looks() == selftest.Gate(32, 0.01).looks() == {8: 0.25, 16: 0.5, 32: 1.0}
+
+
 def test_what_cannot_be_is_one_sentence(tmp_path: Path) -> None:
     few = tmp_path / "few"
     gate(few, 13, 1.0, random.Random(4))
     done = python("-m", "reports", "selftest", str(few))
     assert is_one_error(done)
-    assert "13 pairs are too few for --pairs 32; give 32 or more" in done.stderr
+    assert "13 pairs are too few for a family of 32; run more pairs, or give fewer --budget-pairs" in done.stderr
     done = python("-m", "reports", "selftest", str(few), "--pairs", "11")
     assert is_one_error(done)
     assert "'11' is no whole number from 12 on" in done.stderr
