@@ -32,8 +32,7 @@ CHANGED: dict[str, Any] = {
 
 @pytest.mark.parametrize("name", experiments.names())
 def test_the_command_of_a_row_asks_for_its_very_trial(name: str) -> None:
-    """Of every arm, one setting changed, another one for each arm; of the first arm, each of them. As it would be pasted
-    into a shell."""
+    """As it would be pasted into a shell. Of each arm, one setting is changed; of the first one, each in turn."""
     experiment = experiments.load(name)
     fields = list(CHANGED)
     asked = [(arm, fields[n % len(fields)]) for n, arm in enumerate(experiment.arms)]
