@@ -106,7 +106,7 @@ def search(suspects: Suspects, log: Log, try_commit: Callable[[str], Decision]) 
     while untried := suspects.untried():
         commit = suspects.next()
         if commit not in log.decisions:
-            say(f"{len(untried)} commits left, trying {commit[:12]} {' '.join(described(suspects.tree, commit))}")
+            say(f"{len(untried)} commit(s) left, trying {commit[:12]} {' '.join(described(suspects.tree, commit))}")
             log.add(try_commit(commit))
             say(f"  {log.decisions[commit].word}: {log.decisions[commit].why}")
         suspects.add(commit, log.decisions[commit].word)

@@ -2,7 +2,7 @@
 
     python -m tests.perf.trust families --minutes 60 --out RUN [--processes 2]    launches, for the next command
     python -m tests.perf.trust report RUN [RUN2] --out tests/perf/TRUST.md        what the gate makes of them
-    python -m tests.perf.trust faults --out tests/perf/TRUST.md                   what finds which fault, and says why
+    python -m tests.perf.trust faults --processes 1 --out tests/perf/TRUST.md     what finds which fault, and says why
 
 Faults are planted in a clone of this checkout, each as a commit.
 """
@@ -33,7 +33,7 @@ from reports.verdicts import selftest
 from .speed import Bystanders, machine_line
 
 # Families of equal and of slowed launches.
-EQUAL, FAULTY = "## Equal launches, and slowed ones", "## Real faults"
+EQUAL = "## Equal launches, and slowed ones"
 SHORT = ["resnet20_accumulation", "--arm", "16x1", "--data", "synthetic", "--epochs", "1", "--limit-windows", "100"]
 SHORT += ["--limit-eval", "16", "--no-checkpoint"]
 # Slowed sides in turn: 2% most often, because that is what the gate claims to find.
@@ -44,11 +44,13 @@ which has two. Families in which each pair is used once are few; those that are 
 is slowed by small convolutions after each step; how much they add was measured as CPU time between neighbouring steps
 of one process, which took no turns, and names the line."""
 
-TRIAL = ["resnet20_accumulation", "--arm", "16x4", "--precision", "bf16", "--processes", "2", "--data", "digits"]
+# Real faults. By processes: the heading.
+FAULTY = {1: "## Real faults in one process", 2: "## Real faults between two processes"}
+TRIAL = ["resnet20_accumulation", "--arm", "16x4", "--precision", "bf16", "--data", "digits"]
 TRIAL += ["--limit-eval", "16", "--no-checkpoint"]
 # Loader workers hand over their images by chance in one order or another, which is not the same count each time.
 COUNTED = ["--pipeline", "resident", "--limit-train", "512", "--epochs", "1", "--warmup-windows", "3", "--repeats", "2"]
-TIMED = ["--pipeline", "loader", "--workers", "2", "--limit-train", "1280", "--epochs", "1"]
+TIMED = ["--pipeline", "loader", "--workers", "2", "--epochs", "3"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class Fault:
     file: str
     old: str
     new: str
+    processes: int = 1
 
 
 LOOP, PIPELINE = "bench/training/loop.py", "bench/data/pipeline.py"
@@ -71,11 +74,12 @@ FAULTS = [
         LOOP,
         "with contextlib.nullcontext() if synchronises else training.no_sync():",
         "with contextlib.nullcontext():",
+        2,
     ),
     Fault("autocast lost", "bench/training/group.py", "mixed_precision=trial.precision", 'mixed_precision="no"'),
     Fault("a `.item()` for each micro-batch", LOOP, PASSED, PASSED + "            loss_sum.item()\n"),
     Fault("`num_workers=0`", PIPELINE, "num_workers=self.trial.workers", "num_workers=0"),
-    Fault("buckets of 0.1 MiB", "bench/training/group.py", "bucket_cap_mb=trial.bucket_mib", "bucket_cap_mb=0.1"),
+    Fault("buckets of 0.1 MiB", "bench/training/group.py", "bucket_cap_mb=trial.bucket_mib", "bucket_cap_mb=0.1", 2),
     Fault(
         "a micro-batch of images leaked each time",
         LOOP,
@@ -87,6 +91,7 @@ FAULTS = [
         LOOP,
         STEPPED,
         STEPPED.replace("step()\n", "step()\n    torch.distributed.barrier()\n"),
+        2,
     ),
     Fault(
         "a slower augmentation: each image is cropped nine times",
@@ -139,6 +144,7 @@ def main() -> None:
     each.add_argument("--note", default="", help="a sentence on what else the machine did")
     each.add_argument("--out", type=Path, required=True, help="the Markdown file")
     each = commands.add_parser("faults", help="plant real faults")
+    each.add_argument("--processes", type=int, choices=FAULTY, required=True, help="those of so many processes")
     each.add_argument("--pairs", type=int, default=32, help="as for the gate (32)")
     each.add_argument("--budget", default="5min", help="as for the gate (5min)")
     each.add_argument("--out", type=Path, required=True, help="the Markdown file")
@@ -158,7 +164,7 @@ def families(asked: Any) -> None:
         trees = {0.0: tree} | {part: worktree(tree, slowed(count), f"{part:g}") for part, count in counts.items()}
         asked.out.mkdir(parents=True, exist_ok=True)
         truths = {f"{part:.0%}": f"{share:.2%}" for part, share in real.items()}
-        write_whole(asked.out / "truth.json", json.dumps({"processes": asked.processes, "planted": truths}))
+        write_whole(asked.out / "truth.json", json.dumps({"planted": truths}))
         number = len(RunFolder(asked.out / "base").rows("trials"))
         while time.monotonic() < until:
             part = SHARES[number % len(SHARES)]
@@ -197,10 +203,11 @@ def report(asked: Any) -> None:
     """Write the file's section on families anew."""
     text = [EQUAL, "", MATCHES, asked.note, ""]
     for number, run in enumerate(asked.runs, 1):
-        truth = json.loads((run / "truth.json").read_text())
+        path = run / "truth.json"  # the folder of a gate on equal commits has none
+        truth = json.loads(path.read_text()) if path.exists() else {"planted": {}}
         equal = gate_of(run, "head")
         planted = {real: gate_of(run, f"slowed-{name}") for name, real in truth["planted"].items()}
-        text += [f"### Run {number}, {truth['processes']} process(es)", ""]
+        text += [f"### Run {number}", ""]
         text += [selftest.report(equal, planted, selftest.Gate(32, 0.01, asked.budget_pairs), 0), ""]
     text += [f"{machine_line()}.", ""]
     replace(asked.out, EQUAL, "\n".join(text))
@@ -217,34 +224,31 @@ def gate_of(run: Path, head: str) -> Path:
 
 
 def faults(asked: Any) -> None:
-    """Write the file's section on real faults anew."""
+    """Write the file's section on real faults of so many processes anew."""
     bystanders = Bystanders()
+    trial = [*TRIAL, "--processes", str(asked.processes), "--device", "cpu"]
+    planted = [None, *(fault for fault in FAULTS if fault.processes == asked.processes)]
     with clone() as tree, tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         baseline = scratch / "exact.csv"
-        counted(tree, scratch / "sound", baseline)
+        counted(tree, trial, scratch / "sound", baseline)
         baseline.with_name("exact.csv.new").rename(baseline)
-        lines = [line(tree, None, 0, scratch, baseline, asked)]
-        lines += [line(tree, fault, number, scratch, baseline, asked) for number, fault in enumerate(FAULTS, 1)]
-    text = [FAULTY, "", f"`{' '.join(TRIAL)}`; counted with `{' '.join(COUNTED)}`,"]
+        lines = []
+        for number, fault in enumerate(planted):
+            if fault is not None:
+                plant(tree, fault)
+            exact = counted(tree, trial, scratch / f"counted{number}", baseline)
+            found = timed(tree, trial, scratch / f"timed{number}", asked)
+            lines.append(f"| {fault.name if fault else 'none'} | {exact} | {found} |")
+            print(lines[-1], file=sys.stderr, flush=True)
+    text = [FAULTY[asked.processes], "", f"`{' '.join(trial)}`; counted with `{' '.join(COUNTED)}`,"]
     text += [f"timed with `{' '.join(TIMED)}`, at most {asked.pairs} pairs in {asked.budget}.", ""]
     text += ["| fault | `reports gate exact` | `launch gate` | reason as printed by the gate |"]
     text += ["| --- | --- | --- | --- |", *lines, ""]
     text += ["Metrics of the timing gate that are not named are equivalent. The input pipeline is not counted where"]
     text += ["loader workers hand their images over in an order of chance: a fault there can only show in time.", ""]
     text += [f"{machine_line()}. Other processes took {bystanders.share():.0%} of the CPUs meanwhile.", ""]
-    replace(asked.out, FAULTY, "\n".join(text))
-
-
-def line(tree: Path, fault: Fault | None, number: int, scratch: Path, baseline: Path, asked: Any) -> str:
-    """A fault's line of the table."""
-    if fault is not None:
-        plant(tree, fault)
-    exact = counted(tree, scratch / f"counted{number}", baseline)
-    found = timed(tree, "sound", "HEAD", scratch / f"timed{number}", asked)
-    text = f"| {fault.name if fault else 'none'} | {exact} | {found} |"
-    print(text, file=sys.stderr, flush=True)
-    return text
+    replace(asked.out, FAULTY[asked.processes], "\n".join(text))
 
 
 @contextmanager
@@ -297,9 +301,9 @@ def git(tree: Path, *words: str) -> None:
     subprocess.run(["git", "-C", str(tree), *words], check=True, capture_output=True)
 
 
-def counted(tree: Path, run: Path, baseline: Path) -> str:
+def counted(tree: Path, trial: Sequence[str], run: Path, baseline: Path) -> str:
     """What the exact gate says of the clone as it is."""
-    python(tree, "launch", "run", *TRIAL, *COUNTED, "--device", "cpu", "--out", str(run))
+    python(tree, "launch", "run", *trial, *COUNTED, "--out", str(run))
     done = python(tree, "reports", "gate", "exact", str(run), str(baseline), codes=(0, 1, 2, 3))
     said = [line.strip() for line in (done.stdout + done.stderr).splitlines()]
     if done.returncode == 1:
@@ -314,12 +318,12 @@ def finding(lines: list[str]) -> str:
     return f"`{first}`" + (f" and {len(told) - 1} more" if len(told) > 1 else "")
 
 
-def timed(tree: Path, base: str, head: str, out: Path, asked: Any) -> str:
-    """What the gate in turns says of a commit of the clone, and its reasons, as two cells."""
+def timed(tree: Path, trial: Sequence[str], out: Path, asked: Any) -> str:
+    """What the gate in turns says of the clone as it is, and its reasons, as two cells."""
     found = out.with_suffix(".json")
-    words = [*TRIAL, *TIMED, "--pairs", str(asked.pairs), "--budget", asked.budget, "--device", "cpu"]
+    words = [*trial, *TIMED, "--pairs", str(asked.pairs), "--budget", asked.budget]
     words += ["--out", str(out), "--json", str(found), "--data-root", str(CHECKOUT / "data")]
-    python(tree, "launch", "gate", base, head, *words, codes=(0, 1))
+    python(tree, "launch", "gate", "sound", "HEAD", *words, codes=(0, 1))
     judged = json.loads(found.read_text())
     told = [each for each in judged["comparisons"] if each["verdict"] != "equivalent"]
     reasons = [each["summary"] for each in judged["reasons"]]
