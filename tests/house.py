@@ -61,8 +61,9 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
         "charts": ("tables",),
         "verdicts": ("read", "tables"),
         "forms": ("arguments", "markdown", "verdicts"),
-        "page": ("read", "tables", "charts"),
-        "history": ("read", "tables", "charts", "verdicts", "page"),
+        "frame": (),
+        "page": ("read", "tables", "charts", "frame"),
+        "history": ("read", "tables", "charts", "verdicts", "frame"),
         "plot": ("read", "tables", "charts"),
         "tensorboard": ("merge", "read", "tables"),
         "commands": (
