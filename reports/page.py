@@ -14,6 +14,8 @@ from markupsafe import Markup
 from bench.record import experiment_lookup
 from bench.record.csvfile import write_whole
 from reports import read
+from reports.across import page as across
+from reports.across import side_by_side
 from reports.charts import NARROW, draw
 from reports.frame import render
 from reports.tables import published, summary, table
@@ -31,11 +33,13 @@ def write(folder: Path, out: Path) -> None:
     epochs, lost_epochs = read.epochs(folder)
     steps, lost_steps = read.steps(folder)
     sections = [{**section(sheet, epochs, steps), "anchor": n} for n, sheet in enumerate(table.sheets(trials), start=1)]
+    several = side_by_side.of_run(trials, folder)
     lost = {"trials": lost_trials, "epochs": lost_epochs, "steps": lost_steps}
     page = render(
         "page.html",
         name=folder.absolute().name,
         sections=sections,
+        across=across.section(several) if several else None,
         overview=overview([summary.row_of(row) for row in trials.to_dict("records")]),
         study=study_command(folder),
         lost=", ".join(read.count(rows, file) for file, rows in lost.items() if rows),

@@ -1,0 +1,340 @@
+"""Planted throughputs of unlike machines stand side by side with the planted ratio, and nothing unlike is hidden."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from planted_rows import HOSTILE, MACHINE, plant
+
+from bench.record.columns import columns
+from bench.record.run_folder import RunFolder
+from reports import merge, read
+from reports.across import forms, machines, sheets, side_by_side
+from reports.across.machines import Line, Trial
+from reports.across.side_by_side import NOTHING, Across
+from reports.cli import main
+from reports.tables.summary import Row
+
+SPEEDS = (2000.0, 2100.0, 1900.0)
+OTHER: dict[str, Any] = {"device_name": "NVIDIA A100", "host": "rack"}
+CPU: dict[str, Any] = {"device_name": "cpu", "device_count": 0, "driver": None}
+
+
+def run(folder: Path, *rows: dict[str, Any], factor: float = 1.0, **more: Any) -> Path:
+    """A run of three launches for each of these trials, with SPEEDS times the factor."""
+    folder.mkdir(exist_ok=True)
+    planted = [
+        {
+            "launch_id": f"{folder.name}-{number}-{repeat}",
+            "repeat": repeat,
+            "images_per_s": factor * speed,
+            "epoch_time_s": 120_000 / (factor * speed),
+            **more,
+            **row,
+        }
+        for number, row in enumerate(rows or ({},))
+        for repeat, speed in enumerate(SPEEDS)
+    ]
+    plant(folder, *planted)
+    return folder
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> list[str]:
+    """The folders of an H100 and of an A100 that is half as fast."""
+    return [str(run(tmp_path / "h100")), str(run(tmp_path / "a100", factor=0.5, **OTHER))]
+
+
+def said(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    main(["across", *words])
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    return printed.out
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """The one sentence of a request that cannot be met."""
+    with pytest.raises(SystemExit) as ended:
+        main(["across", *words])
+    printed = capsys.readouterr()
+    assert (ended.value.code, printed.out, printed.err.count("\n")) == (2, "", 1)
+    return printed.err.removeprefix("error: across: ").strip()
+
+
+def line(text: str, machine: str) -> list[str]:
+    """The words of the only line of a machine, without its name and its notes."""
+    (found,) = [each for each in text.splitlines() if each.startswith(f" {machine} ")]
+    return [word for word in found.removeprefix(f" {machine} ").split() if not word.startswith("[")]
+
+
+def found(*folders: str, by: str = "device_name", prices: dict[str, float] | None = None) -> dict[str, Any]:
+    """What `across` finds, as JSON has it."""
+    across = side_by_side.of_folders([Path(folder) for folder in folders], by, prices or {}, ())
+    as_read: dict[str, Any] = json.loads(forms.as_json(across), parse_constant=pytest.fail)
+    return as_read
+
+
+def of(across: dict[str, Any]) -> dict[str, Any]:
+    """Machine -> its figures, of the only trial."""
+    (trial,) = across["trials"]
+    return {each["machine"]: each for each in trial["machines"]}
+
+
+# The figures
+
+
+def test_half_the_throughput_is_half_with_its_interval_over_launches(
+    two: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    stats = pytest.importorskip("scipy.stats")
+    text = said(capsys, *two)
+    assert line(text, "NVIDIA H100")[:4] == ["3", "2000", "(1900..2100)", "1.000"]
+    assert line(text, "NVIDIA A100")[:4] == ["3", "1000", "(950..1050)", "0.500"]
+    each = of(found(*two))
+    logs = [[math.log(factor * speed) for speed in SPEEDS] for factor in (0.5, 1)]
+    interval = stats.ttest_ind(*logs, equal_var=False).confidence_interval(0.95)
+    known = [math.exp(limit) for limit in interval]
+    a100 = each["NVIDIA A100"]
+    assert [a100["times_first_low"], a100["times_first_high"]] == pytest.approx(known)
+    assert a100["times_first"] == pytest.approx(0.5)
+    assert each["NVIDIA H100"]["times_first"] == 1
+    assert "regressed" not in text
+
+
+def test_one_launch_of_a_machine_has_a_ratio_and_no_interval(tmp_path: Path) -> None:
+    base = run(tmp_path / "h100")
+    (tmp_path / "a100").mkdir()
+    plant(tmp_path / "a100", {**OTHER, "launch_id": "only", "images_per_s": 500.0})
+    a100 = of(found(str(base), str(tmp_path / "a100")))["NVIDIA A100"]
+    assert a100["times_first"] == pytest.approx(500 / math.prod(SPEEDS) ** (1 / 3))
+    assert (a100["times_first_low"], a100["times_first_high"]) == (None, None)
+
+
+def test_an_epoch_costs_the_price_of_all_devices_for_its_time(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a CPU, the device is the machine."""
+    folders = [
+        run(tmp_path / "gpus", device_count=4, processes=4, epoch_time_s=90.0),
+        run(tmp_path / "cpus", **CPU, processes=4, epoch_time_s=3600.0),
+    ]
+    prices = {"NVIDIA H100": 2.0, "AMD EPYC": 0.5}
+    each = of(found(*map(str, folders), prices=prices))
+    assert each["NVIDIA H100"]["price_of_epoch"] == pytest.approx(2.0 * 4 * 90 / 3600)
+    assert each["AMD EPYC"]["price_of_epoch"] == pytest.approx(0.5)
+    text = said(capsys, *map(str, folders), "--price", "NVIDIA H100=2")
+    assert "price of" in text
+    assert "0.2" in line(text, "NVIDIA H100")
+    assert "0.5" not in line(text, "AMD EPYC")
+    assert "price of" not in said(capsys, *map(str, folders))
+
+
+def test_memory_energy_and_what_held_it_back_are_each_machine_s_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    held = {"throttled_share": 0.35, "throttle_reasons": "hw_thermal_slowdown", "other_processes": 2}
+    figures = {"peak_device_bytes": 5 * 2**30, "energy_per_image_j": 0.25, "images_per_j": 4.0}
+    folders = [
+        str(run(tmp_path / "h100", **figures, other_processes=0)),
+        str(run(tmp_path / "a100", **OTHER, **held, data_wait_s=0.01)),
+    ]
+    each = of(found(*folders))
+    names = ("peak_allocated_bytes", "peak_device_bytes", "images_per_j", "throttled_share", "other_processes")
+    assert [each["NVIDIA H100"][name] for name in names] == [3 * 2**29, 5 * 2**30, 4.0, None, 0]
+    assert [each["NVIDIA A100"][name] for name in names] == [3 * 2**29, None, None, 0.35, 2]
+    # 400 windows in 8 s are steps of 20 ms.
+    assert [each[name]["data_wait_share"] for name in ("NVIDIA H100", "NVIDIA A100")] == pytest.approx([0.25, 0.5])
+    text = said(capsys, *folders)
+    assert "[1] clocks held back for 35% of the time: hw_thermal_slowdown" in text
+    assert "[2] measured beside 2 other process(es)" in text
+    assert "NVIDIA A100 [1][2]" in text
+
+
+def test_the_share_of_the_peak_is_read_where_there_is_a_column_of_it() -> None:
+    row: Row = {**NOTHING, **MACHINE, "images_per_s": 100.0, "mfu": 0.41}
+    row["each"] = [row]
+    without = {name: value for name, value in row.items() if name != "mfu"}
+    trial = Trial("t", [Line("a", row), Line("b", {**without, "each": [without]})], [])
+    assert [forms.record(each, trial)["mfu"] for each in trial.lines] == [0.41, None]
+
+
+def test_a_machine_where_launches_failed_says_how_many_and_of_what(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a failed launch measured counts in no number."""
+    oom = {"status": "oom", "error": "no room", "images_per_s": 9e9, "peak_allocated_bytes": 2**40}
+    base = run(tmp_path / "h100")
+    other = run(tmp_path / "a100", factor=0.5, **OTHER)
+    plant(other, {**OTHER, **oom, "launch_id": "more"})
+    third = run(tmp_path / "small", device_name="RTX", **oom)
+    text = said(capsys, str(base), str(other), str(third))
+    assert line(text, "NVIDIA A100")[:5] == ["3", "of", "4", "ok", "1000"]
+    assert line(text, "RTX") == ["0", "of", "3", "ok"]
+    assert "oom: no room" in text
+
+
+# Which machine, and what else is unlike
+
+
+def test_two_cpus_are_two_machines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folders = [run(tmp_path / "a", **CPU), run(tmp_path / "b", **CPU, factor=2, cpu_model="Grace", cpu_count=72)]
+    text = said(capsys, *map(str, folders))
+    assert line(text, "AMD EPYC")[3] == "1.000"
+    assert line(text, "Grace")[3] == "2.000"
+    assert "unlike besides: cpu_count 16 against 72\n" in text
+
+
+def test_a_version_is_a_machine_if_it_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folders = [run(tmp_path / "a"), run(tmp_path / "b", factor=1.25, torch="2.14.1", driver="560.1")]
+    text = said(capsys, *map(str, folders), "--by", "torch")
+    assert line(text, "torch 2.14.1")[3] == "1.250"
+    assert "unlike besides: driver 550.54.15 against 560.1\n" in text
+
+
+def test_a_setting_may_be_what_differs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = run(tmp_path / "a", {}, {"precision": "bf16", "images_per_s": 4000.0})
+    text = said(capsys, str(folder), "--by", "precision")
+    assert line(text, "precision bf16")[:2] == ["3", "4000"]
+    assert "resnet20_accumulation 16x8\n" in text
+
+
+@pytest.mark.parametrize("column", [c.name for c in columns("trials") if set(c.roles) & {"machine", "adjustable"}])
+def test_unlike_launches_are_never_one_line_and_the_difference_is_named(tmp_path: Path, column: str) -> None:
+    """Whatever machine column differs between launches of one device."""
+    number = {"int": 73, "float": 0.73}
+    kind = next(c.type for c in columns("trials") if c.name == column)
+    changed = {column: number.get(kind, "another")}
+    folders = [run(tmp_path / "a"), run(tmp_path / "b", factor=0.1, **changed), run(tmp_path / "c", **OTHER)]
+    across = found(*map(str, folders))
+    each = of(across)
+    assert [one["launches"] for one in each.values()] == [3, 3, 3]
+    assert sorted(one["images_per_s"] for one in each.values()) == [200, 2000, 2000]
+    assert len(each) == 3
+    if column != "device_name":
+        (difference,) = [text for text in across["trials"][0]["unlike"] if text.startswith(f"{column} ")]
+        assert str(changed[column]) in difference
+        assert f"NVIDIA H100, {column} {changed[column]}" in each
+
+
+def test_what_only_the_environments_differ_in_is_named_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, more, capability in (("a", {}, "AVX512"), ("b", OTHER, "DEFAULT")):
+        folder = run(tmp_path / name, environment=name, **more)
+        about = {"cpu_capability": capability, "torch": name, "command": name, "variables": {"OMP": f"{name}\x1b[31m"}}
+        (folder / "environment.json").write_text(json.dumps({name: about}))
+    text = said(capsys, str(tmp_path / "a"), str(tmp_path / "b"))
+    assert "cpu_capability AVX512 against DEFAULT; OMP a?[31m against b?[31m\n" in text
+    assert "command" not in text
+
+
+def test_a_launch_in_two_folders_counts_once(two: list[str], tmp_path: Path) -> None:
+    merge.merge([Path(folder) for folder in two], tmp_path / "all")
+    each = of(found(*two, str(tmp_path / "all")))
+    assert [one["launches"] for one in each.values()] == [3, 3]
+
+
+def test_the_machines_and_ratios_follow_the_order_of_the_runs(two: list[str]) -> None:
+    each = of(found(*reversed(two)))
+    assert list(each) == ["NVIDIA A100", "NVIDIA H100"]
+    assert each["NVIDIA H100"]["times_first"] == pytest.approx(2)
+
+
+# What stands apart
+
+
+def test_other_settings_and_other_work_are_listed_with_the_difference(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = [
+        run(tmp_path / "h100", {}, {"precision": "bf16", "lr": 0.5}, {"arm": "64x1"}),
+        run(tmp_path / "a100", {}, {"precision": "fp16", "lr": 0.5}, **OTHER),
+    ]
+    text = said(capsys, *map(str, folders))
+    apart = text.partition("Not side by side:\n")[2].splitlines()
+    assert [each.strip() for each in apart] == [
+        "resnet20_accumulation 16x8 lr=0.5 precision=bf16 on NVIDIA H100: precision bf16 against fp16 on NVIDIA A100",
+        "resnet20_accumulation 64x1 lr=0.1 precision=no on NVIDIA H100: no other machine ran this arm",
+    ]
+    assert text.count("x the") == 1 + 1  # the head of one table, and the legend
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (["--by", "colour"], "no column 'colour' in trials.csv; give --by one, such as device_name, host, torch"),
+        (
+            ["--price", "TPU=2"],
+            "no launch ran on 'TPU', which has a --price; give NVIDIA H100 or NVIDIA A100",
+        ),
+        (["--price", "NVIDIA H100"], "argument --price: 'NVIDIA H100' is not DEVICE=PRICE, such as 'NVIDIA H100=2.49'"),
+        (["--price", "NVIDIA H100=-1"], "'NVIDIA H100=-1' is not DEVICE=PRICE"),
+        (["--price", "NVIDIA H100=1", "NVIDIA H100=2"], "--price of 'NVIDIA H100' is given twice; give it once"),
+        (
+            ["--by", "torch"],
+            "all launches are of one machine, torch 2.9.0; give the runs of others too; or --by host, ",
+        ),
+    ],
+)
+def test_what_cannot_be_is_one_sentence(
+    two: list[str], words: list[str], error: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert error in refused(capsys, *two, *words)
+
+
+def test_runs_of_nothing_in_common_are_refused_with_what_differs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = [run(tmp_path / "h100"), run(tmp_path / "a100", lr=0.7, **OTHER)]
+    assert refused(capsys, *map(str, folders)) == (
+        "no trial ran on two of NVIDIA H100, NVIDIA A100 (resnet20_accumulation 16x8 lr=0.1 on NVIDIA H100: "
+        "lr 0.1 against 0.7 on NVIDIA A100); launch it with equal settings on both"
+    )
+    (tmp_path / "empty").mkdir()
+    RunFolder(tmp_path / "empty").append("trials", [])
+    assert "no trial has ended in" in refused(capsys, str(tmp_path / "empty"))
+
+
+# A run that holds several machines
+
+
+def test_a_merged_run_has_the_section_by_itself(
+    two: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder in two:
+        main(["show", folder])
+        assert "Across machines" not in capsys.readouterr().out
+    merge.merge([Path(folder) for folder in two], tmp_path / "all")
+    capsys.readouterr()
+    main(["show", str(tmp_path / "all")])
+    text = capsys.readouterr().out
+    section = text.partition("Across machines, by device_name:\n")[2]
+    assert line(section, "NVIDIA A100")[3] == "0.500"
+    main(["page", str(tmp_path / "all")])
+    page = (tmp_path / "all" / "report.html").read_text()
+    assert '<h2 id="across">Across machines</h2>' in page
+    assert "16x8 on NVIDIA A100: 1000 images/s, 0.500 x NVIDIA H100" in page
+
+
+def test_the_section_is_by_what_the_machines_differ_in(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(tmp_path / "all", {}, {"host": "rack"})
+    main(["show", str(tmp_path / "all")])
+    assert "Across machines, by host:\n" in capsys.readouterr().out
+    one_host = read.trials(tmp_path / "all").assign(host="tower")
+    assert side_by_side.of_run(one_host, tmp_path) is None
+
+
+def test_what_rows_hold_is_no_mark_up_for_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folders = [run(tmp_path / "a", device_name="[bold]x"), run(tmp_path / "b", device_name=HOSTILE, arm="[/]y")]
+    run(tmp_path / "b", device_name="[red]z")
+    text = said(capsys, *map(str, folders))
+    assert "[bold]x" in text
+    assert "[red]z" in text
+    assert "[/]y" in text
+
+
+def test_sheets_of_nothing_are_none() -> None:
+    assert list(sheets.sheets(Across("host", [], []))) == []
+    assert machines.trials([], "host", {}) == {}
