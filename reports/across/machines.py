@@ -22,8 +22,9 @@ DEVICE = "device_name"
 NAMES = (DEVICE, "host", "cpu_model")  # columns whose values say by themselves what they are of
 SETTINGS = kept_apart("trial")
 ENVIRONMENT = "environment.json"  # of a row that was read with it: its launch's entry there
+ONE_MEDIAN = kept_apart("median")
 # Beside its settings, what launches of one median agree in; and what their energies are of.
-ABOUT = [name for name in (*kept_apart("median"), "energy_source") if name not in SETTINGS]
+ABOUT = [name for name in (*ONE_MEDIAN, "energy_source") if name not in SETTINGS]
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def trials(rows: Sequence[Row], by: str, prices: dict[str, float]) -> dict[Hasha
     groups: dict[Hashable, dict[Hashable, list[Row]]] = {}
     for row in rows:
         key: Hashable = tuple(row[name] for name in settings(by))
-        alike = (machine(row, by), *(row[name] for name in kept_apart("median")))
+        alike = (machine(row, by), *(row[name] for name in ONE_MEDIAN))
         groups.setdefault(key, {}).setdefault(alike, []).append(row)
     found: dict[Hashable, list[Line]] = {}
     for key, each in groups.items():
@@ -184,10 +185,10 @@ def apart(found: dict[Hashable, list[Line]], by: str) -> list[Apart]:
 
 
 def several(lines: Sequence[Line], by: str) -> bool:
-    """Whether the lines are of several machines."""
-    return len({machine(one.row, by) for one in lines}) > 1
+    """Whether the lines are of several machines. A launch that failed before it knew its machine is of none."""
+    return len({machine(one.row, by) for one in lines if one.row["each"] or one.row[by] is not None}) > 1
 
 
 def without(row: Row, by: str) -> Row:
-    """The row for a title, which must not say what the machines differ in."""
-    return {**row, by: None}
+    """The row for a title, which must not say what the machines differ in; an experiment's arm is in every title."""
+    return row if by in ("experiment", "arm") else {**row, by: None}

@@ -104,7 +104,9 @@ def prices_of_epochs(line: Line, _: Line) -> Ends:
     return None if of is None or ends is None else (of(ends[0]), of(ends[1]))
 
 
+# As a version has them whose rows have no such column.
 MFU = Column("mfu", "float", "1", "", "Share of the device's peak that the model's own arithmetic comes to.")
+MODEL_FLOPS = Column("model_flops_per_s", "float", "FLOP/s", "", "Arithmetic of the model itself in a second.")
 MEASURES = [
     of_column("images_per_s"),
     Measure(
@@ -131,7 +133,8 @@ MEASURES = [
         price_of_epoch,
         prices_of_epochs,
     ),
-    of_column("mfu", percent("of the\npeak %", spread=True), KNOWN.get("mfu", MFU)),
+    of_column(MFU.name, percent("of the\npeak %"), KNOWN.get(MFU.name, MFU)),
+    of_column(MODEL_FLOPS.name, Shown("model\nTFLOP/s", 1e-12, spread=True), KNOWN.get(MODEL_FLOPS.name, MODEL_FLOPS)),
     of_row(
         "data_wait_share",
         "1",

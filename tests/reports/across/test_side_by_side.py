@@ -155,11 +155,12 @@ def test_memory_energy_and_what_held_it_back_are_each_machine_s_own(
 
 
 def test_the_share_of_the_peak_is_read_where_there_is_a_column_of_it() -> None:
-    row: Row = {**NOTHING, **MACHINE, "images_per_s": 100.0, "mfu": 0.41}
+    row: Row = {**NOTHING, **MACHINE, "images_per_s": 100.0, "mfu": 0.41, "model_flops_per_s": 2e14}
     row["each"] = [row]
-    without = {name: value for name, value in row.items() if name != "mfu"}
+    without = {name: value for name, value in row.items() if name not in ("mfu", "model_flops_per_s")}
     trial = Trial("t", [Line("a", row), Line("b", {**without, "each": [without]})], [])
-    assert [forms.record(each, trial)["mfu"] for each in trial.lines] == [0.41, None]
+    records = [forms.record(each, trial) for each in trial.lines]
+    assert [(each["mfu"], each["model_flops_per_s"]) for each in records] == [(0.41, 2e14), (None, None)]
 
 
 def test_a_machine_where_launches_failed_says_how_many_and_of_what(
@@ -175,6 +176,17 @@ def test_a_machine_where_launches_failed_says_how_many_and_of_what(
     assert line(text, "NVIDIA A100")[:5] == ["3", "of", "4", "ok", "1000"]
     assert line(text, "RTX") == ["0", "of", "3", "ok"]
     assert "oom: no room" in text
+
+
+def test_a_launch_that_failed_before_it_knew_its_device_is_no_other_machine(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    early = {"status": "crashed", "error": "no driver", "device_name": None}
+    base, broken = run(tmp_path / "h100"), run(tmp_path / "broken", **early)
+    assert "all launches are of one machine, NVIDIA H100; give" in refused(capsys, str(base), str(broken))
+    text = said(capsys, str(base), str(run(tmp_path / "a100", **OTHER)), str(broken))
+    assert line(text, "no device_name") == ["0", "of", "3", "ok"]
+    assert "crashed: no driver" in text
 
 
 # Which machine, and what else is unlike
@@ -327,12 +339,16 @@ def test_the_section_is_by_what_the_machines_differ_in(tmp_path: Path, capsys: p
 
 
 def test_what_rows_hold_is_no_mark_up_for_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folders = [run(tmp_path / "a", device_name="[bold]x"), run(tmp_path / "b", device_name=HOSTILE, arm="[/]y")]
-    run(tmp_path / "b", device_name="[red]z")
+    folders = [
+        run(tmp_path / "a", device_name="[bold]x", host="[i]h"),
+        run(tmp_path / "b", device_name="[red]z"),
+        run(tmp_path / "c", device_name=HOSTILE, arm="[/]y"),
+    ]
     text = said(capsys, *map(str, folders))
     assert "[bold]x" in text
     assert "[red]z" in text
     assert "[/]y" in text
+    assert "host [i]h" in text
 
 
 def test_sheets_of_nothing_are_none() -> None:
