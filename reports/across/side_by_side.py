@@ -147,10 +147,11 @@ def not_beside(
     result = []
     for figure in figures:
         unlike = [differences(lines[0].row, figure) for lines in found.values()]
-        near: list[list[str]] = [each for each in unlike if each is not None]
+        near = [each for each in unlike if each is not None]
         if near and figure not in stood:
+            nearest = min(near, key=len)
             title = f"{figure.model}, {figure.images_per_s:g} images/s"
-            result.append(Apart(title, f"{figure.name()} (published)", "; ".join(min(near, key=len))))
+            result.append(Apart(title, f"{figure.name()} (published)", "; ".join(nearest)))
     return result
 
 

@@ -136,8 +136,8 @@ def test_an_epoch_costs_the_price_of_all_devices_for_its_time(
 def test_memory_energy_and_what_held_it_back_are_each_machine_s_own(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    held = {"throttled_share": 0.35, "throttle_reasons": "hw_thermal_slowdown", "other_processes": 2}
-    figures = {"peak_device_bytes": 5 * 2**30, "energy_per_image_j": 0.25, "images_per_j": 4.0}
+    held: dict[str, Any] = {"throttled_share": 0.35, "throttle_reasons": "hw_thermal_slowdown", "other_processes": 2}
+    figures: dict[str, Any] = {"peak_device_bytes": 5 * 2**30, "energy_per_image_j": 0.25, "images_per_j": 4.0}
     folders = [
         str(run(tmp_path / "h100", **figures, other_processes=0)),
         str(run(tmp_path / "a100", **OTHER, **held, data_wait_s=0.01)),
@@ -167,7 +167,7 @@ def test_a_machine_where_launches_failed_says_how_many_and_of_what(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What a failed launch measured counts in no number."""
-    oom = {"status": "oom", "error": "no room", "images_per_s": 9e9, "peak_allocated_bytes": 2**40}
+    oom: dict[str, Any] = {"status": "oom", "error": "no room", "images_per_s": 9e9, "peak_allocated_bytes": 2**40}
     base = run(tmp_path / "h100")
     other = run(tmp_path / "a100", factor=0.5, **OTHER)
     plant(other, {**OTHER, **oom, "launch_id": "more"})
@@ -181,7 +181,7 @@ def test_a_machine_where_launches_failed_says_how_many_and_of_what(
 def test_a_launch_that_failed_before_it_knew_its_device_is_no_other_machine(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    early = {"status": "crashed", "error": "no driver", "device_name": None}
+    early: dict[str, Any] = {"status": "crashed", "error": "no driver", "device_name": None}
     base, broken = run(tmp_path / "h100"), run(tmp_path / "broken", **early)
     assert "all launches are of one machine, NVIDIA H100; give" in refused(capsys, str(base), str(broken))
     text = said(capsys, str(base), str(run(tmp_path / "a100", **OTHER)), str(broken))
