@@ -68,6 +68,8 @@ def of_folders(folders: Sequence[Path], by: str, prices: dict[str, float], figur
 def of_run(trials: pd.DataFrame, folder: Path) -> Across | None:
     """The machines of one run, such as a merged one, by the first of MACHINES in which they differ; None: it has one
     machine, or no trial that two of its machines ran."""
+    if all(trials[name].nunique() < 2 for name in MACHINES):  # as of most runs, which need not wait for more
+        return None
     environments: dict[str, Any] = {}
     with contextlib.suppress(UsageError):  # what the rows say is shown without it, too
         environments = merge.read_environments(folder / ENVIRONMENT)
