@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -31,11 +32,16 @@ def record(line: Line, trial: Trial) -> dict[str, Any]:
         "failed": len(line.failed),
     }
     for each in MEASURES:
-        found[each.name] = each.value(line, first)
-        if each.shown.spread or each.between != MEASURES[0].between:
-            found[each.name + LOW], found[each.name + HIGH] = each.ends(line, first) or (None, None)
+        found[each.name] = finite(each.value(line, first))
+        if each.shown.spread:
+            found[each.name + LOW], found[each.name + HIGH] = map(finite, each.ends(line, first) or (None, None))
     source = {"source": figure.source, "date": figure.date} if figure is not None else {"source": None, "date": None}
     return {**found, **source, "notes": "; ".join(remarks(line, first)) or None}
+
+
+def finite(value: float | None) -> float | None:
+    """The value; None if it is too large for a float, since JSON has no infinity."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 def as_json(found: Across) -> str:

@@ -73,9 +73,9 @@ def times_first(line: Line, first: Line) -> tuple[float, Ends] | None:
     if line is first or not base or not own:
         return (1.0, None) if line is first and base else None
     change = significance.change(base, own, paired=False)
-    if change is None or line.published is not None:
+    if change is None:
         means = [statistics.fmean(map(math.log, values)) for values in (base, own)]
-        return math.exp(means[1] - means[0]), None
+        return 1 + significance.Change(means[1] - means[0], math.nan, math.nan).size(), None
     low, high = change.limits()
     return 1 + change.size(), (1 + low, 1 + high)
 
@@ -113,7 +113,7 @@ MEASURES = [
         "times_first",
         "1",
         "images_per_s as a multiple of the first machine's: the ratio of geometric means over launches.",
-        Shown("x the\nfirst", spec=".3f"),
+        Shown("x the\nfirst", spec=".3f", spread=True),
         lambda line, first: (times_first(line, first) or (None, None))[0],
         lambda line, first: (times_first(line, first) or (None, None))[1],
         "its 95% interval",

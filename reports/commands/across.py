@@ -34,14 +34,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{name}", type=new_file, metavar="FILE", help=f"also write the tables as {name}")
 
 
+DEAREST = 1e9  # an hour of a device; what costs more is a slip
+
+
 def price(text: str) -> tuple[str, float]:
-    """DEVICE=PRICE. Raises ArgumentTypeError if a part is missing or if the price is no number from 0 on."""
+    """DEVICE=PRICE. Raises ArgumentTypeError if a part is missing or if the price is no number from 0 to DEAREST."""
     device, _, number = text.rpartition("=")
     try:
         value = float(number)
     except ValueError:
         value = math.nan
-    if not device or not 0 <= value < math.inf:
+    if not device or not 0 <= value < DEAREST:
         raise argparse.ArgumentTypeError(f"{text!r} is not DEVICE=PRICE, such as 'NVIDIA H100=2.49'")
     return device, value
 

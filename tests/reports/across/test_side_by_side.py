@@ -189,6 +189,21 @@ def test_a_launch_that_failed_before_it_knew_its_device_is_no_other_machine(
     assert "crashed: no driver" in text
 
 
+def test_numbers_that_are_none_do_no_harm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny = {"images_per_s": 1e-300, "epoch_time_s": 1e308, "data_wait_s": 1e308, "measured_time_s": 1e-300}
+    for folder, numbers in (("a", {"images_per_s": 1e300}), ("b", {**OTHER, **tiny}), ("c", {"device_name": "zero"})):
+        (tmp_path / folder).mkdir()
+        zero = {"images_per_s": 0.0, "measured_time_s": 0.0} if folder == "c" else {}
+        plant(tmp_path / folder, {"launch_id": folder, **zero, **numbers})
+    folders = [str(tmp_path / folder) for folder in "abc"]
+    each = of(found(*folders, prices={"NVIDIA A100": 1e8}))
+    assert 0 <= each["NVIDIA A100"]["times_first"] < 1e-300
+    assert each["NVIDIA A100"]["price_of_epoch"] is None
+    assert each["zero"]["times_first"] is None
+    text = said(capsys, *folders, "--price", "NVIDIA A100=1e8", "-o", str(tmp_path / "page.html"))
+    assert line(text, "zero")[:2] == ["1", "0"]
+
+
 # Which machine, and what else is unlike
 
 
@@ -282,6 +297,7 @@ def test_other_settings_and_other_work_are_listed_with_the_difference(
             "no launch ran on 'TPU', which has a --price; give NVIDIA H100 or NVIDIA A100",
         ),
         (["--price", "NVIDIA H100"], "argument --price: 'NVIDIA H100' is not DEVICE=PRICE, such as 'NVIDIA H100=2.49'"),
+        (["--price", "NVIDIA H100=nan"], "'NVIDIA H100=nan' is not DEVICE=PRICE"),
         (["--price", "NVIDIA H100=-1"], "'NVIDIA H100=-1' is not DEVICE=PRICE"),
         (["--price", "NVIDIA H100=1", "NVIDIA H100=2"], "--price of 'NVIDIA H100' is given twice; give it once"),
         (
