@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import hashlib
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import pandas as pd
 from markupsafe import Markup
 
 from bench.record import experiment_lookup
 from bench.record.csvfile import write_whole
 from reports import read
+from reports.across import page as across
+from reports.across import side_by_side
 from reports.charts import NARROW, draw
+from reports.frame import render
 from reports.tables import published, summary, table
 from reports.tables.published_table import beside, highlights
 from reports.tables.summary import Row
 from reports.tables.table import Sheet
 
-HERE = Path(__file__).parent / "pages"
 STUDY = "study.toml"  # the copy of a study in its run folder
 REPLACED = "# Not as it stands here: run with "  # its first line, if options replaced some of its settings
 
@@ -34,29 +33,19 @@ def write(folder: Path, out: Path) -> None:
     epochs, lost_epochs = read.epochs(folder)
     steps, lost_steps = read.steps(folder)
     sections = [{**section(sheet, epochs, steps), "anchor": n} for n, sheet in enumerate(table.sheets(trials), start=1)]
+    several = side_by_side.of_run(trials, folder)
     lost = {"trials": lost_trials, "epochs": lost_epochs, "steps": lost_steps}
     page = render(
         "page.html",
         name=folder.absolute().name,
         sections=sections,
+        across=across.section(several) if several else None,
         overview=overview([summary.row_of(row) for row in trials.to_dict("records")]),
         study=study_command(folder),
         lost=", ".join(read.count(rows, file) for file, rows in lost.items() if rows),
         rule=published.RULE,
     )
     write_whole(out, page)
-
-
-def render(template: str, **values: Any) -> str:
-    """A page of its own, with the style and the script of all pages. `values` are escaped unless they are Markup."""
-    style, script = (HERE / "page.css").read_text(), (HERE / "page.js").read_text()
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    policy = f"default-src 'none'; style-src '{digest(style)}'; script-src '{digest(script)}'"
-    return environment.get_template(template).render(
-        **values, style=Markup(style), script=Markup(script), policy=policy
-    )
 
 
 def study_command(folder: Path) -> str:
@@ -67,11 +56,6 @@ def study_command(folder: Path) -> str:
         words = shlex.split(first.removeprefix(REPLACED)) if first.startswith(REPLACED) else []
         return shlex.join(["python", "-m", "launch", "run", str(path), *words])
     return ""
-
-
-def digest(text: str) -> str:
-    """The hash by which a content security policy allows an inline style or script."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def overview(rows: Sequence[Row]) -> dict[str, Any]:

@@ -208,6 +208,8 @@ def test_an_experiment_is_plain_data(name: str) -> None:
         ["reports", "merge", "FOLDER", "-o", "FOLDER/merged"],
         ["reports", "show", "--help"],
         ["reports", "activations", "--help"],
+        ["reports", "across", "--help"],
+        ["reports", "across", "FOLDER", "--with-published"],
         ["reports", "show", "FOLDER"],
         ["reports", "page", "FOLDER", "-o", "FOLDER/page.html"],
         ["reports", "plot", "FOLDER"],

@@ -12,8 +12,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     from reports import read
+    from reports.across import sheets, side_by_side
     from reports.tables import table
 
     trials, skipped = read.readable_trials(options.run)
     table.show(trials)
+    if across := side_by_side.of_run(trials, options.run):
+        print(f"Across machines, by {across.by}:\n")
+        sheets.show(across, apart=False)
     read.say_skipped(skipped, "trials")

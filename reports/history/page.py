@@ -22,9 +22,9 @@ from bench.column import Shown, digits
 from bench.record.columns import columns
 from bench.record.csvfile import write_whole
 from reports.charts import BLUE, GREEN, ORANGE, RED, Chart, sized
+from reports.frame import render
 from reports.history.change_points import FEWEST_RUNS, Alert, Part, Series, median
 from reports.history.run_points import Point
-from reports.page import render
 
 WIDTH, HEIGHT = 360, 170  # one drawing for all screens: readable on a phone, several side by side elsewhere
 MARKS, FEWEST_MARKS, ALL_MARKS = 120, 40, 10_000  # at most in a chart, at least there, on the page; each takes 0.3 KB

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import pandas as pd
 
@@ -19,9 +19,14 @@ INFINITE = (float("inf"), float("-inf"))
 
 def markdown(trials: pd.DataFrame) -> str:
     """A table for each experiment and machine, with its notes."""
+    return markdown_of(table.sheets(trials))
+
+
+def markdown_of(sheets: Iterable[Sheet]) -> str:
+    """These tables, with their notes."""
     parts = []
-    for sheet in table.sheets(trials):
-        parts += [f"### {escaped(title(sheet))}", ""]
+    for sheet in sheets:
+        parts += [f"### {escaped(sheet.title)}", ""]
         parts += [row(list(map(escaped, heads(sheet)))), row(["---"] + ["---:"] * (len(sheet.heads) - 1))]
         parts += [row(list(map(escaped, line))) for line in lines(sheet)]
         parts += ["", *(f"{number}. {escaped(note)}" for number, note in enumerate(sheet.notes, start=1))]
@@ -31,19 +36,20 @@ def markdown(trials: pd.DataFrame) -> str:
 
 def latex(trials: pd.DataFrame) -> str:
     r"""A tabular for each experiment and machine, for \usepackage{booktabs}."""
+    return latex_of(table.sheets(trials))
+
+
+def latex_of(sheets: Iterable[Sheet]) -> str:
+    """A tabular for each of these tables; what stands beneath it is a comment."""
     parts = []
-    for sheet in table.sheets(trials):
+    for sheet in sheets:
         frame = pd.DataFrame(lines(sheet), columns=heads(sheet))
         style = frame.style.hide(axis="index").format(escape="latex").format_index(axis=1, escape="latex")
         form = "l" + "r" * (len(sheet.heads) - 1)
-        about = [title(sheet), *(f"[{n}] {note}" for n, note in enumerate(sheet.notes, start=1)), common(sheet)]
+        about = [sheet.title, *(f"[{n}] {note}" for n, note in enumerate(sheet.notes, start=1)), common(sheet)]
         parts += [f"% {' '.join(text.split())}" for text in (*about, sheet.machine)]
         parts.append(style.to_latex(hrules=True, column_format=form))
     return "\n".join(parts)
-
-
-def title(sheet: Sheet) -> str:
-    return str(sheet.rows[0]["experiment"])
 
 
 def common(sheet: Sheet) -> str:

@@ -38,6 +38,7 @@ class Sheet:
     `marks` has the indexes in `notes` of each line's notes, `common` the settings that all rows share.
     """
 
+    title: str
     rows: list[Row]
     heads: list[str]
     lines: list[list[str]]
@@ -65,17 +66,22 @@ def sheet(rows: list[Row]) -> Sheet:
     notes_of_rows = [
         dict.fromkeys(note for launch in row["each"] for note in remarks({**row, **launch})) for row in rows
     ]
-    same = [name for name in STATED if len({row[name] for row in rows}) == 1]
-    common = [(name, text(rows[0][name])) for name in same]
     return Sheet(
+        title=text(rows[0]["experiment"]),
         rows=rows,
         heads=[*settings, *(figure.heading for figure in shown)],
         lines=[[*(text(row[name]) for name in settings), *(figure.cell(row) for figure in shown)] for row in rows],
         marks=[[notes.setdefault(note, len(notes)) for note in each] for each in notes_of_rows],
         notes=list(notes),
-        common=[(name, value) for name, value in common if value],
+        common=common(rows),
         machine=machine_line(rows[0]),
     )
+
+
+def common(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """The settings of STATED that all of these rows share, with their values."""
+    same = [name for name in STATED if len({row[name] for row in rows}) == 1]
+    return [(name, text(rows[0][name])) for name in same if text(rows[0][name])]
 
 
 def show(trials: pd.DataFrame) -> None:
@@ -84,7 +90,7 @@ def show(trials: pd.DataFrame) -> None:
     if trials.empty:
         console.print("no trial has ended in this folder yet")
     for each in sheets(trials):
-        _print(console, each)
+        print_sheet(console, each)
 
 
 def varying_settings(rows: Sequence[Row]) -> list[str]:
@@ -97,9 +103,9 @@ def varying_settings(rows: Sequence[Row]) -> list[str]:
     return found + summary.telling(rows, ["arm", *found])
 
 
-def _print(console: Console, of: Sheet) -> None:
-    title = escape(text(of.rows[0]["experiment"]))
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
+def print_sheet(console: Console, of: Sheet) -> None:
+    """Print a table with its notes, the settings that its rows share, and its machine."""
+    table = Table(box=box.SIMPLE_HEAD, title=escape(of.title), title_justify="left", pad_edge=False)
     for index, head in enumerate(of.heads):
         table.add_column(head, no_wrap=index == 0, justify="left" if index == 0 else "right")
     for line, marks in zip(of.lines, of.marks, strict=True):

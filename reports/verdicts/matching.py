@@ -34,10 +34,10 @@ def unmatched(
     return found + [Comparison(names(row), "not comparable", why="it is missing in BASE") for row in new.values()]
 
 
-def differences(base: Row, head: Row) -> list[str]:
-    """The settings in which two rows differ."""
+def differences(base: Row, head: Row, names: Sequence[str] = SETTINGS) -> list[str]:
+    """Those of these settings in which two rows differ."""
     return [
-        f"{name} {listed({base[name]})} against {listed({head[name]})}" for name in SETTINGS if base[name] != head[name]
+        f"{name} {listed({base[name]})} against {listed({head[name]})}" for name in names if base[name] != head[name]
     ]
 
 

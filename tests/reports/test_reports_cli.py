@@ -17,11 +17,13 @@ from reports import dictionary
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["shw"], "no command 'shw'; choose from: activations, baseline, columns, "),
+        (["shw"], "no command 'shw'; choose from: across, activations, baseline, columns, "),
         (["show"], "show: the following arguments are required: RUN; see python -m reports show --help"),
         (["show", "a", "b"], "unrecognized arguments: b"),
         (["show", "FOLDER/missing"], "FOLDER/missing/trials.csv"),
         (["show", "FOLDER"], "FOLDER/trials.csv"),
+        (["across"], "across: the following arguments are required: RUN; see python -m reports across --help"),
+        (["across", "FOLDER"], "FOLDER/trials.csv"),
         (["columns"], "required: README.md"),
         (["columns", "FOLDER/missing.md"], "FOLDER/missing.md"),
         (["columns", "FOLDER"], "FOLDER"),

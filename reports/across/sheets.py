@@ -1,0 +1,72 @@
+"""A table for each trial, with a line for each machine, and what they differ in beneath it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.markup import escape
+
+from reports.across.machines import DEVICE, Line, Trial
+from reports.across.measures import MEASURES
+from reports.across.side_by_side import Across
+from reports.tables import table
+from reports.tables.table import Sheet
+
+LEGEND = (
+    "Numbers are medians over launches, in brackets the lowest and the highest. x the first: the ratio of the "
+    "launches' geometric means, in brackets its 95% interval over launches on these machines; others may differ."
+)
+
+
+def sheets(found: Across) -> Iterator[Sheet]:
+    """The tables, in the order of the trials."""
+    return (sheet(trial, found.by) for trial in found.trials)
+
+
+def sheet(trial: Trial, by: str) -> Sheet:
+    """One trial's table. Columns in which no line has a value are left out."""
+    first = trial.lines[0]
+    shown = [each for each in MEASURES if any(each.value(line, first) is not None for line in trial.lines)]
+    notes: dict[str, int] = {}
+    marks = [[notes.setdefault(note, len(notes)) for note in remarks(line, first)] for line in trial.lines]
+    return Sheet(
+        title=trial.title,
+        rows=[line.row for line in trial.lines],
+        heads=["machine" if by == DEVICE else by, "launches", *(each.shown.heading for each in shown)],
+        lines=[[line.machine, launches(line), *(each.cell(line, first) for each in shown)] for line in trial.lines],
+        marks=marks,
+        notes=list(notes),
+        common=table.common([line.row for line in trial.lines if line.published is None]),
+        machine=f"unlike besides: {'; '.join(trial.unlike) or 'nothing'}",
+    )
+
+
+def launches(line: Line) -> str:
+    """How many launches there are; of which so many ended well, if not all."""
+    good, failed = len(line.row["each"]), len(line.failed)
+    if line.published is not None:
+        return ""
+    return f"{good} of {good + failed} ok" if failed else str(good)
+
+
+def remarks(line: Line, first: Line) -> list[str]:
+    """What held the launches back, and what else makes a number weak; of a published one, what is known of it."""
+    if line.published is not None:
+        return [line.published.about(first.row)]
+    blank = {"efficiency": None, "published_where": None}  # those are about accuracies and about single processes
+    rows = [*line.row["each"], *line.failed]
+    return list(dict.fromkeys(note for row in rows for note in table.remarks({**line.row, **row, **blank})))
+
+
+def show(found: Across, apart: bool = True) -> None:
+    """Print the tables and, if asked, what stands in none."""
+    console = Console(highlight=False)
+    for each in sheets(found):
+        table.print_sheet(console, each)
+    console.print(LEGEND, soft_wrap=True)
+    if not apart or not found.apart:
+        return
+    console.print("\nNot side by side:", soft_wrap=True)
+    for one in found.apart:
+        console.print(escape(f"  {one.trial} on {one.machine}: {one.why}"), soft_wrap=True)
