@@ -154,6 +154,7 @@ SLOW_RANK = {"slowest_rank": 1, "slowest_rank_excess": 0.314, "slowest_rank_devi
         ({"throttled_share": 0.0, "power_capped_share": 0.98, "throttle_reasons": "sw_power_cap"}, "held back", False),
         ({"energy_source": "module"}, "energy is the whole module's", True),
         ({"energy_source": "counter"}, "energy is", False),
+        ({"energy_source": "rapl"}, "energy is of whole CPU packages: what other processes took", True),
         ({"throttled_share": 0.0, "throttle_reasons": "none"}, "held back", False),
         ({"throttle_reasons": "over_current"}, "clocks held back: over_current", True),
         ({"throttle_reasons": "none"}, "held back", False),
