@@ -115,14 +115,15 @@ def test_a_rank_s_own_time_is_its_step_less_its_waiting_for_the_others() -> None
     one = {"step_time_s": [5.0, 6.0], "exposed_communication_s": [1.0, 0.5]}
     other = {"step_time_s": [5.0, 6.0], "exposed_communication_s": [0.25, 4.0]}
     assert own_times([one, other], 2) == [(4.0, 4.75), (5.5, 2.0)]
-    alone = {"step_time_s": [5.0, 6.0], "exposed_communication_s": [None, None]}
+    alone: dict[str, Any] = {"step_time_s": [5.0, 6.0], "exposed_communication_s": [None, None]}
     assert own_times([alone], 2) == [(5.0,), (6.0,)]
 
 
 @pytest.mark.parametrize("lacks", [{"exposed_communication_s": [None]}, {}], ids=["no answer", "no such probe"])
 def test_a_wait_that_is_unknown_leaves_the_own_times_of_all_unknown(lacks: dict[str, Any]) -> None:
     """That of one rank says nothing about which is slow."""
-    (times,) = own_times([{"step_time_s": [5.0], "exposed_communication_s": [1.0]}, {"step_time_s": [5.0], **lacks}], 1)
+    ranks: list[dict[str, Any]] = [{"step_time_s": [5.0], "exposed_communication_s": [1.0]}, {"step_time_s": [5.0]}]
+    (times,) = own_times([ranks[0], ranks[1] | lacks], 1)
     assert (times[0], math.isnan(times[1])) == (4.0, True)
     rows = rank_columns([{"images": 8}], times, [{}, {}], [{}, {}])
     assert [row.get("own_step_time_p50_s") for row in rows] == [None, None]
