@@ -10,10 +10,11 @@ from typing import Any
 import planted
 import pytest
 import rapl_zones
+import torch
 from rapl_zones import TWO_SOCKETS, advance, energy_file
 from torch import Tensor, nn
 
-from bench.probes import device
+from bench.probes import Span, device
 from bench.trial import Trial
 
 # Package 0 is nearly full at first, and takes 0.4 of its range at once: it wraps twice.
@@ -81,3 +82,19 @@ def test_the_energy_is_that_of_training_once_for_each_machine(
         assert float(row["images_per_j"]) == pytest.approx(images / joules, rel=1e-9)
         assert 0 < float(row["mean_power_w"]) <= joules / ((WINDOWS - 1) * LASTS_S)
         assert {row[name] for name in ("device_utilisation", "peak_device_bytes", "throttle_reasons")} == {""}
+
+
+@pytest.mark.parametrize(
+    ("partners", "expected"), [((), (5.0, "rapl")), ((1,), (None, None))], ids=["alone", "in turns"]
+)
+def test_a_trial_that_takes_turns_has_no_energy(tmp_path: Path, partners: tuple[int, ...], expected: Any) -> None:
+    root = rapl_zones.plant(tmp_path, TWO_SOCKETS)
+    probe = device.Probe(root)
+    probe.begin(torch.device("cpu"))
+    probe.meet(frozenset(partners))
+    probe.epoch_begin()
+    advance(root, TWO_SOCKETS, package_1=5.0)
+    probe.epoch_end()
+    probe.end()
+    values = probe.derive(Span(probe.totals(), []))
+    assert (values["energy_j"], values["energy_source"]) == expected
