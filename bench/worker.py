@@ -172,7 +172,8 @@ class Worker:
 
     def describe(self, group: Group, training: Training, pipeline: InputPipeline, mallopt_accepted: bool) -> None:
         """Fill in the columns about the machine and the model, and save the environment."""
-        columns, entry = setup.describe(self.trial, group, mallopt_accepted)
+        self.row.places = setup.places(group)
+        columns, entry = setup.describe(self.trial, group, self.row.places, mallopt_accepted)
         key = environment.key(entry)
         self.row.values |= {
             **columns,

@@ -76,6 +76,7 @@ int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **gpu) {
     return answer() ? answer() : index < (unsigned)atoi(getenv("STANDIN_NVML")) ? OK : NOT_FOUND;
 }
 static int index_of(void *gpu) { return (int)((char *)gpu - gpus); }
+int nvmlDeviceGetIndex(void *gpu, unsigned *index) { *index = (unsigned)index_of(gpu); return answer(); }
 int nvmlDeviceGetName(void *gpu, char *name, unsigned size) { 
     const char *given = getenv("STANDIN_NVML_NAME");
     snprintf(name, size, "%s", given ? given : STANDIN_NAME);

@@ -98,11 +98,16 @@ def test_an_old_run_is_comparable(old: Path, tmp_path: Path, capsys: pytest.Capt
 def test_an_old_run_and_a_newer_one_are_merged_whichever_is_first(old: Path, tmp_path: Path) -> None:
     wider = Path(shutil.copytree(old, tmp_path / "wider"))
     RunFolder(wider).append("trials", [{"launch_id": "new", "eval_batch": 64}])
+    RunFolder(wider).append("ranks", [{"launch_id": "new", "rank": number} for number in range(2)])
     for number, runs in enumerate(([old, wider], [wider, old])):
         main(["merge", *map(str, runs), "-o", str(tmp_path / f"{number}")])
         (first,) = cells(OLD / "trials.csv", "launch_id")
         assert sorted(cells(tmp_path / f"{number}" / "trials.csv", "launch_id")) == sorted([first, "new"])
         assert sorted(cells(tmp_path / f"{number}" / "trials.csv", "eval_batch")) == ["", "64"]
+        assert cells(tmp_path / f"{number}" / "ranks.csv", "launch_id") == [
+            "new",
+            "new",
+        ]  # the old run has no such file
 
 
 def test_the_columns_of_a_newer_version_are_kept_by_a_merge(old: Path, tmp_path: Path) -> None:

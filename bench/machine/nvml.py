@@ -113,6 +113,11 @@ def limits(uuid: str) -> dict[str, float | None]:
     return dict.fromkeys(LIMITS) if values is None else values
 
 
+def index(uuid: str) -> int | None:
+    """The number that nvidia-smi has for the GPU with this UUID; a part of one (MIG) has none of its own."""
+    return _answer(lambda nvml: int(nvml.nvmlDeviceGetIndex(nvml.nvmlDeviceGetHandleByUUID(uuid))))
+
+
 def is_module(uuid: str) -> bool:
     """Whether the energy counter of the GPU with this UUID is that of a whole module (see MODULES)."""
     return bool(MODULES.search(_answer(lambda nvml: str(nvml.nvmlDeviceGetName(_handle(nvml, uuid)))) or ""))

@@ -1,7 +1,8 @@
 """The device: energy, power, memory in use, utilisation, clock, temperature, throttling, and other processes on it.
 
-A thread samples the GPU through NVML and, on a Jetson, the module's own files. Sums and means are over the training of
-the epochs, without evaluation; peaks are over the whole trial, from its set-up to its end.
+A thread samples the GPU through NVML and, on a Jetson, the module's own files; of another machine's CPU it samples the
+energy. Sums and means are over the training of the epochs, without evaluation; peaks are over the whole trial, from its
+set-up to its end.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import psutil
 
 from bench.column import Column, Shown, percent
 from bench.instruments.sampler import Sampler
-from bench.machine import environment, gpus, nvml, tegra
+from bench.machine import environment, gpus, nvml, rapl, tegra
 from bench.probes import Aggregation, Cell, Span, Value, ratio
 from bench.probes import Probe as Base
 
@@ -36,7 +37,8 @@ EPOCHS = TRIALS = [
         "float",
         "J",
         "sum",
-        "Energy while training, without evaluation: of the GPUs used; on a Jetson, of all that its power_rails feed.",
+        "Energy while training, without evaluation: of the GPUs used; on a Jetson, of all that its power_rails feed; "
+        "on a CPU, of the machines' CPU packages and of memory if that is counted, other processes' share included.",
     ),
     Column(
         "energy_source",
@@ -44,7 +46,7 @@ EPOCHS = TRIALS = [
         "",
         "",
         "counter: the GPU's energy counter; module: a GH200's counter, which includes its CPU and memory; power: "
-        "integrated from sampled power.",
+        "integrated from sampled power; rapl: the CPU's counters.",
     ),
     Column(
         "mean_power_w", "float", "W", "sum", "energy_j / the time in which it was measured, of all devices together."
@@ -140,7 +142,9 @@ class Probe(Base):
             from bench.machine import cuda
 
             self.uuid, self.own = cuda.uuid(device), own_processes()
-        self.is_module = self.uuid is not None and nvml.is_module(self.uuid)
+        self.counter = "counter" if device.type == "cuda" else "rapl"
+        if self.uuid is not None and nvml.is_module(self.uuid):
+            self.counter = "module"
         read = gauges(self.uuid, self.root) if self.reads else None
         self.sampler = Sampler(read, COUNTERS, INTEGRALS, PEAKS.values(), LASTING) if read is not None else None
         self.samples_memory = self.sampler is not None and self.sampler.peaks["used_bytes"] is not None
@@ -197,7 +201,7 @@ class Probe(Base):
     def derive(self, span: Span) -> dict[str, Cell]:
         totals, device_s = span.totals, span.totals["sampled_time_s"]
         # Of sides that alternate faster than a power sensor follows, each would have some of the other's energy.
-        energy_j, source = (None, None) if self.partners else energy(totals, self.is_module)
+        energy_j, source = (None, None) if self.partners else energy(totals, self.counter)
         peaks = {name: totals[name] for name in (*PEAKS, "other_processes")}
         counts = ("peak_device_bytes", "other_processes")
         return {
@@ -219,16 +223,19 @@ def gauges(uuid: str | None, root: Path) -> Callable[[], dict[str, Value]] | Non
     """A function that reads the GPU of this UUID and, on a Jetson, the board; None if neither can be read.
 
     A Jetson's own files take precedence over NVML, as far as the first reading finds values in them. Without a GPU
-    (`uuid` None), only the board's power and temperature belong to the trial.
+    (`uuid` None), only the board's power and temperature belong to the trial, or the energy of another machine's CPU.
     """
     gpu = nvml.gauges(uuid) if uuid is not None else None
     board = tegra.gauges(root) if environment.is_jetson(root) else None
     from_board = {name for name, value in board().items() if value is not None} if board is not None else set()
     if uuid is None:
         from_board &= ON_CPU
+    cpu = rapl.counter(root) if uuid is None and board is None else None
 
     def read() -> dict[str, Value]:
         values = gpu() if gpu is not None else {}
+        if cpu is not None:
+            values["energy_j"] = cpu()
         if "power_w" in from_board:
             values["energy_j"] = None  # NVML's counter is of the GPU alone, the board's power of the whole module
         found = board() if board is not None else {}
@@ -250,11 +257,12 @@ def held_back_s(totals: Mapping[str, Value]) -> Value:
     return None if throttled is None or slowed is None else throttled + slowed
 
 
-def energy(totals: Mapping[str, Value], is_module: bool) -> tuple[Value, str | None]:
-    """(joules, their source). A device always draws power: 0 is a counter that did not advance, and means unknown."""
+def energy(totals: Mapping[str, Value], counter: str) -> tuple[Value, str | None]:
+    """(joules, their source; that of counted ones is `counter`). Power is always drawn: 0 joules mean that a counter
+    did not advance, and are unknown."""
     if not totals["counted_time_s"]:
         return None, None
-    for name, source in (("energy_j", "module" if is_module else "counter"), ("power_w", "power")):
+    for name, source in (("energy_j", counter), ("power_w", "power")):
         if found := totals[f"sampled_{name}"]:
             return found, source
     return None, None
@@ -275,6 +283,10 @@ def unreadable(root: Path = Path("/")) -> dict[str, str]:
         from_board = {name for name, value in tegra.gauges(root)().items() if value is not None}
         from_board = from_board & ON_CPU if why else from_board
         refused = {name: f"{text}, and no file of this Jetson has it" for name, text in refused.items()}
+    elif why and (of_cpu := rapl.why_not(root)):
+        refused["energy_j"] += f"; of the CPU: {of_cpu}"
+    elif why:
+        del refused["energy_j"]
     readable = from_board | (set(nvml.QUERIES) - set(refused))
     if not why:
         readable.add("used_bytes")  # CUDA knows it if NVML does not

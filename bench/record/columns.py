@@ -9,12 +9,13 @@ from typing import Any
 
 from bench.column import Column, Shown, Use, percent
 from bench.probes import probe_modules
+from bench.record.rank_columns import RANKS, SLOWEST
 from bench.record.settings import settings_columns
 
 STATUSES = ("ok", "oom", "over_limit", "timeout", "crashed", "diverged", "interrupted")
 OOM_PHASES = ("setup", "data", "forward", "backward", "optimizer", "evaluation")
 PARTS = ("train", "eval", "validation", "evaluate_on")  # that a source may report an accuracy of
-FILES = ("trials", "epochs", "steps", "per_class")
+FILES = ("trials", "epochs", "steps", "ranks", "per_class")
 
 
 def _column(name: str, type: str, text: str, unit: str = "", ranks: str = "", **more: Any) -> Column:
@@ -243,14 +244,14 @@ OLDER = {"compile": {"true": "default", "false": "none"}}
 
 
 def columns(file: str) -> list[Column]:
-    """The columns of trials, epochs, steps or per_class, those of the probes included."""
+    """The columns of one of FILES, those of the probes included."""
     measured = [column for module in probe_modules() for column in getattr(module, file.upper(), ())]
     if file == "trials":
-        return [*TRIAL_HEAD, *settings_columns(), *TRIAL_DERIVED, *measured, *TRIAL_RESULT, *MACHINE]
+        return [*TRIAL_HEAD, *settings_columns(), *TRIAL_DERIVED, *measured, *SLOWEST, *TRIAL_RESULT, *MACHINE]
     if file == "epochs":
         return [*EPOCH_HEAD, *measured, *EPOCH_RESULT]
-    if file == "per_class":
-        return PER_CLASS
+    if file in ("ranks", "per_class"):
+        return RANKS if file == "ranks" else PER_CLASS
     return [*STEP_HEAD, *measured]
 
 

@@ -46,7 +46,7 @@ def size(count: int) -> str:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A folder with trials.csv, epochs.csv, steps.csv, environment.json, logs/ and traces/."""
+    """A folder with the CSV files of FILES, environment.json, logs/ and traces/."""
 
     path: Path
 

@@ -18,7 +18,6 @@ from bench.machine.devices import check_devices, local_processes, uses_cuda, wit
 from bench.trial import Trial
 from bench.variables import LAUNCH_ID, STORE
 
-TEXT_BYTES = 200
 # How long a rank waits for the others in a collective. By hand: as long as one rank may take to download a data set. A
 # launcher ends a group that hangs (--stall-timeout) and records why; torch's own timeout would abort without a cause.
 TIMEOUT_BY_HAND, TIMEOUT_WITH_LAUNCHER = datetime.timedelta(hours=1), datetime.timedelta(days=7)
@@ -57,11 +56,6 @@ class Group:
         ranks = [torch.empty_like(mine) for _ in range(self.processes)]
         torch.distributed.all_gather(ranks, mine)
         return torch.stack(ranks).tolist()
-
-    def gather_text(self, text: str) -> list[str]:
-        """Every rank's text, rank 0 first; of each, the first TEXT_BYTES bytes."""
-        mine = text.encode()[:TEXT_BYTES].ljust(TEXT_BYTES, b"\0")
-        return [bytes(map(int, codes)).rstrip(b"\0").decode(errors="ignore") for codes in self.gather(list(mine))]
 
     def gather_bytes(self, content: bytes) -> list[bytes]:
         """Every rank's bytes, of any length, rank 0 first."""

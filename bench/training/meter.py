@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ from bench.instruments.turns import Turns
 from bench.machine import compiler
 from bench.probes import Aggregation, Cell, Probe, Span, Value, combine, difference, probe_modules
 from bench.record.columns import columns
+from bench.training.ranks import own_times, rank_columns
 from bench.training.windows import Window
 
 Gather = Callable[[list[float]], list[list[float]]]
@@ -65,6 +67,7 @@ class Meter:
         self.turns: Turns | None = None
         self.windows_run = 0
         self.measured: list[dict[str, Any]] = []
+        self.own_times = array("d")  # of each measured window, the own time of each rank
         self.epochs: list[dict[str, Any]] = []
         self.device, self.clock = device, clock_for(device)
         for probe in probes:
@@ -191,15 +194,18 @@ class Meter:
         flat = [value for values in mine.values() for value in values]
         per_rank = self._gather([*flat, *map(float, self.one_off)])
         rows, self.pending, self.one_off = self.pending, [], []
-        for number, name in enumerate(mine):
-            column = self.step_columns[name]
-            for index, row in enumerate(rows):
-                position = number * len(rows) + index
-                row[name] = combine(column.ranks, [rank[position] for rank in per_rank])
+        size = len(rows)
+        by_rank = [{name: rank[n * size : (n + 1) * size] for n, name in enumerate(mine)} for rank in per_rank]
+        for name in mine:
+            of_windows = zip(*(rank[name] for rank in by_rank), strict=True)
+            for row, values in zip(rows, of_windows, strict=True):
+                row[name] = combine(self.step_columns[name].ranks, values)
         self._decide(rows, [any(ranks) for ranks in zip(*(rank[len(flat) :] for rank in per_rank), strict=True)])
         for probe in self.probes:
             probe.windows_decided([row["measured"] for row in rows])
         self.now = self._totals()
+        for row, own in zip(rows, own_times(by_rank, size), strict=True):
+            self.own_times.extend(own if row["measured"] else ())
         self.measured += [row for row in rows if row["measured"]]
         if rows:
             times = [row["step_time_s"] for row in rows if row.get("step_time_s")]
@@ -243,6 +249,10 @@ class Meter:
             values.update(probe.derive(span))
         by_name = {column.name: column for module in probe_modules() for column in getattr(module, "TRIALS", ())}
         return {name: typed(by_name[name], value) for name, value in values.items() if name in by_name}
+
+    def ranks(self) -> list[dict[str, Any]]:
+        """Each rank's measured columns of ranks.csv as of the last reading. Involves no other rank."""
+        return rank_columns(self.measured, self.own_times, self.start, self.now)
 
     def _gather(self, values: Sequence[Value]) -> list[list[Value]]:
         """Every rank's copy of these numbers."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import math
 import socket
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -51,12 +53,28 @@ def training(trial: Trial, group: Group, build: Build, classes: int) -> Training
     )
 
 
-def devices(trial: Trial, group: Group, name: str | None) -> str:
+def places(group: Group) -> list[dict[str, Any]]:
+    """Each rank's columns of ranks.csv about its machine and device, rank 0 first."""
+    on_cuda = group.device.type == "cuda"
+    uuid = cuda.uuid(group.device) if on_cuda else None
+    own = {
+        "host": socket.gethostname(),
+        "cpu_model": environment.cpu_model(),
+        "device_name": torch.cuda.get_device_name(group.device) if on_cuda else "cpu",
+        "device_index": nvml.index(uuid) if uuid is not None else None,
+        "device_uuid": uuid,
+    }
+    return [json.loads(text) for text in group.gather_bytes(json.dumps(own).encode())]
+
+
+def devices(trial: Trial, ranks: Sequence[Mapping[str, Any]]) -> str:
     """Each machine of the group: host, processes on it, device; such as "a: 2 x NVIDIA H100; b: 2 x NVIDIA H100"."""
-    names = group.gather_text(f"{socket.gethostname()}\t{name or f'CPU {environment.cpu_model()}'}")
     per_machine = trial.processes // trial.machines
-    machines = [text.split("\t") for text in names[::per_machine]]
-    return "; ".join(f"{host}: {per_machine} x {device}" for host, device in machines)
+
+    def device(rank: Mapping[str, Any]) -> str:
+        return rank["device_name"] if rank["device_uuid"] is not None else f"CPU {rank['cpu_model']}"
+
+    return "; ".join(f"{rank['host']}: {per_machine} x {device(rank)}" for rank in ranks[::per_machine])
 
 
 def limits(group: Group) -> dict[str, float | None]:
@@ -70,14 +88,15 @@ def limits(group: Group) -> dict[str, float | None]:
     return {name: None if any(map(math.isnan, values)) else min(values) for name, values in by_limit}
 
 
-def describe(trial: Trial, group: Group, mallopt_accepted: bool) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(the columns of trials.csv that describe the machine, its entry in environment.json)."""
+def describe(
+    trial: Trial, group: Group, ranks: Sequence[Mapping[str, Any]], mallopt_accepted: bool
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(the columns of trials.csv that describe the machine, its entry in environment.json). `ranks`: their places."""
     on_cuda = group.device.type == "cuda"
-    name = torch.cuda.get_device_name(group.device) if on_cuda else None
     columns = {
-        "device_name": name or "cpu",
+        "device_name": ranks[group.rank]["device_name"],
         "device_count": trial.processes if on_cuda else 0,
-        "devices": devices(trial, group, name),
+        "devices": devices(trial, ranks),
         **limits(group),
         "threads": torch.get_num_threads(),
         "backend": torch.distributed.get_backend() if in_group() else None,

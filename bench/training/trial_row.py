@@ -12,6 +12,7 @@ from typing import Any
 from bench.experiment import Experiment
 from bench.failure.causes import Cause
 from bench.record.csvfile import write_whole
+from bench.record.rank_columns import slowest
 from bench.record.rows import first_row
 from bench.record.run_folder import RunFolder
 from bench.terminal import say
@@ -36,7 +37,7 @@ class TrialRow:
     """The row as one rank knows it. Only rank 0 saves and writes it.
 
     `values` are columns that do not change any more, `evaluated` those of the last evaluation; those of the probes come
-    from `meter`, once there is one.
+    from `meter`, once there is one. `places`: of each rank, its machine and device.
     """
 
     def __init__(self, trial: Trial, experiment: Experiment, launch_id: str, folder: RunFolder, rank: int) -> None:
@@ -50,6 +51,7 @@ class TrialRow:
         if not self.has_launcher:
             self.values["log"] = None  # started by hand, the ranks print to the terminal
         self.evaluated: dict[str, Any] = {}
+        self.places: list[dict[str, Any]] = []
         self.meter: Meter | None = None
         self.counts = Counts()
         self.skipped_steps = 0
@@ -76,12 +78,19 @@ class TrialRow:
             **self.values,
             **measured,
             "images_per_s_per_process": rate and rate / self.trial.processes,  # None stays None
+            **slowest(self.ranks()),
             **self.evaluated,
             "duration_s": round(time.monotonic() - self.began_s, 3),
             "optimizer_steps": self.counts.optimizer_steps,
             "images_seen": self.counts.images_seen,
             "skipped_steps": self.skipped_steps if self.trial.precision == "fp16" else None,
         }
+
+    def ranks(self) -> list[dict[str, Any]]:
+        """The rows of ranks.csv as of now, rank 0 first; none before training. Involves no other rank."""
+        measured = self.meter.ranks() if self.meter else []
+        pairs = enumerate(zip(self.places, measured, strict=False))
+        return [{"launch_id": self.launch_id, "rank": rank, **place, **values} for rank, (place, values) in pairs]
 
     def save(self) -> None:
         """Save a copy from which the launcher writes the row if this process is killed. Call it off the clock."""
@@ -91,7 +100,7 @@ class TrialRow:
             self.save_after_s = began_s + max(SAVE_EVERY_S, SAVE_EVERY_RATIO * (time.monotonic() - began_s))
 
     def write(self, cause: Cause) -> None:
-        """Append the row to trials.csv, once. Raises UsageError if it cannot be written."""
+        """Append the row to trials.csv and those of ranks.csv, once. Raises UsageError if they cannot be written."""
         if self.rank != 0 or self.written:
             return
         log = f" ({self.values['log']})" if self.values["log"] else ""
@@ -101,6 +110,7 @@ class TrialRow:
             return
         self.folder.append("trials", [row])
         self.written = True
+        self.folder.append("ranks", self.ranks())
         self.copy.unlink(missing_ok=True)
         if not self.has_launcher:
             path = self.folder.path

@@ -70,4 +70,15 @@ def remarks(row: Row) -> list[str]:
     shares = [share(row) for share in SHARES]
     if (row["processes"] or 1) > 1 and sum(share or 0.0 for share in shares) > MOST_SHARES:
         found.append("processes waited for each other: each share is of the one with most of it, and they overlap")
-    return found
+    return found + slow_rank(row)
+
+
+def slow_rank(row: Row) -> list[str]:
+    """The rank that the others wait for, if one stands apart: bench/record/rank_columns.py has the rule."""
+    rank, excess, where = row["slowest_rank"], row["slowest_rank_excess"], row["slowest_rank_device"]
+    if rank is None or excess is None:
+        return []
+    took = f"rank {rank} (host {where or 'unknown'}) took {1 + excess:.2f} times as long as"
+    if row["processes"] == 2:
+        return [f"{took} rank {1 - rank}, which waits for it; of two ranks, no majority says which is the odd one"]
+    return [f"{took} the median of the other ranks, which wait for it"]

@@ -152,6 +152,8 @@ def disturbances(row: Row) -> list[str]:
         found.append(f"clocks held back: {why}")
     if row["energy_source"] == "module":
         found.append("energy is the whole module's: of GPU, CPU and memory")
+    if row["energy_source"] == "rapl":
+        found.append("energy is of whole CPU packages: what other processes took on the machine is in it")
     if others := row["other_processes"]:
         found.append(f"measured beside {others} other process(es) on the device")
     return found

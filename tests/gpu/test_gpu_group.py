@@ -27,7 +27,7 @@ def two(known: dict[str, Any]) -> None:
 
 @pytest.mark.usefixtures("two")
 def test_two_gpus_train_as_one_process_group(figures: dict[str, Any], tmp_path: Path) -> None:
-    """Two processes under NCCL: `ok` in every precision, both GPUs in the row, the loss of the same two on CPUs"""
+    """Two processes under NCCL: `ok` in every precision, both GPUs in the rows, the loss of the same two on CPUs"""
     words = trials.words("--processes", "2", "--micro-batch", "32", "--no-checkpoint")
     found = trials.sweep([*words, "--precision", "no,bf16,fp16"], tmp_path / "gpus")
     cpus = trials.sweep([*words, "--device", "cpu"], tmp_path / "cpus").row(status="ok")
@@ -35,6 +35,14 @@ def test_two_gpus_train_as_one_process_group(figures: dict[str, Any], tmp_path: 
         row = found.row(precision=precision, status="ok")
         assert (row["backend"], row["device_count"]) == ("nccl", "2")
         figures[f"{precision} images/s"] = f"{float(row['images_per_s']):.0f}"
+        ranks = [rank for rank in found.rows("ranks") if rank["launch_id"] == row["launch_id"]]
+        assert [rank["rank"] for rank in ranks] == ["0", "1"]
+        assert len({(rank["device_index"], rank["device_uuid"]) for rank in ranks}) == 2
+        for rank in ranks:
+            assert (rank["device_index"].isdigit(), rank["device_name"]) == (True, row["device_name"])
+            own, wait = float(rank["own_step_time_p50_s"]), float(rank["exposed_communication_s"])
+            assert 0 < own <= float(row["step_time_p50_s"])
+            assert 0 < wait <= float(row["exposed_communication_s"])
     ours, theirs = float(found.row(precision="no")["train_loss"]), float(cpus["train_loss"])
     figures["loss"] = f"{ours:.5f} and {theirs:.5f}"
     assert ours == pytest.approx(theirs, rel=0 if ON_STANDIN else ALIKE)

@@ -47,6 +47,24 @@ def test_a_damaged_library_is_as_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("behaviour", "uuid", "number"),
+    [
+        ("4", "GPU-3", 3),
+        ("4", "GPU-known", 0),
+        ("2", "GPU-3", None),
+        ("2", "GPU-part", None),
+        ("refuses", "GPU-3", None),
+    ],
+)
+def test_a_gpu_s_number_is_known_by_its_uuid_and_a_part_of_one_has_none(
+    standin_nvml: Path, behaviour: str, uuid: str, number: int | None
+) -> None:
+    words = "-c", f"from bench.machine import nvml; print(nvml.index({uuid!r}))"
+    done = python(*words, env={"LD_LIBRARY_PATH": str(standin_nvml), "STANDIN_NVML": behaviour})
+    assert done.stdout.strip() == str(number), done.stderr
+
+
+@pytest.mark.parametrize(
     ("behaviour", "device", "free"),
     [("2", "0", 5 * 2**30), ("2", "GPU-known", 5 * 2**30), ("2", "2", None), ("2", "", None), ("jetson", "0", None)],
 )

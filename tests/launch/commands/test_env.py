@@ -13,7 +13,7 @@ from launching import python
 from vendors import CUDA, plant_torch
 
 from bench.column import Column
-from bench.machine import environment
+from bench.machine import environment, rapl
 from bench.probes import memory, probe_modules, timing
 from bench.record.columns import FILES
 from launch.commands import env
@@ -40,13 +40,15 @@ def test_without_nvidia_s_library_that_is_the_reason(tmp_path: Path, monkeypatch
     found = answers(LD_LIBRARY_PATH=str(tmp_path), ACCELERATE_USE_CPU=None)
     torch = environment.version("torch") or ""
     why = f"torch {torch} is built without CUDA" if torch.endswith("+cpu") else "no libnvidia-ml.so.1"
-    for name in ("energy_j", "peak_device_bytes", "other_processes", "peak_allocated_bytes"):
+    for name in ("device_utilisation", "peak_device_bytes", "other_processes", "peak_allocated_bytes"):
         assert found[name] == f"needs a CUDA device: {why}"
     assert {found[name] for name in ("images_per_s", "train_loss", "step_time_s")} == {"yes"}
 
 
 def test_a_cpu_that_was_asked_for_is_the_reason() -> None:
-    assert answers(ACCELERATE_USE_CPU="true")["energy_j"] == "needs a CUDA device: ACCELERATE_USE_CPU is set"
+    found, of_cpu = answers(ACCELERATE_USE_CPU="true"), rapl.why_not()
+    assert found["device_utilisation"] == "needs a CUDA device: ACCELERATE_USE_CPU is set"
+    assert found["energy_j"] == (f"{found['device_utilisation']}; of the CPU: {of_cpu}" if of_cpu else "yes")
 
 
 def test_a_peak_that_the_kernel_does_not_forget_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

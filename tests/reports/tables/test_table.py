@@ -128,6 +128,8 @@ def test_published_figures_stand_beside_ours_and_what_differs_is_said(
 
 # Warnings
 
+SLOW_RANK = {"slowest_rank": 1, "slowest_rank_excess": 0.314, "slowest_rank_device": "b, GPU 3"}
+
 
 @pytest.mark.parametrize(
     ("change", "said", "warned"),
@@ -152,9 +154,21 @@ def test_published_figures_stand_beside_ours_and_what_differs_is_said(
         ({"throttled_share": 0.0, "power_capped_share": 0.98, "throttle_reasons": "sw_power_cap"}, "held back", False),
         ({"energy_source": "module"}, "energy is the whole module's", True),
         ({"energy_source": "counter"}, "energy is", False),
+        ({"energy_source": "rapl"}, "energy is of whole CPU packages: what other processes took", True),
         ({"throttled_share": 0.0, "throttle_reasons": "none"}, "held back", False),
         ({"throttle_reasons": "over_current"}, "clocks held back: over_current", True),
         ({"throttle_reasons": "none"}, "held back", False),
+        (
+            {"processes": 8, **SLOW_RANK},
+            "rank 1 (host b, GPU 3) took 1.31 times as long as the median of the other ranks, which wait for it",
+            True,
+        ),
+        (
+            {"processes": 2, **SLOW_RANK},
+            "rank 1 (host b, GPU 3) took 1.31 times as long as rank 0, which waits for it; of two ranks, no majority",
+            True,
+        ),
+        ({"processes": 8, "slowest_rank_excess": 0.314}, "times as long as", False),  # none stands apart
         ({"other_processes": 2}, "beside 2 other process(es)", True),
         ({"other_processes": 0}, "other process(es)", False),
     ],
