@@ -47,10 +47,11 @@ def save(path: Path, trial: Trial, training: Training, progress: dict[str, int])
         scratch.unlink(missing_ok=True)
 
 
-def epoch(path: Path) -> int:
-    """How many epochs the checkpoint has. Raises UsageError if it is damaged."""
+def is_finished(path: Path, epochs: int) -> bool:
+    """Whether a trial of so many epochs has no more to train after it. Raises UsageError if it is damaged."""
     with _readable(path):  # mmap: reads only the counts, not the tensors
-        return int(torch.load(path, mmap=True, weights_only=True)["progress"]["epoch"])
+        progress = torch.load(path, mmap=True, weights_only=True)["progress"]
+        return progress["epoch"] >= epochs or progress.get("at_target", False)
 
 
 def restore(path: Path, training: Training) -> dict[str, int]:

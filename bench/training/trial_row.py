@@ -11,6 +11,7 @@ from typing import Any
 
 from bench.experiment import Experiment
 from bench.failure.causes import Cause
+from bench.record import to_target
 from bench.record.csvfile import write_whole
 from bench.record.rows import first_row
 from bench.record.run_folder import RunFolder
@@ -30,13 +31,15 @@ class Counts:
     epoch: int = 0
     optimizer_steps: int = 0
     images_seen: int = 0
+    at_target: bool = False
+    """Whether the last epoch reached the accuracy at which the trial stops."""
 
 
 class TrialRow:
     """The row as one rank knows it. Only rank 0 saves and writes it.
 
-    `values` are columns that do not change any more, `evaluated` those of the last evaluation; those of the probes come
-    from `meter`, once there is one.
+    `values` are columns that do not change any more, `evaluated` those of the last evaluation, `epochs` this launch's
+    rows of epochs.csv; the columns of the probes come from `meter`, once there is one.
     """
 
     def __init__(self, trial: Trial, experiment: Experiment, launch_id: str, folder: RunFolder, rank: int) -> None:
@@ -50,6 +53,7 @@ class TrialRow:
         if not self.has_launcher:
             self.values["log"] = None  # started by hand, the ranks print to the terminal
         self.evaluated: dict[str, Any] = {}
+        self.epochs: list[dict[str, Any]] = []
         self.meter: Meter | None = None
         self.counts = Counts()
         self.skipped_steps = 0
@@ -77,6 +81,8 @@ class TrialRow:
             **measured,
             "images_per_s_per_process": rate and rate / self.trial.processes,  # None stays None
             **self.evaluated,
+            **to_target.cells(self.epochs, self.trial.target_accuracy),
+            "epochs_trained": self.counts.epoch,
             "duration_s": round(time.monotonic() - self.began_s, 3),
             "optimizer_steps": self.counts.optimizer_steps,
             "images_seen": self.counts.images_seen,

@@ -5,15 +5,22 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from reports.arguments import target_argument
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="the --out folder of a run")
+    target_argument(parser)
 
 
 def run(options: argparse.Namespace) -> None:
     from reports import read
-    from reports.tables import table
+    from reports.tables import table, to_target
 
     trials, skipped = read.readable_trials(options.run)
+    if options.target_accuracy is not None:
+        epochs, lost = read.epochs(options.run)
+        trials = to_target.with_target(trials, epochs, options.target_accuracy)
+        read.say_skipped(lost, "epochs")
     table.show(trials)
     read.say_skipped(skipped, "trials")

@@ -16,7 +16,7 @@ from bench.record.columns import kept_apart
 from bench.record.run_folder import SLOWDOWNS, shortage
 from bench.record.settings import settings_columns
 from bench.terminal import wide
-from reports.tables import figures, scaling, summary
+from reports.tables import figures, scaling, summary, to_target
 from reports.tables.figures import text
 from reports.tables.summary import Row
 
@@ -85,6 +85,7 @@ def show(trials: pd.DataFrame) -> None:
         console.print("no trial has ended in this folder yet")
     for each in sheets(trials):
         _print(console, each)
+        to_target.show(console, each.rows)
 
 
 def varying_settings(rows: Sequence[Row]) -> list[str]:
@@ -125,6 +126,7 @@ def remarks(row: Row) -> list[str]:
         found.append(f"step times spread by more than {WIDE_SPREAD:.0%} of their mean")
     found += disturbances(row)
     found += scaling.remarks(row)
+    found += to_target.remarks(row)
     if row["weights"] == "none" and "all" not in text(row["trainable"]).split():
         found.append("the frozen part has random weights: speed and memory are real, accuracy says nothing")
     if row["data"] == "digits" and row["augment"] == "flip":
