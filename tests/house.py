@@ -61,7 +61,7 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
         "charts": ("tables",),
         "verdicts": ("read", "tables"),
         "forms": ("arguments", "markdown", "verdicts"),
-        "page": ("read", "tables", "charts"),
+        "page": ("read", "tables", "charts", "verdicts"),
         "history": ("read", "tables", "charts", "verdicts", "page"),
         "plot": ("read", "tables", "charts"),
         "tensorboard": ("merge", "read", "tables"),

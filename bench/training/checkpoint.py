@@ -26,7 +26,7 @@ def path_for(out: Path, trial: Trial) -> Path:
     return out / "checkpoints" / f"{trial.key()}-{trial.repeat}.pt"
 
 
-def save(path: Path, trial: Trial, training: Training, progress: dict[str, int]) -> None:
+def save(path: Path, trial: Trial, training: Training, progress: dict[str, Any]) -> None:
     """Write settings, model, optimizer and counts atomically. Raises UsageError if the disk is full."""
     state = {
         "settings": trial.settings(),
@@ -54,7 +54,7 @@ def is_finished(path: Path, epochs: int) -> bool:
         return progress["epoch"] >= epochs or progress.get("at_target", False)
 
 
-def restore(path: Path, training: Training) -> dict[str, int]:
+def restore(path: Path, training: Training) -> dict[str, Any]:
     """Load a checkpoint into the training, on every rank. Returns its counts. Raises UsageError if it is damaged."""
     device = next(training.module.parameters()).device
     with _readable(path):

@@ -16,11 +16,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     from reports import read
     from reports.tables import table, to_target
+    from reports.verdicts import arms
 
     trials, skipped = read.readable_trials(options.run)
     if options.target_accuracy is not None:
         epochs, lost = read.epochs(options.run)
         trials = to_target.with_target(trials, epochs, options.target_accuracy)
         read.say_skipped(lost, "epochs")
-    table.show(trials)
+    table.show(trials, arms.conclusions)
     read.say_skipped(skipped, "trials")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -78,14 +78,21 @@ def sheet(rows: list[Row]) -> Sheet:
     )
 
 
-def show(trials: pd.DataFrame) -> None:
-    """Print the tables."""
+def show(trials: pd.DataFrame, conclusions: Callable[[Sequence[Row]], Sequence[str]]) -> None:
+    """Print the tables, each with what its launches come to in words."""
     console = Console(highlight=False)
     if trials.empty:
         console.print("no trial has ended in this folder yet")
     for each in sheets(trials):
         _print(console, each)
         to_target.show(console, each.rows)
+        for conclusion in conclusions(launches(each)):
+            console.print(escape(f"{conclusion} In brackets: 95% intervals.\n"), soft_wrap=True)
+
+
+def launches(sheet: Sheet) -> list[Row]:
+    """All launches of a table."""
+    return [launch for row in sheet.rows for launch in row["each"]]
 
 
 def varying_settings(rows: Sequence[Row]) -> list[str]:

@@ -12,6 +12,8 @@ import pytest
 from bench.data import datasets
 from bench.data.dataset import DataSet
 from bench.trial import Trial
+from reports import read
+from reports.tables import to_target
 
 EPOCHS = 8
 TO_TARGET = ("epochs_to_target", "time_to_target_s", "time_to_target_with_evaluation_s", "images_to_target")
@@ -74,6 +76,10 @@ def test_a_target_alone_changes_nothing_and_has_the_key_of_a_trial_without(whole
     assert ran.row()["trial_key"] == whole.row()["trial_key"]
     assert (ran.row()["epochs_trained"], ran.row()["epochs_to_target"]) == (str(EPOCHS), str(epochs))
     assert ran.row()["stop_accuracy"] == ""
+    recorded = read.trials(ran.folder)
+    for asked in (target, 0.0001, 0.9999):
+        afterwards = to_target.with_target(recorded, read.epochs(ran.folder)[0], asked)
+        assert (target == asked) == afterwards.equals(recorded)
 
 
 def test_a_resumed_trial_leaves_empty_what_an_earlier_launch_may_have_reached(tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def test_the_key_depends_on_every_setting_but_the_repeat() -> None:
     assert set(OTHER) == set(Trial().settings())
     # Of four processes two machines can have half each; a rate of dropout needs a place, another data set its pair.
     base = Trial(processes=4, body_dropout_after=("layer2",))
-    needs = {"evaluate_on": {"data": "voc"}, "stop_at_target": {"target_accuracy": 0.5}}
+    needs: dict[str, Any] = {"evaluate_on": {"data": "voc"}, "stop_at_target": {"target_accuracy": 0.5}}
     keys = {
         name: dataclasses.replace(base, **{name: value, **needs.get(name, {})}).key() for name, value in OTHER.items()
     }
