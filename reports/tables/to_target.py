@@ -85,7 +85,8 @@ def values(launches: Sequence[Row], name: str) -> list[float] | None:
 
 def tables(rows: Sequence[Row]) -> list[TargetTable]:
     """A table for each target that these summarised rows have; none if they have none."""
-    groups = [each for each in by_trial(rows) if each[0]["target_accuracy"] is not None]
+    targeted = (each for each in by_trial(rows) if each[0]["target_accuracy"] is not None)
+    groups = [each for each in targeted if 0 <= each[0]["target_accuracy"] <= 1]  # any other cell is damaged
     targets = sorted({each[0]["target_accuracy"] for each in groups})
     return [table([each for each in groups if each[0]["target_accuracy"] == target], target) for target in targets]
 

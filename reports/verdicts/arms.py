@@ -99,6 +99,8 @@ def pairs(
     sides: Sequence[Side], setting: str, values: Sequence[str], folder: Path
 ) -> tuple[list[Pair], list[Comparison]]:
     """(what can be compared, what cannot since an arm ran in several ways). Raises UsageError if nothing can."""
+    if not sides:
+        raise UsageError(f"no trial has ended in {folder}; give the folder of a run")
     known = {spelled(side.rows[0], setting) for side in sides}
     if missing := [value for value in values if value not in known]:
         raise UsageError(f"no {setting} {missing[0]!r} in {folder}; it has: {', '.join(sorted(known))}")
@@ -168,32 +170,33 @@ def of_pair(pair: Pair) -> list[Comparison]:
 
 def of_target(pair: Pair, metric: str) -> list[Comparison]:
     """What the target took, in pairs of one seed, each the geometric mean of its launches; none without a target."""
-    base, head = ([r for r in side.undisturbed() if to_target.is_known(r)] for side in (pair.base, pair.head))
-    targets = {row["target_accuracy"] for row in (*base, *head)}
-    if targets <= {None} or not any(row[metric] is not None for row in (*base, *head)):
-        return of_no_target(pair, base, head) if metric == TO_TARGET[0] and targets - {None} else []
     title = pair.title()
+    base, head = ([r for r in side.undisturbed() if to_target.is_known(r)] for side in (pair.base, pair.head))
+    rows = [*base, *head]
+    targets = {row["target_accuracy"] for row in rows}
+    if targets <= {None}:
+        return []
     if len(targets) > 1:
         return [Comparison(title, "not comparable", metric, why="the launches have several targets; give one")]
-    if any(row[metric] is None for row in (*base, *head)):
-        return of_no_target(pair, base, head, metric)
+    if not all(map(to_target.reached, rows)):
+        why = ", ".join(f"{reached(own)} {name} reached it" for own, name in zip((head, base), pair.names, strict=True))
+        return [Comparison(title, "inconclusive", metric, why=why)] if metric == TO_TARGET[0] else []
+    if missing := sum(row[metric] is None for row in rows):
+        why = f"it is missing in {missing} of {len(rows)} launches"
+        return [Comparison(title, "inconclusive", metric, why=why)] if missing < len(rows) else []
     before, after = by_seed(base, metric), by_seed(head, metric)
     both = sorted(before.keys() & after.keys())
     sides = [before[seed] for seed in both], [after[seed] for seed in both]
     if len(both) < significance.FEWEST:
-        why = f"{len(both)} seeds in both have no spread; {over_seeds.NEXT}"
-        return [Comparison(title, "inconclusive", metric, *sides, paired=bool(both), why=why)]
+        why = f"only seed {both[0]} is in both" if both else "no seed is in both"
+        return [Comparison(title, "inconclusive", metric, *sides, paired=bool(both), why=f"{why}; {over_seeds.NEXT}")]
     change = significance.of_pairs([math.log(b / a) for a, b in zip(*sides, strict=True)])
     return [Comparison(title, "inconclusive", metric, *sides, paired=True, change=change)]
 
 
-def of_no_target(pair: Pair, base: Sequence[Row], head: Sequence[Row], metric: str = TO_TARGET[0]) -> list[Comparison]:
-    """How many launches of each side reached the target, where not all did."""
-    counts = [
-        f"{sum(map(to_target.reached, rows))} of {len(rows)} launches of {name} reached it"
-        for rows, name in ((head, pair.names[0]), (base, pair.names[1]))
-    ]
-    return [Comparison(pair.title(), "inconclusive", metric, why=", ".join(counts))]
+def reached(rows: Sequence[Row]) -> str:
+    """How many launches reached their target: 3 of 8 launches of."""
+    return f"{sum(map(to_target.reached, rows))} of {len(rows)} launches of"
 
 
 def by_seed(rows: Sequence[Row], metric: str) -> dict[int, float]:

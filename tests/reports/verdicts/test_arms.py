@@ -162,6 +162,19 @@ def test_another_machine_is_not_comparable(tmp_path: Path, capsys: pytest.Captur
     assert any("could not be compared: torch 2.9.0 against 2.8" in each for each in lines)
 
 
+def test_an_arm_that_ran_in_several_ways_is_not_comparable(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    smaller = [{**row, "launch_id": f"{row['launch_id']}-small"} for row in plan("16x16", micro_batch=8)]
+    code, lines = told(tmp_path, capsys, [*BOTH, *smaller], *ARMS)
+    assert code == 3
+    assert any("not comparable: one of them ran with several values of micro_batch" in each for each in lines)
+
+
+def test_energy_that_some_launches_lack_is_no_missed_target(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{**row, "energy_to_target_j": None if row["seed"] == 3 else 5e4 + row["seed"]} for row in BOTH]
+    _, lines = told(tmp_path, capsys, rows, *ARMS)
+    assert line(lines, "energy_to_target_j").endswith("inconclusive: it is missing in 2 of 16 launches")
+
+
 def test_settings_that_both_arms_ran_with_are_compared_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """bf16 of 256x1 alone is left out: it has no partner."""
     rows = [*BOTH, *plan("16x16", precision="bf16"), *plan("256x1", precision="bf16"), *plan("256x1", precision="fp16")]
