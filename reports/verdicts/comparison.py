@@ -63,7 +63,6 @@ def cells(each: Comparison, margin: float, level: float) -> list[str]:
     ]
 
 
-NO_SPREAD = "one launch of each, which tells nothing of the spread"
 MEMORY = {"peak_allocated_bytes": "memory", "peak_rss_bytes": "host memory"}  # of these the first that was measured
 
 
@@ -74,31 +73,38 @@ def in_words(head: str, base: str, found: Mapping[str, Comparison], points: floa
     """
     if (whole := found.get("")) is not None and whole.verdict == "not comparable":
         return f"{head} and {base} could not be compared: {whole.why}"
-    parts = []
-    if (time := found.get("epoch_time_s")) is not None:
-        parts.append(f"an epoch of {head} takes {times(time, f'as long as one of {base}', 'of the time')}")
-    if memory := next((name for name in MEMORY if name in found), None):
-        share = times(found[memory], f"the {MEMORY[memory]}", f"of the {MEMORY[memory]}")
-        parts.append(share if parts else f"{head} takes {share}")
-    parts = [" and ".join(parts)] if parts else []
+    parts = resources_in_words(head, base, found)
     if (accuracy := found.get("eval_accuracy")) is not None:
         parts.append(accuracy_in_words(accuracy, points))
     if (until := found.get("time_to_target_s")) is not None:
-        parts.append(f"to {target} it takes {times(until, 'the time', f'of the time to {target}')}")
+        share = times(until, "the time", "seed")
+        parts.append(f"to {target} it takes {share}" if share else f"the time to {target} is not known: {until.why}")
     if whole is not None and parts:  # launches failed
         parts.append(whole.why)
     return "; ".join(parts)
 
 
-def times(each: Comparison, what: str, of: str) -> str:
-    """How many times what the base takes: 1.22 times (1.19 .. 1.25) as long as ...; or why that could not be told."""
+def resources_in_words(head: str, base: str, found: Mapping[str, Comparison]) -> list[str]:
+    """The clauses about the time of an epoch and about memory."""
+    memory = [(name, f"the {word}", f"the {word}") for name, word in MEMORY.items() if name in found][:1]
+    known, unknown = [], []
+    for metric, what, plain in [("epoch_time_s", f"as long as one of {base}", "the time of an epoch"), *memory]:
+        if (each := found.get(metric)) is not None:
+            share = times(each, what)
+            (known if share else unknown).append(share or f"{plain} could not be told: {each.why}")
+    return ([f"an epoch of {head} takes {' and '.join(known)}"] if known else []) + unknown
+
+
+def times(each: Comparison, what: str, repetition: str = "launch") -> str:
+    """How many times what the base takes: 1.22 times (1.19 .. 1.25) the memory; "": it could not be told."""
     if isinstance(each.change, Change):
         low, high = (1 + limit for limit in each.change.limits())
         unsure = ", which cannot be told from 1" if each.verdict == "inconclusive" and low < 1 < high else ""
         return f"{1 + each.change.size():.3g} times ({low:.3g} .. {high:.3g}{unsure}) {what}"
     if len(each.base) == len(each.head) == 1 and min(*each.base, *each.head) > 0:
-        return f"{each.head[0] / each.base[0]:.3g} times ({NO_SPREAD}) {what}"
-    return f"a share {of} that could not be told: {each.why}"
+        alone = f"one {repetition} of each, which tells nothing of the spread"
+        return f"{each.head[0] / each.base[0]:.3g} times ({alone}) {what}"
+    return ""
 
 
 def accuracy_in_words(each: Comparison, points: float) -> str:
