@@ -16,7 +16,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Role = Literal["setting", "work", "group", "machine", "adjustable", "input", "launch", "code", "identity", "stated"]
+Role = Literal[
+    "setting", "work", "group", "reading", "machine", "adjustable", "input", "launch", "code", "identity", "stated"
+]
 Use = Literal["trial", "verdict", "median", "efficiency", "table", "baseline", "identity", "stated"]
 
 # Role -> the uses in which rows that differ in such a column are kept apart:
@@ -36,6 +38,8 @@ ROLES: dict[Role, tuple[Use, ...]] = {
     "work": ("trial", "median", "efficiency", "table"),
     # A setting that one process has no use for, or that changes with the number of processes.
     "group": ("trial", "median"),
+    # What is read off a trial whose work does not depend on it.
+    "reading": ("median",),
     # The machine, and the versions of what computes: other hardware or another version is another machine.
     "machine": ("verdict", "median", "efficiency", "table", "baseline"),
     # As "machine", but it may change on a machine that keeps its baseline, such as a driver or a power limit.

@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import tyro
 from tyro.conf import FlagConversionOff, OmitArgPrefixes, SuppressFixed
@@ -48,6 +48,9 @@ class TrialRequest:
 
     trial: Annotated[Trial, FlagConversionOff]
     options: Options = field(default_factory=Options)
+
+
+SWITCHES = {name for name, kind in get_type_hints(Trial).items() if kind is bool}
 
 
 def parse(default: Any, words: Sequence[str], prog: str, description: str) -> Any:
@@ -97,6 +100,7 @@ def parse_request(default: TrialRequest, words: Sequence[str], prog: str, descri
     With `--data synthetic`, the weights are none and no other data set is evaluated on. A shared batch is divided among
     `--processes`; a `--micro-batch` is each process's own.
     """
+    words = spelled_out(words)
     request: TrialRequest = parse(default, words, prog, description)
     trial = request.trial
     names = {word.split("=")[0].replace("_", "-") for word in words}
@@ -110,6 +114,15 @@ def parse_request(default: TrialRequest, words: Sequence[str], prog: str, descri
             _print_once(f"--data synthetic: the weights are none, not {trial.weights}")
         trial = dataclasses.replace(trial, weights="none")
     return dataclasses.replace(request, trial=trial)
+
+
+def spelled_out(words: Sequence[str]) -> list[str]:
+    """The same words; a setting that is true or false and has no value behind it is on: --stop-at-target True."""
+    found = []
+    for word, behind in zip(words, [*words[1:], "--"], strict=False):
+        bare = word.startswith("--") and behind.startswith("--") and word[2:].replace("-", "_") in SWITCHES
+        found += [word, "True"] if bare else [word]
+    return found
 
 
 @functools.cache

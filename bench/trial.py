@@ -87,6 +87,10 @@ class Trial:
 
     epochs: int = 1
     """Passes over the training images."""
+    target_accuracy: float | None = None
+    """An accuracy on the evaluation set to reach, as a share: 0.9 for 90%. The row says what that took."""
+    stop_at_target: bool = False
+    """End the training with the first epoch whose evaluation reaches target_accuracy."""
     micro_batch: int = 64
     """Images that one process puts through the model at once."""
     accumulate: int = 1
@@ -148,6 +152,15 @@ class Trial:
         """Images that one process evaluates at once."""
         return self.eval_batch or self.micro_batch
 
+    def stop_accuracy(self) -> float | None:
+        """The accuracy at which training ends; None: it goes through all epochs."""
+        return self.target_accuracy if self.stop_at_target else None
+
+    def is_last(self, epoch: int, eval_accuracy: float) -> bool:
+        """Whether training ends with this epoch, counted from 0, after which the evaluation found this accuracy."""
+        stop = self.stop_accuracy()
+        return epoch + 1 >= self.epochs or (stop is not None and eval_accuracy >= stop)
+
     def windows_per_epoch(self, images: int) -> int:
         """Optimizer steps in an epoch of `images` images; the last one may be short."""
         return math.ceil(images / self.effective_batch())
@@ -176,8 +189,13 @@ class Trial:
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
 
     def key(self) -> str:
-        """Twelve hex digits of a hash over all settings except `repeat`. Repeats of the same trial have equal keys."""
-        settings = {name: value for name, value in self.settings().items() if name != "repeat"}
+        """Twelve hex digits of a hash over the settings that decide the work. Repeats of a trial have equal keys.
+
+        So has a trial with a target, unless it stops there: what is read off the accuracies changes none of them.
+        """
+        settings = {name: value for name, value in self.settings().items() if name not in NOT_IN_KEY}
+        if (stop := self.stop_accuracy()) is not None:
+            settings["stop_accuracy"] = stop
         # Of JSON with sorted keys, not Python's hash: equal in every process and on every machine.
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
 
@@ -193,6 +211,7 @@ POSITIVE: tuple[str, ...] = (
     "lr_batch",
 )
 POSITIVE += ("limit_train", "limit_eval", "limit_windows", "memory_limit_bytes")
+NOT_IN_KEY = ("repeat", "target_accuracy", "stop_at_target")
 CHOICES = {name: get_args(kind) for name, kind in get_type_hints(Trial).items() if get_origin(kind) is Literal}
 MOST_BUCKET_MIB = 2**20  # 1 TiB, more than any model's gradients
 NOT_NEGATIVE = ("repeat", "workers", "warmup_windows", "momentum", "weight_decay", "lr", "seed")
@@ -221,6 +240,12 @@ def check(trial: Trial) -> None:
         for value in values:
             if not 0 <= value < 1:
                 raise UsageError(f"{option(name)} has {value}; give fractions from 0 to below 1")
+    if trial.target_accuracy is not None and not 0 <= trial.target_accuracy <= 1:
+        raise UsageError(
+            f"--target-accuracy is {trial.target_accuracy:g}; give a share from 0 to 1, such as 0.9 for 90%"
+        )
+    if trial.stop_at_target and trial.target_accuracy is None:
+        raise UsageError("--stop-at-target needs a target; give --target-accuracy too, such as 0.9 for 90%")
     if len(set(trial.body_dropout_after)) != len(trial.body_dropout_after):
         raise UsageError(f"--body-dropout-after is {list(trial.body_dropout_after)}; give each module once")
     if trial.body_dropout and not trial.body_dropout_after:

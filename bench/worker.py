@@ -39,7 +39,7 @@ from bench.record.run_folder import RunFolder
 from bench.training import checkpoint, evaluation, setup, traced_window
 from bench.training.build import Build, model_for
 from bench.training.group import Group
-from bench.training.loop import Evaluation, Training, train_epoch
+from bench.training.loop import Training, train_epoch
 from bench.training.meter import Meter
 from bench.training.trial_row import Counts, TrialRow
 from bench.training.windows import epoch_windows, some
@@ -125,7 +125,8 @@ class Worker:
         with contextlib.closing(meter), on_rank_0 as progress:
             order = self.take_turns(meter)
             for epoch in range(first_epoch, self.trial.epochs):
-                self.run_epoch(epoch, training, pipeline, group, meter, progress)
+                if self.run_epoch(epoch, training, pipeline, group, meter, progress):
+                    break
             if order is not None:
                 order.leave()
         name = self.folder.traces() / self.launch_id
@@ -204,12 +205,15 @@ class Worker:
             return 0
         # The runner starts no trial that has its row. This trial finished its epochs and was killed before it wrote
         # the row: run it again.
-        if self.row.has_launcher and checkpoint.epoch(path) >= self.trial.epochs:
+        if self.row.has_launcher and checkpoint.is_finished(path, self.trial.epochs):
             return 0
         self.row.counts = Counts(**checkpoint.restore(path, training))
         epoch = self.row.values["resumed_at_epoch"] = self.row.counts.epoch
         if epoch >= self.trial.epochs:
             raise UsageError(f"--epochs is {self.trial.epochs}, which {path} has already; give more, or no --resume")
+        if self.row.counts.at_target:
+            target = self.trial.target_accuracy
+            raise UsageError(f"--target-accuracy is {target}, which {path} has reached already; run without --resume")
         return epoch
 
     def run_epoch(
@@ -220,8 +224,11 @@ class Worker:
         group: Group,
         meter: Meter,
         progress: ProgressWriter | None,
-    ) -> None:
-        """Train an epoch, evaluate, record, save a checkpoint. `progress`: rank 0's, which writes the rows."""
+    ) -> bool:
+        """Train an epoch, evaluate, record, save a checkpoint. Returns whether it is the last one.
+
+        `progress`: rank 0's, which writes the rows.
+        """
         trial, data = self.trial, pipeline.data
         torch.manual_seed(mix(trial.seed, epoch, group.rank))  # of dropout and loader workers
         per_epoch = trial.windows_per_epoch(len(data.train))
@@ -239,31 +246,33 @@ class Worker:
                 self.row.save()
                 progress.publish(state_after(rows, epoch, trial.epochs, per_epoch))
 
-        row = train_epoch(training, windows, batches, meter, learning_rate, on_rows)
+        trained = train_epoch(training, windows, batches, meter, learning_rate, on_rows)
         # Each rank has running statistics of its own; the checkpoint has rank 0's.
         group.share_buffers(training.module)
-        evaluations = evaluation.after_epoch(trial, training.module, pipeline, group, epoch + 1 == trial.epochs)
+        evaluations = evaluation.after_epoch(trial, training.module, pipeline, group, epoch)
+        row = {"epoch": epoch, **trained, "images": sum(window.images for window in windows)}
+        row |= evaluation.cells(evaluations, "epochs")
+        # All ranks decide alike: each has the same sums of whole numbers.
+        is_last = trial.is_last(epoch, evaluations["evaluation"].accuracy())
         self.row.evaluated = evaluation.cells(evaluations, "trials")
+        self.row.epochs.append(row)
         self.row.counts.epoch = epoch + 1
+        self.row.counts.at_target = is_last and epoch + 1 < trial.epochs
         if progress is not None:
-            self.record_epoch(
-                epoch, {**row, "images": sum(window.images for window in windows)}, evaluations, data.names
-            )
+            self.record_epoch(row, evaluation.per_class(evaluations, trial, data.names) if is_last else [])
             if self.options.checkpoint:
                 path = checkpoint.path_for(self.options.out, trial)
                 checkpoint.save(path, trial, training, vars(self.row.counts))
-            progress.publish({"epoch": epoch + 1, "epochs": trial.epochs, "window": 0, "windows": per_epoch, **row})
+            progress.publish({"epoch": epoch + 1, "epochs": trial.epochs, "window": 0, "windows": per_epoch, **trained})
         # No rank trains on while rank 0 writes: its windows would wait for rank 0 and look slow.
         group.accelerator.wait_for_everyone()
+        return is_last
 
-    def record_epoch(
-        self, epoch: int, values: dict[str, Any], evaluations: dict[str, Evaluation], class_names: Sequence[str]
-    ) -> None:
+    def record_epoch(self, values: dict[str, Any], per_class: Sequence[dict[str, Any]]) -> None:
         """Append the epoch's row, after the last epoch also those of per_class.csv, and log it to the trackers."""
-        row = {"launch_id": self.launch_id, "epoch": epoch, **values, **evaluation.cells(evaluations, "epochs")}
+        row = {"launch_id": self.launch_id, **values}
         self.folder.append("epochs", [row])
-        if epoch + 1 == self.trial.epochs:
-            per_class = evaluation.per_class(evaluations, self.trial, class_names)
+        if per_class:
             self.folder.append("per_class", [{"launch_id": self.launch_id, **each} for each in per_class])
         assert self.trackers is not None
-        self.trackers.log(row, epoch)
+        self.trackers.log(row, values["epoch"])

@@ -65,6 +65,21 @@ def portion(text: str) -> float:
     return float(text) if text in ("0", "0.0", "1", "1.0") else share(text)
 
 
+def target(text: str) -> float:
+    """0.9 for an accuracy of 90%. Raises ArgumentTypeError if it is no share from 0 to 1."""
+    try:
+        return portion(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no share from 0 to 1; give 0.9 for 90%") from error
+
+
+def target_argument(parser: argparse.ArgumentParser) -> None:
+    """Declare --target-accuracy."""
+    parser.add_argument(
+        "--target-accuracy", type=target, metavar="SHARE", help="say what this accuracy took, such as 0.9"
+    )
+
+
 def points(text: str) -> float:
     """0.5 for half a percentage point. Raises ArgumentTypeError if it is no number of points between 0 and 100."""
     try:

@@ -18,20 +18,25 @@ from reports.across import page as across
 from reports.across import side_by_side
 from reports.charts import NARROW, draw
 from reports.frame import render
-from reports.tables import published, summary, table
+from reports.tables import published, summary, table, to_target
 from reports.tables.published_table import beside, highlights
 from reports.tables.summary import Row
 from reports.tables.table import Sheet
+from reports.verdicts import arms
 
 STUDY = "study.toml"  # the copy of a study in its run folder
 REPLACED = "# Not as it stands here: run with "  # its first line, if options replaced some of its settings
 
 
-def write(folder: Path, out: Path) -> None:
-    """Write the page of a run folder. Raises UsageError if no run wrote it or if `out` cannot be written."""
+def write(folder: Path, out: Path, target: float | None = None) -> None:
+    """Write the page of a run folder, with what this accuracy took; None: what the trials' own targets did.
+
+    Raises UsageError if no run wrote it or if `out` cannot be written.
+    """
     trials, lost_trials = read.readable_trials(folder)
     epochs, lost_epochs = read.epochs(folder)
     steps, lost_steps = read.steps(folder)
+    trials = to_target.with_target(trials, epochs, target)
     sections = [{**section(sheet, epochs, steps), "anchor": n} for n, sheet in enumerate(table.sheets(trials), start=1)]
     several = side_by_side.of_run(trials, folder)
     lost = {"trials": lost_trials, "epochs": lost_epochs, "steps": lost_steps}
@@ -85,6 +90,8 @@ def section(sheet: Sheet, epochs: pd.DataFrame, steps: pd.DataFrame) -> dict[str
         "beside": beside(sheet.rows, verdicts),
         "sources": list(dict.fromkeys(row["published_where"] for row in sheet.rows if row["published_where"])),
         "glance": highlights(sheet, verdicts),
+        "targets": to_target.tables(sheet.rows),
+        "conclusions": arms.conclusions(table.launches(sheet)),
         "charts": [(chart, Markup(chart.svg()), Markup(chart.svg(NARROW))) for chart in charts],
         "commands": list(dict.fromkeys(filter(None, map(command, sheet.rows)))),
     }

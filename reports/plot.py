@@ -9,15 +9,16 @@ from bench.errors import UsageError
 from bench.record.csvfile import write_whole
 from reports import read
 from reports.charts import draw
-from reports.tables import table
+from reports.tables import table, to_target
 
 
-def write(folder: Path, out: Path) -> list[Path]:
-    """Write each chart as PNG and SVG, and return the paths.
+def write(folder: Path, out: Path, target: float | None = None) -> list[Path]:
+    """Write each chart as PNG and SVG, and return the paths. `target`: the accuracy to mark; None: the trials' own.
 
     Raises UsageError if no run wrote `folder` or if `out` cannot be written.
     """
     trials, epochs, steps = read.all_that_can_be(folder)
+    trials = to_target.with_target(trials, epochs, target)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -63,7 +63,7 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
         "forms": ("arguments", "markdown", "verdicts"),
         "frame": (),
         "across": ("merge", "read", "markdown", "tables", "charts", "verdicts", "frame"),
-        "page": ("read", "tables", "charts", "frame", "across"),
+        "page": ("read", "tables", "charts", "verdicts", "frame", "across"),
         "history": ("read", "tables", "charts", "verdicts", "frame"),
         "plot": ("read", "tables", "charts"),
         "tensorboard": ("merge", "read", "tables"),

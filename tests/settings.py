@@ -32,6 +32,8 @@ OTHER: dict[str, Any] = {
     "pipeline": "loader",
     "workers": 3,
     "epochs": 5,
+    "target_accuracy": 0.5,
+    "stop_at_target": True,
     "micro_batch": 2,
     "accumulate": 3,
     "eval_batch": 5,

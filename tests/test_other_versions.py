@@ -95,6 +95,27 @@ def test_an_old_run_is_comparable(old: Path, tmp_path: Path, capsys: pytest.Capt
     assert "max_sm_clock_hz is not known in BASE" in text
 
 
+@pytest.mark.parametrize(
+    ("more", "code", "said"),
+    [
+        ({"target_accuracy": 0.9}, 0, "4 inconclusive"),
+        (
+            {"target_accuracy": 0.9, "stop_at_target": True, "stop_accuracy": 0.9},
+            3,
+            "stop_accuracy nothing against 0.9",
+        ),
+    ],
+)
+def test_a_target_is_another_trial_only_if_it_ends_the_training(
+    more: dict[str, Any], code: int, said: str, old: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The old run is of a version that had no targets."""
+    with pytest.raises(SystemExit) as ended:
+        main(["compare", str(old), str(repeated(tmp_path / "head", **more))])
+    assert ended.value.code == code
+    assert said in capsys.readouterr().out
+
+
 def test_an_old_run_and_a_newer_one_are_merged_whichever_is_first(old: Path, tmp_path: Path) -> None:
     wider = Path(shutil.copytree(old, tmp_path / "wider"))
     RunFolder(wider).append("trials", [{"launch_id": "new", "eval_batch": 64}])

@@ -9,6 +9,7 @@ from typing import Any
 
 from bench.column import Column, Shown, Use, percent
 from bench.probes import probe_modules
+from bench.record import to_target
 from bench.record.rank_columns import RANKS, SLOWEST
 from bench.record.settings import settings_columns
 
@@ -75,6 +76,13 @@ TRIAL_DERIVED = [
         "images",
         roles=("stated",),
     ),
+    _column(
+        "stop_accuracy",
+        "float",
+        "target_accuracy of a trial that ends there (stop_at_target); empty: it trains all its epochs.",
+        "1",
+        roles=("setting",),
+    ),
     _column("batch_is_shared", "bool", "Whether the processes share the arm's micro-batch: strong scaling."),
     _column("total_parameters", "int", "Parameters of the model."),
     _column("trainable_parameters", "int", "Parameters of the model that are not frozen."),
@@ -93,6 +101,11 @@ TRIAL_DERIVED = [
         "rank 0",
     ),
     _column("resumed_at_epoch", "int", "First epoch that this launch trained, if it went on from a checkpoint."),
+    _column(
+        "epochs_trained",
+        "int",
+        "Epochs trained, including those of earlier launches: fewer than epochs if it stopped at its target or failed.",
+    ),
     _column(
         "optimizer_steps",
         "int",
@@ -209,6 +222,13 @@ EPOCH_RESULT = [
     _column("eval_loss", "float", "Mean cross-entropy over the evaluation set after the epoch."),
     _column("eval_accuracy", "float", "Share of the evaluation set classified correctly after the epoch.", "1"),
     _column("eval_images", "int", "Evaluation images counted, each once.", "images", "sum"),
+    _column(
+        "eval_time_s",
+        "float",
+        "Time for the evaluation set after the epoch, until all ranks have ended.",
+        "s",
+        "rank 0",
+    ),
     _column("validation_loss", "float", "Mean cross-entropy over the images set aside, after the epoch."),
     _column("validation_accuracy", "float", "Share of the images set aside classified correctly, likewise.", "1"),
 ]
@@ -247,7 +267,8 @@ def columns(file: str) -> list[Column]:
     """The columns of one of FILES, those of the probes included."""
     measured = [column for module in probe_modules() for column in getattr(module, file.upper(), ())]
     if file == "trials":
-        return [*TRIAL_HEAD, *settings_columns(), *TRIAL_DERIVED, *measured, *SLOWEST, *TRIAL_RESULT, *MACHINE]
+        known = [*TRIAL_HEAD, *settings_columns(), *TRIAL_DERIVED]
+        return [*known, *measured, *SLOWEST, *TRIAL_RESULT, *to_target.TRIALS, *MACHINE]
     if file == "epochs":
         return [*EPOCH_HEAD, *measured, *EPOCH_RESULT]
     if file in ("ranks", "per_class"):

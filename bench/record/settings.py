@@ -17,6 +17,7 @@ TYPES: dict[str, Literal["str", "int", "float", "bool"]] = {
     "str": "str",
     "int": "int",
     "int | None": "int",
+    "float | None": "float",
     "float": "float",
     "bool": "bool",
 }
@@ -25,6 +26,8 @@ TYPES: dict[str, Literal["str", "int", "float", "bool"]] = {
 SETTING: tuple[Role, ...] = ("setting",)
 SETTINGS_ROLES: dict[str, tuple[Role, ...]] = {
     "repeat": (),  # the same trial again
+    "target_accuracy": ("reading", "stated"),
+    "stop_at_target": (),  # the column stop_accuracy has what it makes of the work
     "experiment": ("work",),
     **dict.fromkeys(("model", "weights", "data", "classes"), ("work", "stated")),
     **dict.fromkeys(("image_size", "limit_train", "epochs"), ("work", "stated")),

@@ -26,7 +26,7 @@ def path_for(out: Path, trial: Trial) -> Path:
     return out / "checkpoints" / f"{trial.key()}-{trial.repeat}.pt"
 
 
-def save(path: Path, trial: Trial, training: Training, progress: dict[str, int]) -> None:
+def save(path: Path, trial: Trial, training: Training, progress: dict[str, Any]) -> None:
     """Write settings, model, optimizer and counts atomically. Raises UsageError if the disk is full."""
     state = {
         "settings": trial.settings(),
@@ -47,13 +47,14 @@ def save(path: Path, trial: Trial, training: Training, progress: dict[str, int])
         scratch.unlink(missing_ok=True)
 
 
-def epoch(path: Path) -> int:
-    """How many epochs the checkpoint has. Raises UsageError if it is damaged."""
+def is_finished(path: Path, epochs: int) -> bool:
+    """Whether a trial of so many epochs has no more to train after it. Raises UsageError if it is damaged."""
     with _readable(path):  # mmap: reads only the counts, not the tensors
-        return int(torch.load(path, mmap=True, weights_only=True)["progress"]["epoch"])
+        progress = torch.load(path, mmap=True, weights_only=True)["progress"]
+        return progress["epoch"] >= epochs or progress.get("at_target", False)
 
 
-def restore(path: Path, training: Training) -> dict[str, int]:
+def restore(path: Path, training: Training) -> dict[str, Any]:
     """Load a checkpoint into the training, on every rank. Returns its counts. Raises UsageError if it is damaged."""
     device = next(training.module.parameters()).device
     with _readable(path):

@@ -20,12 +20,12 @@ PREFIX = {"evaluation": "eval"}
 
 
 def after_epoch(
-    trial: Trial, module: nn.Module, pipeline: InputPipeline, group: Group, last_epoch: bool
+    trial: Trial, module: nn.Module, pipeline: InputPipeline, group: Group, epoch: int
 ) -> dict[str, Evaluation]:
     """Part of the data -> the model's evaluation on it, over all ranks.
 
     The parts: "evaluation"; "validation" if images are set aside; "evaluate_on", another data set, after the last epoch
-    only.
+    only: that with which training ends.
     """
     data = pipeline.data
     # --limit-windows also limits evaluation, to as many micro-batches as training has optimizer steps.
@@ -40,6 +40,7 @@ def after_epoch(
         return evaluate(module, batches, images, trial.evaluation_batch(), *ranks, group.add_up, data.classes)
 
     parts = {"evaluation": evaluated(len(data.evaluation), None)}
+    last_epoch = trial.is_last(epoch, parts["evaluation"].accuracy())
     for name, split in (("validation", data.validation), ("evaluate_on", data.other if last_epoch else None)):
         if split is not None:
             parts[name] = evaluated(len(split), split)
@@ -52,9 +53,19 @@ def cells(parts: dict[str, Evaluation], file: str) -> dict[str, Any]:
     values = {
         f"{PREFIX.get(part, part)}_{name}": value
         for part, result in parts.items()
-        for name, value in (("loss", result.loss), ("accuracy", result.accuracy()), ("images", result.images()))
+        for name, value in measures(result).items()
     }
     return {name: value for name, value in values.items() if name in names}
+
+
+def measures(result: Evaluation) -> dict[str, Any]:
+    """What one evaluation found, and the time that it took."""
+    return {
+        "loss": result.loss,
+        "accuracy": result.accuracy(),
+        "images": result.images(),
+        "time_s": result.time_s,
+    }
 
 
 def per_class(parts: dict[str, Evaluation], trial: Trial, names: Sequence[str]) -> list[dict[str, Any]]:

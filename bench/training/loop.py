@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import math
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -69,10 +70,14 @@ class Training:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Mean loss over a data set, and for each label how many of its images were predicted as each class."""
+    """Mean loss over a data set, and for each label how many of its images were predicted as each class.
+
+    `time_s`: what the evaluation took, until all ranks had ended.
+    """
 
     loss: float
     confusion: tuple[tuple[int, ...], ...]
+    time_s: float = field(compare=False)
 
     def images(self) -> int:
         """How many images were evaluated."""
@@ -192,13 +197,15 @@ def evaluate(
 
     `batches`: passes -> their micro-batches. `add_up` sums a tensor over the ranks.
     """
+    began_s = time.perf_counter()
     start, stop = share(0, images, processes, rank)
     passes = [(first, min(first + batch, stop)) for first in range(start, stop, batch)]
     loss_sum, *counts = add_up(evaluation_sums(module, batches(passes), classes)).tolist()
+    time_s = time.perf_counter() - began_s
     if sum(counts) != images:
         raise RuntimeError(f"evaluated {sum(counts):g} images of {images}")
     rows = (counts[first : first + classes] for first in range(0, classes * classes, classes))
-    return Evaluation(loss_sum / images, tuple(tuple(map(int, row)) for row in rows))
+    return Evaluation(loss_sum / images, tuple(tuple(map(int, row)) for row in rows), time_s)
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ from typing import Any
 
 from bench.experiment import Experiment
 from bench.failure.causes import Cause
+from bench.record import to_target
 from bench.record.csvfile import write_whole
 from bench.record.rank_columns import slowest
 from bench.record.rows import first_row
@@ -31,13 +32,16 @@ class Counts:
     epoch: int = 0
     optimizer_steps: int = 0
     images_seen: int = 0
+    at_target: bool = False
+    """Whether the last epoch reached the accuracy at which the trial stops."""
 
 
 class TrialRow:
     """The row as one rank knows it. Only rank 0 saves and writes it.
 
-    `values` are columns that do not change any more, `evaluated` those of the last evaluation; those of the probes come
-    from `meter`, once there is one. `places`: of each rank, its machine and device.
+    `values` are columns that do not change any more, `evaluated` those of the last evaluation, `epochs` this launch's
+    rows of epochs.csv; the columns of the probes come from `meter`, once there is one. `places`: of each rank, its
+    machine and device.
     """
 
     def __init__(self, trial: Trial, experiment: Experiment, launch_id: str, folder: RunFolder, rank: int) -> None:
@@ -51,6 +55,7 @@ class TrialRow:
         if not self.has_launcher:
             self.values["log"] = None  # started by hand, the ranks print to the terminal
         self.evaluated: dict[str, Any] = {}
+        self.epochs: list[dict[str, Any]] = []
         self.places: list[dict[str, Any]] = []
         self.meter: Meter | None = None
         self.counts = Counts()
@@ -80,6 +85,8 @@ class TrialRow:
             "images_per_s_per_process": rate and rate / self.trial.processes,  # None stays None
             **slowest(self.ranks()),
             **self.evaluated,
+            **to_target.cells(self.epochs, self.trial.target_accuracy),
+            "epochs_trained": self.counts.epoch,
             "duration_s": round(time.monotonic() - self.began_s, 3),
             "optimizer_steps": self.counts.optimizer_steps,
             "images_seen": self.counts.images_seen,

@@ -9,7 +9,7 @@ from typing import Any
 
 from bench import experiments
 from bench.failure.causes import Cause
-from bench.record import progress
+from bench.record import progress, to_target
 from bench.record.rows import first_row
 from bench.record.run_folder import RunFolder, shortage
 from bench.trial import Trial
@@ -66,4 +66,6 @@ def summary(row: dict[str, Any]) -> str:
         parts.append(progress.rate(float(row["images_per_s"])))
     if row.get("eval_accuracy"):
         parts.append(f"evaluation accuracy {float(row['eval_accuracy']):.3f}")
+    if towards := to_target.in_words(row):
+        parts.append(towards)
     return ", ".join(parts)

@@ -13,7 +13,7 @@ from bench.trial import Trial
 
 # Settings that do not change the time of an epoch.
 NO_EFFECT = {"experiment", "arm", "repeat", "epochs", "seed", "lr", "lr_batch", "milestones", "gamma", "warmup"}
-NO_EFFECT |= {"warmup_windows"}
+NO_EFFECT |= {"warmup_windows", "target_accuracy", "stop_at_target"}
 
 
 class Estimator:
@@ -33,7 +33,8 @@ class Estimator:
         """Learn from a row of trials.csv, its values as text or not. Returns whether it was of use: it must have ended
         well and not have been resumed."""
         try:
-            seconds, epochs = float(row["duration_s"]), int(row["epochs"])
+            # A trial that stopped at its target trained fewer epochs; older rows do not say how many.
+            seconds, epochs = float(row["duration_s"]), int(row.get("epochs_trained") or row["epochs"])
             settings = tuple(cell(row[name]) for name in compared())
         except (KeyError, TypeError, ValueError):
             return False

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from bench import experiments
 from bench.errors import UsageError
-from bench.options import Options, TrialRequest, parse_request, take_option
+from bench.options import Options, TrialRequest, parse_request, spelled_out, take_option
 from bench.trial import Trial
 from launch.sweep.option_words import field_of, grouped, is_scalar
 
@@ -45,7 +45,7 @@ def trials(name: str, arms: str | None, words: Sequence[str]) -> tuple[list[Tria
 def combinations(words: Sequence[str]) -> list[list[str]]:
     """The words of one trial each: one value of every axis."""
     choices: list[list[list[str]]] = []
-    for option, values in grouped(words):
+    for option, values in grouped(spelled_out(words)):
         scalar = is_scalar(field_of(option))
         if scalar and not values:
             raise UsageError(f"{option} has no value; give one, or several such as a,b")

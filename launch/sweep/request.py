@@ -74,6 +74,11 @@ def read(words: Sequence[str]) -> RunRequest:
     if how.retry_failed and not options.resume:
         raise UsageError("--retry-failed needs --resume")
     ordered, axes = list(trials), option_words.axes(rest)
+    if "target_accuracy" in axes and not all(trial.stop_at_target for trial in ordered):
+        raise UsageError(
+            "--target-accuracy has several values, for which a trial trains alike; give one, and ask for others with "
+            "python -m reports show RUN --target-accuracy"
+        )
     if "repeat" not in option_words.fields(rest):
         ordered = matrix.repeated(ordered, how.repeats, how.order)
         axes += ["repeat"] if how.repeats > 1 else []

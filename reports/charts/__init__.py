@@ -1,12 +1,14 @@
 """What does a run look like? Each file here is a chart, found by its name.
 
-`draw(run)` returns the chart, or None if the run has no figures for it; ORDER orders the charts. On a page a chart is
-an SVG in the page's own colour of text (currentColor), so that one drawing is readable on light and on dark.
+`draw(run)` returns the chart, a list of them, or None if the run has no figures for it; ORDER orders the charts. On a
+page a chart is an SVG in the page's own colour of text (currentColor), so that one drawing is readable on light and on
+dark.
 """
 
 from __future__ import annotations
 
 import io
+import itertools
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -88,8 +90,9 @@ def draw(rows: Sequence[Row], epochs: pd.DataFrame, steps: pd.DataFrame) -> list
     """All charts of the summarised rows of one table, as far as the rows have the figures."""
     good = [row for row in rows if row["status"] == "ok"]
     run = Run(good, epochs, steps, titles(good))
-    charts = (module.draw(run) for module in sorted(discovery.load_all(__name__), key=lambda module: module.ORDER))
-    return [chart for chart in charts if chart is not None]
+    found = (module.draw(run) for module in sorted(discovery.load_all(__name__), key=lambda module: module.ORDER))
+    charts = [each if isinstance(each, list) else [each] for each in found]
+    return [chart for chart in itertools.chain.from_iterable(charts) if chart is not None]
 
 
 def configured(drawing: Any, ink: str, width: int = WIDTH) -> Any:

@@ -6,6 +6,9 @@ the chance that any of the verdicts is wrong is at most --level.
 
 With --over seed, launches that differ in their seed alone are one trial's: accuracies are compared in points, in pairs
 of one seed, each the mean of its launches; a seed that one run lacks is left out.
+
+compare RUN --arms A,B judges one arm of a run against another, with all its seeds: time, memory, energy, accuracy and,
+with a target, the time to it. --setting precision=bf16,no does so for two values of a setting.
 """
 
 from __future__ import annotations
@@ -17,14 +20,17 @@ from pathlib import Path
 
 from bench.errors import UsageError
 from reports import forms
-from reports.arguments import points, portion, share
+from reports.arguments import points, portion, share, target_argument
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "base", type=Path, metavar="BASE", help="the run to compare with: its folder, or pytest-benchmark's JSON"
     )
-    parser.add_argument("head", type=Path, metavar="HEAD", help="the run that is judged, likewise")
+    parser.add_argument("head", type=Path, nargs="?", metavar="HEAD", help="the run that is judged, likewise")
+    parser.add_argument("--arms", metavar="A,B", help="of one run, BASE: judge arm A against arm B")
+    parser.add_argument("--setting", metavar="NAME=A,B", help="likewise, trials with A against those with B")
+    target_argument(parser)
     parser.add_argument("--margin", type=share, default=0.02, metavar="SHARE", help="a change that matters (2%%)")
     parser.add_argument("--level", type=share, default=0.05, metavar="SHARE", help="chance of a false alarm (5%%)")
     parser.add_argument(
@@ -46,16 +52,70 @@ def run(options: argparse.Namespace) -> int:
 
     if options.looked >= options.look:
         raise UsageError(f"--looked is {options.looked:g}, but --look is {options.look:g}; a later look sees more")
-    if options.accuracy_margin is not None and not options.over:
+    within = asked_within(options)
+    if options.accuracy_margin is not None and not options.over and not within:
         raise UsageError(
             f"--accuracy-margin {options.accuracy_margin:g} is for accuracies over seeds; give --over seed"
         )
     level = significance.spent(options.look, options.level) - significance.spent(options.looked, options.level)
-    points = (options.accuracy_margin or over_seeds.MARGIN) if options.over else None
-    found = compare.compare_runs(options.base, options.head, options.margin, level, options.fail_inconclusive, points)
+    points = options.accuracy_margin or over_seeds.MARGIN
+    if within:
+        from reports.verdicts import arms
+
+        setting, values = within
+        found = arms.compare_within(
+            options.base,
+            setting,
+            values,
+            options.margin,
+            level,
+            options.fail_inconclusive,
+            points,
+            options.target_accuracy,
+        )
+    else:
+        found = compare.compare_runs(
+            options.base,
+            options.head,
+            options.margin,
+            level,
+            options.fail_inconclusive,
+            points if options.over else None,
+        )
     if (options.look, options.looked) != (1.0, 0.0):
         found = dataclasses.replace(found, overall=options.level)
     forms.write(options, found)
     with contextlib.suppress(SystemExit):  # how rich ends if its reader, such as `head`, closes the pipe
         report.show(found)
     return found.code
+
+
+def asked_within(options: argparse.Namespace) -> tuple[str, list[str]] | None:
+    """(the setting, its two values) if one run is asked about; None: two runs are. Raises UsageError if neither is."""
+    asked = [name for name in ("arms", "setting") if getattr(options, name) is not None]
+    if not asked:
+        if options.head is None:
+            raise UsageError("compare needs two runs, BASE and HEAD; or RUN --arms A,B for two arms of one run")
+        if options.target_accuracy is not None:
+            raise UsageError("--target-accuracy is for two arms of one run; give --arms A,B, or leave it out")
+        return None
+    if len(asked) > 1 or options.head is not None:
+        raise UsageError(f"--{asked[-1]} compares within one run; give one run, and one of --arms and --setting")
+    if options.over:
+        raise UsageError(f"--over seed goes without saying with --{asked[0]}; leave it out")
+    name, _, listed = ("arm", "", options.arms) if asked == ["arms"] else options.setting.partition("=")
+    values = [value for value in listed.split(",") if value]
+    if len(set(values)) != 2 or len(values) != 2:
+        form = "16x16,256x1" if name == "arm" else "precision=bf16,no"
+        raise UsageError(f"--{asked[0]} is {getattr(options, asked[0])!r}; give two different ones, such as {form}")
+    return checked_setting(name.replace("-", "_")), values
+
+
+def checked_setting(name: str) -> str:
+    """The setting. Raises UsageError if two of its values cannot be compared."""
+    from reports.verdicts.matching import SETTINGS
+
+    if name == "seed" or name not in SETTINGS:
+        possible = ", ".join(sorted(set(SETTINGS) - {"seed"}))
+        raise UsageError(f"--setting cannot compare {name!r}; choose from: {possible}")
+    return name

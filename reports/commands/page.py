@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from reports.arguments import new_file
+from reports.arguments import new_file, target_argument
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="the --out folder of a run")
+    target_argument(parser)
     parser.add_argument("-o", "--out", type=new_file, metavar="FILE.html", help="where to (RUN/report.html)")
 
 
@@ -17,5 +18,5 @@ def run(options: argparse.Namespace) -> None:
     from reports import page
 
     out = options.out or options.run / "report.html"
-    page.write(options.run, out)
+    page.write(options.run, out, options.target_accuracy)
     print(out)

@@ -5,18 +5,26 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from reports.arguments import target_argument
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="the --out folder of a run")
+    target_argument(parser)
 
 
 def run(options: argparse.Namespace) -> None:
     from reports import read
     from reports.across import sheets, side_by_side
-    from reports.tables import table
+    from reports.tables import table, to_target
+    from reports.verdicts import arms
 
     trials, skipped = read.readable_trials(options.run)
-    table.show(trials)
+    if options.target_accuracy is not None:
+        epochs, lost = read.epochs(options.run)
+        trials = to_target.with_target(trials, epochs, options.target_accuracy)
+        read.say_skipped(lost, "epochs")
+    table.show(trials, arms.conclusions)
     if across := side_by_side.of_run(trials, options.run):
         print(f"Across machines, by {across.by}:\n")
         sheets.show(across, apart=False)

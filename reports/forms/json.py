@@ -26,6 +26,8 @@ def render(report: ComparisonReport) -> str:
         "accuracy_margin": report.accuracy_margin,
         "level": report.level,
         "verdicts": report.counts(),
+        "cautions": list(report.cautions),
+        "conclusions": list(report.conclusions),
         "comparisons": [comparison(each, report) for each in report.comparisons],
         "reasons": [reasons(each) for each in report.reasons],
     }

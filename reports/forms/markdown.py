@@ -18,6 +18,7 @@ def render(report: ComparisonReport) -> str:
     """The Markdown, below GitHub's size limit: lines beyond it are counted instead."""
     outcome = "Counts changed" if "changed" in report.counts() else OUTCOMES[report.code]
     text = [f"## {outcome}: {report.summary()}", "", escaped(report.title), ""]
+    text += [part for each in (*report.cautions, *report.conclusions) for part in (escaped(each), "")]
     left = MOST_BYTES - sum(len(line.encode()) + 1 for line in text) - 1000
     first = [each for each in report.comparisons if each.verdict not in FOLDED]
     lines, left = table(first, report, left)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -16,7 +16,7 @@ from bench.record.columns import kept_apart
 from bench.record.run_folder import SLOWDOWNS, shortage
 from bench.record.settings import settings_columns
 from bench.terminal import wide
-from reports.tables import figures, scaling, summary
+from reports.tables import figures, scaling, summary, to_target
 from reports.tables.figures import text
 from reports.tables.summary import Row
 
@@ -84,13 +84,21 @@ def common(rows: Sequence[Row]) -> list[tuple[str, str]]:
     return [(name, text(rows[0][name])) for name in same if text(rows[0][name])]
 
 
-def show(trials: pd.DataFrame) -> None:
-    """Print the tables."""
+def show(trials: pd.DataFrame, conclusions: Callable[[Sequence[Row]], Sequence[str]]) -> None:
+    """Print the tables, each with what its launches come to in words."""
     console = Console(highlight=False)
     if trials.empty:
         console.print("no trial has ended in this folder yet")
     for each in sheets(trials):
         print_sheet(console, each)
+        to_target.show(console, each.rows)
+        for conclusion in conclusions(launches(each)):
+            console.print(escape(f"{conclusion} In brackets: 95% intervals.\n"), soft_wrap=True)
+
+
+def launches(sheet: Sheet) -> list[Row]:
+    """All launches of a table."""
+    return [launch for row in sheet.rows for launch in row["each"]]
 
 
 def varying_settings(rows: Sequence[Row]) -> list[str]:
@@ -131,6 +139,7 @@ def remarks(row: Row) -> list[str]:
         found.append(f"step times spread by more than {WIDE_SPREAD:.0%} of their mean")
     found += disturbances(row)
     found += scaling.remarks(row)
+    found += to_target.remarks(row)
     if row["weights"] == "none" and "all" not in text(row["trainable"]).split():
         found.append("the frozen part has random weights: speed and memory are real, accuracy says nothing")
     if row["data"] == "digits" and row["augment"] == "flip":

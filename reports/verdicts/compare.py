@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 
 from bench.errors import UsageError
+from bench.record import to_target
 from bench.record.columns import kept_apart
 from reports.tables.summary import Row, row_of
 from reports.tables.table import held_back, machine_line
@@ -38,6 +39,8 @@ METRICS = {
     ENERGY: True,
     "eval_accuracy": False,
 }
+# Those of two arms of one run, too (arms.py).
+MORE_IS_WORSE = {**METRICS, "epoch_time_s": True, **dict.fromkeys(to_target.SUMS, True)}
 MACHINE = kept_apart("verdict")
 SEEDED = "eval_accuracy"  # on one machine equal to the last digit in each launch of one seed
 
@@ -133,16 +136,20 @@ def compare(
     accuracy_margin: float | None = None,
 ) -> list[Comparison]:
     """All comparisons, in the order of VERDICTS. The verdicts allow for how many comparisons are made at once."""
-    points, seeds = accuracy_margin or 0.0, accuracy_margin is not None
+    seeds = accuracy_margin is not None
     names = titles([side.rows[0] for side in (*base.values(), *head.values())])
     both = [(names(base[key].rows[0]), base[key], head[key]) for key in base if key in head]
     found = [each for trial in both for each in of_trial(*trial, seeds)]
     rows = [{key: side.rows[0] for key, side in each.items()} for each in (base, head)]
-    found += unmatched(rows[0], rows[1], names)
+    return judged([*found, *unmatched(rows[0], rows[1], names)], margin, level, accuracy_margin or 0.0)
+
+
+def judged(found: Sequence[Comparison], margin: float, level: float, points: float) -> list[Comparison]:
+    """These comparisons with their verdicts, in the order of VERDICTS; `points`: the margin of accuracies."""
     measured = [each for each in found if each.change is not None]
     margins = [points if each.seeds else margin for each in measured]
     tried = zip(measured, margins, strict=True)
-    answers = [each.change.answer(by, METRICS[each.metric]) for each, by in tried if each.change is not None]
+    answers = [each.change.answer(by, MORE_IS_WORSE[each.metric]) for each, by in tried if each.change is not None]
     significant = significance.holm([chance for _, chance in answers], level)
     # Where no answer is significant, the comparison keeps the verdict that it was made with: inconclusive.
     shown = {id(each): answer for each, (answer, _), holds in zip(measured, answers, significant, strict=True) if holds}
@@ -151,12 +158,22 @@ def compare(
     return sorted(found, key=lambda each: VERDICTS.index(each.verdict))
 
 
-def of_trial(name: str, base: Side, head: Side, seeds: bool) -> list[Comparison]:
-    """One trial's comparisons. Those with a `change` are inconclusive until it is tested for significance."""
+def of_trial(
+    name: str,
+    base: Side,
+    head: Side,
+    seeds: bool,
+    metrics: Sequence[str] = tuple(METRICS),
+    machine: Sequence[str] = MACHINE,
+) -> list[Comparison]:
+    """One trial's comparisons. Those with a `change` are inconclusive until it is tested for significance.
+
+    `machine`: the columns in which launches must not differ.
+    """
     if not base.good():
         return [Comparison(name, "not comparable", why="no launch in BASE ended well")]
     # A launch that failed early may know no device; where it is known to be on another machine, that may be why.
-    if why := unlike(base.good(), head.good()) if head.good() else differing(base.good(), head.rows, MACHINE):
+    if why := unlike(base.good(), head.good(), machine) if head.good() else differing(base.good(), head.rows, machine):
         return [Comparison(name, "not comparable", why=why)]
     found = []
     if failed := head.failed():
@@ -168,7 +185,7 @@ def of_trial(name: str, base: Side, head: Side, seeds: bool) -> list[Comparison]
         found.append(Comparison(name, "regressed" if more else "inconclusive", why=f"{why}BASE; {last}"))
     if head.good():
         left = len(base.good()) + len(head.good()) - len(base.undisturbed()) - len(head.undisturbed())
-        half = half_known(base.good(), head.good())
+        half = half_known(base.good(), head.good(), machine)
         if seeds:  # disturbed launches too: they are slower, not less accurate
             found += [noted(each, half) for each in over_seeds.accuracy(name, base.good(), head.good())]
         base, head = Side(base.undisturbed()), Side(head.undisturbed())
@@ -177,10 +194,10 @@ def of_trial(name: str, base: Side, head: Side, seeds: bool) -> list[Comparison]
         pairs = paired(base.rows, head.rows)
         before, after = map(Side, pairs) if pairs else (base, head)
         answered = [SEEDED] * seeds
-        metrics = [metric for metric in METRICS if metric not in answered]
-        each_of = [each for metric in metrics for each in of_metric(name, metric, before, after, pairs is not None)]
+        left_over = [metric for metric in metrics if metric not in answered]
+        each_of = [each for metric in left_over for each in of_metric(name, metric, before, after, pairs is not None)]
         found += [noted(each, note) for each in each_of]
-        if STEP_TIME not in {each.metric for each in each_of}:
+        if STEP_TIME in metrics and STEP_TIME not in {each.metric for each in each_of}:
             why = note or "no window was timed; train more images, or with fewer --warmup-windows"
             found.append(Comparison(name, "inconclusive", STEP_TIME, why=why))
     return found or [Comparison(name, "not comparable", why="nothing was measured in BASE and HEAD")]
@@ -213,7 +230,7 @@ def of_metric(name: str, metric: str, base: Side, head: Side, pairs: bool) -> li
     if missing:
         why = f"it is missing in {missing} of {len(base.good()) + len(head.good())} launches"
     elif min(before) > 0 and not max(after) > 0:
-        verdict, why = ("improved" if METRICS[metric] else "regressed"), "it is 0 in HEAD"
+        verdict, why = ("improved" if MORE_IS_WORSE[metric] else "regressed"), "it is 0 in HEAD"
     elif min(*before, *after) <= 0:
         why = "some launches have 0, and a change is a ratio"
     elif metric == SEEDED and len(set(before)) == len(set(after)) == 1 and before[0] != after[0]:
@@ -232,9 +249,9 @@ def disturbed(row: Row) -> bool:
     return held_back(row) or (row["other_processes"] or 0) > 0 or row["resumed_at_epoch"] is not None
 
 
-def unlike(base: Sequence[Row], head: Sequence[Row]) -> str:
+def unlike(base: Sequence[Row], head: Sequence[Row], machine: Sequence[str] = MACHINE) -> str:
     """Why launches that ended well are not comparable: their machines, versions or commits; "": they are."""
-    found = [part for part in [differing(base, head, MACHINE)] if part]
+    found = [part for part in [differing(base, head, machine)] if part]
     found += [f"{name} is not known" for name in likeness.unidentified([*base, *head])]
     for side, rows in (("BASE", base), ("HEAD", head)):
         if len(commits := {row["commit"] for row in rows}) > 1:
@@ -250,9 +267,9 @@ def differing(base: Sequence[Row], head: Sequence[Row], names: Sequence[str]) ->
     )
 
 
-def half_known(base: Sequence[Row], head: Sequence[Row]) -> str:
+def half_known(base: Sequence[Row], head: Sequence[Row], machine: Sequence[str]) -> str:
     """Which machine columns one side does not know, as that of an older version; "": none. They are taken for equal."""
-    names = likeness.half_known(base, head, MACHINE)
+    names = likeness.half_known(base, head, machine)
     sides = [(name, "HEAD" if likeness.values(base, name) else "BASE") for name in names]
     return ", ".join(f"{name} is not known in {side}" for name, side in sides)
 

@@ -1,12 +1,12 @@
-"""The result of one comparison with its line in a table, and the reasons for a trial's results."""
+"""The result of one comparison with its line in a table, in words, and the reasons for a trial's results."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from reports.verdicts.significance import Difference
+from reports.verdicts.significance import Change, Difference
 
 # What a reader has to act on comes first.
 VERDICTS = ("regressed", "changed", "not comparable", "inconclusive", "improved", "equivalent")
@@ -61,6 +61,66 @@ def cells(each: Comparison, margin: float, level: float) -> list[str]:
         count,
         verdict,
     ]
+
+
+MEMORY = {"peak_allocated_bytes": "memory", "peak_rss_bytes": "host memory"}  # of these the first that was measured
+
+
+def in_words(head: str, base: str, found: Mapping[str, Comparison], points: float, target: str) -> str:
+    """What these comparisons (metric -> its comparison) say of `head` against `base`, and no more; "": nothing.
+
+    In brackets are 95% intervals. `points`: the margin of accuracies, `target`: the accuracy to reach, in percent.
+    """
+    if (whole := found.get("")) is not None and whole.verdict == "not comparable":
+        return f"{head} and {base} could not be compared: {whole.why}"
+    parts = resources_in_words(head, base, found)
+    if (accuracy := found.get("eval_accuracy")) is not None:
+        parts.append(accuracy_in_words(accuracy, points))
+    if (until := found.get("time_to_target_s")) is not None:
+        share = times(until, "the time", "seed")
+        parts.append(f"to {target} it takes {share}" if share else f"the time to {target} is not known: {until.why}")
+    if whole is not None and parts:  # launches failed
+        parts.append(whole.why)
+    return "; ".join(parts)
+
+
+def resources_in_words(head: str, base: str, found: Mapping[str, Comparison]) -> list[str]:
+    """The clauses about the time of an epoch and about memory."""
+    memory = [(name, f"the {word}", f"the {word}") for name, word in MEMORY.items() if name in found][:1]
+    known: list[str] = []
+    unknown: list[str] = []
+    for metric, what, plain in [("epoch_time_s", f"as long as one of {base}", "the time of an epoch"), *memory]:
+        if (each := found.get(metric)) is not None:
+            share = times(each, what)
+            (known if share else unknown).append(share or f"{plain} could not be told: {each.why}")
+    return ([f"an epoch of {head} takes {' and '.join(known)}"] if known else []) + unknown
+
+
+def times(each: Comparison, what: str, repetition: str = "launch") -> str:
+    """How many times what the base takes: 1.22 times (1.19 .. 1.25) the memory; "": it could not be told."""
+    if isinstance(each.change, Change):
+        low, high = (1 + limit for limit in each.change.limits())
+        unsure = ", which cannot be told from 1" if each.verdict == "inconclusive" and low < 1 < high else ""
+        return f"{1 + each.change.size():.3g} times ({low:.3g} .. {high:.3g}{unsure}) {what}"
+    if len(each.base) == len(each.head) == 1 and min(*each.base, *each.head) > 0:
+        alone = f"one {repetition} of each, which tells nothing of the spread"
+        return f"{each.head[0] / each.base[0]:.3g} times ({alone}) {what}"
+    return ""
+
+
+def accuracy_in_words(each: Comparison, points: float) -> str:
+    """An accuracy over seeds; only as sure as its verdict."""
+    if each.change is None:
+        return f"accuracy could not be told: {each.why}"
+    low, high = each.change.limits()
+    size, seeds = each.change.size(), f"over {len(each.seeds)} seeds"
+    interval = f"({low:+.2f} .. {high:+.2f})"
+    if each.verdict == "equivalent":
+        return f"accuracy is equivalent within {points:g} points {seeds} {interval}"
+    if each.verdict in ("regressed", "improved"):
+        way = "lower" if size < 0 else "higher"
+        return f"accuracy is {way} by more than {points:g} points {seeds}: {size:+.2f} {interval}"
+    return f"whether accuracy differs by more than {points:g} points could not be told {seeds}: {size:+.2f} {interval}"
 
 
 OPERATION_HEADS = ("operation", "base ms", "head ms", "difference ms", "calls")

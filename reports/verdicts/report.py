@@ -14,6 +14,8 @@ from rich.table import Table
 from bench.terminal import wide
 from reports.verdicts.comparison import HEADS, OPERATION_HEADS, VERDICTS, Comparison, Reasons, cells
 
+IN_BRACKETS = "In brackets, in the sentences: 95% intervals, each by itself."
+
 
 @dataclass(frozen=True)
 class ComparisonReport:
@@ -22,7 +24,7 @@ class ComparisonReport:
     `title` says what was compared, `machine` on which machine. `margin` and `level` are shares; they are None where
     counts are compared exactly. `strict`: an inconclusive comparison fails. `accuracy_margin`: that of accuracies over
     seeds, in points; None: there are none. `reasons`: those of each compared trial. `overall`: the level of all looks
-    together, if this is one of several.
+    together, if this is one of several. `cautions` are said before all else, `conclusions` say it in words.
     """
 
     title: str
@@ -35,6 +37,8 @@ class ComparisonReport:
     accuracy_margin: float | None = None
     reasons: Sequence[Reasons] = ()
     overall: float | None = None
+    cautions: Sequence[str] = ()
+    conclusions: Sequence[str] = ()
 
     def counts(self) -> dict[str, int]:
         """Verdict -> how many comparisons have it; verdicts that none has are left out."""
@@ -57,6 +61,8 @@ class ComparisonReport:
 def show(report: ComparisonReport) -> None:
     """Print the verdict, the table, and how to read it."""
     console = Console(highlight=False)
+    for caution in report.cautions:
+        console.print(escape(caution), soft_wrap=True)
     console.print(report.summary(), soft_wrap=True)
     margin, level = report.margin or 0.0, report.level or 0.0
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -78,6 +84,8 @@ def show(report: ComparisonReport) -> None:
     )
     for note in notes(report):
         console.print(note, soft_wrap=True)
+    for conclusion in report.conclusions:
+        console.print(escape(f"\n{conclusion}"), soft_wrap=True)
 
 
 def show_reasons(console: Console, why: Reasons) -> None:
@@ -110,4 +118,6 @@ def notes(report: ComparisonReport) -> list[str]:
             f"eval_accuracy: pairs of one seed, each side the mean of its launches; change: their mean difference, "
             f"with a margin of {report.accuracy_margin:.3g} points."
         )
+    if report.conclusions:
+        found.append(IN_BRACKETS)
     return found

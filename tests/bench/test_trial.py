@@ -84,12 +84,18 @@ def test_the_key_depends_on_every_setting_but_the_repeat() -> None:
     assert set(OTHER) == set(Trial().settings())
     # Of four processes two machines can have half each; a rate of dropout needs a place, another data set its pair.
     base = Trial(processes=4, body_dropout_after=("layer2",))
-    needs = {"evaluate_on": {"data": "voc"}}
+    needs: dict[str, Any] = {"evaluate_on": {"data": "voc"}, "stop_at_target": {"target_accuracy": 0.5}}
     keys = {
         name: dataclasses.replace(base, **{name: value, **needs.get(name, {})}).key() for name, value in OTHER.items()
     }
-    assert keys.pop("repeat") == base.key()
+    assert keys.pop("repeat") == keys.pop("target_accuracy") == base.key()
     assert len({*keys.values(), base.key()}) == len(keys) + 1
+
+
+def test_a_trial_without_a_target_has_the_key_that_it_had_before_there_were_targets() -> None:
+    assert Trial().key() == Trial(target_accuracy=0.9).key() == "cf4453de8816"
+    stops = [Trial(target_accuracy=share, stop_at_target=True).key() for share in (0.8, 0.9)]
+    assert len({*stops, Trial().key()}) == 3
 
 
 def test_equal_settings_have_equal_keys() -> None:
@@ -107,6 +113,10 @@ def test_equal_settings_have_equal_keys() -> None:
         ({"epochs": 0}, "--epochs is 0"),
         ({"image_size": 0}, "--image-size is 0"),
         ({"limit_train": 0}, "--limit-train is 0"),
+        ({"target_accuracy": 90.0}, "--target-accuracy is 90; give a share from 0 to 1, such as 0.9 for 90%"),
+        ({"target_accuracy": -0.1}, "--target-accuracy is -0.1; give a share"),
+        ({"target_accuracy": math.nan}, "--target-accuracy is nan; give a share"),
+        ({"stop_at_target": True}, "--stop-at-target needs a target; give --target-accuracy too"),
         ({"lr_batch": 0}, "--lr-batch is 0"),
         ({"lr": -0.1}, "--lr is -0.1"),
         ({"lr": math.nan}, "--lr is nan"),

@@ -52,6 +52,14 @@ def test_other_rows_count_in_proportion_to_the_epochs() -> None:
     assert found.seconds(changed(epochs=10)) == 100
 
 
+def test_a_trial_that_stopped_at_its_target_counts_the_epochs_that_it_trained() -> None:
+    found = Estimator()
+    stopped = changed(epochs=10, target_accuracy=0.9, stop_at_target=True)
+    assert found.add(row(stopped, 40, epochs_trained=4))
+    assert found.seconds(changed(epochs=10)) == 100
+    assert found.seconds(dataclasses.replace(stopped, repeat=1)) == 40
+
+
 @pytest.mark.parametrize(
     "other",
     [

@@ -78,6 +78,14 @@ def test_switches_work_bare(name: str) -> None:
     assert getattr(read([NAME, f"--no-{name}"]).run_options, field) is False
 
 
+@pytest.mark.parametrize(
+    "words", [["--stop-at-target"], ["--stop_at_target", "--seed", "1"], ["--stop-at-target=True"]]
+)
+def test_a_setting_that_is_on_or_off_works_bare_too(words: list[str]) -> None:
+    asked = read([NAME, "--arm", "16x1", "--target-accuracy", "0.8,0.9", *words])
+    assert [trial.stop_accuracy() for trial in asked.trials] == [0.8, 0.9]
+
+
 def test_options_of_limits_reach_the_trials_in_any_spelling() -> None:
     asked = read([NAME, "--arm", "16x1", "--memory_limit=600MiB,1GiB", "--skip_over_limit", "--device", "cpu"])
     assert [trial.memory_limit_bytes for trial in asked.trials] == [600 * 2**20, 2**30]
@@ -102,6 +110,11 @@ def test_options_of_limits_reach_the_trials_in_any_spelling() -> None:
         ([NAME, "--precision", ","], "--precision has an empty value in ','"),
         ([NAME, "--precision", ""], "--precision has an empty value in ''"),
         ([NAME, "--precision="], "--precision has an empty value in ''"),
+        (
+            [NAME, "--target-accuracy", "0.8,0.9"],
+            "--target-accuracy has several values, for which a trial trains alike",
+        ),
+        ([NAME, "--stop-at-target"], "--stop-at-target needs a target"),
         ([NAME, "--machines", "1,2"], "--machines takes one value"),
         ([NAME, "--seed", "1", "--seed=2"], "--seed is given more than once"),
         ([NAME, "--cold", "--no-cold"], "--no-cold is given more than once"),

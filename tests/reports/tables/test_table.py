@@ -261,11 +261,13 @@ def test_rows_of_one_arm_that_differ_in_a_setting_do_not_look_alike(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], column: Any
 ) -> None:
     value = other(column.name, column.type)
-    plant(tmp_path, {}, {column.name: value})
+    # What stop_at_target makes of the work is in a column of its own.
+    more = {"stop_accuracy": 0.73} if column.name == "stop_at_target" else {}
+    plant(tmp_path, {}, {column.name: value, **more})
     text = shown(tmp_path, capsys)
     assert column.name in text
     assert str(value) in text
-    first, second = rows_of(text)
+    first, second, *_ = rows_of(text)
     assert tables(text) == 2 or first != second
 
 

@@ -276,7 +276,22 @@ def test_an_identity_that_one_side_does_not_know_is_not_comparable(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "compare: the following arguments are required: BASE, HEAD"),
+        ([], "compare: the following arguments are required: BASE"),
+        (["a"], "compare needs two runs, BASE and HEAD; or RUN --arms A,B for two arms of one run"),
+        (["a", "b", "--target-accuracy", "0.9"], "--target-accuracy is for two arms of one run"),
+        (["a", "b", "--arms", "x,y"], "--arms compares within one run; give one run"),
+        (["a", "--arms", "x,y", "--setting", "precision=no,bf16"], "--setting compares within one run; give one run"),
+        (["a", "--arms", "16x16"], "--arms is '16x16'; give two different ones, such as 16x16,256x1"),
+        (["a", "--arms", "x,x"], "--arms is 'x,x'; give two different ones"),
+        (
+            ["a", "--setting", "precision"],
+            "--setting is 'precision'; give two different ones, such as precision=bf16,no",
+        ),
+        (["a", "--setting", "seed=1,2"], "--setting cannot compare 'seed'; choose from: accumulate, arm,"),
+        (["a", "--setting", "colour=1,2"], "--setting cannot compare 'colour'"),
+        (["a", "--arms", "x,y", "--over", "seed"], "--over seed goes without saying with --arms; leave it out"),
+        (["a", "--arms", "x,y", "--target-accuracy", "90"], "'90' is no share from 0 to 1; give 0.9 for 90%"),
+        (["nowhere", "--arms", "x,y"], "no nowhere/trials.csv"),
         (["a", "b", "c"], "unrecognized arguments: c"),
         (["a", "b", "--margin", "x"], "--margin: 'x' is no share between 0 and 1"),
         (["a", "b", "--margin", "2"], "--margin: '2' is no share"),

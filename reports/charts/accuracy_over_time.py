@@ -1,0 +1,118 @@
+"""Accuracy over training time, for each effective batch: which plan is the cheapest to the target?"""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+import altair as alt
+import pandas as pd
+
+from bench.column import digits
+from bench.record import to_target
+from reports.charts import GREY, Chart, Run, colour, sized
+from reports.tables.summary import Row
+from reports.tables.to_target import NEVER, by_trial, how_many, names, values
+
+ORDER = 1
+LONGEST = 500  # epochs that a curve shows; of more, every second, third, ...
+Trial = tuple[str, list[Row]]  # a name, and the launches with all seeds
+
+
+def draw(run: Run) -> list[Chart]:
+    """Of launches with two epochs or more."""
+    return charts(run, "epoch_time_s", "time_to_target_s", "time", "training time, s", "s")
+
+
+def charts(run: Run, of_epoch: str, until: str, what: str, axis: str, unit: str) -> list[Chart]:
+    """A chart for each effective batch; `of_epoch`: the column of epochs.csv that is added up, `until`: its sum until
+    the target."""
+    groups = by_trial(run.rows)
+    trials = list(zip(names(groups), groups, strict=True))
+    curves = {launch: sums(own, of_epoch) for launch, own in run.epochs.groupby("launch_id", sort=False)}
+    trials = [(name, known) for name, each in trials if (known := [r for r in each if curves.get(r["launch_id"])])]
+    trials.sort(key=lambda trial: trial[1][0]["effective_batch"] or 0)
+    batches = itertools.groupby(trials, key=lambda trial: trial[1][0]["effective_batch"] or 0)
+    return [chart(batch, list(own), curves, until, what, axis, unit) for batch, own in batches]
+
+
+def sums(epochs: pd.DataFrame, column: str) -> list[tuple[float, float]]:
+    """(the column's sum, the accuracy in percent) after each epoch; none if one of them lacks a value or a sum."""
+    rows = epochs.sort_values("epoch")
+    whole = len(rows) > 1 and list(rows["epoch"]) == list(range(len(rows))) and rows[column].notna().all()
+    if not whole:
+        return []
+    points = zip(rows[column].cumsum(), rows["eval_accuracy"], strict=True)
+    known = [(float(total), 100 * float(share)) for total, share in points if not pd.isna(share)]
+    return known[:: 1 + len(known) // LONGEST] if len(known) > 1 else []
+
+
+def chart(
+    batch: int,
+    trials: Sequence[Trial],
+    curves: dict[Any, list[tuple[float, float]]],
+    until: str,
+    what: str,
+    axis: str,
+    unit: str,
+) -> Chart:
+    """The chart of one effective batch: a curve for each launch, and at the target a point for each trial."""
+    points = [
+        {"trial": name, "launch": launch["launch_id"], "x": x, "y": y}
+        for name, launches in trials
+        for launch in launches
+        for x, y in curves[launch["launch_id"]]
+    ]
+    x = alt.X("x:Q", title=axis, scale=alt.Scale(zero=True))
+    y = alt.Y("y:Q", title="evaluation accuracy, %", scale=alt.Scale(zero=False))
+    ink = colour("trial", [name for name, _ in trials])
+    lines = alt.Chart(pd.DataFrame(points)).mark_line(strokeWidth=1.5, opacity=0.5)
+    layers = [lines.encode(x=x, y=y, color=ink, detail="launch:N")]
+    reached = sorted((mark(trial, until, unit) for trial in trials if has_target(trial)), key=lambda each: each["x"])
+    caption = "A curve for each launch, coloured by trial; left is cheaper."
+    if reached:
+        caption += f" Dashed: the target. Point: the median of the launches' {what} to it, with their range as a line."
+        layers += at_target(reached, axis, y, ink)
+    drawing = sized(alt.layer(*layers), 320)
+    return Chart(
+        f"accuracy_over_{what}_{batch}",
+        f"Accuracy over {what}, effective batch {batch}",
+        caption,
+        drawing,
+        [each["tip"] for each in reached],
+    )
+
+
+def at_target(reached: Sequence[dict[str, Any]], axis: str, y: Any, ink: Any) -> list[Any]:
+    """The layers of the target: its line, and a point and a range for each trial that has a median there."""
+    targets = pd.DataFrame({"y": sorted({each["y"] for each in reached})})
+    layers = [alt.Chart(targets).mark_rule(strokeDash=[4, 4], color=GREY).encode(y=y)]
+    marks, x = [each for each in reached if each["x"] < NEVER], alt.X("x:Q", title=axis)
+    for number, each in enumerate(marks):
+        # One beneath the other: at one height they would hide each other.
+        base, down = alt.Chart(pd.DataFrame([each])), 10 * (number - (len(marks) - 1) / 2)
+        low = alt.X("low:Q", title=axis)
+        layers.append(base.mark_rule(strokeWidth=3, yOffset=down).encode(x=low, x2="high:Q", y=y, color=ink))
+        point = base.mark_point(size=140, filled=True, opacity=1, yOffset=down)
+        layers.append(point.encode(x=x, y=y, color=ink, description="tip:N"))
+    return layers
+
+
+def has_target(trial: Trial) -> bool:
+    """Whether the trial's launches say if they reached one."""
+    return any(launch["target_accuracy"] is not None and to_target.is_known(launch) for launch in trial[1])
+
+
+def mark(trial: Trial, until: str, unit: str) -> dict[str, Any]:
+    """Where a trial reaches its target: the median over its launches, and the range of those that do."""
+    name, launches = trial
+    found = values(launches, until) or [NEVER]
+    share = launches[0]["target_accuracy"]
+    middle, ends = statistics.median(found), [each for each in found if each < NEVER]
+    low, high = (min(ends), max(ends)) if ends else (NEVER, NEVER)
+    spread = f" ({digits(low)} .. {digits(high)} of those that did)" if low < high else ""
+    said = f"after {digits(middle)} {unit}{spread}" if middle < NEVER else "not reached by most"
+    tip = f"{name}: {to_target.share(share)} {said}, {how_many(launches)} launches reached it"
+    return {"trial": name, "x": middle, "y": 100 * share, "low": low, "high": high, "tip": tip}

@@ -1,0 +1,176 @@
+"""What a target accuracy took, over the seeds of each trial, also for a target that is asked for afterwards."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from bench.column import digits
+from bench.record import to_target
+from bench.terminal import wide
+from reports.tables import summary
+from reports.tables.summary import Row
+
+TIME = "time_to_target_s"
+# Heading -> the column that is shown under it, in this order.
+FIGURES = {
+    "epochs": "epochs_to_target",
+    "s of\ntraining": TIME,
+    "s with\nevaluation": "time_to_target_with_evaluation_s",
+    "J": "energy_to_target_j",
+    "images": "images_to_target",
+}
+NEVER = math.inf  # a launch that did not reach the target took longer than any that did
+
+
+@dataclass(frozen=True)
+class TargetTable:
+    """What one target took: `heads` has the headings, `lines` the cells of each trial's line, cheapest first in each
+    effective batch."""
+
+    title: str
+    heads: list[str]
+    lines: list[list[str]]
+    notes: list[str]
+
+
+def with_target(trials: pd.DataFrame, epochs: pd.DataFrame, target: float | None) -> pd.DataFrame:
+    """The rows of trials.csv as if they had been run with this target; None: as they are.
+
+    What it took is computed from epochs.csv, as a trial itself does while it trains.
+    """
+    if target is None or trials.empty:
+        return trials
+    needed = epochs[["launch_id", *to_target.EPOCH]].astype(object)
+    needed = needed.where(needed.notna(), None)
+    rows = {launch: own.to_dict("records") for launch, own in needed.groupby("launch_id", sort=False)}
+    cells = [to_target.cells(rows.get(launch, []), target) for launch in trials["launch_id"]]
+    found = pd.DataFrame(cells, index=trials.index, dtype=object)
+    typed = {name: found[name].where(found[name].notna(), pd.NA).astype(trials[name].dtype) for name in found}
+    return trials.assign(target_accuracy=pd.array([target] * len(trials), dtype="Float64"), **typed)
+
+
+def by_trial(rows: Sequence[Row]) -> list[list[Row]]:
+    """The launches of these summarised rows that ended well: those of one trial together, whatever their seeds."""
+    alike = [name for name in summary.ALIKE if name != "seed"]
+    found: dict[Hashable, list[Row]] = {}
+    for row in rows:
+        for launch in row["each"]:
+            if launch["status"] == "ok":
+                found.setdefault(tuple(launch[name] for name in alike), []).append(launch)
+    return list(found.values())
+
+
+def names(groups: Sequence[Sequence[Row]]) -> list[str]:
+    """The short name of each of `by_trial`'s trials."""
+    firsts = [{**each[0], "seed": None} for each in groups]
+    return list(map(summary.titles(firsts), firsts))
+
+
+def values(launches: Sequence[Row], name: str) -> list[float] | None:
+    """A figure of each launch, NEVER where the target was not reached; None: there are none, or one is not known."""
+    known = [launch for launch in launches if to_target.is_known(launch)]
+    found = [launch[name] if to_target.reached(launch) else NEVER for launch in known]
+    return None if None in found or not found else found
+
+
+def tables(rows: Sequence[Row]) -> list[TargetTable]:
+    """A table for each target that these summarised rows have; none if they have none."""
+    targeted = (each for each in by_trial(rows) if each[0]["target_accuracy"] is not None)
+    groups = [each for each in targeted if 0 <= each[0]["target_accuracy"] <= 1]  # any other cell is damaged
+    targets = sorted({each[0]["target_accuracy"] for each in groups})
+    return [table([each for each in groups if each[0]["target_accuracy"] == target], target) for target in targets]
+
+
+def table(groups: Sequence[list[Row]], target: float) -> TargetTable:
+    """The table of these trials."""
+    named = [(name, launches) for name, launches in zip(names(groups), groups, strict=True)]
+    named.sort(key=lambda each: (each[1][0]["effective_batch"] or 0, median(values(each[1], TIME) or [NEVER])))
+    shown = {head: name for head, name in FIGURES.items() if any(cell(launches, name) for _, launches in named)}
+    farthest = any(how_far(launches) for _, launches in named)
+    lines = [
+        [
+            name,
+            str(launches[0]["effective_batch"] or ""),
+            how_many(launches),
+            *(cell(launches, column) for column in shown.values()),
+            *([how_far(launches)] if farthest else []),
+        ]
+        for name, launches in named
+    ]
+    heads = ["trial", "effective\nbatch", "launches that\nreached it", *shown]
+    return TargetTable(
+        f"to {to_target.share(target)} on the evaluation set",
+        heads + (["the others' best"] if farthest else []),
+        lines,
+        notes(named),
+    )
+
+
+def how_many(launches: Sequence[Row]) -> str:
+    """How many of how many launches reached the target."""
+    known = [launch for launch in launches if to_target.is_known(launch)]
+    return f"{sum(map(to_target.reached, known))} of {len(known)}"
+
+
+def cell(launches: Sequence[Row], name: str) -> str:
+    """The median of a figure with its range; empty: it is not known, or less than half of the launches have one."""
+    found = values(launches, name)
+    if found is None or min(found) == NEVER:
+        return ""
+    middle = median(found)
+    low, high = min(found), max(found)
+    written = "-" if middle == NEVER else digits(middle)
+    return written if low == high else f"{written} ({digits(low)} .. {'never' if high == NEVER else digits(high)})"
+
+
+def how_far(launches: Sequence[Row]) -> str:
+    """The best accuracy of the launches that did not reach the target, and after which epoch; empty: all did."""
+    others = [each for each in launches if not to_target.reached(each) and each["best_eval_accuracy"] is not None]
+    if not others:
+        return ""
+    best = max(others, key=lambda launch: launch["best_eval_accuracy"])
+    return f"{to_target.share(best['best_eval_accuracy'])} after epoch {best['epochs_to_best']}"
+
+
+def notes(named: Sequence[tuple[str, list[Row]]]) -> list[str]:
+    """What a reader of the table has to know."""
+    found = []
+    if any(len(launches) > 1 for _, launches in named):
+        found.append(
+            "Of several launches, whatever their seeds, the median and the range; one that did not reach it counts as "
+            "longer than any that did."
+        )
+    for name, launches in named:
+        if unknown := sum(not to_target.is_known(launch) for launch in launches):
+            found.append(f"{name}: {unknown} of {len(launches)} launches were resumed or stopped at a lower target")
+    return found
+
+
+def show(console: Console, rows: Sequence[Row]) -> None:
+    """Print the tables."""
+    for each in tables(rows):
+        drawn = Table(box=box.SIMPLE_HEAD, title=escape(each.title), title_justify="left", pad_edge=False)
+        for index, head in enumerate(each.heads):
+            drawn.add_column(head, no_wrap=True, justify="right" if index else "left")
+        for line in each.lines:
+            drawn.add_row(*map(escape, line))
+        wide(console, drawn)
+        for note in each.notes:
+            console.print(escape(f"  {note}"), soft_wrap=True)
+        console.print()
+
+
+def remarks(row: Row) -> list[str]:
+    """The note of a launch that did not reach its target."""
+    towards: Any = to_target.in_words(row)
+    return [towards] if towards and not to_target.reached(row) and row["status"] == "ok" else []

@@ -1,0 +1,100 @@
+"""The table of what a target took, and its chart: medians over seeds, and how many of how many reached it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from planted_rows import plant
+
+from bench.record.run_folder import RunFolder
+from reports import read
+from reports.cli import main
+from reports.tables import table, to_target
+
+# Arm, seed -> the accuracy after each epoch of 10 s (16x16) or 8 s (256x1). 0.9 is reached after 3, 2, 4 epochs; of
+# 256x1 by one seed of three, after 2.
+CURVES: dict[tuple[str, int], tuple[float, ...]] = {
+    ("16x16", 0): (0.5, 0.8, 0.9, 0.95),
+    ("16x16", 1): (0.6, 0.92, 0.89, 0.95),
+    ("16x16", 2): (0.5, 0.7, 0.8, 0.93),
+    ("256x1", 0): (0.6, 0.9, 0.8, 0.85),
+    ("256x1", 1): (0.6, 0.7, 0.875, 0.85),
+    ("256x1", 2): (0.6, 0.7, 0.8, 0.85),
+}
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run whose trials had no target; energy was measured."""
+    rows = []
+    for (arm, seed), curve in CURVES.items():
+        launch = f"{arm}-{seed}"
+        micro, _, accumulate = arm.partition("x")
+        batch = {"micro_batch": int(micro), "accumulate": int(accumulate), "effective_batch": 256}
+        rows.append({"launch_id": launch, "arm": arm, "seed": seed, "epochs": 4, "epochs_trained": 4, **batch})
+        for epoch, share in enumerate(curve):
+            took = 10.0 if arm == "16x16" else 8.0
+            more: dict[str, Any] = {"epoch_time_s": took, "eval_time_s": 0.5, "energy_j": 30 * took, "images": 1000}
+            RunFolder(tmp_path).append(
+                "epochs", [{"launch_id": launch, "epoch": epoch, "eval_accuracy": share, **more}]
+            )
+    plant(tmp_path, *rows)
+    return tmp_path
+
+
+def words(text: str, arm: str) -> list[str]:
+    """The last line of the arm: that of the target's table."""
+    return [line for line in text.splitlines() if line.startswith(f" {arm} ")][-1].split("   ")
+
+
+def test_medians_and_ranges_over_seeds_and_how_many_reached_it(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["show", str(run), "--target-accuracy", "0.9"])
+    text = capsys.readouterr().out
+    assert "to 90% on the evaluation set" in text
+    found = [cell.strip() for cell in words(text, "16x16") if cell.strip()]
+    assert found[1:] == [
+        *("256", "3 of 3", "3 (2 .. 4)", "30 (20 .. 40)", "31.5 (21 .. 42)", "900 (600 .. 1200)"),
+        "3000 (2000 .. 4000)",
+    ]
+    # Half of the launches did not get there: the one that did is no median.
+    lucky = [cell.strip() for cell in words(text, "256x1") if cell.strip()]
+    assert lucky[1:5] == ["256", "1 of 3", "- (2 .. never)", "- (16 .. never)"]
+    assert lucky[-1] == "87.5% after epoch 3"
+    assert "90% not reached; best 87.5% after epoch 3" in text
+    main(["show", str(run)])
+    assert "on the evaluation set" not in capsys.readouterr().out
+
+
+def test_what_is_not_known_is_left_out_and_counted(run: Path) -> None:
+    """One launch resumed; one stopped at a lower target."""
+    trials, (epochs, _) = read.trials(run), read.epochs(run)
+    epochs = epochs[~((epochs["launch_id"] == "16x16-0") & (epochs["epoch"] == 0))]
+    trials.loc[trials["launch_id"] == "256x1-1", "epochs_trained"] = 3
+    (sheet,) = table.sheets(to_target.with_target(trials, epochs, 0.9))
+    (found,) = to_target.tables(sheet.rows)
+    assert {line[0]: line[2] for line in found.lines} == {"16x16": "2 of 2", "256x1": "1 of 2"}
+    assert "16x16: 1 of 3 launches were resumed or stopped at a lower target" in found.notes
+    assert "256x1: 1 of 3 launches were resumed or stopped at a lower target" in found.notes
+
+
+def test_the_chart_marks_where_the_target_is_reached(run: Path) -> None:
+    pytest.importorskip("altair")
+    from reports.charts import draw
+
+    trials, (epochs, _), (steps, _) = read.trials(run), read.epochs(run), read.steps(run)
+    (sheet,) = table.sheets(to_target.with_target(trials, epochs, 0.9))
+    charts = {chart.kind: chart for chart in draw(sheet.rows, epochs, steps)}
+    chart = charts["accuracy_over_time_256"]
+    assert chart.figures == [
+        "16x16: 90% after 30 s (20 .. 40 of those that did), 3 of 3 launches reached it",
+        "256x1: 90% not reached by most, 1 of 3 launches reached it",
+    ]
+    assert "16x16: 90% after 900 J" in charts["accuracy_over_energy_256"].figures[0]
+    spec = chart.drawing.to_dict()
+    drawn = [row for rows in spec["datasets"].values() for row in rows]
+    curve = [(row["x"], row["y"]) for row in drawn if row.get("launch") == "16x16-1"]
+    assert curve == [(10, 60), (20, 92), (30, 89), (40, 95)]
+    (mark,) = [row for row in drawn if "tip" in row]
+    assert (mark["x"], mark["y"], mark["low"], mark["high"]) == (30, 90, 20, 40)
