@@ -9,12 +9,13 @@ from typing import Any
 
 from bench.column import Column, Shown, Use, percent
 from bench.probes import probe_modules
+from bench.record.ceiling_columns import CEILING
 from bench.record.settings import settings_columns
 
 STATUSES = ("ok", "oom", "over_limit", "timeout", "crashed", "diverged", "interrupted")
 OOM_PHASES = ("setup", "data", "forward", "backward", "optimizer", "evaluation")
 PARTS = ("train", "eval", "validation", "evaluate_on")  # that a source may report an accuracy of
-FILES = ("trials", "epochs", "steps", "per_class")
+FILES = ("trials", "epochs", "steps", "per_class", "ceilings")
 
 
 def _column(name: str, type: str, text: str, unit: str = "", ranks: str = "", **more: Any) -> Column:
@@ -243,7 +244,7 @@ OLDER = {"compile": {"true": "default", "false": "none"}}
 
 
 def columns(file: str) -> list[Column]:
-    """The columns of trials, epochs, steps or per_class, those of the probes included."""
+    """The columns of one of FILES, those of the probes included."""
     measured = [column for module in probe_modules() for column in getattr(module, file.upper(), ())]
     if file == "trials":
         return [*TRIAL_HEAD, *settings_columns(), *TRIAL_DERIVED, *measured, *TRIAL_RESULT, *MACHINE]
@@ -251,6 +252,9 @@ def columns(file: str) -> list[Column]:
         return [*EPOCH_HEAD, *measured, *EPOCH_RESULT]
     if file == "per_class":
         return PER_CLASS
+    if file == "ceilings":
+        probed = (column for module in probe_modules() for column in module.TRIALS)
+        return [*IDENTITY, *CEILING, *MACHINE, *(column for column in probed if column.keeps_apart("baseline"))]
     return [*STEP_HEAD, *measured]
 
 

@@ -20,8 +20,9 @@ from typing import Any
 from bench.errors import UsageError
 
 LONGEST_HEADER = 2**18  # bytes
-# What each version has had in trials.csv, steps.csv, per_class.csv and epochs.csv: a file without it is not ours.
-KEYS = ("trial_key", "window", "label", "epoch")
+# What each version has had in trials.csv, steps.csv, per_class.csv, epochs.csv and ceilings.csv: a file without it is
+# not ours.
+KEYS = ("trial_key", "window", "label", "epoch", "work")
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 BLOCK = 2**20  # bytes
 

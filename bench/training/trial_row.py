@@ -11,6 +11,8 @@ from typing import Any
 
 from bench.experiment import Experiment
 from bench.failure.causes import Cause
+from bench.machine.peaks import share_of_peak
+from bench.record.ceiling_columns import in_number_format
 from bench.record.csvfile import write_whole
 from bench.record.rows import first_row
 from bench.record.run_folder import RunFolder
@@ -72,15 +74,18 @@ class TrialRow:
         """The row as of now, without status and error. Involves no other rank."""
         measured = self.meter.trial() if self.meter else {}
         rate = measured.get("images_per_s")
+        trial, number_format = self.trial, in_number_format(self.trial.precision, self.trial.tf32)
+        device, count = self.values.get("device_name"), self.values.get("device_count") or 0
         return {
             **self.values,
             **measured,
-            "images_per_s_per_process": rate and rate / self.trial.processes,  # None stays None
+            "images_per_s_per_process": rate and rate / trial.processes,  # None stays None
+            "mfu": share_of_peak(measured.get("model_flops_per_s"), device, count, number_format),
             **self.evaluated,
             "duration_s": round(time.monotonic() - self.began_s, 3),
             "optimizer_steps": self.counts.optimizer_steps,
             "images_seen": self.counts.images_seen,
-            "skipped_steps": self.skipped_steps if self.trial.precision == "fp16" else None,
+            "skipped_steps": self.skipped_steps if trial.precision == "fp16" else None,
         }
 
     def save(self) -> None:
