@@ -33,7 +33,8 @@ def write(folder: Path, out: Path) -> None:
     trials, lost_trials = read.readable_trials(folder)
     epochs, lost_epochs = read.epochs(folder)
     steps, lost_steps = read.steps(folder)
-    sections = [{**section(sheet, epochs, steps), "anchor": n} for n, sheet in enumerate(table.sheets(trials), start=1)]
+    found = table.sheets(trials, read.ceilings(folder))
+    sections = [{**section(sheet, epochs, steps), "anchor": n} for n, sheet in enumerate(found, start=1)]
     lost = {"trials": lost_trials, "epochs": lost_epochs, "steps": lost_steps}
     page = render(
         "page.html",

@@ -15,5 +15,5 @@ def run(options: argparse.Namespace) -> None:
     from reports.tables import table
 
     trials, skipped = read.readable_trials(options.run)
-    table.show(trials)
+    table.show(trials, read.ceilings(options.run))
     read.say_skipped(skipped, "trials")

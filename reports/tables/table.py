@@ -16,7 +16,7 @@ from bench.record.columns import kept_apart
 from bench.record.run_folder import SLOWDOWNS, shortage
 from bench.record.settings import settings_columns
 from bench.terminal import wide
-from reports.tables import figures, scaling, summary
+from reports.tables import ceilings, figures, scaling, summary
 from reports.tables.figures import text
 from reports.tables.summary import Row
 
@@ -47,14 +47,18 @@ class Sheet:
     machine: str
 
 
-def sheets(trials: pd.DataFrame) -> list[Sheet]:
-    """The tables of all trials. Trials that must not stand side by side (APART) are in different tables."""
+def sheets(trials: pd.DataFrame, measured: Sequence[Row] = ()) -> list[Sheet]:
+    """The tables of all trials. Trials that must not stand side by side (APART) are in different tables.
+
+    `measured`: the rows of ceilings.csv.
+    """
     found = []
     for name, own in trials.groupby("experiment", sort=False, dropna=False):
         apart = [column for column in APART if column not in experiment_lookup.arm_settings(str(name))]
         for _, group in own.groupby(apart, sort=False, dropna=False):
             rows = [summary.row_of(row) for row in group.to_dict("records")]
-            found.append(sheet(scaling.with_efficiency(summary.summarised(rows))))
+            rows = scaling.with_efficiency(summary.summarised(rows))
+            found.append(sheet(ceilings.with_ceilings(rows, measured)))
     return found
 
 
@@ -74,16 +78,16 @@ def sheet(rows: list[Row]) -> Sheet:
         marks=[[notes.setdefault(note, len(notes)) for note in each] for each in notes_of_rows],
         notes=list(notes),
         common=[(name, value) for name, value in common if value],
-        machine=machine_line(rows[0]),
+        machine=machine_line(rows[0]) + ceilings.line(rows[0]),
     )
 
 
-def show(trials: pd.DataFrame) -> None:
-    """Print the tables."""
+def show(trials: pd.DataFrame, measured: Sequence[Row] = ()) -> None:
+    """Print the tables. `measured`: the rows of ceilings.csv."""
     console = Console(highlight=False)
     if trials.empty:
         console.print("no trial has ended in this folder yet")
-    for each in sheets(trials):
+    for each in sheets(trials, measured):
         _print(console, each)
 
 
@@ -125,6 +129,7 @@ def remarks(row: Row) -> list[str]:
         found.append(f"step times spread by more than {WIDE_SPREAD:.0%} of their mean")
     found += disturbances(row)
     found += scaling.remarks(row)
+    found += ceilings.remarks(row)
     if row["weights"] == "none" and "all" not in text(row["trainable"]).split():
         found.append("the frozen part has random weights: speed and memory are real, accuracy says nothing")
     if row["data"] == "digits" and row["augment"] == "flip":
