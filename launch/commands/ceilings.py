@@ -62,7 +62,8 @@ def run(words: Sequence[str]) -> int:
     asked: CeilingsOptions = options.parse(CeilingsOptions(), words, PROG, (__doc__ or "").partition("\n")[0])
     others = [row for folder in asked.against for row in rows_of(folder)]
     gpus = accelerate_command.gpu_count()
-    trial = Trial(processes=asked.processes or gpus or (2 if has_distributed() else 1))
+    usual = gpus or (2 if has_distributed() else 1)
+    trial = Trial(processes=usual if asked.processes is None else asked.processes)
     accelerate_command.check(trial, gpus)
     launch_id = options.new_id()
     with run_context(options.Options(out=asked.out), gpus, RunOptions()) as context:
