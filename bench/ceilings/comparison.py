@@ -66,7 +66,7 @@ def slow_devices(rows: Iterable[Row]) -> list[Slow]:
     """The devices that are slow by the rule above, of these rows of ceilings.csv; of a device's rows the last count."""
     groups: dict[tuple[str, ...], dict[Device, Row]] = {}
     for row in rows:
-        if row["kind"] == "matrix_product":
+        if row["kind"] == "matrix_product" and _median(row) > 0:
             device = Device(*(_text(row, name) for name in ("host", "rank", "device_uuid")))
             groups.setdefault(_likeness(row), {})[device] = row
     return [slow for (number_format, *_), group in groups.items() for slow in _slow(number_format, group)]

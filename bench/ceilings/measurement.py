@@ -102,4 +102,5 @@ def all_reduces(device: torch.device, gather: Gather, processes: int, sizes: Siz
         work = f"{size_in_words(sent)} of each of {processes} processes"
         head = {"kind": "all_reduce", "work": work, "measuring": processes}
         found = row(times.quartiles(), calls=times.calls, repetitions=len(times.seconds), bytes=sent, **head)
-        yield found | {"bus_bytes_per_s": transfers.bus_bandwidth(found["bytes_per_s"], processes)}
+        rate = found["bytes_per_s"]
+        yield found | {"bus_bytes_per_s": None if rate is None else transfers.bus_bandwidth(rate, processes)}

@@ -15,7 +15,7 @@ import torch
 from bench.instruments.clock import clock_for
 
 Gather = Callable[[list[float]], list[list[float]]]
-MOST_CALLS = 2**14  # in a repetition
+MOST_CALLS = 2**12  # in a repetition
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,12 @@ def slowest_of(ranks: Sequence[Sequence[float]], calls: int) -> Times:
 
 
 def row(times: Sequence[float], *, calls: int, repetitions: int, **more: Any) -> dict[str, Any]:
-    """The cells of ceilings.csv that follow from quartiles of a call's time, and from a call's work in `more`."""
+    """The cells of ceilings.csv that follow from quartiles of a call's time, and from a call's work in `more`.
+
+    A time too short for the clock gives no rate.
+    """
     low, middle, high = times
-    rates = {f"{name}_per_s": more[name] / middle for name in ("flops", "bytes", "images") if more.get(name)}
+    known = [name for name in ("flops", "bytes", "images") if more.get(name)]
+    rates = {f"{name}_per_s": more[name] / middle if middle else None for name in known}
     spread = {"call_time_p25_s": low, "call_time_p50_s": middle, "call_time_p75_s": high}
     return {**more, "calls": calls, "repetitions": repetitions, **spread, **rates}

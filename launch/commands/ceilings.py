@@ -114,21 +114,21 @@ def show(rows: Sequence[Mapping[str, str]]) -> None:
     for head in ("measured", "work", "format", "devices", "rate", "quartiles", "unit"):
         table.add_column(head, no_wrap=True, justify="right" if head in ("devices", "rate", "quartiles") else "left")
     for (kind, work, number_format), devices in pieces.items():
-        rate, low, high, unit = rates(devices)
-        cells = (kind.replace("_", " "), work, number_format, str(len(devices)), rate, f"{low}..{high}", unit)
-        table.add_row(*map(escape, cells))
+        table.add_row(*map(escape, (kind.replace("_", " "), work, number_format, str(len(devices)), *rates(devices))))
     wide(Console(highlight=False), table)
 
 
-def rates(devices: Sequence[Mapping[str, str]]) -> tuple[str, str, str, str]:
-    """(the median device's rate, the lowest and the highest quartile of all, the unit)."""
+def rates(devices: Sequence[Mapping[str, str]]) -> tuple[str, str, str]:
+    """(the median device's rate, the quartiles of the slowest and the fastest, the unit); of no rate, empty texts."""
     amount = next(name for name in RATES if devices[0][name])
     unit, factor = RATES[amount]
     column = f"{amount}_per_s"
     if devices[0]["bus_bytes_per_s"]:
         unit, column = "GB/s of bus", "bus_bytes_per_s"
+    if not all(row[column] for row in devices):  # too short for the clock
+        return "", "", unit
     middle = sorted(devices, key=lambda row: float(row[column]))[len(devices) // 2]
     scale = factor * float(middle[column]) * float(middle["call_time_p50_s"])
     low = scale / max(float(row["call_time_p75_s"]) for row in devices)
     high = scale / min(float(row["call_time_p25_s"]) for row in devices)
-    return digits(factor * float(middle[column])), digits(low), digits(high), unit
+    return digits(factor * float(middle[column])), f"{digits(low)}..{digits(high)}", unit

@@ -15,6 +15,7 @@ from reports.charts import ROW_HEIGHT, Chart, Run, colour, sized
 
 ORDER = 5
 TITLE = "TFLOP/s of all devices, on a logarithmic scale"
+SCALE = alt.Scale(type="log", nice=False, padding=20)
 
 
 def draw(run: Run) -> Chart | None:
@@ -36,11 +37,11 @@ def draw(run: Run) -> Chart | None:
     table = pd.DataFrame(points)
     order = list(dict.fromkeys(str(point["trial"]) for point in points))
     formats = sorted(set(table["format"]))
-    x, y = alt.X("rate:Q", title=TITLE, scale=alt.Scale(type="log")), alt.Y("trial:N", title=None, sort=order)
+    x, y = alt.X("rate:Q", title=TITLE, scale=SCALE), alt.Y("trial:N", title=None, sort=order)
     base, colours = alt.Chart(table), colour("format", formats)
     gap = base.mark_rule(strokeWidth=1.5, strokeDash=[2, 3]).encode(x, y, x2="ceiling:Q", color=colours)
-    ceiling = base.mark_tick(thickness=3, size=ROW_HEIGHT).encode(
-        alt.X("ceiling:Q", title=TITLE, scale=alt.Scale(type="log")), y, color=colours
+    ceiling = base.mark_tick(thickness=3, size=ROW_HEIGHT, opacity=1).encode(
+        alt.X("ceiling:Q", title=TITLE, scale=SCALE), y, color=colours
     )
     drawn = base.mark_point(size=90, filled=True, opacity=1).encode(x, y, color=colours, description="tip:N")
     caption = (

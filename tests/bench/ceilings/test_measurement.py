@@ -10,6 +10,8 @@ from pathlib import Path
 import planted
 import pytest
 import torch
+from launching import python
+from standin_cuda.standin import Standin
 
 from bench.ceilings import compute, transfers
 from bench.ceilings.repetitions import Effort, repeat, repeat_next, row, slowest_of
@@ -53,6 +55,7 @@ def test_rates_are_a_call_s_work_over_its_median_time() -> None:
     found = row([0.1, 0.2, 0.4], calls=3, repetitions=5, flops=10, images=None)
     assert (found["flops_per_s"], found["call_time_p25_s"], found["call_time_p75_s"]) == (50.0, 0.1, 0.4)
     assert "images_per_s" not in found
+    assert row([0.0, 0.0, 0.1], calls=1, repetitions=2, bytes=9)["bytes_per_s"] is None
     assert slowest_of([[1.0, 2.0], [3.0, 1.0]], 1).seconds == [3.0, 2.0]
 
 
@@ -112,3 +115,27 @@ def test_two_processes_of_a_cpu_measure_one_device_and_their_all_reduces(tmp_pat
     assert [found["bytes"] for found in rows if found["kind"] == "all_reduce"] == ["1024", "4096"]
     last = rows[-1]
     assert float(last["bus_bytes_per_s"]) == pytest.approx(float(last["bytes_per_s"]))  # 2(n-1)/n of two
+
+
+ON_A_GPU = """
+import sys
+from pathlib import Path
+from bench.ceilings.__main__ import run
+from bench.ceilings.measurement import Sizes
+from bench.ceilings.repetitions import Effort
+from bench.record.run_folder import RunFolder
+from bench.trial import Trial
+sizes = Sizes(64, 4, 2, 2**16, (1024,), Effort(3, 2, 1e-5, 0.01))
+run(Trial(), RunFolder(Path(sys.argv[1])), "one", sizes)
+"""
+
+
+def test_a_gpu_has_all_number_formats_and_a_copy_to_it(standin_cuda: Standin, tmp_path: Path) -> None:
+    done = python("-W", "ignore", "-c", ON_A_GPU, str(tmp_path), env=standin_cuda.variables(arithmetic=False))
+    assert done.returncode == 0, done.stderr
+    rows = RunFolder(tmp_path).rows("ceilings")
+    products = [found["number_format"] for found in rows if found["kind"] == "matrix_product"]
+    assert products == ["fp32", "tf32", "fp16", "bf16"]
+    assert [found["bytes"] for found in rows if found["kind"] == "host_to_device"] == [str(2**16)]
+    assert {found["device_count"] for found in rows} == {"1"}
+    assert all(found["device_uuid"].startswith("GPU-") for found in rows)
