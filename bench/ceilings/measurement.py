@@ -74,23 +74,23 @@ def of_devices(device: torch.device, gather: Gather, measuring: int, sizes: Size
         call, flops = compute.matrix_product(sizes.matrix, number_format, device)
         times = repeat(call, device, sizes.effort, gather)
         work = f"{sizes.matrix} x {sizes.matrix}"
-        yield from rows("matrix_product", work, times, number_format=number_format, flops=flops)
+        yield from rows("matrix_product", work, times, number_format=number_format, call_flops=flops)
         del call  # and with it its matrices
         batches = ((compute.SMALL_IMAGES, sizes.batch), (compute.LARGE_IMAGES, sizes.large_batch))
         for layer, batch in ((layer, batch) for layers, batch in batches for layer in layers):
             call, flops = compute.convolution(layer, batch, number_format, device)
             times = repeat(call, device, sizes.effort, gather)
             work = f"{layer.name()}, batch {batch}"
-            yield from rows("convolution", work, times, number_format=number_format, flops=flops)
+            yield from rows("convolution", work, times, number_format=number_format, call_flops=flops)
     copies = [("device_copy", transfers.device_copy)]
     copies += [("host_to_device", transfers.host_to_device)] if device.type == "cuda" else []
     for kind, copy in copies:
         call, size = copy(sizes.copy_bytes, device)
         times = repeat(call, device, sizes.effort, gather)
-        yield from rows(kind, size_in_words(sizes.copy_bytes), times, bytes=size)
+        yield from rows(kind, size_in_words(sizes.copy_bytes), times, call_bytes=size)
     for trial in inputs.trials(sizes.batch, sizes.large_batch):
         times = inputs.take(trial, device, sizes.effort)
-        yield from rows("input", inputs.name(trial), times, images=trial.micro_batch)
+        yield from rows("input", inputs.name(trial), times, call_images=trial.micro_batch)
 
 
 def all_reduces(device: torch.device, gather: Gather, processes: int, sizes: Sizes) -> Iterator[Row]:
@@ -101,6 +101,6 @@ def all_reduces(device: torch.device, gather: Gather, processes: int, sizes: Siz
         times = slowest_of(gather(mine.seconds), mine.calls)
         work = f"{size_in_words(sent)} of each of {processes} processes"
         head = {"kind": "all_reduce", "work": work, "measuring": processes}
-        found = row(times.quartiles(), calls=times.calls, repetitions=len(times.seconds), bytes=sent, **head)
+        found = row(times.quartiles(), calls=times.calls, repetitions=len(times.seconds), call_bytes=sent, **head)
         rate = found["bytes_per_s"]
         yield found | {"bus_bytes_per_s": None if rate is None else transfers.bus_bandwidth(rate, processes)}

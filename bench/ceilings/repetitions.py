@@ -15,6 +15,7 @@ import torch
 from bench.instruments.clock import clock_for
 
 Gather = Callable[[list[float]], list[list[float]]]
+AMOUNTS = ("flops", "bytes", "images")  # of a call
 MOST_CALLS = 2**12  # in a repetition
 
 
@@ -109,7 +110,7 @@ def row(times: Sequence[float], *, calls: int, repetitions: int, **more: Any) ->
     A time too short for the clock gives no rate.
     """
     low, middle, high = times
-    known = [name for name in ("flops", "bytes", "images") if more.get(name)]
-    rates = {f"{name}_per_s": more[name] / middle if middle else None for name in known}
+    known = [name for name in AMOUNTS if more.get(f"call_{name}")]
+    rates = {f"{name}_per_s": more[f"call_{name}"] / middle if middle else None for name in known}
     spread = {"call_time_p25_s": low, "call_time_p50_s": middle, "call_time_p75_s": high}
     return {**more, "calls": calls, "repetitions": repetitions, **spread, **rates}

@@ -34,11 +34,19 @@ CEILING = [
     Column("call_time_p25_s", "float", "s", "", "Lower quartile of the repetitions' times / calls."),
     Column("call_time_p50_s", "float", "s", "", "Their median; of an all-reduce, each time is the slowest rank's."),
     Column("call_time_p75_s", "float", "s", "", "Their upper quartile."),
-    Column("flops", "int", "", "", "Floating-point operations of a call, two for each multiply-add."),
-    Column("bytes", "int", "bytes", "", "Bytes of a call: read and written by a copy on the device; a message's size."),
-    Column("images", "int", "images", "", "Images of a call."),
-    Column("flops_per_s", "float", "FLOP/s", "", "flops / call_time_p50_s."),
-    Column("bytes_per_s", "float", "bytes/s", "", "bytes / call_time_p50_s; of an all-reduce the algorithm bandwidth."),
+    Column("call_flops", "int", "", "", "Floating-point operations of a call, two for each multiply-add."),
+    Column(
+        "call_bytes",
+        "int",
+        "bytes",
+        "",
+        "Bytes of a call: of a copy on the device read and written; or a message's size.",
+    ),
+    Column("call_images", "int", "images", "", "Images of a call."),
+    Column("flops_per_s", "float", "FLOP/s", "", "call_flops / call_time_p50_s."),
+    Column(
+        "bytes_per_s", "float", "bytes/s", "", "call_bytes / call_time_p50_s; of an all-reduce the algorithm bandwidth."
+    ),
     Column(
         "bus_bytes_per_s",
         "float",
@@ -46,5 +54,5 @@ CEILING = [
         "",
         "Bus bandwidth of an all-reduce of n processes: bytes_per_s x 2(n-1)/n (NVIDIA nccl-tests, PERFORMANCE.md).",
     ),
-    Column("images_per_s", "float", "images/s", "", "images / call_time_p50_s."),
+    Column("images_per_s", "float", "images/s", "", "call_images / call_time_p50_s."),
 ]

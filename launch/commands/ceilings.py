@@ -120,7 +120,7 @@ def show(rows: Sequence[Mapping[str, str]]) -> None:
 
 def rates(devices: Sequence[Mapping[str, str]]) -> tuple[str, str, str]:
     """(the median device's rate, the quartiles of the slowest and the fastest, the unit); of no rate, empty texts."""
-    amount = next(name for name in RATES if devices[0][name])
+    amount = next(name for name in RATES if devices[0][f"call_{name}"])
     unit, factor = RATES[amount]
     column = f"{amount}_per_s"
     if devices[0]["bus_bytes_per_s"]:

@@ -52,10 +52,10 @@ def test_items_that_were_ready_at_the_start_are_in_no_time() -> None:
 
 
 def test_rates_are_a_call_s_work_over_its_median_time() -> None:
-    found = row([0.1, 0.2, 0.4], calls=3, repetitions=5, flops=10, images=None)
+    found = row([0.1, 0.2, 0.4], calls=3, repetitions=5, call_flops=10, call_images=None)
     assert (found["flops_per_s"], found["call_time_p25_s"], found["call_time_p75_s"]) == (50.0, 0.1, 0.4)
     assert "images_per_s" not in found
-    assert row([0.0, 0.0, 0.1], calls=1, repetitions=2, bytes=9)["bytes_per_s"] is None
+    assert row([0.0, 0.0, 0.1], calls=1, repetitions=2, call_bytes=9)["bytes_per_s"] is None
     assert slowest_of([[1.0, 2.0], [3.0, 1.0]], 1).seconds == [3.0, 2.0]
 
 
@@ -102,17 +102,17 @@ def test_two_processes_of_a_cpu_measure_one_device_and_their_all_reduces(tmp_pat
         "all_reduce": 2,
     }
     for found in rows:
-        amount = next(name for name in ("flops", "bytes", "images") if found[name])
+        amount = next(name for name in ("flops", "bytes", "images") if found[f"call_{name}"])
         low, middle, high = (float(found[f"call_time_{name}_s"]) for name in ("p25", "p50", "p75"))
         assert 0 < low <= middle <= high
-        assert float(found[f"{amount}_per_s"]) == pytest.approx(int(found[amount]) / middle)
+        assert float(found[f"{amount}_per_s"]) == pytest.approx(int(found[f"call_{amount}"]) / middle)
         assert int(found["repetitions"]) >= FEW.fewest
         assert (found["launch_id"], found["device_name"], found["device_uuid"]) == ("one", "cpu", "")
         assert all(found[name] for name in ("host", "cpu_model", "cpu_count", "torch", "started_at", "environment"))
         shared = found["kind"] == "all_reduce"
         assert (found["rank"], found["measuring"]) == (("", "2") if shared else ("0", "1"))
     assert [found["number_format"] for found in rows if found["kind"] == "matrix_product"] == ["fp32", "bf16"]
-    assert [found["bytes"] for found in rows if found["kind"] == "all_reduce"] == ["1024", "4096"]
+    assert [found["call_bytes"] for found in rows if found["kind"] == "all_reduce"] == ["1024", "4096"]
     last = rows[-1]
     assert float(last["bus_bytes_per_s"]) == pytest.approx(float(last["bytes_per_s"]))  # 2(n-1)/n of two
 
@@ -136,6 +136,6 @@ def test_a_gpu_has_all_number_formats_and_a_copy_to_it(standin_cuda: Standin, tm
     rows = RunFolder(tmp_path).rows("ceilings")
     products = [found["number_format"] for found in rows if found["kind"] == "matrix_product"]
     assert products == ["fp32", "tf32", "fp16", "bf16"]
-    assert [found["bytes"] for found in rows if found["kind"] == "host_to_device"] == [str(2**16)]
+    assert [found["call_bytes"] for found in rows if found["kind"] == "host_to_device"] == [str(2**16)]
     assert {found["device_count"] for found in rows} == {"1"}
     assert all(found["device_uuid"].startswith("GPU-") for found in rows)
