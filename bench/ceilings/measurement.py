@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,6 +49,9 @@ def measure(rank: int, processes: int, device: torch.device, gather: Gather, siz
     """
     rows: list[Row] = []
     if device.type == "cuda":
+        # In its first second a GPU's clocks rise (see WARMUP_S of bench/training/meter.py): these times are not kept.
+        call, _ = compute.matrix_product(sizes.matrix, compute.number_formats(device)[0], device)
+        repeat(call, device, dataclasses.replace(sizes.effort, repetition_s=2 * sizes.effort.repetition_s), gather)
         rows += of_devices(device, gather, processes, sizes)
     elif rank == 0:
         threads = torch.get_num_threads()

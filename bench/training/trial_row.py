@@ -74,19 +74,26 @@ class TrialRow:
         """The row as of now, without status and error. Involves no other rank."""
         measured = self.meter.trial() if self.meter else {}
         rate = measured.get("images_per_s")
-        trial, number_format = self.trial, in_number_format(self.trial.precision, self.trial.tf32)
-        device, count = self.values.get("device_name"), self.values.get("device_count") or 0
+        trial = self.trial
         return {
             **self.values,
             **measured,
             "images_per_s_per_process": rate and rate / trial.processes,  # None stays None
-            "mfu": share_of_peak(measured.get("model_flops_per_s"), device, count, number_format),
+            "mfu": self.mfu(measured.get("model_flops_per_s")),
             **self.evaluated,
             "duration_s": round(time.monotonic() - self.began_s, 3),
             "optimizer_steps": self.counts.optimizer_steps,
             "images_seen": self.counts.images_seen,
             "skipped_steps": self.skipped_steps if trial.precision == "fp16" else None,
         }
+
+    def mfu(self, flops_per_s: float | None) -> float | None:
+        """The model's FLOP/s as a share of the peak of all devices; None also where machines have different ones."""
+        name, count = self.values.get("device_name"), self.values.get("device_count") or 0
+        machines = (self.values.get("devices") or "").split("; ")  # of "a: 2 x NVIDIA H100; b: 2 x NVIDIA H100"
+        if len({machine.partition(" x ")[2] for machine in machines}) > 1:
+            return None
+        return share_of_peak(flops_per_s, name, count, in_number_format(self.trial.precision, self.trial.tf32))
 
     def save(self) -> None:
         """Save a copy from which the launcher writes the row if this process is killed. Call it off the clock."""

@@ -34,7 +34,7 @@ from bench.trial import Trial
 from bench.variables import COMMAND, LAUNCH_ID
 from launch.group import accelerate_command, processes
 from launch.group.accelerate_command import Work
-from launch.group.run_context import RunContext, run_context
+from launch.group.run_context import RunContext, remove_working_files, run_context
 from launch.group.starter import StartRequest, head_line, run_to_end
 from launch.group.trial_launch import GRACE_S
 from launch.run_options import RunOptions
@@ -67,7 +67,10 @@ def run(words: Sequence[str]) -> int:
     accelerate_command.check(trial, gpus)
     launch_id = options.new_id()
     with run_context(options.Options(out=asked.out), gpus, RunOptions()) as context:
-        measure(context, trial, launch_id)
+        failed = measure(context, trial, launch_id)
+    if failed:
+        say(f"error: {failed}")
+        return 1
     rows = [row for row in RunFolder(asked.out).rows("ceilings") if row["launch_id"] == launch_id]
     show(rows)
     print(f"written to {asked.out / 'ceilings.csv'} as launch {launch_id}")
@@ -86,8 +89,8 @@ def rows_of(folder: Path) -> list[dict[str, str]]:
     raise UsageError(f"no rows in {folder / 'ceilings.csv'} for --against; run {PROG} --out {folder} on that machine")
 
 
-def measure(context: RunContext, trial: Trial, launch_id: str) -> None:
-    """Have a process group write its rows. Raises UsageError if it did not."""
+def measure(context: RunContext, trial: Trial, launch_id: str) -> str:
+    """Have a process group write its rows. Why it did not, as a sentence; "": it did. UsageError: it refuses."""
     folder = RunFolder(context.options.out)
     log = folder.logs() / f"{launch_id}.log"
     variables = {
@@ -100,9 +103,11 @@ def measure(context: RunContext, trial: Trial, launch_id: str) -> None:
     log.write_text(head_line(request))
     on = f"{trial.processes} GPU(s)" if context.gpus else f"the CPU, with {trial.processes} process(es)"
     say(f"measuring on {on}; about a minute")
-    if run_to_end(context.starter, request, GRACE_S):
-        cause = causes.recorded(folder.logs(), launch_id)
-        raise UsageError(cause.error if cause else f"the measurement ended without a result; see {log}")
+    code, cause = run_to_end(context.starter, request, GRACE_S), causes.recorded(folder.logs(), launch_id)
+    remove_working_files(folder, f"{launch_id}.")
+    if cause is not None and cause.usage:
+        raise UsageError(cause.error)
+    return f"{cause.error if cause else 'the measurement ended without a result'}; see {log}" if code else ""
 
 
 def show(rows: Sequence[Mapping[str, str]]) -> None:

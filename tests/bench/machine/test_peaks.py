@@ -94,6 +94,8 @@ def test_mfu_is_a_share_of_the_peak_of_all_devices(
     row.meter = Measured(rate)  # type: ignore[assignment]
     found = row.current()["mfu"]
     assert found == (share if share is None else pytest.approx(share))
+    row.values["devices"] = "a: 1 x planted; b: 1 x another"
+    assert row.current()["mfu"] is None
 
 
 def test_without_a_rate_there_is_no_share(planted_peak: None) -> None:

@@ -14,6 +14,7 @@ from bench.machine import environment
 from bench.record.run_folder import RunFolder
 from launch.commands import ceilings
 from launch.group import accelerate_command
+from launch.group.accelerate_command import Work
 
 MACHINE = {**environment.machine(), "device_name": "NVIDIA H100 80GB HBM3", "device_count": 2}
 
@@ -35,6 +36,18 @@ def test_a_folder_of_another_machine_is_refused_by_the_group_before_it_measures(
     assert error.startswith(f"error: --out {tmp_path} has rows of elsewhere NVIDIA H100 80GB HBM3")
     assert f"and this is {socket.gethostname()} cpu" in error
     assert (tmp_path / "ceilings.csv").read_text() == before
+    assert [path.suffix for path in (tmp_path / "logs").iterdir() if path.name[0] != "."] == [".log"]
+
+
+def test_a_group_that_fails_names_its_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The starter runs any module; this one is not there, so that the launcher ends with a code."""
+    with pytest.MonkeyPatch.context() as changed:
+        changed.setattr(ceilings, "Work", lambda module, words: Work("bench.no_such_module", words))
+        assert ceilings.run(["--processes", "1", "--out", str(tmp_path)]) == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("error: the measurement ended without a result; see ")
+    assert "No module named bench.no_such_module" in Path(said.rpartition(" ")[2]).read_text()
+    assert not (tmp_path / "ceilings.csv").exists()
 
 
 def test_what_there_is_not_is_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,9 +71,10 @@ def test_the_devices_of_a_machine_are_compared_with_each_other_and_with_others(
         folder.mkdir()
     RunFolder(there).append("ceilings", [product(0, 0.001, host="there", launch_id="d")])
 
-    def measure(context: Any, trial: Any, launch_id: str) -> None:
+    def measure(context: Any, trial: Any, launch_id: str) -> str:
         rows = [product(0, 0.001, launch_id=launch_id), product(1, second, launch_id=launch_id)]
         RunFolder(here).append("ceilings", rows)
+        return ""
 
     monkeypatch.setattr(ceilings, "measure", measure)
     assert ceilings.run(["--out", str(here), "--against", str(there)]) == code
