@@ -37,7 +37,8 @@ def write(folder: Path, out: Path, target: float | None = None) -> None:
     epochs, lost_epochs = read.epochs(folder)
     steps, lost_steps = read.steps(folder)
     trials = to_target.with_target(trials, epochs, target)
-    sections = [{**section(sheet, epochs, steps), "anchor": n} for n, sheet in enumerate(table.sheets(trials), start=1)]
+    found = table.sheets(trials, read.ceilings(folder))
+    sections = [{**section(sheet, epochs, steps), "anchor": n} for n, sheet in enumerate(found, start=1)]
     several = side_by_side.of_run(trials, folder)
     lost = {"trials": lost_trials, "epochs": lost_epochs, "steps": lost_steps}
     page = render(

@@ -24,7 +24,7 @@ def write(folder: Path, out: Path, target: float | None = None) -> list[Path]:
     except OSError as error:
         raise UsageError(f"cannot write to {out}: {error.strerror}; choose another -o") from error
     written = []
-    for number, sheet in enumerate(table.sheets(trials), start=1):
+    for number, sheet in enumerate(table.sheets(trials, read.ceilings(folder)), start=1):
         name = re.sub(r"[^\w-]", "_", str(sheet.rows[0]["experiment"]), flags=re.ASCII)[:64]
         for chart in draw(sheet.rows, epochs, steps):
             for ending, content in chart.files().items():

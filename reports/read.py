@@ -109,6 +109,15 @@ def epochs(folder: Path) -> tuple[pd.DataFrame, int]:
     return _table(folder / "epochs.csv", "epochs")
 
 
+def ceilings(folder: Path) -> list[dict[Any, Any]]:
+    """The rows of ceilings.csv that can be read, with None for what is missing; none if there is no file."""
+    table, skipped = _table(folder / "ceilings.csv", "ceilings")
+    say_skipped(skipped, "ceilings")
+    return [
+        {name: None if pd.isna(value) else value for name, value in row.items()} for row in table.to_dict("records")
+    ]
+
+
 def count(rows: int, file: str) -> str:
     """1 row of trials.csv, 2 rows of trials.csv."""
     return f"{rows:,} row{'' if rows == 1 else 's'} of {file}.csv"

@@ -33,6 +33,7 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
         "activations": (*WORDS, "record", "data", "training"),
         "pytest_plugins": ("errors", "variables", "machine", "instruments"),
         "options": (*WORDS, "experiments"),
+        "ceilings": (*WORDS, "options", "machine", "instruments", "record", "data", "failure", "training"),
         "worker": (*WORDS, "options", "machine", "instruments", "probes", "record", "data", "failure", "training"),
         "cli": (*WORDS, "experiments", "options", "record", "worker"),
     },

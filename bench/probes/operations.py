@@ -2,6 +2,9 @@
 
 Counting costs time, so it is done in a warm-up window: the last but one. The optimizer has its state by then, and
 bench.probes.communication counts in the last one. The operations of the input pipeline and of the probes are included.
+
+model_flops_per_s = FLOPs of all ranks in the counted window / its images x images_per_s. Work is proportional to
+images, so that an epoch's short window counts as what it is.
 """
 
 from __future__ import annotations
@@ -9,8 +12,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, ClassVar
 
-from bench.column import Column
-from bench.probes import Aggregation, Cell, Span, Value
+from bench.column import Column, percent
+from bench.probes import Aggregation, Cell, Span, Value, ratio
 from bench.probes import Probe as Base
 
 if TYPE_CHECKING:
@@ -26,6 +29,23 @@ TRIALS = [
         "",
         "max",
         f"Floating-point operations of a rank's convolutions and matrix products, two for each multiply-add, {COUNTED}",
+    ),
+    Column(
+        "model_flops_per_s",
+        "float",
+        "FLOP/s",
+        "",
+        "FLOPs of the model's own work on all ranks, as flops_per_window counts them, in the time that images_per_s is "
+        "from. Empty with torch.compile, whose kernels need not be counted.",
+    ),
+    Column(
+        "mfu",
+        "float",
+        "1",
+        "",
+        "model_flops_per_s / the published peak of all devices of the group, dense, at the trial's precision and tf32; "
+        "empty: none is known for device_name, as for a CPU.",
+        shown=percent("MFU\n%", 16),
     ),
     Column("operations_per_window", "int", "", "max", f"Operations that a rank dispatches {COUNTED}"),
     Column("casts_per_window", "int", "", "max", f"Of these, changes of a tensor's number format {COUNTED}"),
@@ -64,6 +84,7 @@ class Probe(Base):
 
     TOTALS: ClassVar[dict[str, Aggregation]] = {
         "flops_per_window": ("peak", "max"),
+        "flops_of_all_ranks": ("peak", "sum"),
         "operations_per_window": ("peak", "max"),
         "casts_per_window": ("peak", "max"),
         "waits_per_window": ("peak", "max"),
@@ -97,15 +118,26 @@ class Probe(Base):
     def totals(self) -> dict[str, Value]:
         found = self.operations
         if found is None or self.counting:
-            return {**dict.fromkeys(COUNTS), **compilations()}
+            return {**dict.fromkeys((*COUNTS, "flops_of_all_ranks")), **compilations()}
         counted = (found.flops, found.kinds.total(), found.casts, found.waits, found.peak_bytes)
-        return {**dict(zip(COUNTS, map(float, counted), strict=True)), **compilations()}
+        # Nothing is computed twice, so that all that was counted is the model's own work. What a setting recomputes in
+        # the backward pass, as activation checkpointing does, is to be left out of this total, and of no other.
+        own = {"flops_of_all_ranks": float(found.flops)}
+        return {**dict(zip(COUNTS, map(float, counted), strict=True)), **own, **compilations()}
 
     def derive(self, span: Span) -> dict[str, Cell]:
         if span.epochs is None:
             return {}
         kinds = None if self.operations is None or self.counting else self.operations.by_kind()
-        return {**{name: span.totals[name] for name in (*COUNTS, *COMPILED)}, "operation_kinds": kinds}
+        own = {"operation_kinds": kinds, "model_flops_per_s": self._model_flops_per_s(span)}
+        return {**{name: span.totals[name] for name in (*COUNTS, *COMPILED)}, **own}
+
+    def _model_flops_per_s(self, span: Span) -> Value:
+        if span.totals["compiled_graphs"] is not None:
+            return None
+        per_image = ratio(span.totals["flops_of_all_ranks"], self.first_images)
+        rate = ratio(span.totals["measured_images"], span.totals["measured_time_s"])
+        return per_image * rate if per_image is not None and rate is not None else None
 
     def end(self) -> None:
         self._stop()

@@ -10,13 +10,14 @@ from typing import Any
 from bench.column import Column, Shown, Use, percent
 from bench.probes import probe_modules
 from bench.record import to_target
+from bench.record.ceiling_columns import CEILING
 from bench.record.rank_columns import RANKS, SLOWEST
 from bench.record.settings import settings_columns
 
 STATUSES = ("ok", "oom", "over_limit", "timeout", "crashed", "diverged", "interrupted")
 OOM_PHASES = ("setup", "data", "forward", "backward", "optimizer", "evaluation")
 PARTS = ("train", "eval", "validation", "evaluate_on")  # that a source may report an accuracy of
-FILES = ("trials", "epochs", "steps", "ranks", "per_class")
+FILES = ("trials", "epochs", "steps", "ranks", "per_class", "ceilings")
 
 
 def _column(name: str, type: str, text: str, unit: str = "", ranks: str = "", **more: Any) -> Column:
@@ -273,6 +274,9 @@ def columns(file: str) -> list[Column]:
         return [*EPOCH_HEAD, *measured, *EPOCH_RESULT]
     if file in ("ranks", "per_class"):
         return RANKS if file == "ranks" else PER_CLASS
+    if file == "ceilings":
+        probed = (column for module in probe_modules() for column in module.TRIALS)
+        return [*IDENTITY, *CEILING, *MACHINE, *(column for column in probed if column.keeps_apart("baseline"))]
     return [*STEP_HEAD, *measured]
 
 

@@ -20,9 +20,9 @@ from typing import Any
 from bench.errors import UsageError
 
 LONGEST_HEADER = 2**18  # bytes
-# What each version has had in trials.csv, steps.csv, per_class.csv, epochs.csv and ranks.csv: a file without it is not
-# ours.
-KEYS = ("trial_key", "window", "label", "epoch", "rank")
+# What each version has had in trials.csv, steps.csv, per_class.csv, epochs.csv, ranks.csv and ceilings.csv: a file
+# without it is not ours.
+KEYS = ("trial_key", "window", "label", "epoch", "rank", "work")
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 BLOCK = 2**20  # bytes
 

@@ -11,7 +11,9 @@ from typing import Any
 
 from bench.experiment import Experiment
 from bench.failure.causes import Cause
+from bench.machine.peaks import share_of_peak
 from bench.record import to_target
+from bench.record.ceiling_columns import in_number_format
 from bench.record.csvfile import write_whole
 from bench.record.rank_columns import slowest
 from bench.record.rows import first_row
@@ -79,10 +81,12 @@ class TrialRow:
         """The row as of now, without status and error. Involves no other rank."""
         measured = self.meter.trial() if self.meter else {}
         rate = measured.get("images_per_s")
+        trial = self.trial
         return {
             **self.values,
             **measured,
-            "images_per_s_per_process": rate and rate / self.trial.processes,  # None stays None
+            "images_per_s_per_process": rate and rate / trial.processes,  # None stays None
+            "mfu": self.mfu(measured.get("model_flops_per_s")),
             **slowest(self.ranks()),
             **self.evaluated,
             **to_target.cells(self.epochs, self.trial.target_accuracy),
@@ -90,7 +94,7 @@ class TrialRow:
             "duration_s": round(time.monotonic() - self.began_s, 3),
             "optimizer_steps": self.counts.optimizer_steps,
             "images_seen": self.counts.images_seen,
-            "skipped_steps": self.skipped_steps if self.trial.precision == "fp16" else None,
+            "skipped_steps": self.skipped_steps if trial.precision == "fp16" else None,
         }
 
     def ranks(self) -> list[dict[str, Any]]:
@@ -98,6 +102,14 @@ class TrialRow:
         measured = self.meter.ranks() if self.meter else []
         pairs = enumerate(zip(self.places, measured, strict=False))
         return [{"launch_id": self.launch_id, "rank": rank, **place, **values} for rank, (place, values) in pairs]
+
+    def mfu(self, flops_per_s: float | None) -> float | None:
+        """The model's FLOP/s as a share of the peak of all devices; None also where machines have different ones."""
+        name, count = self.values.get("device_name"), self.values.get("device_count") or 0
+        machines = (self.values.get("devices") or "").split("; ")  # of "a: 2 x NVIDIA H100; b: 2 x NVIDIA H100"
+        if len({machine.partition(" x ")[2] for machine in machines}) > 1:
+            return None
+        return share_of_peak(flops_per_s, name, count, in_number_format(self.trial.precision, self.trial.tf32))
 
     def save(self) -> None:
         """Save a copy from which the launcher writes the row if this process is killed. Call it off the clock."""

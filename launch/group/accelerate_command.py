@@ -81,10 +81,25 @@ class NodeAddress:
     port: int = 0
 
 
+@dataclass(frozen=True)
+class Work:
+    """What each process of a group runs: `python -m MODULE WORDS`."""
+
+    module: str
+    words: list[str]
+
+
+def work_of(trial: Trial, options: Options) -> Work:
+    """The trial itself."""
+    return Work(f"bench.experiments.{trial.experiment}", [*words(trial), *option_words(options)])
+
+
 def accelerate_command(
-    trial: Trial, options: Options, gpus: int, node: NodeAddress = NodeAddress()
+    trial: Trial, options: Options, gpus: int, node: NodeAddress = NodeAddress(), work: Work | None = None
 ) -> tuple[dict[str, str], list[str]]:
     """(environment variables to add, the command) that start the trial's group, on GPUs or as a gloo group on the CPU.
+
+    `work`: what the group runs in place of the trial.
 
     Two processes on a CPU need both --multi_gpu and ACCELERATE_USE_CPU: `--cpu --num_processes 2` starts one process,
     and --multi_gpu alone two unconnected ones. On GPUs, CUDA numbers devices in PCI order, as NVML does, unless the
@@ -100,7 +115,8 @@ def accelerate_command(
         command += ["--multi_gpu", "--main_process_port", "0"]  # 0: any free port
     elif not gpus:
         command += ["--cpu"]
-    command += ["-m", f"bench.experiments.{trial.experiment}", *words(trial), *option_words(options)]
+    work = work or work_of(trial, options)
+    command += ["-m", work.module, *work.words]
     on_gpus = {} if "CUDA_DEVICE_ORDER" in os.environ else {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
     return (on_gpus if gpus else {"ACCELERATE_USE_CPU": "true"}), command
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from bench.variables import LAUNCH_ID
 from launch.group import processes
-from launch.group.accelerate_command import accelerate_command
 from launch.group.starter import UNKILLABLE_S, StartRequest
 
 
@@ -45,7 +44,7 @@ class ColdStarter:
         """It can always start another."""
 
     def start(self, request: StartRequest) -> ColdGroup:
-        more, command = accelerate_command(request.trial, request.options, request.gpus, request.node)
+        more, command = request.command()
         more["PET_LOG_DIR"] = str(request.scratch)  # torchrun leaves an empty folder there
         if request.is_local_group():
             index = command.index("-m", command.index("--config_file"))  # of the trial's module, not accelerate's

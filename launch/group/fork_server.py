@@ -15,6 +15,7 @@ import faulthandler
 import functools
 import json
 import os
+import runpy
 import selectors
 import signal
 import sys
@@ -150,7 +151,7 @@ def form_ranks(request: dict[str, Any]) -> None:
         rendezvous = {}
     notebook_launcher(
         run_rank,
-        (request["experiment"], request["words"]),
+        (request["module"], request["words"]),
         num_processes=per_machine,
         mixed_precision=request["precision"],
         **rendezvous,
@@ -177,14 +178,12 @@ def _become_fresh(request: dict[str, Any]) -> None:
     faulthandler.register(signal.SIGUSR1, all_threads=True)  # before the ranks are forked, which inherit it
 
 
-def run_rank(experiment: str, words: list[str]) -> None:
-    """As one rank, do what `python -m bench.experiments.NAME WORDS` does."""
-    from bench import cli, experiments
-
+def run_rank(module: str, words: list[str]) -> None:
+    """As one rank, do what `python -m MODULE WORDS` does."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     tempfile.tempdir = None
-    sys.argv = [f"{Path(experiments.__file__).parent}/{experiment}.py", *words]
-    cli.main(f"{experiment}.py")
+    sys.argv = [module, *words]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from typing import Protocol
 from bench.options import Options
 from bench.trial import Trial
 from bench.variables import STORE
-from launch.group.accelerate_command import NodeAddress, accelerate_command, inherited
+from launch.group.accelerate_command import NodeAddress, Work, accelerate_command, inherited
 
 # A process that SIGKILL has not ended after this time counts as unkillable: a driver may first have to free memory.
 UNKILLABLE_S = 60.0
@@ -24,7 +24,7 @@ UNKILLABLE_S = 60.0
 
 @dataclass(frozen=True)
 class StartRequest:
-    """One trial's processes on this machine. `log`: where they print to."""
+    """One trial's processes on this machine. `log`: where they print to. `work`: what they run in its place."""
 
     launch_id: str
     trial: Trial
@@ -34,6 +34,11 @@ class StartRequest:
     log: Path
     scratch: Path
     node: NodeAddress = field(default_factory=NodeAddress)
+    work: Work | None = None
+
+    def command(self) -> tuple[dict[str, str], list[str]]:
+        """(environment variables to add, the command) that start the group afresh."""
+        return accelerate_command(self.trial, self.options, self.gpus, self.node, self.work)
 
     def environment(self, more: Mapping[str, str]) -> dict[str, str]:
         """All environment variables of the group's processes."""
@@ -93,7 +98,18 @@ class Starter(Protocol):
     def close(self) -> None: ...
 
 
+def run_to_end(starter: Starter, request: StartRequest, grace_s: float) -> int:
+    """Start a group that is no trial, wait for its end, and leave no process of it. Its launcher's exit code."""
+    group = starter.start(request)
+    try:
+        while (code := group.poll()) is None:
+            starter.wait(0.2)
+        return code
+    finally:
+        group.end(grace_s)
+
+
 def head_line(request: StartRequest) -> str:
     """The first line of a log: the command that starts the same by hand."""
-    more, command = accelerate_command(request.trial, request.options, request.gpus, request.node)
+    more, command = request.command()
     return " ".join(["$", *(f"{name}={value}" for name, value in more.items()), shlex.join(command)]) + "\n"

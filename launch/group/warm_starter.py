@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from launch.group import processes
-from launch.group.accelerate_command import accelerate_command, inherited, option_words, words
+from launch.group.accelerate_command import inherited, work_of
 from launch.group.starter import UNKILLABLE_S, StartRequest
 
 RENDEZVOUS = "resbench"  # see launch.group.rendezvous, which imports torch
@@ -108,12 +108,13 @@ class WarmStarter:
 
     def start(self, request: StartRequest) -> WarmGroup:
         self.ensure_server()
-        more, _ = accelerate_command(request.trial, request.options, request.gpus, request.node)
+        more, _ = request.command()
+        work = request.work or work_of(request.trial, request.options)
         group = self.running[request.launch_id] = WarmGroup(self, request.launch_id)
         message = {
             "launch_id": request.launch_id,
-            "experiment": request.trial.experiment,
-            "words": [*words(request.trial), *option_words(request.options)],
+            "module": work.module,
+            "words": work.words,
             "processes": request.trial.processes,
             "precision": request.trial.precision,
             "variables": request.environment(more),

@@ -1,4 +1,8 @@
-"""The parts of a mean step: compute, exposed communication, data wait."""
+"""The parts of a mean step: compute, exposed communication, data wait.
+
+Where the machine's ceiling is known (reports/tables/ceilings.py), compute is split: the time that the step's FLOPs take
+at the ceiling, and the rest, in which the device does something else or the same more slowly.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +13,17 @@ from reports.charts import ROW_HEIGHT, Chart, Run, colour, sized
 from reports.tables.summary import Row
 
 ORDER = 6
-PARTS = ("compute", "exposed communication", "data wait")
+COMPUTE, EXPOSED, WAIT = "compute", "exposed communication", "data wait"
+AT_CEILING, REST = "compute at the ceiling", "rest of compute"
+PARTS = (COMPUTE, AT_CEILING, REST, EXPOSED, WAIT)
 
 
 def draw(run: Run) -> Chart | None:
     """Of trials whose parts are known."""
     found = [
-        {"trial": run.named(row), "part": part, "ms": 1000 * seconds, "order": order}
+        {"trial": run.named(row), "part": part, "ms": 1000 * seconds, "order": PARTS.index(part)}
         for row in run.rows
-        for order, (part, seconds) in enumerate(parts(row).items())
+        for part, seconds in parts(row).items()
     ]
     if not found:
         return None
@@ -33,6 +39,8 @@ def draw(run: Run) -> Chart | None:
         description="tip:N",
     )
     caption = "Each part is the longest among the processes: where processes wait for each other, parts overlap."
+    if AT_CEILING in set(table["part"]):
+        caption += " At the ceiling: the time that the step's FLOPs take at the most that this machine was measured at."
     return Chart(
         "step_parts", "Where a step's time goes", caption, sized(drawing, ROW_HEIGHT * len(order)), list(table["tip"])
     )
@@ -47,4 +55,6 @@ def parts(row: Row) -> dict[str, float]:
     if row["compute_s"] is None and row["processes"] != 1:
         return {}
     compute = time / windows - wait if row["compute_s"] is None else row["compute_s"]
-    return {part: s for part, s in zip(PARTS, (compute, exposed, wait), strict=True) if s is not None}
+    at_ceiling = None if row["ceiling_share"] is None else min(compute, row["ceiling_share"] * time / windows)
+    split = {COMPUTE: compute} if at_ceiling is None else {AT_CEILING: at_ceiling, REST: compute - at_ceiling}
+    return split | {part: s for part, s in ((EXPOSED, exposed), (WAIT, wait)) if s is not None}

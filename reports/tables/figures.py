@@ -64,6 +64,7 @@ ALWAYS = [
     *(of_column(column, column.shown) for column in columns("trials") if column.shown),
     Figure(1, "launches", launches),
     computed(WAIT, percent("data\nwait %", 14, ".0f")),
+    computed(lambda row: row["ceiling_share"], percent("of the\nceiling %", 17)),
     Figure(44, "published\ntrain / eval %", published),
 ]
 # One process computes all the time that it does not wait for data.

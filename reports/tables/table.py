@@ -16,7 +16,7 @@ from bench.record.columns import kept_apart
 from bench.record.run_folder import SLOWDOWNS, shortage
 from bench.record.settings import settings_columns
 from bench.terminal import wide
-from reports.tables import figures, scaling, summary, to_target
+from reports.tables import ceilings, figures, scaling, summary, to_target
 from reports.tables.figures import text
 from reports.tables.summary import Row
 
@@ -48,14 +48,18 @@ class Sheet:
     machine: str
 
 
-def sheets(trials: pd.DataFrame) -> list[Sheet]:
-    """The tables of all trials. Trials that must not stand side by side (APART) are in different tables."""
+def sheets(trials: pd.DataFrame, measured: Sequence[Row] = ()) -> list[Sheet]:
+    """The tables of all trials. Trials that must not stand side by side (APART) are in different tables.
+
+    `measured`: the rows of ceilings.csv.
+    """
     found = []
     for name, own in trials.groupby("experiment", sort=False, dropna=False):
         apart = [column for column in APART if column not in experiment_lookup.arm_settings(str(name))]
         for _, group in own.groupby(apart, sort=False, dropna=False):
             rows = [summary.row_of(row) for row in group.to_dict("records")]
-            found.append(sheet(scaling.with_efficiency(summary.summarised(rows))))
+            rows = scaling.with_efficiency(summary.summarised(rows))
+            found.append(sheet(ceilings.with_ceilings(rows, measured)))
     return found
 
 
@@ -74,7 +78,7 @@ def sheet(rows: list[Row]) -> Sheet:
         marks=[[notes.setdefault(note, len(notes)) for note in each] for each in notes_of_rows],
         notes=list(notes),
         common=common(rows),
-        machine=machine_line(rows[0]),
+        machine=machine_line(rows[0]) + ceilings.line(rows[0]),
     )
 
 
@@ -84,12 +88,16 @@ def common(rows: Sequence[Row]) -> list[tuple[str, str]]:
     return [(name, text(rows[0][name])) for name in same if text(rows[0][name])]
 
 
-def show(trials: pd.DataFrame, conclusions: Callable[[Sequence[Row]], Sequence[str]]) -> None:
-    """Print the tables, each with what its launches come to in words."""
+def show(
+    trials: pd.DataFrame,
+    conclusions: Callable[[Sequence[Row]], Sequence[str]],
+    measured: Sequence[Row] = (),
+) -> None:
+    """Print the tables, each with what its launches come to in words. `measured`: the rows of ceilings.csv."""
     console = Console(highlight=False)
     if trials.empty:
         console.print("no trial has ended in this folder yet")
-    for each in sheets(trials):
+    for each in sheets(trials, measured):
         print_sheet(console, each)
         to_target.show(console, each.rows)
         for conclusion in conclusions(launches(each)):
@@ -140,6 +148,7 @@ def remarks(row: Row) -> list[str]:
     found += disturbances(row)
     found += scaling.remarks(row)
     found += to_target.remarks(row)
+    found += ceilings.remarks(row)
     if row["weights"] == "none" and "all" not in text(row["trainable"]).split():
         found.append("the frozen part has random weights: speed and memory are real, accuracy says nothing")
     if row["data"] == "digits" and row["augment"] == "flip":

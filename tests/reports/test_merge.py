@@ -37,6 +37,7 @@ def put(folder: Path, launch_id: str, steps: int = 3, **more: Any) -> None:
     run.append("steps", [{"launch_id": launch_id, "epoch": 0, "window": number} for number in range(steps)])
     run.append("ranks", [{"launch_id": launch_id, "rank": rank, "host": "a"} for rank in range(2)])
     run.append("per_class", [{"launch_id": launch_id, "label": label, "images": 5} for label in range(2)])
+    run.append("ceilings", [{"launch_id": launch_id, "kind": kind} for kind in ("convolution", "input")])
     run.add_environment(key, environment)
     (folder / log).write_text(f"log of {launch_id}\n")
     (folder / "traces").mkdir(exist_ok=True)

@@ -64,6 +64,8 @@ def test_the_dictionary_has_every_column_once_and_is_a_table() -> None:
 
 def test_a_name_that_ends_in_a_unit_is_in_that_unit() -> None:
     units = {
+        "flops_per_s": "FLOP/s",
+        "bytes_per_s": "bytes/s",
         "_per_s": "images/s",
         "_per_j": "images/J",
         "_bytes": "bytes",

@@ -115,6 +115,9 @@ def test_a_windows_flops_are_those_of_its_images(changes: dict[str, Any], tmp_pa
     found = row(tmp_path, **changes)
     assert found["flops_per_window"] == str(4 * FLOPS)
     assert found["waits_per_window"] == "0"
+    # Of all ranks, in the time that images_per_s is from; no peak of a CPU is published.
+    assert float(found["model_flops_per_s"]) == pytest.approx(FLOPS * float(found["images_per_s"]))
+    assert found["mfu"] == ""
     kinds = dict(part.rsplit(" ", 1) for part in found["operation_kinds"].split(", "))
     assert (kinds["convolution"], kinds["convolution_backward"]) == ("1", "1")
     assert sum(map(int, kinds.values())) == int(found["operations_per_window"])
@@ -146,4 +149,4 @@ def test_mixed_precision_shows_in_its_casts_and_a_lost_one_too(tmp_path: Path) -
 @pytest.mark.parametrize("changes", [{"warmup_windows": 0}, {"warmup_windows": 2}], ids=str)
 def test_where_nothing_was_counted_there_is_no_count(changes: dict[str, Any], tmp_path: Path) -> None:
     found = row(tmp_path, **changes)
-    assert [found[name] for name in (*COUNTS, "operation_kinds")] == [""] * 6
+    assert [found[name] for name in (*COUNTS, "operation_kinds", "model_flops_per_s")] == [""] * 7

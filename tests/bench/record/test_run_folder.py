@@ -13,6 +13,7 @@ from bench.record.run_folder import RunFolder
 
 UNITS = {"_s": "s", "_bytes": "bytes", "_j": "J", "_w": "W", "_hz": "Hz", "_c": "°C"}
 UNITS |= {"_per_s": "images/s", "_per_j": "images/J"}
+UNITS |= {"flops_per_s": "FLOP/s", "bytes_per_s": "bytes/s"}
 
 
 @pytest.fixture

@@ -1,0 +1,139 @@
+"""Measure what this machine gives at most: arithmetic, memory, communication, input.
+
+usage: python -m launch ceilings [--out RUN_FOLDER] [--processes N] [--against RUN_FOLDER ...]
+
+Matrix products and the networks' convolutions at each precision, copies, all-reduces, and micro-batches of the suite's
+input pipelines, in under two minutes. Written to ceilings.csv of the run folder, where python -m reports show and page
+hold its trials against them. All GPUs are compared with each other, and with those of other run folders' ceilings
+(--against): the exit code is 1 if one of them is slow. bench/ceilings/comparison.py has the rule.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from bench import options
+from bench.ceilings import comparison
+from bench.column import digits
+from bench.errors import UsageError
+from bench.failure import causes
+from bench.machine.torch_build import has_distributed
+from bench.record.run_folder import RunFolder
+from bench.terminal import say, wide
+from bench.trial import Trial
+from bench.variables import COMMAND, LAUNCH_ID
+from launch.group import accelerate_command, processes
+from launch.group.accelerate_command import Work
+from launch.group.run_context import RunContext, remove_working_files, run_context
+from launch.group.starter import StartRequest, head_line, run_to_end
+from launch.group.trial_launch import GRACE_S
+from launch.run_options import RunOptions
+
+OWN_HELP = True  # tyro lists the options below
+PROG = "python -m launch ceilings"
+# Amount of a call -> its unit and factor.
+RATES = {"flops": ("TFLOP/s", 1e-12), "bytes": ("GB/s", 1e-9), "images": ("images/s", 1.0)}
+
+
+@dataclass(frozen=True)
+class CeilingsOptions:
+    """What to measure on, and what to compare with."""
+
+    out: Path = options.Options().out
+    """Run folder for ceilings.csv; rows are added to an existing one."""
+    processes: int | None = None
+    """GPUs to measure, or processes on a CPU. None: all GPUs; two processes on a CPU."""
+    against: tuple[Path, ...] = ()
+    """Other run folders with a ceilings.csv, whose devices are compared with those here."""
+
+
+def run(words: Sequence[str]) -> int:
+    """Measure, print the table, and name the devices that are slow."""
+    asked: CeilingsOptions = options.parse(CeilingsOptions(), words, PROG, (__doc__ or "").partition("\n")[0])
+    others = [row for folder in asked.against for row in rows_of(folder)]
+    gpus = accelerate_command.gpu_count()
+    usual = gpus or (2 if has_distributed() else 1)
+    trial = Trial(processes=usual if asked.processes is None else asked.processes)
+    accelerate_command.check(trial, gpus)
+    launch_id = options.new_id()
+    with run_context(options.Options(out=asked.out), gpus, RunOptions()) as context:
+        failed = measure(context, trial, launch_id)
+    if failed:
+        say(f"error: {failed}")
+        return 1
+    rows = [row for row in RunFolder(asked.out).rows("ceilings") if row["launch_id"] == launch_id]
+    show(rows)
+    print(f"written to {asked.out / 'ceilings.csv'} as launch {launch_id}")
+    slow = comparison.slow_devices([*others, *rows])
+    for line in slow:
+        print(line)
+    for name in comparison.unlike([*others, *rows]):
+        print(f"one {name} alone: compared with no other; --against takes run folders of machines like this one")
+    return 1 if slow else 0
+
+
+def rows_of(folder: Path) -> list[dict[str, str]]:
+    """The rows of a folder's ceilings.csv. Raises UsageError if it has none."""
+    if found := RunFolder(folder).rows("ceilings"):
+        return found
+    raise UsageError(f"no rows in {folder / 'ceilings.csv'} for --against; run {PROG} --out {folder} on that machine")
+
+
+def measure(context: RunContext, trial: Trial, launch_id: str) -> str:
+    """Have a process group write its rows. Why it did not, as a sentence; "": it did. UsageError: it refuses."""
+    folder = RunFolder(context.options.out)
+    log = folder.logs() / f"{launch_id}.log"
+    variables = {
+        LAUNCH_ID: launch_id,
+        processes.RUNNER_ID: context.runner_id,
+        COMMAND: os.environ.get(COMMAND, shlex.join(sys.orig_argv)),
+    }
+    work = Work("bench.ceilings", ["--out", str(folder.path)])
+    request = StartRequest(launch_id, trial, context.options, context.gpus, variables, log, context.scratch, work=work)
+    log.write_text(head_line(request))
+    on = f"{trial.processes} GPU(s)" if context.gpus else f"the CPU, with {trial.processes} process(es)"
+    say(f"measuring on {on}; about a minute")
+    code, cause = run_to_end(context.starter, request, GRACE_S), causes.recorded(folder.logs(), launch_id)
+    remove_working_files(folder, f"{launch_id}.")
+    if cause is not None and cause.usage:
+        raise UsageError(cause.error)
+    return f"{cause.error if cause else 'the measurement ended without a result'}; see {log}" if code else ""
+
+
+def show(rows: Sequence[Mapping[str, str]]) -> None:
+    """Print a line for each piece of work: the median device's rate, and the quartiles of the slowest and fastest."""
+    pieces: dict[tuple[str, ...], list[Mapping[str, str]]] = {}
+    for row in rows:
+        pieces.setdefault(tuple(row[name] for name in ("kind", "work", "number_format")), []).append(row)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for head in ("measured", "work", "format", "devices", "rate", "quartiles", "unit"):
+        table.add_column(head, no_wrap=True, justify="right" if head in ("devices", "rate", "quartiles") else "left")
+    for (kind, work, number_format), devices in pieces.items():
+        table.add_row(*map(escape, (kind.replace("_", " "), work, number_format, str(len(devices)), *rates(devices))))
+    wide(Console(highlight=False), table)
+
+
+def rates(devices: Sequence[Mapping[str, str]]) -> tuple[str, str, str]:
+    """(the median device's rate, the quartiles of the slowest and the fastest, the unit); of no rate, empty texts."""
+    amount = next(name for name in RATES if devices[0][f"call_{name}"])
+    unit, factor = RATES[amount]
+    column = f"{amount}_per_s"
+    if devices[0]["bus_bytes_per_s"]:
+        unit, column = "GB/s of bus", "bus_bytes_per_s"
+    if not all(row[column] for row in devices):  # too short for the clock
+        return "", "", unit
+    middle = sorted(devices, key=lambda row: float(row[column]))[len(devices) // 2]
+    scale = factor * float(middle[column]) * float(middle["call_time_p50_s"])
+    low = scale / max(float(row["call_time_p75_s"]) for row in devices)
+    high = scale / min(float(row["call_time_p25_s"]) for row in devices)
+    return digits(factor * float(middle[column])), f"{digits(low)}..{digits(high)}", unit
