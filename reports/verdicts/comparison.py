@@ -87,7 +87,8 @@ def in_words(head: str, base: str, found: Mapping[str, Comparison], points: floa
 def resources_in_words(head: str, base: str, found: Mapping[str, Comparison]) -> list[str]:
     """The clauses about the time of an epoch and about memory."""
     memory = [(name, f"the {word}", f"the {word}") for name, word in MEMORY.items() if name in found][:1]
-    known, unknown = [], []
+    known: list[str] = []
+    unknown: list[str] = []
     for metric, what, plain in [("epoch_time_s", f"as long as one of {base}", "the time of an epoch"), *memory]:
         if (each := found.get(metric)) is not None:
             share = times(each, what)
