@@ -225,7 +225,7 @@ def gate_of(run: Path, head: str) -> Path:
 
 def faults(asked: Any) -> None:
     """Write the file's section on real faults of so many processes anew."""
-    bystanders = Bystanders()
+    bystanders, machine = Bystanders(), machine_line()
     trial = [*TRIAL, "--processes", str(asked.processes), "--device", "cpu"]
     planted = [None, *(fault for fault in FAULTS if fault.processes == asked.processes)]
     with clone() as tree, tempfile.TemporaryDirectory() as folder:
@@ -247,7 +247,7 @@ def faults(asked: Any) -> None:
     text += ["| --- | --- | --- | --- |", *lines, ""]
     text += ["Metrics of the timing gate that are not named are equivalent. The input pipeline is not counted where"]
     text += ["loader workers hand their images over in an order of chance: a fault there can only show in time.", ""]
-    text += [f"{machine_line()}. Other processes took {bystanders.share():.0%} of the CPUs meanwhile.", ""]
+    text += [f"{machine}. Other processes took {bystanders.share():.0%} of the CPUs meanwhile.", ""]
     replace(asked.out, FAULTY[asked.processes], "\n".join(text))
 
 
