@@ -2,5 +2,5 @@
 
 `clock` times windows on the device. `sampler` reads gauges of a device from a thread. `operations` and `collectives`
 count what a process asks of torch. `turns` lets several launches on a machine train alternately. `storage_tracker`
-follows the memory of tensors from allocation to release.
+follows the memory of tensors from allocation to release. `peaks` has what devices compute at most by their makers.
 """

@@ -11,7 +11,7 @@ from typing import Any
 
 from bench.experiment import Experiment
 from bench.failure.causes import Cause
-from bench.machine.peaks import share_of_peak
+from bench.instruments.peaks import share_of_peak
 from bench.record import to_target
 from bench.record.ceiling_columns import in_number_format
 from bench.record.csvfile import write_whole

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from bench.experiment import Experiment
-from bench.machine import peaks
-from bench.machine.peaks import FORMATS, Peaks, known_peaks, peak, share_of_peak
+from bench.instruments import peaks
+from bench.instruments.peaks import FORMATS, Peaks, known_peaks, peak, share_of_peak
 from bench.probes import Span
 from bench.probes.operations import Probe
 from bench.record.run_folder import RunFolder
