@@ -65,6 +65,9 @@ class Measured:
     def trial(self) -> dict[str, Any]:
         return {"images_per_s": 640.0, "model_flops_per_s": self.rate}
 
+    def ranks(self) -> list[dict[str, Any]]:
+        return []
+
 
 @pytest.mark.parametrize(
     ("settings", "devices", "share"),
