@@ -54,7 +54,8 @@ def remarks(line: Line, first: Line) -> list[str]:
     """What held the launches back, and what else makes a number weak; of a published one, what is known of it."""
     if line.published is not None:
         return [line.published.about(first.row)]
-    blank = {"efficiency": None, "published_where": None}  # those are about accuracies and about single processes
+    # These are about accuracies, about single processes, and about one machine alone.
+    blank = {"efficiency": None, "published_where": None, "ceiling_share": None}
     rows = [*line.row["each"], *line.failed]
     return list(dict.fromkeys(note for row in rows for note in table.remarks({**line.row, **row, **blank})))
 
