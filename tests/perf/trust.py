@@ -137,7 +137,7 @@ def main() -> None:
     each = commands.add_parser("families", help="run pairs of equal and of slowed launches")
     each.add_argument("--minutes", type=float, required=True)
     each.add_argument("--processes", type=int, default=1)
-    each.add_argument("--out", type=Path, required=True, help="the folder of the launches, kept if it is there")
+    each.add_argument("--out", type=Path, required=True, help="the folder of the launches")
     each = commands.add_parser("report", help="say what the gate makes of them")
     each.add_argument("runs", type=Path, nargs="+", help="the folders of the launches")
     each.add_argument("--budget-pairs", type=int, default=12, help="pairs of two sides that five minutes hold (12)")
@@ -154,6 +154,8 @@ def main() -> None:
 
 def families(asked: Any) -> None:
     """Match after match of two equal sides and a slowed one, until the time is up."""
+    if asked.out.exists():  # what is planted anew is another commit
+        sys.exit(f"error: {asked.out} is there already; choose another --out, or remove it")
     until = time.monotonic() + 60 * asked.minutes
     words = [*SHORT, "--processes", str(asked.processes), "--device", "cpu"]
     with clone() as tree, tempfile.TemporaryDirectory() as scratch:
@@ -165,7 +167,7 @@ def families(asked: Any) -> None:
         asked.out.mkdir(parents=True, exist_ok=True)
         truths = {f"{part:.0%}": f"{share:.2%}" for part, share in real.items()}
         write_whole(asked.out / "truth.json", json.dumps({"planted": truths}))
-        number = len(RunFolder(asked.out / "base").rows("trials"))
+        number = 0
         while time.monotonic() < until:
             part = SHARES[number % len(SHARES)]
             sides = [side(asked.out / name, trees[0.0], words) for name in ("base", "head")]
