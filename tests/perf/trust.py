@@ -286,8 +286,9 @@ def replace(path: Path, heading: str, section: str) -> None:
     """Write a section of the file anew: from its heading to the next one of its level."""
     text = path.read_text() if path.exists() else "# How far the gates can be trusted\n\n"
     pattern = re.compile(rf"^{re.escape(heading)}\n.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)
-    text = pattern.sub(lambda _: section, text) if pattern.search(text) else f"{text.rstrip()}\n\n{section}"
-    write_whole(path, text)
+    whole = f"{section.rstrip()}\n\n"
+    text = pattern.sub(lambda _: whole, text) if pattern.search(text) else f"{text.rstrip()}\n\n{whole}"
+    write_whole(path, f"{text.rstrip()}\n")
 
 
 def python(tree: Path, *words: str, codes: tuple[int, ...] = (0,)) -> subprocess.CompletedProcess[str]:
