@@ -72,8 +72,8 @@ def merge(paths: Sequence[Path], out: Path) -> None:
 
 
 def examine(path: Path) -> Source:
-    """Read a run folder through, once."""
-    if not (path / "trials.csv").is_file():
+    """Read a run folder through, once; it may have ceilings alone."""
+    if not any((path / file).is_file() for file in ("trials.csv", "ceilings.csv")):
         raise UsageError(f"no {path / 'trials.csv'}; give the --out folder of a run")
     source = Source(path)
     for file in FILES:

@@ -182,6 +182,15 @@ def test_the_log_of_ceilings_comes_along(two: list[Path], tmp_path: Path, capsys
     assert capsys.readouterr().err == ""
 
 
+def test_a_folder_of_ceilings_alone_is_taken(two: list[Path], tmp_path: Path, capsys: Any) -> None:
+    measured(tmp_path / "most", "most")
+    out = merged([tmp_path / "most", *two], tmp_path / "all")
+    assert len(rows(out, "ceilings")) == 10
+    assert capsys.readouterr().out == f"{out}: 4 trials of 3 run folders\n"
+    alone = merged([tmp_path / "most"], tmp_path / "alone")
+    assert contents(alone) == contents(tmp_path / "most")
+
+
 @pytest.mark.parametrize("log", ["/etc/hostname", "../secret", "logs/../../secret", "logs/", "logs/.environment.lock"])
 def test_a_log_outside_its_folder_is_not_fetched(two: list[Path], tmp_path: Path, log: str) -> None:
     (tmp_path / "secret").write_text("s")
