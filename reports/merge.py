@@ -22,8 +22,8 @@ from bench.record.csvfile import header_names, whole_rows
 from bench.record.run_folder import EVENTS, LAUNCH_ID, OPERATIONS
 
 LOG = re.compile(r"logs/[\w-][\w.-]*", re.ASCII)
-# The cells of a trial's row that are needed to copy its log and to find launches that were made twice.
-KEPT = ("launch_id", "trial_key", "repeat", "experiment", "arm", "status", "host", "log")
+# The cells of a trial's row that are needed to find launches that were made twice.
+KEPT = ("launch_id", "trial_key", "repeat", "experiment", "arm", "status", "host")
 
 
 @dataclass
@@ -39,6 +39,8 @@ class Source:
     """Launch -> file -> hash of its rows there, in their order."""
     trials: list[dict[str, str]] = field(default_factory=list)
     """The cells KEPT of each row of trials.csv."""
+    logs: dict[tuple[str, str], None] = field(default_factory=dict)
+    """(launch, log) of each row that names a log, of whichever file; once each, in their order."""
     environments: dict[str, Any] = field(default_factory=dict)
 
 
@@ -70,8 +72,8 @@ def merge(paths: Sequence[Path], out: Path) -> None:
 
 
 def examine(path: Path) -> Source:
-    """Read a run folder through, once."""
-    if not (path / "trials.csv").is_file():
+    """Read a run folder through, once; it may have ceilings alone."""
+    if not any((path / file).is_file() for file in ("trials.csv", "ceilings.csv")):
         raise UsageError(f"no {path / 'trials.csv'}; give the --out folder of a run")
     source = Source(path)
     for file in FILES:
@@ -82,6 +84,8 @@ def examine(path: Path) -> Source:
                 if launch_id in hashes:
                     raise UsageError(f"{path / 'trials.csv'} has launch {launch_id} twice; remove one of its rows")
                 source.trials.append({name: row.get(name, "") for name in KEPT})
+            if log := row.get("log"):
+                source.logs[launch_id, log] = None
             if launch_id not in hashes:
                 hashes[launch_id] = hashlib.blake2b(digest_size=16)
             # Of the cells with a value: an empty column that another version added makes it no other row.
@@ -217,12 +221,11 @@ def copy_logs(folder: Path, sources: Sequence[Source], owners: dict[str, Source]
     (folder / "logs").mkdir()
     missing = []
     for source in sources:
-        for trial in source.trials:
-            log = trial["log"]
-            if not log or owners[trial["launch_id"]] is not source:
+        for launch_id, log in source.logs:
+            if owners[launch_id] is not source:
                 continue
             if not LOG.fullmatch(log):  # a cell may name any file of this machine
-                raise UsageError(f"{source.path}: launch {trial['launch_id']} names a log {log!r} that is not in logs/")
+                raise UsageError(f"{source.path}: launch {launch_id} names a log {log!r} that is not in logs/")
             if (folder / log).exists():
                 raise UsageError(f"{source.path}: the log {log} is another launch's too; leave that folder out")
             if (source.path / log).is_symlink() or not (source.path / log).is_file():

@@ -77,7 +77,7 @@ def as_csv(found: Across) -> str:
 
 def markdown(found: Across) -> str:
     """A table for each trial, with its notes."""
-    text = f"{export.markdown_of(sheets(found))}\n{escaped(LEGEND)}\n"
+    text = f"{export.markdown(sheets(found))}\n{escaped(LEGEND)}\n"
     apart = "".join(f"- {escaped(f'{one.trial} on {one.machine}: {one.why}')}\n" for one in found.apart)
     return f"{text}\nNot side by side:\n\n{apart}" if apart else text
 
@@ -86,7 +86,7 @@ def latex(found: Across) -> str:
     r"""A tabular for each trial, for \usepackage{booktabs}; the rest as comments."""
     apart = [f"not side by side: {one.trial} on {one.machine}: {one.why}" for one in found.apart]
     comments = "".join(f"% {' '.join(text.split())}\n" for text in (LEGEND, *apart))
-    return export.latex_of(sheets(found)) + comments
+    return export.latex(sheets(found)) + comments
 
 
 FORMS: Mapping[str, Callable[[Across], str]] = {

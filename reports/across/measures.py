@@ -68,7 +68,12 @@ def of_row(name: str, unit: str, text: str, shown: Shown, value: Callable[[Line]
 
 
 def times_first(line: Line, first: Line) -> tuple[float, Ends] | None:
-    """(the throughput as a multiple of the first line's, its 95% interval if both have launches enough)."""
+    """(the throughput as a multiple of the first line's, its 95% interval if both have launches enough).
+
+    None for a published figure without a precision: its number format may be another, several times as fast.
+    """
+    if line.published is not None and line.published.precision is None:
+        return None
     base, own = throughputs(first), throughputs(line)
     if line is first or not base or not own:
         return (1.0, None) if line is first and base else None

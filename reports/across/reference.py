@@ -1,8 +1,9 @@
 """Throughputs that others published, one row of reference.csv for each: machines that ran another code.
 
-Adding one is adding a row. A cell is empty where the source does not state it. `batch` is of one device, `images_per_s`
-of all `devices` together; `precision` is in the source's words, AMP being mixed precision in a format that it does not
-name; `date`: when the figure was published.
+Adding one is adding a row. A cell is empty where the source does not state it: an image size is then USUAL_SIZE, and
+without a precision the figure has no ratio to ours. `batch` is of one device, `images_per_s` of all `devices` together;
+`precision` is in the source's words, AMP being mixed precision in a format that it does not name; `date`: when the
+figure was published.
 """
 
 from __future__ import annotations
@@ -33,6 +34,14 @@ NAMES: tuple[str, ...] = (
 NAMES += ("date", "note")
 # What a source calls a precision -> what we call it.
 PRECISIONS = {"FP32": ("fp32",), "TF32": ("tf32",), "FP16": ("fp16",), "BF16": ("bf16",), "AMP": ("fp16", "bf16")}
+USUAL_SIZE = 224  # pixels: ImageNet's, which sources take for granted
+# What a source may leave open, and what follows from it.
+OPEN = {
+    "image_size": f"image size (taken as {USUAL_SIZE})",
+    "precision": "precision (so there is no ratio)",
+    "layout": "layout",
+    "batch": "batch",
+}
 LAYOUTS = ("channels_last", "contiguous")
 DATE = re.compile(r"\d{4}(-\d\d){0,2}")
 
@@ -58,9 +67,8 @@ class Published:
         return self.device if self.devices == 1 else f"{self.devices} x {self.device}"
 
     def unstated(self) -> list[str]:
-        """What the source leaves open."""
-        names = ("image_size", "precision", "layout", "batch")
-        return [name.replace("_", " ") for name in names if getattr(self, name) is None]
+        """What the source leaves open, and what follows from it."""
+        return [text for name, text in OPEN.items() if getattr(self, name) is None]
 
     def about(self, row: Row) -> str:
         """What a reader has to know before holding it against this row."""
@@ -135,9 +143,11 @@ def differences(row: Row, of: Published) -> list[str] | None:
     if of.model != row["model"]:
         return None
     ours = "tf32" if row["precision"] == "no" and row["tf32"] else in_words("precision", row["precision"])
+    size = USUAL_SIZE if of.image_size is None else of.image_size
+    assumed = ", which the source does not state" if of.image_size is None else ""
     unlike = {
         f"devices {row['processes']} against {of.devices}": row["processes"] != of.devices,
-        f"image_size {row['image_size']} against {of.image_size}": of.image_size not in (None, row["image_size"]),
+        f"image_size {row['image_size']} against {size}{assumed}": row["image_size"] != size,
         f"precision {ours} against {of.precision}": of.precision is not None and ours not in PRECISIONS[of.precision],
         f"memory_format {row['memory_format']} against {of.layout}": of.layout not in (None, row["memory_format"]),
         f"trainable {row['trainable']} against all": row["trainable"] != "all",

@@ -26,6 +26,8 @@ from reports.verdicts.likeness import IDENTITY
 NAMES = {column.name for column in columns("trials")}
 # What makes a machine another one, the clearest first.
 MACHINES = list(dict.fromkeys([DEVICE, *IDENTITY, *(c.name for c in columns("trials") if "machine" in c.roles)]))
+# Columns whose values may be the machines: those that `bench.column` gives a role, and none of what was measured.
+TAKEN = [column.name for column in columns("trials") if column.roles]
 OF_THE_LAUNCH = ("command", "commit_is_clean")  # in environment.json; the commit itself says it
 NOTHING: Row = {**dict.fromkeys(NAMES), "spread": {}, "each": []}  # of what a source measured and does not say
 
@@ -43,11 +45,14 @@ class Across:
 def of_folders(folders: Sequence[Path], by: str, prices: dict[str, float], figures: Sequence[Published]) -> Across:
     """The machines of these run folders side by side.
 
-    Raises UsageError if no run wrote a folder, if `by` is no column, if a price is of a device that no launch used, or
-    if the machines have no trial in common.
+    Raises UsageError if no run wrote a folder, if `by` is none of TAKEN, if a price is of a device that no launch used,
+    or if the machines have no trial in common.
     """
-    if by not in NAMES:
-        raise UsageError(f"across: no column {by!r} in trials.csv; give --by one, such as {', '.join(MACHINES[:4])}")
+    if by not in TAKEN:
+        raise UsageError(
+            f"across: --by takes no {by!r}; give a column of trials.csv that says the machine "
+            f"({', '.join(MACHINES[:4])}, ...), the commit, or a setting, such as precision"
+        )
     rows: list[Row] = []
     for folder in folders:
         trials, skipped = read.readable_trials(folder)
@@ -163,7 +168,7 @@ def nothing_in_common(rows: Sequence[Row], found: Across) -> str:
     if len(here) > 1:
         first = f"{found.apart[0].trial} on {found.apart[0].machine}: {found.apart[0].why}" if found.apart else ""
         return f"across: no trial ran on two of {', '.join(here)} ({first}); launch it with equal settings on both"
-    others = [name for name in machines.ABOUT if name in NAMES and len({row[name] for row in rows}) > 1]
+    others = [name for name in machines.ABOUT if name in TAKEN and len({row[name] for row in rows}) > 1]
     instead = f"; or --by {', '.join(others)}, in which launches differ" if others else ""
     one = f"all launches are of one machine, {here[0]}" if here else f"no launch knows its {found.by}"
     return f"across: {one}; give the runs of others too{instead}"

@@ -23,7 +23,10 @@ FORMS = ("csv", "json", "latex", "markdown")
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="the --out folder of a run")
     parser.add_argument(
-        "--by", default="device_name", metavar="COLUMN", help="column of trials.csv whose values are the machines"
+        "--by",
+        default="device_name",
+        metavar="COLUMN",
+        help="setting, machine, version or commit: a machine is a value of it",
     )
     parser.add_argument(
         "--price", type=price, nargs="+", default=[], metavar="DEVICE=PRICE", help="of an hour of one such device"

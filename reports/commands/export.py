@@ -22,12 +22,16 @@ def run(options: argparse.Namespace) -> None:
     from bench.errors import UsageError
     from bench.record.csvfile import write_whole
     from reports import read
-    from reports.tables import export
+    from reports.tables import export, table
 
     if options.format == "parquet" and options.out is None:
         raise UsageError("export: parquet is binary; give -o FILE")
     trials, skipped = read.readable_trials(options.run)
-    content = export.FORMATS[options.format](trials)
+    content: str | bytes
+    if options.format in export.OF_TABLES:
+        content = export.OF_TABLES[options.format](table.sheets(trials, read.ceilings(options.run)))
+    else:
+        content = export.OF_COLUMNS[options.format](trials)
     read.say_skipped(skipped, "trials")
     if options.out is not None:
         write_whole(options.out, content)

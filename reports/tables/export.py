@@ -11,18 +11,12 @@ import pandas as pd
 from bench.errors import UsageError
 from bench.record.columns import columns
 from reports.markdown import escaped, row
-from reports.tables import table
 from reports.tables.table import Sheet
 
 INFINITE = (float("inf"), float("-inf"))
 
 
-def markdown(trials: pd.DataFrame) -> str:
-    """A table for each experiment and machine, with its notes."""
-    return markdown_of(table.sheets(trials))
-
-
-def markdown_of(sheets: Iterable[Sheet]) -> str:
+def markdown(sheets: Iterable[Sheet]) -> str:
     """These tables, with their notes."""
     parts = []
     for sheet in sheets:
@@ -34,13 +28,8 @@ def markdown_of(sheets: Iterable[Sheet]) -> str:
     return "\n".join(parts)
 
 
-def latex(trials: pd.DataFrame) -> str:
-    r"""A tabular for each experiment and machine, for \usepackage{booktabs}."""
-    return latex_of(table.sheets(trials))
-
-
-def latex_of(sheets: Iterable[Sheet]) -> str:
-    """A tabular for each of these tables; what stands beneath it is a comment."""
+def latex(sheets: Iterable[Sheet]) -> str:
+    r"""A tabular for each of these tables, for \usepackage{booktabs}; what stands beneath it is a comment."""
     parts = []
     for sheet in sheets:
         frame = pd.DataFrame(lines(sheet), columns=heads(sheet))
@@ -91,9 +80,6 @@ def parquet(trials: pd.DataFrame) -> bytes:
     return data.getvalue()
 
 
-FORMATS: Mapping[str, Callable[[pd.DataFrame], str | bytes]] = {
-    "json": as_json,
-    "latex": latex,
-    "markdown": markdown,
-    "parquet": parquet,
-}
+# What takes the tables of `show`, and what takes every column of every launch.
+OF_TABLES: Mapping[str, Callable[[Iterable[Sheet]], str]] = {"latex": latex, "markdown": markdown}
+OF_COLUMNS: Mapping[str, Callable[[pd.DataFrame], str | bytes]] = {"json": as_json, "parquet": parquet}

@@ -166,6 +166,31 @@ def test_a_log_that_is_missing_is_said_and_a_row_without_one_is_well(
     assert line == f"1 logs are not there to be copied, the first of them {two[0] / 'logs' / 'l1.log'}"
 
 
+def measured(folder: Path, launch_id: str) -> None:
+    """A launch of ceilings alone, with its log."""
+    run, log = RunFolder(folder), f"logs/{launch_id}.log"
+    run.logs().mkdir(parents=True, exist_ok=True)
+    run.append("ceilings", [{"launch_id": launch_id, "kind": kind, "log": log} for kind in ("convolution", "input")])
+    (folder / log).write_text(f"log of {launch_id}\n")
+
+
+def test_the_log_of_ceilings_comes_along(two: list[Path], tmp_path: Path, capsys: Any) -> None:
+    measured(two[1], "most")
+    out = merged([*two, two[1]], tmp_path / "all")
+    assert {row["log"] for row in rows(out, "ceilings") if row["launch_id"] == "most"} == {"logs/most.log"}
+    assert (out / "logs" / "most.log").read_text() == "log of most\n"
+    assert capsys.readouterr().err == ""
+
+
+def test_a_folder_of_ceilings_alone_is_taken(two: list[Path], tmp_path: Path, capsys: Any) -> None:
+    measured(tmp_path / "most", "most")
+    out = merged([tmp_path / "most", *two], tmp_path / "all")
+    assert len(rows(out, "ceilings")) == 10
+    assert capsys.readouterr().out == f"{out}: 4 trials of 3 run folders\n"
+    alone = merged([tmp_path / "most"], tmp_path / "alone")
+    assert contents(alone) == contents(tmp_path / "most")
+
+
 @pytest.mark.parametrize("log", ["/etc/hostname", "../secret", "logs/../../secret", "logs/", "logs/.environment.lock"])
 def test_a_log_outside_its_folder_is_not_fetched(two: list[Path], tmp_path: Path, log: str) -> None:
     (tmp_path / "secret").write_text("s")

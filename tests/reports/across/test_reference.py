@@ -12,7 +12,7 @@ from planted_rows import plant
 
 from bench.errors import UsageError
 from bench.trial import CIFAR_MODEL, IMAGENET_MODEL
-from reports.across import reference, side_by_side
+from reports.across import charts, forms, reference, side_by_side
 from reports.across.reference import Published
 from reports.cli import main
 
@@ -120,7 +120,7 @@ def test_what_the_source_leaves_open_is_said(tmp_path: Path) -> None:
     figure = Published("resnet152", "A100", 1, 345.0, "a document", batch=32, date="2024")
     assert figure.about(MINE) == (
         "published, another code: a document, 2024; batch 32 a device against 192; "
-        "it does not state image size, precision, layout"
+        "it does not state image size (taken as 224), precision (so there is no ratio), layout"
     )
 
 
@@ -146,6 +146,34 @@ FULL = Published("resnet152", "A100", 1, 345.0, "a document", 224, "AMP", "chann
 )
 def test_a_figure_stands_beside_what_is_alike(change: dict[str, Any], unlike: list[str] | None) -> None:
     assert reference.differences({**ROW, **change}, FULL) == unlike
+
+
+def test_an_image_size_that_is_not_stated_is_224(tmp_path: Path) -> None:
+    """At 32 pixels a network has about a fiftieth of the work."""
+    figure = Published("resnet152", "A100", 1, 345.0, "a document", precision="AMP")
+    assert reference.differences(ROW, figure) == []
+    assert reference.differences({**ROW, "image_size": 32}, figure) == [
+        "image_size 32 against 224, which the source does not state"
+    ]
+    plant(tmp_path, {**MINE, "image_size": 32})
+    with pytest.raises(UsageError, match="all launches are of one machine"):
+        side_by_side.of_folders([tmp_path], "device_name", {}, [figure])
+
+
+def test_a_precision_that_is_not_stated_has_no_ratio(tmp_path: Path) -> None:
+    plant(tmp_path, {**MINE, "precision": "no", "tf32": False})
+    open_ = Published("resnet152", "A100", 1, 1000.0, "a document", 224)
+    stated = Published("resnet152", "B200", 1, 501.44, "a document", 224, "FP32")
+    (trial,) = side_by_side.of_folders([tmp_path], "device_name", {}, [open_, stated]).trials
+    records = {line.machine: forms.record(line, trial) for line in trial.lines}
+    unstated = records["A100 (published)"]
+    assert (unstated["images_per_s"], unstated["times_first"]) == (1000.0, None)
+    assert "precision (so there is no ratio)" in unstated["notes"]
+    assert records["B200 (published)"]["times_first"] == pytest.approx(2)
+    (chart,) = charts.draw([trial])
+    tips = {tip.partition(" on ")[2] for tip in chart.figures}
+    assert "A100 (published): 1000 images/s" in tips
+    assert "B200 (published): 501.4 images/s, 2.000 x NVIDIA GeForce RTX 3090" in tips
 
 
 def test_the_figure_of_the_same_device_is_first(tmp_path: Path) -> None:

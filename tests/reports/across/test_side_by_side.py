@@ -20,6 +20,7 @@ from reports.tables.summary import Row
 
 SPEEDS = (2000.0, 2100.0, 1900.0)
 OTHER: dict[str, Any] = {"device_name": "NVIDIA A100", "host": "rack"}
+TAKEN = "give a column of trials.csv that says the machine (device_name, host, torch, "
 CPU: dict[str, Any] = {"device_name": "cpu", "device_count": 0, "driver": None}
 
 
@@ -209,7 +210,7 @@ def test_numbers_that_are_none_do_no_harm(tmp_path: Path, capsys: pytest.Capture
 @pytest.mark.parametrize(
     ("words", "error"),
     [
-        (["--by", "colour"], "no column 'colour' in trials.csv; give --by one, such as device_name, host, torch"),
+        *((["--by", name], f"--by takes no {name!r}; {TAKEN}") for name in ("colour", "images_per_s", "launch_id")),
         (
             ["--price", "TPU=2"],
             "no launch ran on 'TPU', which has a --price; give NVIDIA H100 or NVIDIA A100",

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import html
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from event_files import read_back
-from planted_rows import plant
+from planted_rows import MACHINE, plant
 
+from bench.machine import environment
 from bench.record.columns import columns
 from bench.record.run_folder import RunFolder
 from reports.cli import main
@@ -60,6 +63,20 @@ def test_latex_is_a_tabular_that_text_cannot_leave(tmp_path: Path, capsys: pytes
         assert mark not in line
     heads = text.partition("\\toprule\n")[2].partition("\\\\")[0]
     assert line.replace("\\&", "").count("&") == heads.count("&")
+
+
+@pytest.mark.parametrize("form", ["markdown", "latex"])
+def test_what_the_machine_gives_at_most_is_in_the_tables(
+    form: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Half of a ceiling of 8 TFLOP/s."""
+    plant(tmp_path, {"model_flops_per_s": 4e12, "precision": "bf16", "device_count": 1})
+    machine = environment.machine() | MACHINE
+    convolution = {"kind": "convolution", "work": "w", "number_format": "bf16", "flops_per_s": 8e12}
+    RunFolder(tmp_path).append("ceilings", [{"launch_id": "most", **machine, **convolution}])
+    text = exported(tmp_path, form, capsys)
+    assert "measured at most, TFLOP/s: bf16 8" in html.unescape(text)
+    assert re.search(r"[|&] 50(\.0)? ", text)
 
 
 def test_parquet_is_typed_and_says_its_units(tmp_path: Path) -> None:
