@@ -34,6 +34,7 @@ FIELD_SPREAD = 0.0063
 NORMAL = statistics.NormalDist()
 LEVEL = NORMAL.cdf(-3.0)  # of all comparisons together
 IQR_OF_NORMAL = 1.349  # interquartile range in standard deviations
+TIMES = ("call_time_p25_s", "call_time_p50_s", "call_time_p75_s")
 MACHINE = ("host", "device_name", "cpu_model")
 EQUAL_IN = [column.name for column in columns("ceilings") if column.keeps_apart("table") and column.name != "host"]
 LIKES = ("number_format", "work", "measuring", *EQUAL_IN)
@@ -73,6 +74,14 @@ class Slow(NamedTuple):
 def machine_of(row: Row) -> tuple[str, ...]:
     """What tells one machine's rows from another's."""
     return tuple(str(row.get(name) or "") for name in MACHINE)
+
+
+def readable(row: Row) -> bool:
+    """Whether the row can be compared: the times of a matrix product are numbers."""
+    try:
+        return row.get("kind") != "matrix_product" or all(0 <= float(row[name]) < math.inf for name in TIMES)
+    except (KeyError, TypeError, ValueError):  # a cell lacks, or holds something else
+        return False
 
 
 def slow_devices(rows: Iterable[Row]) -> list[Slow]:
