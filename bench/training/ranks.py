@@ -59,7 +59,8 @@ def of_own_times(times: numpy.ndarray) -> list[dict[str, Any]]:
     if not windows or numpy.isnan(times).any():
         return [{} for _ in range(ranks)]
     medians, nineties = numpy.percentile(times, (50, 90), axis=0)
-    shares = numpy.bincount(times.argmax(axis=1), minlength=ranks) / windows
+    slowest = times == times.max(axis=1, keepdims=True)  # equal ones share the window
+    shares = (slowest / slowest.sum(axis=1, keepdims=True)).mean(axis=0)
     return [
         {
             "own_step_time_p50_s": float(medians[rank]),

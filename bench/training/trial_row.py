@@ -104,10 +104,9 @@ class TrialRow:
         return [{"launch_id": self.launch_id, "rank": rank, **place, **values} for rank, (place, values) in pairs]
 
     def mfu(self, flops_per_s: float | None) -> float | None:
-        """The model's FLOP/s as a share of the peak of all devices; None also where machines have different ones."""
+        """The model's FLOP/s as a share of the peak of all devices; None also where ranks have different ones."""
         name, count = self.values.get("device_name"), self.values.get("device_count") or 0
-        machines = (self.values.get("devices") or "").split("; ")  # of "a: 2 x NVIDIA H100; b: 2 x NVIDIA H100"
-        if len({machine.partition(" x ")[2] for machine in machines}) > 1:
+        if len({place["device_name"] for place in self.places}) > 1:
             return None
         return share_of_peak(flops_per_s, name, count, in_number_format(self.trial.precision, self.trial.tf32))
 

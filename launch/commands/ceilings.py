@@ -83,10 +83,18 @@ def run(words: Sequence[str]) -> int:
 
 
 def rows_of(folder: Path) -> list[dict[str, str]]:
-    """The rows of a folder's ceilings.csv. Raises UsageError if it has none."""
-    if found := RunFolder(folder).rows("ceilings"):
-        return found
-    raise UsageError(f"no rows in {folder / 'ceilings.csv'} for --against; run {PROG} --out {folder} on that machine")
+    """The rows of a folder's ceilings.csv. Raises UsageError if it has none, or one that cannot be compared."""
+    path, rerun = folder / "ceilings.csv", f"run {PROG} --out FOLDER on that machine, with a new folder"
+    try:
+        found = RunFolder(folder).rows("ceilings")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} for --against is no text; {rerun}") from error
+    if not found:
+        raise UsageError(f"no rows in {path} for --against; run {PROG} --out {folder} on that machine")
+    for number, row in enumerate(found, start=1):
+        if not comparison.readable(row):
+            raise UsageError(f"row {number} of {path} for --against has a time that is no number; {rerun}")
+    return found
 
 
 def measure(context: RunContext, trial: Trial, launch_id: str) -> str:

@@ -55,7 +55,7 @@ def remarks(line: Line, first: Line) -> list[str]:
     if line.published is not None:
         return [line.published.about(first.row)]
     # These are about accuracies, about single processes, and about one machine alone.
-    blank = {"efficiency": None, "published_where": None, "ceiling_share": None}
+    blank = dict.fromkeys(("efficiency", "published_where", "ceiling_share", "ceilings_with"))
     rows = [*line.row["each"], *line.failed]
     return list(dict.fromkeys(note for row in rows for note in table.remarks({**line.row, **row, **blank})))
 

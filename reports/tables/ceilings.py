@@ -2,12 +2,13 @@
 
 The ceiling of a trial is the most FLOP/s that any matrix product or convolution reached at the trial's number format,
 each on its slowest device, since processes that share gradients wait for it, times the trial's devices. It holds for
-rows of the same machine, versions and limits alone (MACHINE); of several measurements the last counts.
+rows of the same machine, versions and limits alone (MACHINE), and with as many devices at work at once, since the
+slowest of eight is not the trial's one, and eight draw more power; of several measurements the last counts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from bench.record.ceiling_columns import in_number_format
 from bench.record.columns import columns
@@ -20,27 +21,36 @@ MOST_SHARE = 1.0  # above it the ceilings are doubted
 
 def with_ceilings(rows: Sequence[Row], ceilings: Sequence[Row]) -> list[Row]:
     """The rows, each with `ceilings` (number format -> FLOP/s of all its devices), its own `ceiling_flops_per_s`, and
-    `ceiling_share`, its model_flops_per_s as a share of that; {} and None where nothing was measured."""
+    `ceiling_share`, its model_flops_per_s as a share of that; {} and None where nothing was measured. Where that was
+    with other numbers of devices alone, `ceilings_with` has them."""
     found = []
     for row in rows:
-        of_devices = ceilings_of(row, ceilings)
+        same = of_machine(row, ceilings)
+        of_devices = ceilings_of(row, same)
         ceiling = of_devices.get(in_number_format(row["precision"], row["tf32"]) or "")
         rate = row["model_flops_per_s"]
         share = rate / ceiling if ceiling and rate is not None else None
         more = {"ceilings": of_devices, "ceiling_flops_per_s": ceiling, "ceiling_share": share}
-        found.append({**row, **more, "ceilings_known": bool(ceilings)})
+        others = [] if of_devices else sorted({each["measuring"] for each in same if each["measuring"]})
+        found.append({**row, **more, "ceilings_known": bool(ceilings), "ceilings_with": others})
     return found
 
 
-def ceilings_of(row: Row, ceilings: Sequence[Row]) -> dict[str, float]:
-    """Number format -> FLOP/s of the devices that the row's trial used; empty if they were not measured."""
-    same = [each for each in ceilings if all(each[name] == row[name] for name in MACHINE)]
-    if not same or row["machines"] not in (None, 1):  # of several machines one is known
-        return {}
-    devices = row["device_count"] or 1
+def of_machine(row: Row, ceilings: Sequence[Row]) -> list[Row]:
+    """What was computed on the row's machine, with its versions and limits; of several machines one is known: none."""
+    if row["machines"] not in (None, 1):
+        return []
+    computed = (each for each in ceilings if each["kind"] in COMPUTED and each["flops_per_s"])
+    return [each for each in computed if all(each[name] == row[name] for name in MACHINE)]
+
+
+def ceilings_of(row: Row, same: Sequence[Row]) -> dict[str, float]:
+    """Number format -> FLOP/s of the devices that the row's trial used; empty if as many were not measured at once."""
+    devices = devices_of(row)
+    same = [each for each in same if each["measuring"] == devices]
     slowest: dict[tuple[str, ...], float] = {}
     for each in same:
-        if each["launch_id"] == same[-1]["launch_id"] and each["kind"] in COMPUTED and each["flops_per_s"]:
+        if each["launch_id"] == same[-1]["launch_id"]:
             piece = (each["number_format"], each["kind"], each["work"])
             slowest[piece] = min(slowest.get(piece, each["flops_per_s"]), each["flops_per_s"])
     found: dict[str, float] = {}
@@ -49,19 +59,33 @@ def ceilings_of(row: Row, ceilings: Sequence[Row]) -> dict[str, float]:
     return found
 
 
-def line(row: Mapping[str, object]) -> str:
-    """What was measured on the row's machine, to follow its name; "": no ceilings.csv."""
-    if not row["ceilings_known"]:
+def devices_of(row: Row) -> int:
+    """How many devices the row's trial used; a CPU is one, whatever its processes."""
+    return int(row["device_count"] or 1)
+
+
+def line(rows: Sequence[Row]) -> str:
+    """What was measured on the machine of a table's rows, to follow its name; "": no ceilings.csv, or see remarks."""
+    if not rows[0]["ceilings_known"]:
         return ""
-    of_devices = row["ceilings"]
-    if not isinstance(of_devices, dict) or not of_devices:
+    by_devices = {devices_of(row): row["ceilings"] for row in rows if row["ceilings"]}
+    if not by_devices and not any(row["ceilings_with"] for row in rows):
         return "; ceilings.csv has none of this machine and versions, so nothing here is held against it"
-    rates = ", ".join(f"{name} {rate / 1e12:.4g}" for name, rate in of_devices.items())
-    return f"; measured at most, TFLOP/s: {rates}"
+    found = ""
+    for devices, ceilings in sorted(by_devices.items()):
+        rates = ", ".join(f"{name} {rate / 1e12:.4g}" for name, rate in ceilings.items())
+        found += f"; measured at most{f' with {devices} devices' if devices > 1 else ''}, TFLOP/s: {rates}"
+    return found
 
 
 def remarks(row: Row) -> list[str]:
-    """Warnings about the row's share of its ceiling."""
+    """Warnings about the row's share of its ceiling, and why it has none."""
     if (row["ceiling_share"] or 0.0) > MOST_SHARE:
         return ["above the measured ceiling: something disturbed the ceilings, measure them again"]
+    if row["ceilings_with"]:
+        devices, others = devices_of(row), " and ".join(map(str, row["ceilings_with"]))
+        return [
+            f"held against no ceiling: measured with {others} at once, and this trial used {devices}; "
+            f"python -m launch ceilings --processes {devices} measures it"
+        ]
     return []

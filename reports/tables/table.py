@@ -78,7 +78,7 @@ def sheet(rows: list[Row]) -> Sheet:
         marks=[[notes.setdefault(note, len(notes)) for note in each] for each in notes_of_rows],
         notes=list(notes),
         common=common(rows),
-        machine=machine_line(rows[0]) + ceilings.line(rows[0]),
+        machine=machine_line(rows[0]) + ceilings.line(rows),
     )
 
 

@@ -97,7 +97,9 @@ def test_mfu_is_a_share_of_the_peak_of_all_devices(
     row.meter = Measured(rate)  # type: ignore[assignment]
     found = row.current()["mfu"]
     assert found == (share if share is None else pytest.approx(share))
-    row.values["devices"] = "a: 1 x planted; b: 1 x another"
+    row.places = [{"host": "a", "device_name": "planted"}] * 2
+    assert row.current()["mfu"] == found
+    row.places[1] = {"host": "a", "device_name": "another"}  # in one machine
     assert row.current()["mfu"] is None
 
 

@@ -148,6 +148,12 @@ def test_times_are_of_full_steps_and_means_of_all_measured_ones() -> None:
     assert first["peak_allocated_bytes"] is None
 
 
+def test_equal_ranks_share_a_window() -> None:
+    own = [1.0, 1.0, 1.0, 2.0, 3.0, 3.0]
+    rows = rank_columns([{"images": 8}] * 2, own, [{}] * 3, [{}] * 3)
+    assert [row["slowest_share"] for row in rows] == pytest.approx([1 / 6, 5 / 12, 5 / 12])
+
+
 def test_before_a_measured_step_there_is_no_time() -> None:
     for row in rank_columns([], [], [{}, {}], [{}, {}]):
         assert (row["windows"], row.get("own_step_time_p50_s"), row["data_wait_s"]) == (0, None, None)

@@ -62,6 +62,21 @@ def test_what_there_is_not_is_refused_at_once(tmp_path: Path, monkeypatch: pytes
         ceilings.run(["--processes", "0", "--out", str(tmp_path / "new")])
 
 
+@pytest.mark.parametrize("damage", ["", "seconds", "nan", "cut"])
+def test_a_damaged_row_to_compare_with_is_refused_before_measuring(
+    damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    RunFolder(tmp_path).append("ceilings", [product(0, 0.001), product(1, 0.125)])
+    path = tmp_path / "ceilings.csv"
+    text = path.read_text()
+    assert text.count(",0.125,") == 1
+    path.write_text(text.partition(",0.125,")[0] + "\n" if damage == "cut" else text.replace(",0.125,", f",{damage},"))
+    monkeypatch.setattr(ceilings, "measure", lambda *_: pytest.fail("it measured"))
+    with pytest.raises(UsageError, match=f"row 2 of {path} for --against has a time that is no number"):
+        ceilings.run(["--processes", "1", "--out", str(tmp_path / "new"), "--against", str(tmp_path)])
+    assert not (tmp_path / "new").exists()
+
+
 @pytest.mark.parametrize(("second", "code"), [(0.001 / 0.9, 1), (0.001, 0)])
 def test_the_devices_of_a_machine_are_compared_with_each_other_and_with_others(
     second: float, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

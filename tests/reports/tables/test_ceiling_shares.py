@@ -19,19 +19,19 @@ from reports.tables.summary import row_of
 BF16: dict[str, Any] = {"precision": "bf16", "model_flops_per_s": 2e14}
 
 
-def measured(folder: Path, launch: str = "c", **machine: Any) -> None:
-    """Ceilings of two devices, the second of them slower. bf16: the slower one's convolution is at 4e14."""
+def measured(folder: Path, launch: str = "c", devices: int = 1, **machine: Any) -> None:
+    """Ceilings of one device, or of a faster one beside it. bf16: the slower one's convolution is at 4e14."""
     rates = {
         ("fp32", "matrix_product"): (6e13, 5e13),
         ("tf32", "matrix_product"): (3e14, 2.5e14),
         ("bf16", "matrix_product"): (4e14, 3e14),
         ("bf16", "convolution"): (5e14, 4e14),
     }
-    head = {"launch_id": launch, **environment.machine(), **MACHINE, **machine}
+    head = {"launch_id": launch, "measuring": devices, **environment.machine(), **MACHINE, **machine}
     rows = [
         {**head, "kind": kind, "work": kind, "number_format": number_format, "rank": rank, "flops_per_s": rate}
         for (number_format, kind), by_rank in rates.items()
-        for rank, rate in enumerate(by_rank)
+        for rank, rate in enumerate(by_rank[-devices:])
     ]
     rows.append({**head, "kind": "device_copy", "work": "1 GiB", "rank": 0, "bytes_per_s": 3e15})
     RunFolder(folder).append("ceilings", rows)
@@ -55,6 +55,7 @@ def shares(folder: Path) -> list[float | None]:
         *(({**BF16, name: "another"}, None) for name in ("host", "device_name", "cpu_model", "torch", "driver")),
         ({**BF16, "power_limit_w": 300.0}, None),
         ({**BF16, "commit": "another", "threads": 3}, 0.5),
+        ({**BF16, "device_count": 4, "processes": 4}, None),
     ],
     ids=str,
 )
@@ -63,19 +64,22 @@ def test_a_share_is_of_the_slowest_device_s_best_times_the_devices(
 ) -> None:
     plant(tmp_path, row)
     measured(tmp_path)
+    measured(tmp_path, "of two", devices=2)
     assert shares(tmp_path) == [share if share is None else pytest.approx(share)]
 
 
 def test_a_cpu_is_one_device(tmp_path: Path) -> None:
     plant(tmp_path, {"device_name": "cpu", "device_count": 0, "processes": 2, "model_flops_per_s": 1e13})
     measured(tmp_path, device_name="cpu", device_count=0)
+    all_reduce = {"launch_id": "c", "kind": "all_reduce", "measuring": 2, "device_name": "cpu", "device_count": 0}
+    RunFolder(tmp_path).append("ceilings", [{**environment.machine(), **MACHINE, **all_reduce}])
     assert shares(tmp_path) == [pytest.approx(0.2)]
 
 
 def test_the_last_measurement_counts(tmp_path: Path) -> None:
     plant(tmp_path, BF16)
     measured(tmp_path)
-    again = {"launch_id": "later", "kind": "convolution", "work": "w", "number_format": "bf16", "flops_per_s": 1e15}
+    again = {"launch_id": "later", "kind": "convolution", "number_format": "bf16", "measuring": 1, "flops_per_s": 1e15}
     RunFolder(tmp_path).append("ceilings", [{**environment.machine(), **MACHINE, **again}])
     assert shares(tmp_path) == [pytest.approx(0.2)]
 
@@ -93,6 +97,20 @@ def test_the_table_shows_it_and_says_where_nothing_was_measured(
     assert "measured at most, TFLOP/s: fp32 50, tf32 250, bf16 400" in text
     assert "other: NVIDIA H100" in text
     assert "ceilings.csv has none of this machine and versions, so nothing here is held against it" in text
+
+
+def test_a_trial_on_other_numbers_of_devices_is_held_against_none_and_told_how(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The one GPU of the first trial may be the faster of the two that were measured, and had the power of both."""
+    plant(tmp_path, BF16 | {"model_flops_per_s": 4.7e14}, {"arm": "128x1", "device_count": 2, "processes": 2} | BF16)
+    measured(tmp_path, devices=2)
+    assert shares(tmp_path) == [None, pytest.approx(0.25)]
+    text = shown(tmp_path, capsys)
+    assert "held against no ceiling: measured with 2 at once, and this trial used 1" in text
+    assert "python -m launch ceilings --processes 1 measures it" in text
+    assert "measured at most with 2 devices, TFLOP/s: fp32 100, tf32 500, bf16 800" in text
+    assert "none of this machine" not in text
 
 
 def test_a_trial_above_its_ceiling_says_that_the_ceiling_is_wrong(
