@@ -79,13 +79,27 @@ def total(epochs: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Any:
 
 
 def is_known(row: Mapping[str, Any]) -> bool:
-    """Whether a row of trials.csv says if its target was reached: a trial that ended before its last epoch may not.
+    """Whether a row of trials.csv says if its target was reached."""
+    return not why_unknown(row)
 
-    So it is if it stopped at a lower target than the one that is asked for now.
+
+def why_unknown(row: Mapping[str, Any]) -> str:
+    """What its launch did, if a row of trials.csv does not say whether its target was reached; "": it does.
+
+    One that was to stop at a lower target is unknown even if it reached this one: of those launches only the ones that
+    jumped over both say so, and they are the quick ones.
     """
+    stop, target = number(row, "stop_accuracy"), number(row, "target_accuracy")
+    if None not in (stop, target) and stop < target:
+        return (
+            f"were to stop at {share(stop)}: those that went past {share(target)} in the same epoch are no fair sample"
+        )
+    if reached(row):
+        return ""
+    if number(row, "best_eval_accuracy") is None:
+        return "were resumed or have not all of their epochs in epochs.csv"
     trained, epochs = number(row, "epochs_trained"), number(row, "epochs")
-    ended_early = None not in (trained, epochs) and trained < epochs
-    return reached(row) or (number(row, "best_eval_accuracy") is not None and not ended_early)
+    return "ended before their last epoch" if None not in (trained, epochs) and trained < epochs else ""
 
 
 def reached(row: Mapping[str, Any]) -> bool:

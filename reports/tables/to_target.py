@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -135,7 +136,8 @@ def cell(launches: Sequence[Row], name: str) -> str:
 
 def how_far(launches: Sequence[Row]) -> str:
     """The best accuracy of the launches that did not reach the target, and after which epoch; empty: all did."""
-    others = [each for each in launches if not to_target.reached(each) and each["best_eval_accuracy"] is not None]
+    missed = (each for each in launches if to_target.is_known(each) and not to_target.reached(each))
+    others = [each for each in missed if each["best_eval_accuracy"] is not None]
     if not others:
         return ""
     best = max(others, key=lambda launch: launch["best_eval_accuracy"])
@@ -151,9 +153,14 @@ def notes(named: Sequence[tuple[str, list[Row]]]) -> list[str]:
             "longer than any that did."
         )
     for name, launches in named:
-        if unknown := sum(not to_target.is_known(launch) for launch in launches):
-            found.append(f"{name}: {unknown} of {len(launches)} launches were resumed or stopped at a lower target")
+        found += [f"{name}: left out, {each}" for each in left_out(launches)]
     return found
+
+
+def left_out(launches: Sequence[Row]) -> list[str]:
+    """How many launches do not say whether they reached their target, and why."""
+    unknown = Counter(filter(None, map(to_target.why_unknown, launches)))
+    return [f"{count} of {len(launches)} launches {why}" for why, count in unknown.items()]
 
 
 def show(console: Console, rows: Sequence[Row]) -> None:

@@ -20,7 +20,7 @@ from bench.record.csvfile import cell
 from reports import read
 from reports.tables.summary import Row, in_words
 from reports.tables.table import machine_line
-from reports.tables.to_target import with_target
+from reports.tables.to_target import left_out, with_target
 from reports.verdicts import compare, comparison, over_seeds, significance
 from reports.verdicts.compare import Side
 from reports.verdicts.comparison import Comparison
@@ -171,13 +171,16 @@ def of_pair(pair: Pair) -> list[Comparison]:
 def of_target(pair: Pair, metric: str) -> list[Comparison]:
     """What the target took, in pairs of one seed, each the geometric mean of its launches; none without a target."""
     title = pair.title()
-    base, head = ([r for r in side.undisturbed() if to_target.is_known(r)] for side in (pair.base, pair.head))
+    asked = [side.undisturbed() for side in (pair.base, pair.head)]
+    base, head = ([row for row in side if to_target.is_known(row)] for side in asked)
     rows = [*base, *head]
-    targets = {row["target_accuracy"] for row in rows}
+    targets = {row["target_accuracy"] for side in asked for row in side}
     if targets <= {None}:
         return []
     if len(targets) > 1:
         return [Comparison(title, "not comparable", metric, why="the launches have several targets; give one")]
+    if not (base and head) and (why := "; ".join(left_out([*asked[0], *asked[1]]))):
+        return [Comparison(title, "inconclusive", metric, why=why)] if metric == TO_TARGET[0] else []
     if not all(map(to_target.reached, rows)):
         why = ", ".join(f"{reached(own)} {name} reached it" for own, name in zip((head, base), pair.names, strict=True))
         return [Comparison(title, "inconclusive", metric, why=why)] if metric == TO_TARGET[0] else []

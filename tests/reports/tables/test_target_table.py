@@ -68,15 +68,31 @@ def test_medians_and_ranges_over_seeds_and_how_many_reached_it(run: Path, capsys
 
 
 def test_what_is_not_known_is_left_out_and_counted(run: Path) -> None:
-    """One launch resumed; one stopped at a lower target."""
+    """One launch resumed; one ended early."""
     trials, (epochs, _) = read.trials(run), read.epochs(run)
     epochs = epochs[~((epochs["launch_id"] == "16x16-0") & (epochs["epoch"] == 0))]
     trials.loc[trials["launch_id"] == "256x1-1", "epochs_trained"] = 3
     (sheet,) = table.sheets(to_target.with_target(trials, epochs, 0.9))
     (found,) = to_target.tables(sheet.rows)
     assert {line[0]: line[2] for line in found.lines} == {"16x16": "2 of 2", "256x1": "1 of 2"}
-    assert "16x16: 1 of 3 launches were resumed or stopped at a lower target" in found.notes
-    assert "256x1: 1 of 3 launches were resumed or stopped at a lower target" in found.notes
+    lost = "were resumed or have not all of their epochs in epochs.csv"
+    assert f"16x16: left out, 1 of 3 launches {lost}" in found.notes
+    assert "256x1: left out, 1 of 3 launches ended before their last epoch" in found.notes
+
+
+def test_launches_that_were_to_stop_at_a_lower_target_are_left_out_and_counted(run: Path) -> None:
+    """Of 16x16 one jumped over 0.75 and 0.9 in its second epoch; the others stopped in between."""
+    trials, (epochs, _) = read.trials(run), read.epochs(run)
+    slow = trials["arm"] == "16x16"
+    trials.loc[slow, ["stop_accuracy", "epochs_trained"]] = [0.75, 2]
+    trials.loc[trials["launch_id"] == "16x16-2", "epochs_trained"] = 3
+    stopped = epochs.merge(trials[["launch_id", "epochs_trained"]]).query("epoch < epochs_trained")
+    (sheet,) = table.sheets(to_target.with_target(trials, stopped, 0.9))
+    (found,) = to_target.tables(sheet.rows)
+    (line,) = [line for line in found.lines if line[0].startswith("16x16")]
+    assert line[2:] == ["0 of 0", *[""] * (len(line) - 3)]
+    (note,) = [note for note in found.notes if note.startswith("16x16")]
+    assert "left out, 3 of 3 launches were to stop at 75%" in note
 
 
 def test_the_chart_marks_where_the_target_is_reached(run: Path) -> None:

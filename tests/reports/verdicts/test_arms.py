@@ -146,6 +146,17 @@ def test_launches_that_did_not_reach_the_target_are_counted(tmp_path: Path, caps
     assert f"the time to 90% is not known: {counted}" in said
 
 
+def test_a_target_above_the_one_that_launches_were_to_stop_at_is_not_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All went past 90% in the epoch in which they were to stop at 85%, but two: those stopped in between."""
+    rows = [{**row, "stop_accuracy": 0.85, "epochs_trained": 10} for row in BOTH]
+    _, lines = told(tmp_path, capsys, [*map(missed, rows[:2]), *rows[2:]], *ARMS)
+    why = "16 of 16 launches were to stop at 85%: those that went past 90%"
+    assert why in line(lines, "time_to_target_s", "inconclusive")
+    assert any(f"the time to 90% is not known: {why}" in each for each in lines)
+
+
 def test_unequal_effective_batches_are_said_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Arms are per process. What follows from the processes, such as threads, keeps nobody from comparing them."""
     two = plan("16x16", processes=2, effective_batch=512, threads=1, backend="gloo")
