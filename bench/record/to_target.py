@@ -40,6 +40,7 @@ TRIALS = [
     Column("best_eval_accuracy", "float", "1", "", "The best eval_accuracy of an epoch; empty: it was resumed."),
     Column("epochs_to_best", "int", "", "", "Epochs until the first evaluation that found it."),
 ]
+DIVERGED = "diverged"  # the status of a trial that trained as it was to and got nowhere; any other failure says nothing
 NAMES = [column.name for column in TRIALS]
 # The sums until the target: column -> the columns of epochs.csv that are added up.
 SUMS = {
@@ -94,7 +95,7 @@ def why_unknown(row: Mapping[str, Any]) -> str:
         return (
             f"were to stop at {share(stop)}: those that went past {share(target)} in the same epoch are no fair sample"
         )
-    if reached(row):
+    if reached(row) or row.get("status") == DIVERGED:
         return ""
     if number(row, "best_eval_accuracy") is None:
         return "were resumed or have not all of their epochs in epochs.csv"
@@ -103,8 +104,8 @@ def why_unknown(row: Mapping[str, Any]) -> str:
 
 
 def reached(row: Mapping[str, Any]) -> bool:
-    """Whether a row's target was reached."""
-    return number(row, "epochs_to_target") is not None
+    """Whether a row's target was reached; never by a trial that diverged, whatever it had reached before."""
+    return number(row, "epochs_to_target") is not None and row.get("status") != DIVERGED
 
 
 def in_words(row: Mapping[str, Any]) -> str:

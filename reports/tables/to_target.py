@@ -30,6 +30,7 @@ FIGURES = {
     "J": "energy_to_target_j",
     "images": "images_to_target",
 }
+COUNTED = ("ok", to_target.DIVERGED)
 NEVER = math.inf  # a launch that did not reach the target took longer than any that did
 
 
@@ -61,14 +62,28 @@ def with_target(trials: pd.DataFrame, epochs: pd.DataFrame, target: float | None
 
 
 def by_trial(rows: Sequence[Row]) -> list[list[Row]]:
-    """The launches of these summarised rows that ended well: those of one trial together, whatever their seeds."""
-    alike = [name for name in summary.ALIKE if name != "seed"]
+    """The launches of these summarised rows that count: those of one trial together, whatever their seeds.
+
+    They ended well or diverged. Without the latter, an arm would look the better the more of its seeds diverge.
+    """
+    alike = [name for name in summary.ALIKE if name not in ("seed", "status")]
     found: dict[Hashable, list[Row]] = {}
-    for row in rows:
-        for launch in row["each"]:
-            if launch["status"] == "ok":
-                found.setdefault(tuple(launch[name] for name in alike), []).append(launch)
+    for launch in launches_of(rows):
+        if launch["status"] in COUNTED:
+            found.setdefault(tuple(launch[name] for name in alike), []).append(launch)
     return list(found.values())
+
+
+def launches_of(rows: Sequence[Row]) -> list[Row]:
+    """All launches of these summarised rows."""
+    return [launch for row in rows for launch in row["each"]]
+
+
+def failures(rows: Sequence[Row], target: float) -> list[str]:
+    """How many launches of each arm ended so that they do not count, and with which status."""
+    failed = (each for each in launches_of(rows) if each["status"] not in COUNTED)
+    found = Counter((each["arm"], each["status"]) for each in failed if each["target_accuracy"] == target)
+    return [f"{arm}: left out, {count} with status {status or 'unknown'}" for (arm, status), count in found.items()]
 
 
 def names(groups: Sequence[Sequence[Row]]) -> list[str]:
@@ -89,11 +104,14 @@ def tables(rows: Sequence[Row]) -> list[TargetTable]:
     targeted = (each for each in by_trial(rows) if each[0]["target_accuracy"] is not None)
     groups = [each for each in targeted if 0 <= each[0]["target_accuracy"] <= 1]  # any other cell is damaged
     targets = sorted({each[0]["target_accuracy"] for each in groups})
-    return [table([each for each in groups if each[0]["target_accuracy"] == target], target) for target in targets]
+    return [
+        table([each for each in groups if each[0]["target_accuracy"] == target], target, failures(rows, target))
+        for target in targets
+    ]
 
 
-def table(groups: Sequence[list[Row]], target: float) -> TargetTable:
-    """The table of these trials."""
+def table(groups: Sequence[list[Row]], target: float, failed: Sequence[str]) -> TargetTable:
+    """The table of these trials; `failed`: what to say of the launches that do not count."""
     named = [(name, launches) for name, launches in zip(names(groups), groups, strict=True)]
     named.sort(key=lambda each: (each[1][0]["effective_batch"] or 0, median(values(each[1], TIME) or [NEVER])))
     shown = {head: name for head, name in FIGURES.items() if any(cell(launches, name) for _, launches in named)}
@@ -113,7 +131,7 @@ def table(groups: Sequence[list[Row]], target: float) -> TargetTable:
         f"to {to_target.share(target)} on the evaluation set",
         heads + (["the others' best"] if farthest else []),
         lines,
-        notes(named),
+        [*notes(named), *failed],
     )
 
 
@@ -149,8 +167,8 @@ def notes(named: Sequence[tuple[str, list[Row]]]) -> list[str]:
     found = []
     if any(len(launches) > 1 for _, launches in named):
         found.append(
-            "Of several launches, whatever their seeds, the median and the range; one that did not reach it counts as "
-            "longer than any that did."
+            "Of several launches, whatever their seeds, the median and the range; one that did not reach it, or that "
+            "diverged, counts as longer than any that did."
         )
     for name, launches in named:
         found += [f"{name}: left out, {each}" for each in left_out(launches)]

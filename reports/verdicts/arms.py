@@ -169,9 +169,12 @@ def of_pair(pair: Pair) -> list[Comparison]:
 
 
 def of_target(pair: Pair, metric: str) -> list[Comparison]:
-    """What the target took, in pairs of one seed, each the geometric mean of its launches; none without a target."""
+    """What the target took, in pairs of one seed, each the geometric mean of its launches; none without a target.
+
+    A launch that diverged never reached it.
+    """
     title = pair.title()
-    asked = [side.undisturbed() for side in (pair.base, pair.head)]
+    asked = [[*side.undisturbed(), *diverged(side)] for side in (pair.base, pair.head)]
     base, head = ([row for row in side if to_target.is_known(row)] for side in asked)
     rows = [*base, *head]
     targets = {row["target_accuracy"] for side in asked for row in side}
@@ -195,6 +198,10 @@ def of_target(pair: Pair, metric: str) -> list[Comparison]:
         return [Comparison(title, "inconclusive", metric, *sides, paired=bool(both), why=f"{why}; {over_seeds.NEXT}")]
     change = significance.of_pairs([math.log(b / a) for a, b in zip(*sides, strict=True)])
     return [Comparison(title, "inconclusive", metric, *sides, paired=True, change=change)]
+
+
+def diverged(side: Side) -> list[Row]:
+    return [row for row in side.failed() if row["status"] == to_target.DIVERGED]
 
 
 def reached(rows: Sequence[Row]) -> str:

@@ -146,6 +146,16 @@ def test_launches_that_did_not_reach_the_target_are_counted(tmp_path: Path, caps
     assert f"the time to 90% is not known: {counted}" in said
 
 
+def test_launches_that_diverged_did_not_reach_the_target(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    slow = plan("16x16")
+    lost = [{**missed(row), "status": "diverged", "error": "loss is nan", "eval_accuracy": None} for row in slow[:4]]
+    _, lines = told(tmp_path, capsys, [*lost, *slow[4:], *plan("256x1")], *ARMS)
+    (said,) = [each for each in lines if each.startswith("At an effective batch")]
+    counted = "4 of 8 launches of 16x16 reached it, 8 of 8 launches of 256x1 reached it"
+    assert counted in line(lines, "time_to_target_s", "inconclusive")
+    assert f"the time to 90% is not known: {counted}" in said
+
+
 def test_a_target_above_the_one_that_launches_were_to_stop_at_is_not_compared(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
