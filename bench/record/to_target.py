@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bench.column import Column, Shown, digits
+from bench.column import Column, digits
 
 UNTIL = "until the end of the first epoch whose evaluation reached target_accuracy"
+# None has `shown`: in a row of medians it would be that of the launches that reached the target, and the arm of which
+# fewer do would look better. reports/tables/to_target.py counts all of them.
 TRIALS = [
     Column(
         "epochs_to_target",
@@ -18,7 +20,6 @@ TRIALS = [
         "",
         "",
         f"Epochs {UNTIL}, that epoch included; empty: none did, or it was resumed.",
-        shown=Shown("epochs to\ntarget", spread=True, order=45),
     ),
     Column(
         "time_to_target_s",
@@ -26,7 +27,6 @@ TRIALS = [
         "s",
         "",
         f"Training time {UNTIL}: the sum of epoch_time_s.",
-        shown=Shown("s to\ntarget", spread=True, order=46),
     ),
     Column(
         "time_to_target_with_evaluation_s",
