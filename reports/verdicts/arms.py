@@ -158,14 +158,21 @@ def of_pairs(found: Sequence[Pair]) -> list[Comparison]:
 
 
 def of_pair(pair: Pair) -> list[Comparison]:
-    """Time, memory, energy, accuracy over seeds, and what the target took."""
+    """Time, memory, energy, accuracy over seeds unless it is where training stopped, and what the target took."""
     free = {name for name in OF_PROCESSES if any(pair.head.rows[0][n] != pair.base.rows[0][n] for n in SEVERAL)}
     free |= {"input_pipeline"} if pair.head.rows[0]["pipeline"] != pair.base.rows[0]["pipeline"] else set()
     machine = [name for name in compare.MACHINE if name not in free]
     found = compare.of_trial(pair.title(), pair.base, pair.head, True, METRICS, machine)
     if any(not each.metric and each.verdict == "not comparable" for each in found):
         return found
+    if stops(pair):
+        found = [each for each in found if each.metric != compare.SEEDED]
     return found + [each for metric in TO_TARGET for each in of_target(pair, metric)]
+
+
+def stops(pair: Pair) -> bool:
+    """Whether a side ends its training at the target, which then decides its last accuracy."""
+    return any(side.rows[0]["stop_accuracy"] is not None for side in (pair.head, pair.base))
 
 
 def of_target(pair: Pair, metric: str) -> list[Comparison]:
@@ -232,6 +239,8 @@ def sentence(pair: Pair, own: Mapping[str, Comparison], points: float) -> str:
     targets = {row["target_accuracy"] for side in (pair.head, pair.base) for row in side.good()} - {None}
     target = to_target.share(min(targets)) if targets else ""
     words = comparison.in_words(*pair.names, own, points, target)
+    if words and stops(pair) and any(own):  # something was compared
+        words += "; accuracy is not compared, since training stops at the target"
     return f"At {at}{',' if not pair.where else f' ({pair.where.strip()}),'} {words}." if words else ""
 
 

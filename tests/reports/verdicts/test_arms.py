@@ -146,6 +146,20 @@ def test_launches_that_did_not_reach_the_target_are_counted(tmp_path: Path, caps
     assert f"the time to 90% is not known: {counted}" in said
 
 
+def test_an_accuracy_at_which_training_stops_is_not_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """16x16 went two points further past the target in its last epoch."""
+    further = [{**row, "eval_accuracy": row["eval_accuracy"] + 0.02} for row in BOTH[:8]]
+    rows = [{**row, "stop_accuracy": 0.9, "epochs_trained": row["epochs_to_target"]} for row in (*further, *BOTH[8:])]
+    _, lines = told(tmp_path, capsys, rows, *ARMS)
+    assert not [each for each in lines if "eval_accuracy" in each]
+    (said,) = [each for each in lines if each.startswith("At an effective batch")]
+    assert said.count("accuracy") == 1
+    assert "to 90% it takes 1.5 times (" in said
+    assert said.endswith("; accuracy is not compared, since training stops at the target.")
+
+
 def test_launches_that_diverged_did_not_reach_the_target(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     slow = plan("16x16")
     lost = [{**missed(row), "status": "diverged", "error": "loss is nan", "eval_accuracy": None} for row in slow[:4]]
