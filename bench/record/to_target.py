@@ -53,13 +53,14 @@ SUMS = {
 EPOCH = ("epoch", "eval_accuracy", *dict.fromkeys(name for names in SUMS.values() for name in names))
 
 
-def cells(epochs: Sequence[Mapping[str, Any]], target: float | None) -> dict[str, Any]:
+def cells(epochs: Sequence[Mapping[str, Any]], target: float | None, trained: int | None = None) -> dict[str, Any]:
     """The columns of TRIALS, from the rows of one launch in epochs.csv, in their order; None: not reached or unknown.
 
-    A launch that went on from a checkpoint has no rows of the epochs before, so that nothing is known of it.
+    A launch that went on from a checkpoint has no rows of the epochs before, so that nothing is known of it. Nor is it
+    of one with fewer rows than the epochs that it `trained`; None: that number is not known.
     """
     found: dict[str, Any] = dict.fromkeys(NAMES)
-    if not epochs or [row["epoch"] for row in epochs] != list(range(len(epochs))):
+    if not epochs or len(epochs) < (trained or 0) or [row["epoch"] for row in epochs] != list(range(len(epochs))):
         return found
     accuracies = {number: row["eval_accuracy"] for number, row in enumerate(epochs, 1)}
     known = {number: accuracy for number, accuracy in accuracies.items() if accuracy is not None}

@@ -55,7 +55,9 @@ def with_target(trials: pd.DataFrame, epochs: pd.DataFrame, target: float | None
     needed = epochs[["launch_id", *to_target.EPOCH]].astype(object)
     needed = needed.where(needed.notna(), None)
     rows = {launch: own.to_dict("records") for launch, own in needed.groupby("launch_id", sort=False)}
-    cells = [to_target.cells(rows.get(launch, []), target) for launch in trials["launch_id"]]
+    trained = (None if pd.isna(count) else int(count) for count in trials["epochs_trained"])
+    launches = zip(trials["launch_id"], trained, strict=True)
+    cells = [to_target.cells(rows.get(launch, []), target, count) for launch, count in launches]
     found = pd.DataFrame(cells, index=trials.index, dtype=object)
     typed = {name: found[name].where(found[name].notna(), pd.NA).astype(trials[name].dtype) for name in found}
     return trials.assign(target_accuracy=pd.array([target] * len(trials), dtype="Float64"), **typed)

@@ -74,9 +74,12 @@ def compare_within(
     """Compare the first of two values of a setting, such as `arm`, with the second, within one run.
 
     `points`: the margin of accuracies. `target`: the accuracy to reach; None: that of each trial. The exit code is that
-    of `compare.compare_runs`. Raises UsageError if the run does not have both, or never under like settings.
+    of `compare.compare_runs`. Raises UsageError if the run does not have both, or never under like settings, or if rows
+    that are needed cannot be read.
     """
-    trials = with_target(read.trials(folder), read.epochs(folder)[0], target)
+    trials = read.trials(folder)
+    if target is not None:
+        trials = with_target(trials, read.every_epoch(folder), target)
     sides = list(compare.sides(map(over_seeds.row_of_any_seed, trials.to_dict("records"))).values())
     found, problems = pairs(sides, setting, values, folder)
     judged = compare.judged([*problems, *of_pairs(found)], margin, level, points)

@@ -62,6 +62,11 @@ def test_without_all_epochs_from_the_first_on_nothing_is_known(rows: list[dict[s
     assert set(to_target.cells(rows, 0.9).values()) == {None}
 
 
+def test_nothing_is_known_if_the_last_epochs_have_no_rows() -> None:
+    assert set(to_target.cells(EPOCHS[:4], 0.9, trained=5).values()) == {None}
+    assert to_target.cells(EPOCHS[:4], 0.9, trained=4) == to_target.cells(EPOCHS[:4], 0.9)
+
+
 @pytest.mark.parametrize(
     ("target", "epochs", "more", "said"),
     [
