@@ -97,16 +97,23 @@ def _refuse_foreign(path: Path, readable: int, skipped: int) -> None:
         raise UsageError(f"cannot read {path}: none of its rows is one that a run wrote; {OUT_FOLDER}")
 
 
-def _refuse_lost(folder: Path, skipped: int) -> None:
+def _refuse_lost(folder: Path, skipped: int, file: str = "trials") -> None:
     """Raise UsageError if a row cannot be read."""
     if skipped:
-        path, rows = folder / "trials.csv", count(skipped, "trials")
+        path, rows = folder / f"{file}.csv", count(skipped, file)
         raise UsageError(f"{path}: {rows} cannot be read; python -m reports show {folder} has the others")
 
 
 def epochs(folder: Path) -> tuple[pd.DataFrame, int]:
     """epochs.csv likewise; empty if there is no file. Raises UsageError if it is too large."""
     return _table(folder / "epochs.csv", "epochs")
+
+
+def every_epoch(folder: Path) -> pd.DataFrame:
+    """epochs.csv for commands that judge. Raises UsageError if it is too large or if one of its rows cannot be read."""
+    table, skipped = epochs(folder)
+    _refuse_lost(folder, skipped, "epochs")
+    return table
 
 
 def ceilings(folder: Path) -> list[dict[Any, Any]]:

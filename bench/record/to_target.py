@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bench.column import Column, Shown, digits
+from bench.column import Column, digits
 
 UNTIL = "until the end of the first epoch whose evaluation reached target_accuracy"
+# None has `shown`: in a row of medians it would be that of the launches that reached the target, and the arm of which
+# fewer do would look better. reports/tables/to_target.py counts all of them.
 TRIALS = [
     Column(
         "epochs_to_target",
@@ -18,7 +20,6 @@ TRIALS = [
         "",
         "",
         f"Epochs {UNTIL}, that epoch included; empty: none did, or it was resumed.",
-        shown=Shown("epochs to\ntarget", spread=True, order=45),
     ),
     Column(
         "time_to_target_s",
@@ -26,7 +27,6 @@ TRIALS = [
         "s",
         "",
         f"Training time {UNTIL}: the sum of epoch_time_s.",
-        shown=Shown("s to\ntarget", spread=True, order=46),
     ),
     Column(
         "time_to_target_with_evaluation_s",
@@ -40,6 +40,7 @@ TRIALS = [
     Column("best_eval_accuracy", "float", "1", "", "The best eval_accuracy of an epoch; empty: it was resumed."),
     Column("epochs_to_best", "int", "", "", "Epochs until the first evaluation that found it."),
 ]
+DIVERGED = "diverged"  # the status of a trial that trained as it was to and got nowhere; any other failure says nothing
 NAMES = [column.name for column in TRIALS]
 # The sums until the target: column -> the columns of epochs.csv that are added up.
 SUMS = {
@@ -52,13 +53,14 @@ SUMS = {
 EPOCH = ("epoch", "eval_accuracy", *dict.fromkeys(name for names in SUMS.values() for name in names))
 
 
-def cells(epochs: Sequence[Mapping[str, Any]], target: float | None) -> dict[str, Any]:
+def cells(epochs: Sequence[Mapping[str, Any]], target: float | None, trained: int | None = None) -> dict[str, Any]:
     """The columns of TRIALS, from the rows of one launch in epochs.csv, in their order; None: not reached or unknown.
 
-    A launch that went on from a checkpoint has no rows of the epochs before, so that nothing is known of it.
+    A launch that went on from a checkpoint has no rows of the epochs before, so that nothing is known of it. Nor is it
+    of one with fewer rows than the epochs that it `trained`; None: that number is not known.
     """
     found: dict[str, Any] = dict.fromkeys(NAMES)
-    if not epochs or [row["epoch"] for row in epochs] != list(range(len(epochs))):
+    if not epochs or len(epochs) < (trained or 0) or [row["epoch"] for row in epochs] != list(range(len(epochs))):
         return found
     accuracies = {number: row["eval_accuracy"] for number, row in enumerate(epochs, 1)}
     known = {number: accuracy for number, accuracy in accuracies.items() if accuracy is not None}
@@ -79,18 +81,32 @@ def total(epochs: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Any:
 
 
 def is_known(row: Mapping[str, Any]) -> bool:
-    """Whether a row of trials.csv says if its target was reached: a trial that ended before its last epoch may not.
+    """Whether a row of trials.csv says if its target was reached."""
+    return not why_unknown(row)
 
-    So it is if it stopped at a lower target than the one that is asked for now.
+
+def why_unknown(row: Mapping[str, Any]) -> str:
+    """What its launch did, if a row of trials.csv does not say whether its target was reached; "": it does.
+
+    One that was to stop at a lower target is unknown even if it reached this one: of those launches only the ones that
+    jumped over both say so, and they are the quick ones.
     """
+    stop, target = number(row, "stop_accuracy"), number(row, "target_accuracy")
+    if None not in (stop, target) and stop < target:
+        return (
+            f"were to stop at {share(stop)}: those that went past {share(target)} in the same epoch are no fair sample"
+        )
+    if reached(row) or row.get("status") == DIVERGED:
+        return ""
+    if number(row, "best_eval_accuracy") is None:
+        return "were resumed or have not all of their epochs in epochs.csv"
     trained, epochs = number(row, "epochs_trained"), number(row, "epochs")
-    ended_early = None not in (trained, epochs) and trained < epochs
-    return reached(row) or (number(row, "best_eval_accuracy") is not None and not ended_early)
+    return "ended before their last epoch" if None not in (trained, epochs) and trained < epochs else ""
 
 
 def reached(row: Mapping[str, Any]) -> bool:
-    """Whether a row's target was reached."""
-    return number(row, "epochs_to_target") is not None
+    """Whether a row's target was reached; never by a trial that diverged, whatever it had reached before."""
+    return number(row, "epochs_to_target") is not None and row.get("status") != DIVERGED
 
 
 def in_words(row: Mapping[str, Any]) -> str:

@@ -18,6 +18,7 @@ import altair as alt
 import pandas as pd
 
 from bench import discovery
+from bench.record.to_target import DIVERGED
 from reports.tables.summary import Row, in_words, titles
 
 # Okabe and Ito's colours, told apart by colour-blind readers too, without the yellow that is too light for paper.
@@ -38,13 +39,15 @@ SAFE_TAGS = {f"{{{SVG}}}{tag}" for tag in ("svg", "g", "path", "text", "tspan", 
 class Run:
     """The data of the charts: the summarised rows of one table that ended well, and the epochs and steps of those.
 
-    `named` gives a row's short name (see `titles`).
+    `named` gives a row's short name (see `titles`). `diverged`: the rows of launches that diverged, which count where a
+    target was to be reached.
     """
 
     rows: Sequence[Row]
     epochs: pd.DataFrame
     steps: pd.DataFrame
     named: Callable[[Row], str]
+    diverged: Sequence[Row] = ()
 
     def arms(self) -> list[str]:
         """Each arm once, so that it has one colour in all charts."""
@@ -89,7 +92,7 @@ class Chart:
 def draw(rows: Sequence[Row], epochs: pd.DataFrame, steps: pd.DataFrame) -> list[Chart]:
     """All charts of the summarised rows of one table, as far as the rows have the figures."""
     good = [row for row in rows if row["status"] == "ok"]
-    run = Run(good, epochs, steps, titles(good))
+    run = Run(good, epochs, steps, titles(good), [row for row in rows if row["status"] == DIVERGED])
     found = (module.draw(run) for module in sorted(discovery.load_all(__name__), key=lambda module: module.ORDER))
     charts = [each if isinstance(each, list) else [each] for each in found]
     return [chart for chart in itertools.chain.from_iterable(charts) if chart is not None]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import altair as alt
@@ -19,6 +19,7 @@ from reports.tables.to_target import NEVER, by_trial, how_many, names, values
 ORDER = 1
 LONGEST = 500  # epochs that a curve shows; of more, every second, third, ...
 Trial = tuple[str, list[Row]]  # a name, and the launches with all seeds
+Curves = Mapping[Any, Sequence[tuple[float, float]]]  # launch -> what it took and the accuracy, after each epoch
 
 
 def draw(run: Run) -> list[Chart]:
@@ -29,13 +30,18 @@ def draw(run: Run) -> list[Chart]:
 def charts(run: Run, of_epoch: str, until: str, what: str, axis: str, unit: str) -> list[Chart]:
     """A chart for each effective batch; `of_epoch`: the column of epochs.csv that is added up, `until`: its sum until
     the target."""
-    groups = by_trial(run.rows)
+    groups = by_trial([*run.rows, *run.diverged])
     trials = list(zip(names(groups), groups, strict=True))
     curves = {launch: sums(own, of_epoch) for launch, own in run.epochs.groupby("launch_id", sort=False)}
-    trials = [(name, known) for name, each in trials if (known := [r for r in each if curves.get(r["launch_id"])])]
+    trials = [(name, drawn(each, curves)) for name, each in trials if any(curves.get(r["launch_id"]) for r in each)]
     trials.sort(key=lambda trial: trial[1][0]["effective_batch"] or 0)
     batches = itertools.groupby(trials, key=lambda trial: trial[1][0]["effective_batch"] or 0)
     return [chart(batch, list(own), curves, until, what, axis, unit) for batch, own in batches]
+
+
+def drawn(launches: Sequence[Row], curves: Curves) -> list[Row]:
+    """Those with a curve, and those that diverged before they had one: they count as launches without the target."""
+    return [row for row in launches if curves.get(row["launch_id"]) or row["status"] == to_target.DIVERGED]
 
 
 def sums(epochs: pd.DataFrame, column: str) -> list[tuple[float, float]]:
@@ -52,7 +58,7 @@ def sums(epochs: pd.DataFrame, column: str) -> list[tuple[float, float]]:
 def chart(
     batch: int,
     trials: Sequence[Trial],
-    curves: dict[Any, list[tuple[float, float]]],
+    curves: Curves,
     until: str,
     what: str,
     axis: str,
@@ -63,7 +69,7 @@ def chart(
         {"trial": name, "launch": launch["launch_id"], "x": x, "y": y}
         for name, launches in trials
         for launch in launches
-        for x, y in curves[launch["launch_id"]]
+        for x, y in curves.get(launch["launch_id"], ())
     ]
     x = alt.X("x:Q", title=axis, scale=alt.Scale(zero=True))
     y = alt.Y("y:Q", title="evaluation accuracy, %", scale=alt.Scale(zero=False))

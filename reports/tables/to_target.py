@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -29,6 +30,7 @@ FIGURES = {
     "J": "energy_to_target_j",
     "images": "images_to_target",
 }
+COUNTED = ("ok", to_target.DIVERGED)
 NEVER = math.inf  # a launch that did not reach the target took longer than any that did
 
 
@@ -53,21 +55,37 @@ def with_target(trials: pd.DataFrame, epochs: pd.DataFrame, target: float | None
     needed = epochs[["launch_id", *to_target.EPOCH]].astype(object)
     needed = needed.where(needed.notna(), None)
     rows = {launch: own.to_dict("records") for launch, own in needed.groupby("launch_id", sort=False)}
-    cells = [to_target.cells(rows.get(launch, []), target) for launch in trials["launch_id"]]
+    trained = (None if pd.isna(count) else int(count) for count in trials["epochs_trained"])
+    launches = zip(trials["launch_id"], trained, strict=True)
+    cells = [to_target.cells(rows.get(launch, []), target, count) for launch, count in launches]
     found = pd.DataFrame(cells, index=trials.index, dtype=object)
     typed = {name: found[name].where(found[name].notna(), pd.NA).astype(trials[name].dtype) for name in found}
     return trials.assign(target_accuracy=pd.array([target] * len(trials), dtype="Float64"), **typed)
 
 
 def by_trial(rows: Sequence[Row]) -> list[list[Row]]:
-    """The launches of these summarised rows that ended well: those of one trial together, whatever their seeds."""
-    alike = [name for name in summary.ALIKE if name != "seed"]
+    """The launches of these summarised rows that count: those of one trial together, whatever their seeds.
+
+    They ended well or diverged. Without the latter, an arm would look the better the more of its seeds diverge.
+    """
+    alike = [name for name in summary.ALIKE if name not in ("seed", "status")]
     found: dict[Hashable, list[Row]] = {}
-    for row in rows:
-        for launch in row["each"]:
-            if launch["status"] == "ok":
-                found.setdefault(tuple(launch[name] for name in alike), []).append(launch)
+    for launch in launches_of(rows):
+        if launch["status"] in COUNTED:
+            found.setdefault(tuple(launch[name] for name in alike), []).append(launch)
     return list(found.values())
+
+
+def launches_of(rows: Sequence[Row]) -> list[Row]:
+    """All launches of these summarised rows."""
+    return [launch for row in rows for launch in row["each"]]
+
+
+def failures(rows: Sequence[Row], target: float) -> list[str]:
+    """How many launches of each arm ended so that they do not count, and with which status."""
+    failed = (each for each in launches_of(rows) if each["status"] not in COUNTED)
+    found = Counter((each["arm"], each["status"]) for each in failed if each["target_accuracy"] == target)
+    return [f"{arm}: left out, {count} with status {status or 'unknown'}" for (arm, status), count in found.items()]
 
 
 def names(groups: Sequence[Sequence[Row]]) -> list[str]:
@@ -88,11 +106,14 @@ def tables(rows: Sequence[Row]) -> list[TargetTable]:
     targeted = (each for each in by_trial(rows) if each[0]["target_accuracy"] is not None)
     groups = [each for each in targeted if 0 <= each[0]["target_accuracy"] <= 1]  # any other cell is damaged
     targets = sorted({each[0]["target_accuracy"] for each in groups})
-    return [table([each for each in groups if each[0]["target_accuracy"] == target], target) for target in targets]
+    return [
+        table([each for each in groups if each[0]["target_accuracy"] == target], target, failures(rows, target))
+        for target in targets
+    ]
 
 
-def table(groups: Sequence[list[Row]], target: float) -> TargetTable:
-    """The table of these trials."""
+def table(groups: Sequence[list[Row]], target: float, failed: Sequence[str]) -> TargetTable:
+    """The table of these trials; `failed`: what to say of the launches that do not count."""
     named = [(name, launches) for name, launches in zip(names(groups), groups, strict=True)]
     named.sort(key=lambda each: (each[1][0]["effective_batch"] or 0, median(values(each[1], TIME) or [NEVER])))
     shown = {head: name for head, name in FIGURES.items() if any(cell(launches, name) for _, launches in named)}
@@ -112,7 +133,7 @@ def table(groups: Sequence[list[Row]], target: float) -> TargetTable:
         f"to {to_target.share(target)} on the evaluation set",
         heads + (["the others' best"] if farthest else []),
         lines,
-        notes(named),
+        [*notes(named), *failed],
     )
 
 
@@ -135,7 +156,8 @@ def cell(launches: Sequence[Row], name: str) -> str:
 
 def how_far(launches: Sequence[Row]) -> str:
     """The best accuracy of the launches that did not reach the target, and after which epoch; empty: all did."""
-    others = [each for each in launches if not to_target.reached(each) and each["best_eval_accuracy"] is not None]
+    missed = (each for each in launches if to_target.is_known(each) and not to_target.reached(each))
+    others = [each for each in missed if each["best_eval_accuracy"] is not None]
     if not others:
         return ""
     best = max(others, key=lambda launch: launch["best_eval_accuracy"])
@@ -147,13 +169,18 @@ def notes(named: Sequence[tuple[str, list[Row]]]) -> list[str]:
     found = []
     if any(len(launches) > 1 for _, launches in named):
         found.append(
-            "Of several launches, whatever their seeds, the median and the range; one that did not reach it counts as "
-            "longer than any that did."
+            "Of several launches, whatever their seeds, the median and the range; one that did not reach it, or that "
+            "diverged, counts as longer than any that did."
         )
     for name, launches in named:
-        if unknown := sum(not to_target.is_known(launch) for launch in launches):
-            found.append(f"{name}: {unknown} of {len(launches)} launches were resumed or stopped at a lower target")
+        found += [f"{name}: left out, {each}" for each in left_out(launches)]
     return found
+
+
+def left_out(launches: Sequence[Row]) -> list[str]:
+    """How many launches do not say whether they reached their target, and why."""
+    unknown = Counter(filter(None, map(to_target.why_unknown, launches)))
+    return [f"{count} of {len(launches)} launches {why}" for why, count in unknown.items()]
 
 
 def show(console: Console, rows: Sequence[Row]) -> None:

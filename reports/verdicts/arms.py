@@ -20,7 +20,7 @@ from bench.record.csvfile import cell
 from reports import read
 from reports.tables.summary import Row, in_words
 from reports.tables.table import machine_line
-from reports.tables.to_target import with_target
+from reports.tables.to_target import left_out, with_target
 from reports.verdicts import compare, comparison, over_seeds, significance
 from reports.verdicts.compare import Side
 from reports.verdicts.comparison import Comparison
@@ -74,9 +74,12 @@ def compare_within(
     """Compare the first of two values of a setting, such as `arm`, with the second, within one run.
 
     `points`: the margin of accuracies. `target`: the accuracy to reach; None: that of each trial. The exit code is that
-    of `compare.compare_runs`. Raises UsageError if the run does not have both, or never under like settings.
+    of `compare.compare_runs`. Raises UsageError if the run does not have both, or never under like settings, or if rows
+    that are needed cannot be read.
     """
-    trials = with_target(read.trials(folder), read.epochs(folder)[0], target)
+    trials = read.trials(folder)
+    if target is not None:
+        trials = with_target(trials, read.every_epoch(folder), target)
     sides = list(compare.sides(map(over_seeds.row_of_any_seed, trials.to_dict("records"))).values())
     found, problems = pairs(sides, setting, values, folder)
     judged = compare.judged([*problems, *of_pairs(found)], margin, level, points)
@@ -158,26 +161,39 @@ def of_pairs(found: Sequence[Pair]) -> list[Comparison]:
 
 
 def of_pair(pair: Pair) -> list[Comparison]:
-    """Time, memory, energy, accuracy over seeds, and what the target took."""
+    """Time, memory, energy, accuracy over seeds unless it is where training stopped, and what the target took."""
     free = {name for name in OF_PROCESSES if any(pair.head.rows[0][n] != pair.base.rows[0][n] for n in SEVERAL)}
     free |= {"input_pipeline"} if pair.head.rows[0]["pipeline"] != pair.base.rows[0]["pipeline"] else set()
     machine = [name for name in compare.MACHINE if name not in free]
     found = compare.of_trial(pair.title(), pair.base, pair.head, True, METRICS, machine)
     if any(not each.metric and each.verdict == "not comparable" for each in found):
         return found
+    if stops(pair):
+        found = [each for each in found if each.metric != compare.SEEDED]
     return found + [each for metric in TO_TARGET for each in of_target(pair, metric)]
 
 
+def stops(pair: Pair) -> bool:
+    """Whether a side ends its training at the target, which then decides its last accuracy."""
+    return any(side.rows[0]["stop_accuracy"] is not None for side in (pair.head, pair.base))
+
+
 def of_target(pair: Pair, metric: str) -> list[Comparison]:
-    """What the target took, in pairs of one seed, each the geometric mean of its launches; none without a target."""
+    """What the target took, in pairs of one seed, each the geometric mean of its launches; none without a target.
+
+    A launch that diverged never reached it.
+    """
     title = pair.title()
-    base, head = ([r for r in side.undisturbed() if to_target.is_known(r)] for side in (pair.base, pair.head))
+    asked = [[*side.undisturbed(), *diverged(side)] for side in (pair.base, pair.head)]
+    base, head = ([row for row in side if to_target.is_known(row)] for side in asked)
     rows = [*base, *head]
-    targets = {row["target_accuracy"] for row in rows}
+    targets = {row["target_accuracy"] for side in asked for row in side}
     if targets <= {None}:
         return []
     if len(targets) > 1:
         return [Comparison(title, "not comparable", metric, why="the launches have several targets; give one")]
+    if not (base and head) and (why := "; ".join(left_out([*asked[0], *asked[1]]))):
+        return [Comparison(title, "inconclusive", metric, why=why)] if metric == TO_TARGET[0] else []
     if not all(map(to_target.reached, rows)):
         why = ", ".join(f"{reached(own)} {name} reached it" for own, name in zip((head, base), pair.names, strict=True))
         return [Comparison(title, "inconclusive", metric, why=why)] if metric == TO_TARGET[0] else []
@@ -192,6 +208,10 @@ def of_target(pair: Pair, metric: str) -> list[Comparison]:
         return [Comparison(title, "inconclusive", metric, *sides, paired=bool(both), why=f"{why}; {over_seeds.NEXT}")]
     change = significance.of_pairs([math.log(b / a) for a, b in zip(*sides, strict=True)])
     return [Comparison(title, "inconclusive", metric, *sides, paired=True, change=change)]
+
+
+def diverged(side: Side) -> list[Row]:
+    return [row for row in side.failed() if row["status"] == to_target.DIVERGED]
 
 
 def reached(rows: Sequence[Row]) -> str:
@@ -222,6 +242,8 @@ def sentence(pair: Pair, own: Mapping[str, Comparison], points: float) -> str:
     targets = {row["target_accuracy"] for side in (pair.head, pair.base) for row in side.good()} - {None}
     target = to_target.share(min(targets)) if targets else ""
     words = comparison.in_words(*pair.names, own, points, target)
+    if words and stops(pair) and any(own):  # something was compared
+        words += "; accuracy is not compared, since training stops at the target"
     return f"At {at}{',' if not pair.where else f' ({pair.where.strip()}),'} {words}." if words else ""
 
 

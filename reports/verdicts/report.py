@@ -113,7 +113,7 @@ def notes(report: ComparisonReport) -> list[str]:
         )
     elif any(each.paired and each.metric == "step_time_p50_s" for each in report.comparisons):
         found.append("The launches of a pair ran one after the other and took no turns, which tells less.")
-    if report.accuracy_margin is not None:
+    if report.accuracy_margin is not None and any(each.metric == "eval_accuracy" for each in report.comparisons):
         found.append(
             f"eval_accuracy: pairs of one seed, each side the mean of its launches; change: their mean difference, "
             f"with a margin of {report.accuracy_margin:.3g} points."

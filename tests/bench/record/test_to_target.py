@@ -62,6 +62,11 @@ def test_without_all_epochs_from_the_first_on_nothing_is_known(rows: list[dict[s
     assert set(to_target.cells(rows, 0.9).values()) == {None}
 
 
+def test_nothing_is_known_if_the_last_epochs_have_no_rows() -> None:
+    assert set(to_target.cells(EPOCHS[:4], 0.9, trained=5).values()) == {None}
+    assert to_target.cells(EPOCHS[:4], 0.9, trained=4) == to_target.cells(EPOCHS[:4], 0.9)
+
+
 @pytest.mark.parametrize(
     ("target", "epochs", "more", "said"),
     [
@@ -90,3 +95,15 @@ def test_a_trial_that_ended_before_does_not_say_that_a_higher_target_was_not_rea
     assert not to_target.is_known({**row, "epochs_trained": 3})
     assert not to_target.is_known({**TRAINED, **to_target.cells(EPOCHS[2:], 0.96)})
     assert to_target.is_known({**to_target.cells(EPOCHS[:3], 0.9), "epochs": 5, "epochs_trained": 3})
+
+
+@pytest.mark.parametrize("trained", [3, 4, 5])
+def test_a_trial_that_was_to_stop_at_a_lower_target_says_nothing_of_a_higher_one(trained: int) -> None:
+    """Whether it went past both in one epoch, or stopped in between, or never stopped."""
+    row = {"stop_accuracy": 0.85, "epochs": 5, "epochs_trained": trained, "target_accuracy": 0.9}
+    row |= to_target.cells(EPOCHS[:trained], 0.9)
+    assert to_target.reached(row)
+    assert to_target.why_unknown(row).startswith("were to stop at 85%: those that went past 90% in the same epoch")
+    assert not to_target.is_known({**row, **to_target.cells(EPOCHS[:2], 0.9)})
+    assert to_target.is_known({**row, "stop_accuracy": 0.9})
+    assert to_target.is_known({**row, "stop_accuracy": 0.95})

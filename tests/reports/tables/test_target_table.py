@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from planted_rows import plant
 
@@ -68,15 +69,55 @@ def test_medians_and_ranges_over_seeds_and_how_many_reached_it(run: Path, capsys
 
 
 def test_what_is_not_known_is_left_out_and_counted(run: Path) -> None:
-    """One launch resumed; one stopped at a lower target."""
+    """One launch resumed; one ended early."""
     trials, (epochs, _) = read.trials(run), read.epochs(run)
     epochs = epochs[~((epochs["launch_id"] == "16x16-0") & (epochs["epoch"] == 0))]
     trials.loc[trials["launch_id"] == "256x1-1", "epochs_trained"] = 3
     (sheet,) = table.sheets(to_target.with_target(trials, epochs, 0.9))
+    assert not [head for head in sheet.heads if "target" in head]  # there it would be the median of those that did
     (found,) = to_target.tables(sheet.rows)
     assert {line[0]: line[2] for line in found.lines} == {"16x16": "2 of 2", "256x1": "1 of 2"}
-    assert "16x16: 1 of 3 launches were resumed or stopped at a lower target" in found.notes
-    assert "256x1: 1 of 3 launches were resumed or stopped at a lower target" in found.notes
+    lost = "were resumed or have not all of their epochs in epochs.csv"
+    assert f"16x16: left out, 1 of 3 launches {lost}" in found.notes
+    assert "256x1: left out, 1 of 3 launches ended before their last epoch" in found.notes
+
+
+def test_launches_that_were_to_stop_at_a_lower_target_are_left_out_and_counted(run: Path) -> None:
+    """Of 16x16 one jumped over 0.75 and 0.9 in its second epoch; the others stopped in between."""
+    trials, (epochs, _) = read.trials(run), read.epochs(run)
+    slow = trials["arm"] == "16x16"
+    trials.loc[slow, ["stop_accuracy", "epochs_trained"]] = [0.75, 2]
+    trials.loc[trials["launch_id"] == "16x16-2", "epochs_trained"] = 3
+    stopped = epochs.merge(trials[["launch_id", "epochs_trained"]]).query("epoch < epochs_trained")
+    (sheet,) = table.sheets(to_target.with_target(trials, stopped, 0.9))
+    (found,) = to_target.tables(sheet.rows)
+    (line,) = [line for line in found.lines if line[0].startswith("16x16")]
+    assert line[2:] == ["0 of 0", *[""] * (len(line) - 3)]
+    (note,) = [note for note in found.notes if note.startswith("16x16")]
+    assert "left out, 3 of 3 launches were to stop at 75%" in note
+
+
+def test_a_launch_that_diverged_never_reached_it_and_other_failures_are_named(run: Path) -> None:
+    """Of 16x16 one diverged in its first epoch, of 256x1 the one that had reached 0.9; two more were killed."""
+    trials, (epochs, _), (steps, _) = read.trials(run), read.epochs(run), read.steps(run)
+    more = trials[trials["arm"] == "16x16"].iloc[:3].assign(launch_id=["d", "k1", "k2"], epochs_trained=0)
+    more["status"] = ["diverged", "crashed", "crashed"]
+    trials.loc[trials["launch_id"] == "256x1-0", "status"] = "diverged"
+    everything = pd.concat([trials, more], ignore_index=True)
+    (sheet,) = table.sheets(to_target.with_target(everything, epochs, 0.9))
+    (found,) = to_target.tables(sheet.rows)
+    lines = {line[0]: line[2:] for line in found.lines}
+    assert {name: line[0] for name, line in lines.items()} == {"16x16": "3 of 4", "256x1": "0 of 3"}
+    assert lines["16x16"][1] == "3.5 (2 .. never)"  # the median of 2, 3, 4 and never
+    assert "16x16: left out, 2 with status crashed" in found.notes
+    pytest.importorskip("altair")
+    from reports.charts import draw
+
+    charts = {chart.kind: chart for chart in draw(sheet.rows, epochs, steps)}
+    assert charts["accuracy_over_time_256"].figures == [
+        "16x16: 90% after 35 s (20 .. 40 of those that did), 3 of 4 launches reached it",
+        "256x1: 90% not reached by most, 0 of 3 launches reached it",
+    ]
 
 
 def test_the_chart_marks_where_the_target_is_reached(run: Path) -> None:

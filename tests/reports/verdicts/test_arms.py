@@ -146,6 +146,41 @@ def test_launches_that_did_not_reach_the_target_are_counted(tmp_path: Path, caps
     assert f"the time to 90% is not known: {counted}" in said
 
 
+def test_an_accuracy_at_which_training_stops_is_not_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """16x16 went two points further past the target in its last epoch."""
+    further = [{**row, "eval_accuracy": row["eval_accuracy"] + 0.02} for row in BOTH[:8]]
+    rows = [{**row, "stop_accuracy": 0.9, "epochs_trained": row["epochs_to_target"]} for row in (*further, *BOTH[8:])]
+    _, lines = told(tmp_path, capsys, rows, *ARMS)
+    assert not [each for each in lines if "eval_accuracy" in each]
+    (said,) = [each for each in lines if each.startswith("At an effective batch")]
+    assert said.count("accuracy") == 1
+    assert "to 90% it takes 1.5 times (" in said
+    assert said.endswith("; accuracy is not compared, since training stops at the target.")
+
+
+def test_launches_that_diverged_did_not_reach_the_target(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    slow = plan("16x16")
+    lost = [{**missed(row), "status": "diverged", "error": "loss is nan", "eval_accuracy": None} for row in slow[:4]]
+    _, lines = told(tmp_path, capsys, [*lost, *slow[4:], *plan("256x1")], *ARMS)
+    (said,) = [each for each in lines if each.startswith("At an effective batch")]
+    counted = "4 of 8 launches of 16x16 reached it, 8 of 8 launches of 256x1 reached it"
+    assert counted in line(lines, "time_to_target_s", "inconclusive")
+    assert f"the time to 90% is not known: {counted}" in said
+
+
+def test_a_target_above_the_one_that_launches_were_to_stop_at_is_not_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All went past 90% in the epoch in which they were to stop at 85%, but two: those stopped in between."""
+    rows = [{**row, "stop_accuracy": 0.85, "epochs_trained": 10} for row in BOTH]
+    _, lines = told(tmp_path, capsys, [*map(missed, rows[:2]), *rows[2:]], *ARMS)
+    why = "16 of 16 launches were to stop at 85%: those that went past 90%"
+    assert why in line(lines, "time_to_target_s", "inconclusive")
+    assert any(f"the time to 90% is not known: {why}" in each for each in lines)
+
+
 def test_unequal_effective_batches_are_said_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Arms are per process. What follows from the processes, such as threads, keeps nobody from comparing them."""
     two = plan("16x16", processes=2, effective_batch=512, threads=1, backend="gloo")
@@ -212,13 +247,42 @@ def test_what_the_run_does_not_have_is_one_sentence(
     assert (code, lines) == (2, [f"error: {said.format(tmp_path)}"])
 
 
-def test_a_target_can_be_asked_for_afterwards(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Both need two epochs; those of 16x16 take 1.25 times as long."""
-    rows = [{**missed(row), "target_accuracy": None} for row in BOTH]
+@pytest.fixture
+def afterwards(tmp_path: Path) -> Path:
+    """A run without a target. Two epochs each reach 0.8; those of 16x16 take 1.25 times as long."""
+    rows = [{**missed(row), "target_accuracy": None, "epochs": 2, "epochs_trained": 2} for row in BOTH]
+    plant(tmp_path, *rows)
     for row in rows:
         for epoch, share in enumerate((0.3, 0.8)):
             figures = {"eval_accuracy": share, "epoch_time_s": row["epoch_time_s"], "eval_time_s": 1.0, "images": 100}
             RunFolder(tmp_path).append("epochs", [{"launch_id": row["launch_id"], "epoch": epoch, **figures}])
-    _, lines = told(tmp_path, capsys, rows, *ARMS, "--target-accuracy", "0.8")
+    return tmp_path
+
+
+TARGET = (*ARMS, "--target-accuracy", "0.8")
+
+
+def test_a_target_can_be_asked_for_afterwards(afterwards: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, lines = told(afterwards, capsys, [], *TARGET)
     assert "+25.0" in line(lines, "16x16 against 256x1", "time_to_target_s")
     assert any("to 80% it takes 1.25 times (" in each for each in lines)
+
+
+def test_an_epoch_that_cannot_be_read_is_refused_where_it_counts(
+    afterwards: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = afterwards / "epochs.csv"
+    path.write_text(path.read_text() + "half a row\n")
+    said = f"error: {path}: 1 row of epochs.csv cannot be read; python -m reports show {afterwards} has the others"
+    assert told(afterwards, capsys, [], *TARGET) == (2, [said])
+    assert told(afterwards, capsys, [], *ARMS)[0] == 1  # epochs are not asked for: a slower epoch regressed
+
+
+def test_launches_without_all_their_epochs_are_left_out(afterwards: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The last row of each is lost, and 0.3 is reached in the first."""
+    path = afterwards / "epochs.csv"
+    head, *rows = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([head, *rows[::2]]))
+    _, lines = told(afterwards, capsys, [], *ARMS, "--target-accuracy", "0.3")
+    why = "16 of 16 launches were resumed or have not all of their epochs in epochs.csv"
+    assert why in line(lines, "time_to_target_s", "inconclusive")
