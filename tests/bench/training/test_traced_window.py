@@ -24,6 +24,7 @@ from bench.variables import TURNS
 NETWORK = functools.partial(planted.smooth, batch_norm=True)
 # Columns that no two launches share.
 OWN = {"launch_id", "started_at", "log", "environment", "step_time_cv", "optimizer_steps_per_s"}
+OWN |= {"slowest_rank", "slowest_rank_excess", "slowest_rank_device"}
 
 
 def is_exact(column: Column) -> bool:
