@@ -16,6 +16,8 @@ from standin_cuda.standin import Standin
 RUN = ["-m", "launch", "run", "resnet20_accumulation", "--arm", "16x1", *SMALL, "--no-checkpoint"]
 # Of a trial, these may differ between two launches of it.
 OWN = {"launch_id", "started_at", "started_by", "environment", "log"}
+# Whether a rank stands apart in so short a trial is chance.
+BY_CHANCE = {"slowest_rank", "slowest_rank_excess", "slowest_rank_device"}
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,11 @@ def test_losses_are_equal_to_the_last_bit(ways: dict[str, Way]) -> None:
 
 def test_rows_have_the_same_columns_filled_and_the_same_results(ways: dict[str, Way]) -> None:
     for warm, cold in zip(ways["warm"].trials, ways["cold"].trials, strict=True):
-        assert {name for name in warm if warm[name]} == {name for name in cold if cold[name]}
-        same = [name for name in warm if name not in OWN and not re.search(r"_s$|_cv$|_bytes$|_process$", name)]
+        filled = [{name for name in row if row[name]} - BY_CHANCE for row in (warm, cold)]
+        assert filled[0] == filled[1]
+        same = [
+            name for name in warm if name not in OWN | BY_CHANCE and not re.search(r"_s$|_cv$|_bytes$|_process$", name)
+        ]
         assert {name: warm[name] for name in same} == {name: cold[name] for name in same}
         assert (warm["started_by"], cold["started_by"]) == ("warm", "cold")
 
