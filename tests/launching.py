@@ -96,8 +96,10 @@ class Command:
     def __enter__(self) -> Command:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        """Leave nothing running, whatever failed."""
+    def __exit__(self, failed: type[BaseException] | None, *_: object) -> None:
+        """Leave nothing running, whatever failed. pytest shows what the command said beside a test that failed."""
+        if failed is not None:
+            print(f"exit code: {self.process.poll()}\n{self.stdout.read_text()}\n{self.stderr.read_text()}")
         self.process.kill()
         for process in self.left():
             with contextlib.suppress(psutil.NoSuchProcess):

@@ -23,8 +23,9 @@ from bench.training.meter import Meter
 from bench.trial import Trial
 from bench.variables import LAUNCH_DETAILS, LAUNCH_ID
 
-# The copy for the launcher is saved at most once a second, and takes at most a hundredth of the time.
-SAVE_EVERY_S, SAVE_EVERY_RATIO = 1.0, 100.0
+# The copy for the launcher is saved at most once a second and takes a hundredth of the time, but is due after ten
+# seconds: one save that a busy disk held up would otherwise put off the next one for minutes.
+SAVE_EVERY_S, SAVE_EVERY_RATIO, SAVE_WITHIN_S = 1.0, 100.0, 10.0
 
 
 @dataclass
@@ -115,7 +116,8 @@ class TrialRow:
         began_s = time.monotonic()
         if self.rank == 0 and began_s >= self.save_after_s and self.has_launcher:
             write_whole(self.copy, json.dumps(self.current()))
-            self.save_after_s = began_s + max(SAVE_EVERY_S, SAVE_EVERY_RATIO * (time.monotonic() - began_s))
+            now_s = time.monotonic()
+            self.save_after_s = now_s + min(max(SAVE_EVERY_S, SAVE_EVERY_RATIO * (now_s - began_s)), SAVE_WITHIN_S)
 
     def write(self, cause: Cause) -> None:
         """Append the row to trials.csv and those of ranks.csv, once. Raises UsageError if they cannot be written."""
