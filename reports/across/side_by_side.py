@@ -163,14 +163,16 @@ def not_beside(
 
 def nothing_in_common(rows: Sequence[Row], found: Across, figures: Sequence[Published]) -> str:
     """Why nothing stands side by side, and what to do about it."""
+    published = none_published(rows, figures)
     here = list(dict.fromkeys(machine(row, found.by) for row in rows if well(row) or row[found.by] is not None))
     if len(here) > 1:
         first = f"{found.apart[0].trial} on {found.apart[0].machine}: {found.apart[0].why}" if found.apart else ""
-        return f"across: no trial ran on two of {', '.join(here)} ({first}); launch it with equal settings on both"
+        equal = f"launch it with equal settings on both{published}"
+        return f"across: no trial ran on two of {', '.join(here)} ({first}); {equal}"
     others = [name for name in machines.ABOUT if name in TAKEN and len({row[name] for row in rows}) > 1]
     instead = f"; or --by {', '.join(others)}, in which launches differ" if others else ""
     one = f"all launches are of one machine, {here[0]}" if here else f"no launch knows its {found.by}"
-    return f"across: {one}; give the runs of others too{instead}{none_published(rows, figures)}"
+    return f"across: {one}; give the runs of others too{instead}{published}"
 
 
 def none_published(rows: Iterable[Row], figures: Sequence[Published]) -> str:

@@ -156,8 +156,8 @@ def test_the_devices_are_those_of_the_group_and_of_one_kind(
 ) -> None:
     plant(tmp_path, changes)
     name = "AMD EPYC" if changes.get("device_name") == "cpu" else H100
-    (row,) = with_prices(read.trials(tmp_path), {name: HOUR}).to_dict("records")
-    row = {key: None if pd.isna(value) else value for key, value in row.items()}
+    (record,) = with_prices(read.trials(tmp_path), {name: HOUR}).to_dict("records")
+    row = {str(key): None if pd.isna(value) else value for key, value in record.items()}
     assert prices.price(row, 2.0) == (None if count is None else 2.0 * count)
     assert bool(prices.remarks(row)) == ("A100" in str(changes))
 
