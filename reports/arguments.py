@@ -116,7 +116,7 @@ def price_argument(parser: argparse.ArgumentParser) -> None:
         action=Prices,
         default={},
         metavar="DEVICE=PRICE",
-        help="of an hour of one such device",
+        help="of an hour of one such device: says what epochs and targets cost",
     )
 
 
