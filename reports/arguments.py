@@ -80,6 +80,46 @@ def target_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
+DEAREST = 1e9  # an hour of a device; what costs more is a slip
+
+
+def price(text: str) -> tuple[str, float]:
+    """DEVICE=PRICE. Raises ArgumentTypeError if a part is missing or if the price is no number from 0 to DEAREST."""
+    device, _, number = text.rpartition("=")
+    try:
+        value = float(number)
+    except ValueError:
+        value = math.nan
+    if not device or not 0 <= value < DEAREST:
+        raise argparse.ArgumentTypeError(f"{text!r} is not DEVICE=PRICE, such as 'NVIDIA H100=2.49'")
+    return device, value
+
+
+class Prices(Once):
+    """Stores device -> price; a device that is given twice is an error."""
+
+    def __call__(
+        self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: str | None = None
+    ) -> None:
+        devices = [device for device, _ in values]
+        if twice := [device for device in devices if devices.count(device) > 1]:
+            raise argparse.ArgumentError(self, f"{twice[0]!r} is given twice; give it once")
+        super().__call__(parser, namespace, dict(values), option_string)
+
+
+def price_argument(parser: argparse.ArgumentParser) -> None:
+    """Declare --price; its value is device -> price of an hour."""
+    parser.add_argument(
+        "--price",
+        type=price,
+        nargs="+",
+        action=Prices,
+        default={},
+        metavar="DEVICE=PRICE",
+        help="of an hour of one such device: says what epochs and targets cost",
+    )
+
+
 def points(text: str) -> float:
     """0.5 for half a percentage point. Raises ArgumentTypeError if it is no number of points between 0 and 100."""
     try:

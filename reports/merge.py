@@ -57,8 +57,7 @@ def merge(paths: Sequence[Path], out: Path) -> None:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with scratch_for(out) as folder:
-            for file in FILES:
-                write(folder / f"{file}.csv", file, sources, owners)
+            written = {file: write(folder / f"{file}.csv", file, sources, owners) for file in FILES}
             copy_logs(folder, sources, owners)
             copy_traces(folder, sources)
             if environments:
@@ -67,8 +66,13 @@ def merge(paths: Sequence[Path], out: Path) -> None:
     except OSError as error:
         raise UsageError(f"cannot write {out}: {error.strerror}; make room or choose another -o") from error
     say_doubled(sources, owners)
-    rows = sum(owners[trial["launch_id"]] is source for source in sources for trial in source.trials)
-    print(f"{out}: {rows} trials of {len(sources)} run folders")
+    parts = [count(written[f"{kind}s"], kind) for kind in ("trial", "ceiling") if written[f"{kind}s"]]
+    print(f"{out}: {' and '.join(parts) or 'no trial'} of {count(len(sources), 'run folder')}")
+
+
+def count(number: int, what: str) -> str:
+    """1 trial, 2 trials."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def examine(path: Path) -> Source:
@@ -202,10 +206,11 @@ def scratch_for(out: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def write(path: Path, file: str, sources: Sequence[Source], owners: dict[str, Source]) -> None:
-    """Write one file of the merged folder, row by row; none if no input has it."""
+def write(path: Path, file: str, sources: Sequence[Source], owners: dict[str, Source]) -> int:
+    """Write one file of the merged folder, row by row; none if no input has it. How many rows it has."""
     if not any(source.ends[file] for source in sources):
-        return
+        return 0
+    written = 0
     with open(path, "w", newline="") as stream:
         # Of all versions: this one's columns first, then those that it does not know.
         names = dict.fromkeys(name for each in sources for name in each.names[file])
@@ -213,7 +218,11 @@ def write(path: Path, file: str, sources: Sequence[Source], owners: dict[str, So
         writer = csv.DictWriter(stream, list(names), restval="", lineterminator="\n")
         writer.writeheader()
         for source in sources:
-            writer.writerows(row for row in rows(source, file) if owners[row["launch_id"]] is source)
+            for row in rows(source, file):
+                if owners[row["launch_id"]] is source:
+                    writer.writerow(row)
+                    written += 1
+    return written
 
 
 def copy_logs(folder: Path, sources: Sequence[Source], owners: dict[str, Source]) -> None:
@@ -233,7 +242,8 @@ def copy_logs(folder: Path, sources: Sequence[Source], owners: dict[str, Source]
             else:
                 shutil.copyfile(source.path / log, folder / log)
     if missing:
-        print(f"{len(missing)} logs are not there to be copied, the first of them {missing[0]}", file=sys.stderr)
+        others = f", nor are {len(missing) - 1} more" if len(missing) > 1 else ""
+        print(f"{missing[0]}, a launch's log, is not there to be copied{others}", file=sys.stderr)
 
 
 def copy_traces(folder: Path, sources: Sequence[Source]) -> None:
@@ -258,6 +268,6 @@ def say_doubled(sources: Sequence[Source], owners: dict[str, Source]) -> None:
                 what = f"{trial['experiment']} {trial['arm']}, repeat {trial['repeat']}, on {trial['host']}"
                 doubled.append(f"{what} ({first[identity].path}, {source.path})")
     if doubled:
-        print(
-            f"note: one host has two ok rows, both kept, of {len(doubled)} trials: {doubled[0]}, ...", file=sys.stderr
-        )
+        more = ", ..." if len(doubled) > 1 else ""
+        what = f"note: one host has two ok rows, both kept, of {count(len(doubled), 'trial')}"
+        print(f"{what}: {doubled[0]}{more}", file=sys.stderr)

@@ -19,6 +19,7 @@ from reports.across import side_by_side
 from reports.charts import NARROW, draw
 from reports.frame import render
 from reports.tables import published, summary, table, to_target
+from reports.tables.prices import Prices, with_prices
 from reports.tables.published_table import beside, highlights
 from reports.tables.summary import Row
 from reports.tables.table import Sheet
@@ -28,15 +29,15 @@ STUDY = "study.toml"  # the copy of a study in its run folder
 REPLACED = "# Not as it stands here: run with "  # its first line, if options replaced some of its settings
 
 
-def write(folder: Path, out: Path, target: float | None = None) -> None:
+def write(folder: Path, out: Path, target: float | None = None, prices: Prices | None = None) -> None:
     """Write the page of a run folder, with what this accuracy took; None: what the trials' own targets did.
 
-    Raises UsageError if no run wrote it or if `out` cannot be written.
+    Raises UsageError if no run wrote it, if a price is of a device that it has not, or if `out` cannot be written.
     """
     trials, lost_trials = read.readable_trials(folder)
     epochs, lost_epochs = read.epochs(folder)
     steps, lost_steps = read.steps(folder)
-    trials = to_target.with_target(trials, epochs, target)
+    trials = with_prices(to_target.with_target(trials, epochs, target), prices)
     found = table.sheets(trials, read.ceilings(folder))
     sections = [{**section(sheet, epochs, steps), "anchor": n} for n, sheet in enumerate(found, start=1)]
     several = side_by_side.of_run(trials, folder)

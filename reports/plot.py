@@ -10,15 +10,17 @@ from bench.record.csvfile import write_whole
 from reports import read
 from reports.charts import draw
 from reports.tables import table, to_target
+from reports.tables.prices import Prices, with_prices
 
 
-def write(folder: Path, out: Path, target: float | None = None) -> list[Path]:
+def write(folder: Path, out: Path, target: float | None = None, prices: Prices | None = None) -> list[Path]:
     """Write each chart as PNG and SVG, and return the paths. `target`: the accuracy to mark; None: the trials' own.
 
-    Raises UsageError if no run wrote `folder` or if `out` cannot be written.
+    Raises UsageError if no run wrote `folder`, if a price is of a device that it has not, or if `out` cannot be
+    written.
     """
     trials, epochs, steps = read.all_that_can_be(folder)
-    trials = to_target.with_target(trials, epochs, target)
+    trials = with_prices(to_target.with_target(trials, epochs, target), prices)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,21 +53,20 @@ def run(trial: Trial, folder: RunFolder, launch_id: str, sizes: Sizes | None = N
     ranks = setup.places(group)
     described, entry = setup.describe(trial, group, ranks, accepted)
     machine = {**environment.machine(), **described, "power_mode": tegra.power_mode()}
-    check_folder(folder, machine)
-    uuids = [rank["device_uuid"] for rank in ranks]
+    check_folder(folder, machine | {"device_name": ranks[0]["device_name"]})  # on all ranks alike
     rows = measure(group.rank, trial.processes, group.device, group.gather, sizes or sizes_for(group.device))
     if group.rank == 0:
         key = environment.key(entry)
         machine |= {"environment": key, "log": f"logs/{launch_id}.log"}
         head = {"launch_id": launch_id, "started_at": began}
         folder.add_environment(key, entry)
-        folder.append("ceilings", [{**head, **row, "device_uuid": uuid_of(row, uuids), **machine} for row in rows])
+        folder.append("ceilings", [{**head, **row, **machine, **device_of(row, ranks)} for row in rows])
 
 
-def uuid_of(row: dict[str, Any], uuids: Sequence[str | None]) -> str | None:
-    """The GPU that a row is of; None: it is of all, or of a CPU."""
+def device_of(row: Mapping[str, Any], ranks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What a row of one rank says of its device, which need not be rank 0's; of a row of all ranks, nothing."""
     rank = row.get("rank")
-    return None if rank is None else uuids[rank]
+    return {} if rank is None else {name: ranks[rank][name] for name in ("device_name", "device_uuid")}
 
 
 def check_folder(folder: RunFolder, machine: dict[str, Any]) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from bench.column import Column
 
+# What its column device_name says, which in trials.csv is of the trial.
+OF_RANK = "Accelerator of the row's rank, or cpu; of a row of all ranks, rank 0's."
 PRECISIONS = {"bf16": "bf16", "fp16": "fp16"}
 
 

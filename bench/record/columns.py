@@ -5,12 +5,13 @@ What a column takes part in, and how a table shows it, it says itself (see bench
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from bench.column import Column, Shown, Use, percent
 from bench.probes import probe_modules
 from bench.record import to_target
-from bench.record.ceiling_columns import CEILING
+from bench.record.ceiling_columns import CEILING, OF_RANK
 from bench.record.rank_columns import RANKS, SLOWEST
 from bench.record.settings import settings_columns
 
@@ -276,7 +277,8 @@ def columns(file: str) -> list[Column]:
         return RANKS if file == "ranks" else PER_CLASS
     if file == "ceilings":
         probed = (column for module in probe_modules() for column in module.TRIALS)
-        return [*IDENTITY, *CEILING, *MACHINE, *(column for column in probed if column.keeps_apart("baseline"))]
+        machine = [dataclasses.replace(c, text=OF_RANK) if c.name == "device_name" else c for c in MACHINE]
+        return [*IDENTITY, *CEILING, *machine, *(column for column in probed if column.keeps_apart("baseline"))]
     return [*STEP_HEAD, *measured]
 
 

@@ -119,15 +119,18 @@ def measure(context: RunContext, trial: Trial, launch_id: str) -> str:
 
 
 def show(rows: Sequence[Mapping[str, str]]) -> None:
-    """Print a line for each piece of work: the median device's rate, and the quartiles of the slowest and fastest."""
+    """Print a line for each piece of work, and each kind of device if there are several: the median device's rate, and
+    the quartiles of the slowest and fastest."""
+    several = len({row["device_name"] for row in rows if row["rank"]}) > 1
     pieces: dict[tuple[str, ...], list[Mapping[str, str]]] = {}
     for row in rows:
-        pieces.setdefault(tuple(row[name] for name in ("kind", "work", "number_format")), []).append(row)
+        device = [row["device_name"] if row["rank"] else ""] if several else []
+        pieces.setdefault((row["kind"].replace("_", " "), row["work"], row["number_format"], *device), []).append(row)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for head in ("measured", "work", "format", "devices", "rate", "quartiles", "unit"):
+    for head in ("measured", "work", "format", *(["device"] * several), "devices", "rate", "quartiles", "unit"):
         table.add_column(head, no_wrap=True, justify="right" if head in ("devices", "rate", "quartiles") else "left")
-    for (kind, work, number_format), devices in pieces.items():
-        table.add_row(*map(escape, (kind.replace("_", " "), work, number_format, str(len(devices)), *rates(devices))))
+    for piece, devices in pieces.items():
+        table.add_row(*map(escape, (*piece, str(len(devices)), *rates(devices))))
     wide(Console(highlight=False), table)
 
 

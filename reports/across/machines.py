@@ -14,6 +14,7 @@ from bench.record.columns import kept_apart
 from reports.across.reference import Published
 from reports.tables import summary
 from reports.tables.figures import text
+from reports.tables.prices import device
 from reports.tables.summary import Row
 from reports.verdicts import matching
 from reports.verdicts.likeness import listed
@@ -32,14 +33,12 @@ class Line:
     """One machine's launches of a trial: `row` has the medians of those that ended well and, in `each`, those launches.
 
     If none did, `row` is one of `failed` without its numbers. `machine` is a name that no other line of the trial has.
-    `price_per_s`: what all devices of the group cost in a second; None: not known. A line with `published` is a
-    source's: its row has nothing but the throughput.
+    A line with `published` is a source's: its row has nothing but the throughput.
     """
 
     machine: str
     row: Row
     failed: Sequence[Row] = ()
-    price_per_s: float | None = None
     published: Published | None = None
 
 
@@ -68,7 +67,7 @@ class Apart:
 
 def machine(row: Row, by: str) -> str:
     """The machine of a row. With the device asked for, a CPU is the machine that its model says."""
-    value = row["cpu_model"] or row[by] if by == DEVICE and row[by] == "cpu" else row[by]
+    value = device(row) if by == DEVICE else row[by]
     if value is None:
         return f"no {by}"
     return text(value) if by in NAMES else f"{by} {text(value)}"
@@ -79,7 +78,7 @@ def settings(by: str) -> list[str]:
     return [name for name in SETTINGS if name != by]
 
 
-def trials(rows: Sequence[Row], by: str, prices: dict[str, float]) -> dict[Hashable, list[Line]]:
+def trials(rows: Sequence[Row], by: str) -> dict[Hashable, list[Line]]:
     """Settings -> the lines of the machines that ran them, in the order in which the rows have the machines."""
     order = list(dict.fromkeys(machine(row, by) for row in rows))
     groups: dict[Hashable, dict[Hashable, list[Row]]] = {}
@@ -89,24 +88,17 @@ def trials(rows: Sequence[Row], by: str, prices: dict[str, float]) -> dict[Hasha
         groups.setdefault(key, {}).setdefault(alike, []).append(row)
     found: dict[Hashable, list[Line]] = {}
     for key, each in groups.items():
-        lines = sorted((line(group, by, prices) for group in each.values()), key=lambda one: order.index(one.machine))
+        lines = sorted((line(group, by) for group in each.values()), key=lambda one: order.index(one.machine))
         found[key] = named(lines, by)
     return found
 
 
-def line(rows: Sequence[Row], by: str, prices: dict[str, float]) -> Line:
+def line(rows: Sequence[Row], by: str) -> Line:
     """These launches as one line; of one that failed, no number counts."""
     good, failed = ([row for row in rows if (row["status"] == "ok") == well] for well in (True, False))
     nothing = {**rows[0], **dict.fromkeys(summary.MEASURED), "spread": {}, "each": []}
     row = summary.one(good) if good else nothing
-    return Line(machine(rows[0], by), row, failed, price_per_s(rows[0], prices))
-
-
-def price_per_s(row: Row, prices: dict[str, float]) -> float | None:
-    """What the group's devices cost in a second. Of a CPU, a machine is the device."""
-    price, devices = prices.get(machine(row, DEVICE)), row["device_count"]
-    devices = row["machines"] if devices == 0 else devices
-    return None if price is None or devices is None else price * devices / 3600
+    return Line(machine(rows[0], by), row, failed)
 
 
 def named(lines: Sequence[Line], by: str) -> list[Line]:
@@ -118,7 +110,7 @@ def named(lines: Sequence[Line], by: str) -> list[Line]:
         for column in summary.telling([one.row for one in alike], [by, *chosen]):
             before, after = (len({words(one, names) for one in alike}) for names in (chosen, [*chosen, column]))
             chosen += [column] if after > before else []
-        found += [Line(", ".join([name, *words(one, chosen)]), one.row, one.failed, one.price_per_s) for one in alike]
+        found += [Line(", ".join([name, *words(one, chosen)]), one.row, one.failed) for one in alike]
     return found
 
 

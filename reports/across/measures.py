@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from bench.column import Column, Shown, gib, percent
 from bench.record.columns import columns
 from reports.across.machines import Line
-from reports.tables import scaling
+from reports.tables import prices, scaling, to_target
 from reports.verdicts import significance
 
 Ends = tuple[float, float] | None
@@ -44,8 +44,12 @@ class Measure:
         found = self.value(line, first)
         if found is None:
             return ""
-        ends = [self.shown.number(end) for end in self.ends(line, first) or ()]
-        return f"{self.shown.number(found)} ({'..'.join(ends)})" if len(set(ends)) > 1 else self.shown.number(found)
+        ends = [self.written(end) for end in self.ends(line, first) or ()]
+        return f"{self.written(found)} ({'..'.join(ends)})" if len(set(ends)) > 1 else self.written(found)
+
+    def written(self, value: float) -> str:
+        """One number."""
+        return "never" if value == to_target.NEVER else self.shown.number(value)
 
 
 def of_column(name: str, shown: Shown | None = None, column: Column | None = None) -> Measure:
@@ -93,20 +97,27 @@ def throughputs(line: Line) -> list[float]:
     return [value for value in found if value is not None and value > 0]
 
 
-def price(line: Line) -> Callable[[float], float] | None:
-    """A function from seconds to money; None: the price or the number of devices is not known."""
-    per_s = line.price_per_s
-    return None if per_s is None else lambda seconds: per_s * seconds
-
-
 def price_of_epoch(line: Line, _: Line) -> float | None:
-    of, seconds = price(line), line.row["epoch_time_s"]
-    return None if of is None or seconds is None else of(seconds)
+    return prices.price(line.row, line.row["epoch_time_s"])
 
 
 def prices_of_epochs(line: Line, _: Line) -> Ends:
-    of, ends = price(line), line.row["spread"].get("epoch_time_s")
-    return None if of is None or ends is None else (of(ends[0]), of(ends[1]))
+    low, high = (prices.price(line.row, seconds) for seconds in line.row["spread"].get("epoch_time_s", (None, None)))
+    return None if low is None or high is None else (low, high)
+
+
+def price_to_target(line: Line, _: Line) -> float | None:
+    """The median over the launches that ended well or diverged; NEVER: half of them or more did not reach it."""
+    found = prices_to_target(line)
+    return statistics.median(found) if found else None
+
+
+def prices_to_target(line: Line) -> list[float]:
+    """What its target cost each launch; none without a price or a target."""
+    if line.row.get(prices.PRICE) is None or line.row["target_accuracy"] is None:
+        return []
+    launches = [row for row in (*line.row["each"], *line.failed) if row["status"] in to_target.COUNTED]
+    return to_target.values(launches, prices.TO_TARGET) or []
 
 
 # As a version has them whose rows have no such column.
@@ -137,6 +148,14 @@ MEASURES = [
         Shown("price of\nan epoch", spread=True),
         price_of_epoch,
         prices_of_epochs,
+    ),
+    Measure(
+        prices.TO_TARGET,
+        "money",
+        "The same x time_to_target_s in place of epoch_time_s; nothing: half of the launches did not reach it.",
+        Shown("price to\ntarget", spread=True),
+        price_to_target,
+        lambda line, _: (min(found), max(found)) if (found := prices_to_target(line)) else None,
     ),
     of_column(MFU.name, percent("of the\npeak %"), KNOWN.get(MFU.name, MFU)),
     of_column(MODEL_FLOPS.name, Shown("model\nTFLOP/s", 1e-12, spread=True), KNOWN.get(MODEL_FLOPS.name, MODEL_FLOPS)),

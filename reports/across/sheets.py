@@ -10,7 +10,7 @@ from rich.markup import escape
 from reports.across.machines import DEVICE, Line, Trial
 from reports.across.measures import MEASURES
 from reports.across.side_by_side import Across
-from reports.tables import table
+from reports.tables import prices, table
 from reports.tables.table import Sheet
 
 LEGEND = (
@@ -30,6 +30,7 @@ def sheet(trial: Trial, by: str) -> Sheet:
     shown = [each for each in MEASURES if any(each.value(line, first) is not None for line in trial.lines)]
     notes: dict[str, int] = {}
     marks = [[notes.setdefault(note, len(notes)) for note in remarks(line, first)] for line in trial.lines]
+    unlike = f"unlike besides: {'; '.join(trial.unlike) or 'nothing'}"
     return Sheet(
         title=trial.title,
         rows=[line.row for line in trial.lines],
@@ -38,7 +39,7 @@ def sheet(trial: Trial, by: str) -> Sheet:
         marks=marks,
         notes=list(notes),
         common=table.common([line.row for line in trial.lines if line.published is None]),
-        machine=f"unlike besides: {'; '.join(trial.unlike) or 'nothing'}",
+        machine=unlike + prices.line([line.row for line in trial.lines]),
     )
 
 

@@ -19,6 +19,7 @@ from reports.across import machines
 from reports.across.machines import DEVICE, ENVIRONMENT, Apart, Line, Trial, machine
 from reports.across.reference import Published, differences
 from reports.tables import summary
+from reports.tables.prices import Prices, cells, check
 from reports.tables.summary import Row
 from reports.verdicts import matching
 from reports.verdicts.likeness import IDENTITY
@@ -42,7 +43,7 @@ class Across:
     apart: Sequence[Apart]
 
 
-def of_folders(folders: Sequence[Path], by: str, prices: dict[str, float], figures: Sequence[Published]) -> Across:
+def of_folders(folders: Sequence[Path], by: str, prices: Prices, figures: Sequence[Published]) -> Across:
     """The machines of these run folders side by side.
 
     Raises UsageError if no run wrote a folder, if `by` is none of TAKEN, if a price is of a device that no launch used,
@@ -61,12 +62,10 @@ def of_folders(folders: Sequence[Path], by: str, prices: dict[str, float], figur
     rows = once(rows)
     if not rows:
         raise UsageError(f"across: no trial has ended in {folders[0]}; give run folders with trials")
-    devices = list(dict.fromkeys(machine(row, DEVICE) for row in rows))
-    if unknown := [name for name in prices if name not in devices]:
-        raise UsageError(f"across: no launch ran on {unknown[0]!r}, which has a --price; give {' or '.join(devices)}")
-    found = side_by_side(rows, by, prices, figures)
+    check(rows, prices)
+    found = side_by_side([{**row, **cells(row, prices)} for row in rows], by, figures)
     if not found.trials:
-        raise UsageError(nothing_in_common(rows, found))
+        raise UsageError(nothing_in_common(rows, found, figures))
     return found
 
 
@@ -80,7 +79,7 @@ def of_run(trials: pd.DataFrame, folder: Path) -> Across | None:
         environments = merge.read_environments(folder / ENVIRONMENT)
     rows = once(launches(trials, environments))
     by = next((name for name in MACHINES if len({machine(row, name) for row in rows if well(row)}) > 1), None)
-    found = side_by_side(rows, by, {}, ()) if by is not None else None
+    found = side_by_side(rows, by, ()) if by is not None else None
     return found if found is not None and found.trials else None
 
 
@@ -113,9 +112,9 @@ def well(row: Row) -> bool:
     return bool(row["status"] == "ok")
 
 
-def side_by_side(rows: Sequence[Row], by: str, prices: dict[str, float], figures: Sequence[Published]) -> Across:
+def side_by_side(rows: Sequence[Row], by: str, figures: Sequence[Published]) -> Across:
     """The trials of these launches that several machines ran, or that a published figure stands beside."""
-    found = machines.trials(rows, by, prices)
+    found = machines.trials(rows, by)
     named = matching.titles([machines.without(lines[0].row, by) for lines in found.values()])
     trials, stood = [], set()
     for lines in found.values():
@@ -162,13 +161,30 @@ def not_beside(
     return result
 
 
-def nothing_in_common(rows: Sequence[Row], found: Across) -> str:
+def nothing_in_common(rows: Sequence[Row], found: Across, figures: Sequence[Published]) -> str:
     """Why nothing stands side by side, and what to do about it."""
+    published = none_published(rows, figures)
     here = list(dict.fromkeys(machine(row, found.by) for row in rows if well(row) or row[found.by] is not None))
     if len(here) > 1:
         first = f"{found.apart[0].trial} on {found.apart[0].machine}: {found.apart[0].why}" if found.apart else ""
-        return f"across: no trial ran on two of {', '.join(here)} ({first}); launch it with equal settings on both"
+        equal = f"launch it with equal settings on both{published}"
+        return f"across: no trial ran on two of {', '.join(here)} ({first}); {equal}"
     others = [name for name in machines.ABOUT if name in TAKEN and len({row[name] for row in rows}) > 1]
     instead = f"; or --by {', '.join(others)}, in which launches differ" if others else ""
     one = f"all launches are of one machine, {here[0]}" if here else f"no launch knows its {found.by}"
-    return f"across: {one}; give the runs of others too{instead}"
+    return f"across: {one}; give the runs of others too{instead}{published}"
+
+
+def none_published(rows: Iterable[Row], figures: Sequence[Published]) -> str:
+    """Why no published figure stands beside these rows: what keeps the nearest one apart; "": none was asked for."""
+    good = [row for row in rows if well(row)]
+    pairs = ((figure, differences(row, figure)) for figure in figures for row in good)
+    apart = [(figure, unlike) for figure, unlike in pairs if unlike]
+    if not figures or not good:
+        return ""
+    if not apart:
+        models = " and ".join(dict.fromkeys(str(row["model"]) for row in good))
+        return f"; no published figure is of {models}, only of {', '.join(sorted({each.model for each in figures}))}"
+    figure, unlike = min(apart, key=lambda each: len(each[1]))
+    what = f"{figure.images_per_s:g} images/s of {figure.model} on {figure.name()}"
+    return f"; the nearest published figure, {what}, stands apart: {', '.join(unlike)}"

@@ -12,10 +12,9 @@ host, commit. With --with-published, throughputs that others published (reports/
 from __future__ import annotations
 
 import argparse
-import math
 from pathlib import Path
 
-from reports.arguments import new_file
+from reports.arguments import new_file, price_argument
 
 FORMS = ("csv", "json", "latex", "markdown")
 
@@ -28,40 +27,19 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="COLUMN",
         help="setting, machine, version or commit: a machine is a value of it",
     )
-    parser.add_argument(
-        "--price", type=price, nargs="+", default=[], metavar="DEVICE=PRICE", help="of an hour of one such device"
-    )
+    price_argument(parser)
     parser.add_argument("--with-published", action="store_true", help="beside what others published")
     parser.add_argument("-o", "--out", type=new_file, metavar="FILE.html", help="also write a page with charts")
     for name in FORMS:
         parser.add_argument(f"--{name}", type=new_file, metavar="FILE", help=f"also write the tables as {name}")
 
 
-DEAREST = 1e9  # an hour of a device; what costs more is a slip
-
-
-def price(text: str) -> tuple[str, float]:
-    """DEVICE=PRICE. Raises ArgumentTypeError if a part is missing or if the price is no number from 0 to DEAREST."""
-    device, _, number = text.rpartition("=")
-    try:
-        value = float(number)
-    except ValueError:
-        value = math.nan
-    if not device or not 0 <= value < DEAREST:
-        raise argparse.ArgumentTypeError(f"{text!r} is not DEVICE=PRICE, such as 'NVIDIA H100=2.49'")
-    return device, value
-
-
 def run(options: argparse.Namespace) -> None:
-    from bench.errors import UsageError
     from bench.record.csvfile import write_whole
     from reports.across import forms, reference, sheets, side_by_side
 
-    devices = [device for device, _ in options.price]
-    if twice := [device for device in devices if devices.count(device) > 1]:
-        raise UsageError(f"across: --price of {twice[0]!r} is given twice; give it once")
     figures = reference.published() if options.with_published else []
-    found = side_by_side.of_folders(options.runs, options.by, dict(options.price), figures)
+    found = side_by_side.of_folders(options.runs, options.by, options.price, figures)
     for name in FORMS:
         if (path := getattr(options, name)) is not None:
             write_whole(path, forms.FORMS[name](found))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from reports.arguments import new_file, target_argument
+from reports.arguments import new_file, price_argument, target_argument
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="the --out folder of a run")
     target_argument(parser)
+    price_argument(parser)
     parser.add_argument("-o", "--out", type=new_file, metavar="FILE.html", help="where to (RUN/report.html)")
 
 
@@ -18,5 +19,5 @@ def run(options: argparse.Namespace) -> None:
     from reports import page
 
     out = options.out or options.run / "report.html"
-    page.write(options.run, out, options.target_accuracy)
+    page.write(options.run, out, options.target_accuracy, options.price)
     print(out)

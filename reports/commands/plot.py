@@ -5,17 +5,19 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from reports.arguments import target_argument
+from reports.arguments import price_argument, target_argument
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="the --out folder of a run")
     target_argument(parser)
+    price_argument(parser)
     parser.add_argument("-o", "--out", type=Path, metavar="FOLDER", help="where to (RUN/plots)")
 
 
 def run(options: argparse.Namespace) -> None:
     from reports import plot
 
-    for path in plot.write(options.run, options.out or options.run / "plots", options.target_accuracy):
+    out = options.out or options.run / "plots"
+    for path in plot.write(options.run, out, options.target_accuracy, options.price):
         print(path)

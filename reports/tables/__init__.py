@@ -2,6 +2,6 @@
 
 summary.py makes one row of a trial's launches, scaling.py adds the efficiency of several processes, figures.py says
 which figures a table has, and table.py puts rows that may stand together into a Sheet and prints it. export.py writes
-sheets in other formats. to_target.py says what a target accuracy took, over seeds. published.py judges accuracies
-against a source's, and published_table.py words that for pages.
+sheets in other formats. to_target.py says what a target accuracy took, over seeds, and prices.py what that cost.
+published.py judges accuracies against a source's, and published_table.py words that for pages.
 """

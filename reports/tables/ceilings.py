@@ -37,11 +37,15 @@ def with_ceilings(rows: Sequence[Row], ceilings: Sequence[Row]) -> list[Row]:
 
 
 def of_machine(row: Row, ceilings: Sequence[Row]) -> list[Row]:
-    """What was computed on the row's machine, with its versions and limits; of several machines one is known: none."""
+    """What was computed on the row's machine, with its versions and limits; of several machines one is known: none.
+
+    Of a machine with unlike devices, the row's device_name is one of them, and the others were measured with it.
+    """
     if row["machines"] not in (None, 1):
         return []
-    computed = (each for each in ceilings if each["kind"] in COMPUTED and each["flops_per_s"])
-    return [each for each in computed if all(each[name] == row[name] for name in MACHINE)]
+    computed = [each for each in ceilings if each["kind"] in COMPUTED and each["flops_per_s"]]
+    launches = {each["launch_id"] for each in computed if all(each[name] == row[name] for name in MACHINE)}
+    return [each for each in computed if each["launch_id"] in launches]
 
 
 def ceilings_of(row: Row, same: Sequence[Row]) -> dict[str, float]:

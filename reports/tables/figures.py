@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.column import Column, Shown, percent
 from bench.record.columns import columns
-from reports.tables import scaling
+from reports.tables import prices, scaling
 from reports.tables.summary import Row
 
 Cell = Callable[[Row], str]
@@ -65,6 +65,7 @@ ALWAYS = [
     Figure(1, "launches", launches),
     computed(WAIT, percent("data\nwait %", 14, ".0f")),
     computed(lambda row: row["ceiling_share"], percent("of the\nceiling %", 17)),
+    computed(lambda row: prices.price(row, row["epoch_time_s"]), Shown("price of\nan epoch", order=34)),
     Figure(44, "published\ntrain / eval %", published),
 ]
 # One process computes all the time that it does not wait for data.

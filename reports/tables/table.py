@@ -16,7 +16,7 @@ from bench.record.columns import kept_apart
 from bench.record.run_folder import SLOWDOWNS, shortage
 from bench.record.settings import settings_columns
 from bench.terminal import wide
-from reports.tables import ceilings, figures, scaling, summary, to_target
+from reports.tables import ceilings, figures, prices, scaling, summary, to_target
 from reports.tables.figures import text
 from reports.tables.summary import Row
 
@@ -78,7 +78,7 @@ def sheet(rows: list[Row]) -> Sheet:
         marks=[[notes.setdefault(note, len(notes)) for note in each] for each in notes_of_rows],
         notes=list(notes),
         common=common(rows),
-        machine=machine_line(rows[0]) + ceilings.line(rows),
+        machine=machine_line(rows[0]) + ceilings.line(rows) + prices.line(rows),
     )
 
 
@@ -149,6 +149,7 @@ def remarks(row: Row) -> list[str]:
     found += scaling.remarks(row)
     found += to_target.remarks(row)
     found += ceilings.remarks(row)
+    found += prices.remarks(row)
     if row["weights"] == "none" and "all" not in text(row["trainable"]).split():
         found.append("the frozen part has random weights: speed and memory are real, accuracy says nothing")
     if row["data"] == "digits" and row["augment"] == "flip":

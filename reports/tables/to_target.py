@@ -18,7 +18,7 @@ from rich.table import Table
 from bench.column import digits
 from bench.record import to_target
 from bench.terminal import wide
-from reports.tables import summary
+from reports.tables import prices, summary
 from reports.tables.summary import Row
 
 TIME = "time_to_target_s"
@@ -29,6 +29,8 @@ FIGURES = {
     "s with\nevaluation": "time_to_target_with_evaluation_s",
     "J": "energy_to_target_j",
     "images": "images_to_target",
+    "price to\ntarget": prices.TO_TARGET,
+    "price with\nevaluation": prices.WITH_EVALUATION,
 }
 COUNTED = ("ok", to_target.DIVERGED)
 NEVER = math.inf  # a launch that did not reach the target took longer than any that did
@@ -97,7 +99,7 @@ def names(groups: Sequence[Sequence[Row]]) -> list[str]:
 def values(launches: Sequence[Row], name: str) -> list[float] | None:
     """A figure of each launch, NEVER where the target was not reached; None: there are none, or one is not known."""
     known = [launch for launch in launches if to_target.is_known(launch)]
-    found = [launch[name] if to_target.reached(launch) else NEVER for launch in known]
+    found: list[Any] = [launch.get(name) if to_target.reached(launch) else NEVER for launch in known]
     return None if None in found or not found else found
 
 
@@ -172,6 +174,8 @@ def notes(named: Sequence[tuple[str, list[Row]]]) -> list[str]:
             "Of several launches, whatever their seeds, the median and the range; one that did not reach it, or that "
             "diverged, counts as longer than any that did."
         )
+    if money := prices.said([launch for _, launches in named for launch in launches]):
+        found.append(f"{money}, idle or not; training time, and with evaluation each evaluation until then too.")
     for name, launches in named:
         found += [f"{name}: left out, {each}" for each in left_out(launches)]
     return found

@@ -168,14 +168,7 @@ def of_pair(pair: Pair) -> list[Comparison]:
     found = compare.of_trial(pair.title(), pair.base, pair.head, True, METRICS, machine)
     if any(not each.metric and each.verdict == "not comparable" for each in found):
         return found
-    if stops(pair):
-        found = [each for each in found if each.metric != compare.SEEDED]
     return found + [each for metric in TO_TARGET for each in of_target(pair, metric)]
-
-
-def stops(pair: Pair) -> bool:
-    """Whether a side ends its training at the target, which then decides its last accuracy."""
-    return any(side.rows[0]["stop_accuracy"] is not None for side in (pair.head, pair.base))
 
 
 def of_target(pair: Pair, metric: str) -> list[Comparison]:
@@ -242,7 +235,7 @@ def sentence(pair: Pair, own: Mapping[str, Comparison], points: float) -> str:
     targets = {row["target_accuracy"] for side in (pair.head, pair.base) for row in side.good()} - {None}
     target = to_target.share(min(targets)) if targets else ""
     words = comparison.in_words(*pair.names, own, points, target)
-    if words and stops(pair) and any(own):  # something was compared
+    if words and over_seeds.stop([*pair.head.rows, *pair.base.rows]) and any(own):  # something was compared
         words += "; accuracy is not compared, since training stops at the target"
     return f"At {at}{',' if not pair.where else f' ({pair.where.strip()}),'} {words}." if words else ""
 

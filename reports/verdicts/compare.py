@@ -97,7 +97,8 @@ def compare_runs(
     sides = {names(base[key].rows[0]): (base[key].good(), head[key].good()) for key in base if key in head}
     why = reasons.of_trials(found, sides, before, after)
     machine, code = machine_line(rows[1][0]), exit_code(found, strict)
-    return ComparisonReport(title, machine, found, code, margin, level, strict, accuracy_margin, why)
+    said = over_seeds.cautions({name: [*before, *after] for name, (before, after) in sides.items()})
+    return ComparisonReport(title, machine, found, code, margin, level, strict, accuracy_margin, why, cautions=said)
 
 
 def exit_code(found: Sequence[Comparison], strict: bool) -> int:
@@ -168,7 +169,7 @@ def of_trial(
 ) -> list[Comparison]:
     """One trial's comparisons. Those with a `change` are inconclusive until it is tested for significance.
 
-    `machine`: the columns in which launches must not differ.
+    `machine`: the columns in which launches must not differ. No accuracy is compared that a target decided.
     """
     if not base.good():
         return [Comparison(name, "not comparable", why="no launch in BASE ended well")]
@@ -186,14 +187,15 @@ def of_trial(
     if head.good():
         left = len(base.good()) + len(head.good()) - len(base.undisturbed()) - len(head.undisturbed())
         half = half_known(base.good(), head.good(), machine)
-        if seeds:  # disturbed launches too: they are slower, not less accurate
+        stop = over_seeds.stop([*base.rows, *head.rows])
+        if seeds and not stop:  # disturbed launches too: they are slower, not less accurate
             found += [noted(each, half) for each in over_seeds.accuracy(name, base.good(), head.good())]
         base, head = Side(base.undisturbed()), Side(head.undisturbed())
         note = f"{left} launches that were throttled, resumed or not alone on their device are left out" if left else ""
         note = "; ".join(filter(None, (note, half)))
         pairs = paired(base.rows, head.rows)
         before, after = map(Side, pairs) if pairs else (base, head)
-        answered = [SEEDED] * seeds
+        answered = [SEEDED] * (seeds or stop)
         left_over = [metric for metric in metrics if metric not in answered]
         each_of = [each for metric in left_over for each in of_metric(name, metric, before, after, pairs is not None)]
         found += [noted(each, note) for each in each_of]

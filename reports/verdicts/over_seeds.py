@@ -76,6 +76,18 @@ def of_seeds(name: str, base: Sequence[Row], head: Sequence[Row]) -> Comparison:
     return Comparison(name, "inconclusive", ACCURACY, *sides, paired=True, change=change, why=why, seeds=both)
 
 
+def stop(rows: Iterable[Row]) -> bool:
+    """Whether one of these launches was to end its training at its target, which then decides its last accuracy."""
+    return any(row["stop_accuracy"] is not None for row in rows)
+
+
+def cautions(trials: Mapping[str, Sequence[Row]]) -> list[str]:
+    """What is said of trials (name -> launches that ended well) whose accuracies are not compared."""
+    stopped = ", ".join(name for name, launches in trials.items() if stop(launches))
+    why = "training stops at the target, which decides it; what counts is the time to the target (reports show)."
+    return [f"{ACCURACY} is not compared of {stopped}: {why}"] if stopped else []
+
+
 def finite(row: Row) -> bool:
     """Whether a launch has an accuracy."""
     return row[ACCURACY] is not None and math.isfinite(row[ACCURACY])

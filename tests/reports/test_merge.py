@@ -149,10 +149,13 @@ def test_one_host_that_ran_a_trial_twice_is_noted_and_two_hosts_are_not(tmp_path
     put(three, "l3", status="crashed")
     assert len(rows(merged([one, two, three], tmp_path / "well"), "trials")) == 3
     assert capsys.readouterr().err == ""
+    merged([one], tmp_path / "alone")
+    assert capsys.readouterr().out == f"{tmp_path / 'alone'}: 1 trial and 2 ceilings of 1 run folder\n"
     put(three, "l4")
     assert len(rows(merged([one, two, three], tmp_path / "noted"), "trials")) == 4
     (line,) = capsys.readouterr().err.splitlines()
-    assert "two ok rows, both kept, of 1 trials: e " in line
+    assert "two ok rows, both kept, of 1 trial: e " in line
+    assert not line.endswith("...")
     assert f"repeat 0, on a ({one}, {three})" in line
 
 
@@ -163,7 +166,7 @@ def test_a_log_that_is_missing_is_said_and_a_row_without_one_is_well(
     put(two[0], "l9", repeat=2, log=None)
     merged(two, tmp_path / "all")
     (line,) = capsys.readouterr().err.splitlines()
-    assert line == f"1 logs are not there to be copied, the first of them {two[0] / 'logs' / 'l1.log'}"
+    assert line == f"{two[0] / 'logs' / 'l1.log'}, a launch's log, is not there to be copied"
 
 
 def measured(folder: Path, launch_id: str) -> None:
@@ -186,8 +189,9 @@ def test_a_folder_of_ceilings_alone_is_taken(two: list[Path], tmp_path: Path, ca
     measured(tmp_path / "most", "most")
     out = merged([tmp_path / "most", *two], tmp_path / "all")
     assert len(rows(out, "ceilings")) == 10
-    assert capsys.readouterr().out == f"{out}: 4 trials of 3 run folders\n"
+    assert capsys.readouterr().out == f"{out}: 4 trials and 10 ceilings of 3 run folders\n"
     alone = merged([tmp_path / "most"], tmp_path / "alone")
+    assert capsys.readouterr().out == f"{alone}: 2 ceilings of 1 run folder\n"
     assert contents(alone) == contents(tmp_path / "most")
 
 

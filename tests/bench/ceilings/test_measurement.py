@@ -6,6 +6,8 @@ import itertools
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import planted
 import pytest
@@ -14,7 +16,9 @@ from launching import python
 from standin_cuda.standin import Standin
 
 from bench.ceilings import compute, transfers
+from bench.ceilings.measurement import ON_CPU
 from bench.ceilings.repetitions import Effort, repeat, repeat_next, row, slowest_of
+from bench.machine import environment
 from bench.record.run_folder import RunFolder
 from bench.trial import Trial
 
@@ -115,6 +119,24 @@ def test_two_processes_of_a_cpu_measure_one_device_and_their_all_reduces(tmp_pat
     assert [found["call_bytes"] for found in rows if found["kind"] == "all_reduce"] == ["1024", "4096"]
     last = rows[-1]
     assert float(last["bus_bytes_per_s"]) == pytest.approx(float(last["bytes_per_s"]))  # 2(n-1)/n of two
+
+
+def test_a_row_is_of_its_own_rank_s_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a machine with unlike GPUs, in whose folder rank 1 finds rows of rank 0's device alone."""
+    from bench.ceilings import __main__ as rank
+
+    own: dict[str, Any] = {"host": "tower", "cpu_model": "AMD EPYC", "device_index": 0}
+    places = [{**own, "device_name": f"NVIDIA {name}", "device_uuid": f"GPU-{name}"} for name in ("H100", "A100")]
+    rows = [{"kind": "convolution", "rank": 0}, {"kind": "convolution", "rank": 1}, {"kind": "all_reduce"}]
+    RunFolder(tmp_path).append("trials", [{**environment.machine(), "launch_id": "t", "device_name": "NVIDIA H100"}])
+    monkeypatch.setattr(rank.setup, "places", lambda group: places)
+    monkeypatch.setattr(rank, "measure", lambda *_: rows)
+    for number in (1, 0):
+        group = SimpleNamespace(rank=number, device=CPU, gather=list)
+        monkeypatch.setattr(rank, "Group", lambda trial, group=group: group)
+        rank.run(Trial(processes=2), RunFolder(tmp_path), "one", ON_CPU)
+    found = [(row["rank"], row["device_name"], row["device_uuid"]) for row in RunFolder(tmp_path).rows("ceilings")]
+    assert found == [("0", "NVIDIA H100", "GPU-H100"), ("1", "NVIDIA A100", "GPU-A100"), ("", "NVIDIA H100", "")]
 
 
 ON_A_GPU = """

@@ -98,3 +98,20 @@ def test_the_devices_of_a_machine_are_compared_with_each_other_and_with_others(
     (line,) = [line.split() for line in printed.splitlines() if line.startswith(" matrix product")]
     slowest, fastest = 1e-3 / (second * 1.01), 1e-3 / (0.001 * 0.99)
     assert line[-4:] == ["2", "1", f"{slowest:.4g}..{fastest:.4g}", "TFLOP/s"]
+
+
+def test_unlike_devices_have_lines_of_their_own_and_are_not_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def measure(context: Any, trial: Any, launch_id: str) -> str:
+        rows = [product(0, 0.001, launch_id=launch_id), product(1, 0.002, launch_id=launch_id, device_name="NVIDIA L4")]
+        RunFolder(tmp_path).append("ceilings", rows)
+        return ""
+
+    monkeypatch.setattr(ceilings, "measure", measure)
+    assert ceilings.run(["--out", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    lines = [line.split() for line in printed.splitlines() if line.startswith(" matrix product")]
+    assert [" ".join(line[5:-3]) for line in lines] == ["bf16 NVIDIA H100 80GB HBM3 1", "bf16 NVIDIA L4 1"]
+    assert [line[-3] for line in lines] == ["1", "0.5"]
+    assert "one NVIDIA L4 alone: compared with no other" in printed

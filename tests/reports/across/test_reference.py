@@ -189,3 +189,31 @@ def test_the_figure_of_the_same_device_is_first(tmp_path: Path) -> None:
     names = [line.machine.removesuffix(" (published)") for line in trial.lines]
     assert names == ["NVIDIA GeForce RTX 3090", "RTX 3090", "H100", "B200"]
     assert found.apart == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"memory_format": "contiguous", "image_size": 160},
+            "the nearest published figure, 370.08 images/s of resnet152 on RTX 3090, stands apart: image_size 160 "
+            "against 224",
+        ),
+        (
+            {"model": "resnet20"},
+            "no published figure is of resnet20, only of resnet101, resnet152, resnet18, resnet34, resnet50",
+        ),
+    ],
+)
+def test_where_no_figure_stands_beside_a_run_the_error_says_what_keeps_the_nearest_apart(
+    changes: dict[str, Any], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plant(tmp_path, {**MINE, **changes})
+    with pytest.raises(SystemExit) as ended:
+        main(["across", str(tmp_path), "--with-published"])
+    printed = capsys.readouterr()
+    assert (ended.value.code, printed.out, printed.err.count("\n")) == (2, "", 1)
+    assert printed.err.strip().endswith(said)
+    with pytest.raises(SystemExit):
+        main(["across", str(tmp_path)])
+    assert "published" not in capsys.readouterr().err

@@ -218,7 +218,7 @@ def test_numbers_that_are_none_do_no_harm(tmp_path: Path, capsys: pytest.Capture
         (["--price", "NVIDIA H100"], "argument --price: 'NVIDIA H100' is not DEVICE=PRICE, such as 'NVIDIA H100=2.49'"),
         (["--price", "NVIDIA H100=nan"], "'NVIDIA H100=nan' is not DEVICE=PRICE"),
         (["--price", "NVIDIA H100=-1"], "'NVIDIA H100=-1' is not DEVICE=PRICE"),
-        (["--price", "NVIDIA H100=1", "NVIDIA H100=2"], "--price of 'NVIDIA H100' is given twice; give it once"),
+        (["--price", "NVIDIA H100=1", "NVIDIA H100=2"], "argument --price: 'NVIDIA H100' is given twice; give it once"),
         (
             ["--by", "torch"],
             "all launches are of one machine, torch 2.9.0; give the runs of others too; or --by host, ",
@@ -288,4 +288,4 @@ def test_what_rows_hold_is_no_mark_up_for_a_terminal(tmp_path: Path, capsys: pyt
 
 def test_sheets_of_nothing_are_none() -> None:
     assert list(sheets.sheets(Across("host", [], []))) == []
-    assert machines.trials([], "host", {}) == {}
+    assert machines.trials([], "host") == {}

@@ -68,6 +68,16 @@ def test_a_share_is_of_the_slowest_device_s_best_times_the_devices(
     assert shares(tmp_path) == [share if share is None else pytest.approx(share)]
 
 
+def test_a_trial_on_unlike_devices_is_held_against_the_slower_one_too(tmp_path: Path) -> None:
+    """Rank 0's device alone has 5e14."""
+    plant(tmp_path, {**BF16, "device_count": 2, "processes": 2})
+    head = {"launch_id": "c", "kind": "convolution", "number_format": "bf16", "measuring": 2}
+    rows = [{**environment.machine(), **MACHINE, **head, "rank": 0, "flops_per_s": 5e14}]
+    rows.append({**rows[0], "rank": 1, "device_name": "NVIDIA A100", "flops_per_s": 2e14})
+    RunFolder(tmp_path).append("ceilings", rows)
+    assert shares(tmp_path) == [pytest.approx(2e14 / (2 * 2e14))]
+
+
 def test_a_cpu_is_one_device(tmp_path: Path) -> None:
     plant(tmp_path, {"device_name": "cpu", "device_count": 0, "processes": 2, "model_flops_per_s": 1e13})
     measured(tmp_path, device_name="cpu", device_count=0)

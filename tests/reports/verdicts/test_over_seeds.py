@@ -256,3 +256,18 @@ def test_families_alarm_as_rarely_as_claimed(loss: float, count: int, images: in
         stands = significance.holm([chance for _, chance in answers])
         wrong += any(answer in false for (answer, _), holds in zip(answers, stands, strict=True) if holds)
     assert wrong <= 50 + 3 * math.sqrt(1000 * 0.05 * 0.95)
+
+
+@pytest.mark.parametrize("words", [OVER, ()])
+def test_where_training_stops_at_a_target_the_accuracy_is_no_result(
+    words: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two points lower, but only because the last epoch of BASE went further beyond the target."""
+    base, head = (seeds(*shares, stop_accuracy=0.9) for shares in ((0.93, 0.925, 0.92), (0.91, 0.905, 0.9)))
+    code, lines = told(tmp_path, capsys, base, head, *words)
+    assert code == 0
+    (said,) = [each for each in lines if "eval_accuracy" in each]
+    assert said.startswith("eval_accuracy is not compared of resnet20_accumulation 16x8")
+    assert said.endswith(
+        ": training stops at the target, which decides it; what counts is the time to the target (reports show)."
+    )
