@@ -156,10 +156,11 @@ class Trial:
         """The accuracy at which training ends; None: it goes through all epochs."""
         return self.target_accuracy if self.stop_at_target else None
 
-    def is_last(self, epoch: int, eval_accuracy: float) -> bool:
+    def is_last(self, epoch: int, eval_accuracy: float | None) -> bool:
         """Whether training ends with this epoch, counted from 0, after which the evaluation found this accuracy."""
         stop = self.stop_accuracy()
-        return epoch + 1 >= self.epochs or (stop is not None and eval_accuracy >= stop)
+        reached = stop is not None and eval_accuracy is not None and eval_accuracy >= stop
+        return epoch + 1 >= self.epochs or reached
 
     def windows_per_epoch(self, images: int) -> int:
         """Optimizer steps in an epoch of `images` images; the last one may be short."""

@@ -24,7 +24,7 @@ from bench.data.pipeline import InputPipeline, free_bytes, mix
 from bench.errors import UsageError
 from bench.experiment import Experiment
 from bench.failure import crash_handler, signals
-from bench.failure.causes import Cause
+from bench.failure.causes import Cause, Diverged
 from bench.failure.ending import Ending
 from bench.instruments import turns
 from bench.instruments.collectives import in_group
@@ -33,10 +33,11 @@ from bench.machine.backends import configure
 from bench.options import Options
 from bench.probes import Probe, probe_modules
 from bench.probes.memory import forget_peak_rss
+from bench.record.columns import ACCURACIES
 from bench.record.experiment_trackers import ExperimentTrackers
 from bench.record.progress import ProgressWriter, beat, state_after
 from bench.record.run_folder import RunFolder
-from bench.training import checkpoint, evaluation, setup, traced_window
+from bench.training import checkpoint, confirm, evaluation, finite, setup, traced_window
 from bench.training.build import Build, model_for
 from bench.training.group import Group
 from bench.training.loop import Training, train_epoch
@@ -115,6 +116,9 @@ class Worker:
         beat()
         training = setup.training(self.trial, group, build, data.classes)
         self.describe(group, training, pipeline, mallopt_accepted)
+        assert self.ending.limit is not None
+        confirm.setup(self.trial, group, training, pipeline, self.ending.limit)
+        self.first_step = confirm.FirstStep(self.trial, training, group.device)
         first_epoch = self.resume(training, group)
         windows = min(self.trial.windows_per_epoch(len(data.train)), self.trial.limit_windows or math.inf)
         windows *= self.trial.epochs - first_epoch
@@ -207,14 +211,9 @@ class Worker:
         # the row: run it again.
         if self.row.has_launcher and checkpoint.is_finished(path, self.trial.epochs):
             return 0
-        self.row.counts = Counts(**checkpoint.restore(path, training))
-        epoch = self.row.values["resumed_at_epoch"] = self.row.counts.epoch
-        if epoch >= self.trial.epochs:
-            raise UsageError(f"--epochs is {self.trial.epochs}, which {path} has already; give more, or no --resume")
-        if self.row.counts.at_target:
-            target = self.trial.target_accuracy
-            raise UsageError(f"--target-accuracy is {target}, which {path} has reached already; run without --resume")
-        return epoch
+        self.row.counts = Counts(**checkpoint.restore(path, training, self.trial))
+        self.row.values["resumed_at_epoch"] = self.row.counts.epoch
+        return self.row.counts.epoch
 
     def run_epoch(
         self,
@@ -225,7 +224,7 @@ class Worker:
         meter: Meter,
         progress: ProgressWriter | None,
     ) -> bool:
-        """Train an epoch, evaluate, record, save a checkpoint. Returns whether it is the last one.
+        """Train an epoch, and what `evaluate_epoch` does. Returns whether it is the last one.
 
         `progress`: rank 0's, which writes the rows.
         """
@@ -235,11 +234,13 @@ class Worker:
         every = epoch_windows(len(data.train), trial.micro_batch, trial.accumulate, trial.processes, group.rank)
         windows = some(list(every), trial.limit_windows)
         batches = pipeline.train(epoch, [a_pass for window in windows for a_pass in window.passes])
+        batches = self.first_step.watched(batches)
 
         def learning_rate(window: int) -> float:
             return trial.learning_rate(epoch * per_epoch + window, per_epoch)
 
         def on_rows(rows: list[dict[str, Any]]) -> None:
+            self.first_step.check()
             self.row.count(rows, training.skipped_steps())
             if progress is not None:
                 self.folder.append("steps", [{"launch_id": self.launch_id, "epoch": epoch, **row} for row in rows])
@@ -247,11 +248,36 @@ class Worker:
                 progress.publish(state_after(rows, epoch, trial.epochs, per_epoch))
 
         trained = train_epoch(training, windows, batches, meter, learning_rate, on_rows)
+        trained["images"] = sum(window.images for window in windows)
         # Each rank has running statistics of its own; the checkpoint has rank 0's.
         group.share_buffers(training.module)
+        is_last = self.evaluate_epoch(epoch, trained, training, pipeline, group, progress)
+        if progress is not None:
+            progress.publish({"epoch": epoch + 1, "epochs": trial.epochs, "window": 0, "windows": per_epoch, **trained})
+        # No rank trains on while rank 0 writes: its windows would wait for rank 0 and look slow.
+        group.accelerator.wait_for_everyone()
+        return is_last
+
+    def evaluate_epoch(
+        self,
+        epoch: int,
+        trained: dict[str, Any],
+        training: Training,
+        pipeline: InputPipeline,
+        group: Group,
+        progress: ProgressWriter | None,
+    ) -> bool:
+        """Evaluate what an epoch trained, record both, save a checkpoint. Returns whether the epoch is the last one.
+
+        Raises Diverged if something is not finite; the epoch has its row then, and the last checkpoint stays.
+        """
+        trial, data = self.trial, pipeline.data
         evaluations = evaluation.after_epoch(trial, training.module, pipeline, group, epoch)
-        row = {"epoch": epoch, **trained, "images": sum(window.images for window in windows)}
-        row |= evaluation.cells(evaluations, "epochs")
+        not_finite = finite.what_is_not(training, evaluations)
+        row = {"epoch": epoch, **trained, **evaluation.cells(evaluations, "epochs")}
+        if not_finite is not None:
+            # An infinite weight may hide behind a ReLU, and the model have an accuracy all the same.
+            row |= {name: None for name in ACCURACIES if name in row}
         # All ranks decide alike: each has the same sums of whole numbers.
         is_last = trial.is_last(epoch, evaluations["evaluation"].accuracy())
         self.row.evaluated = evaluation.cells(evaluations, "trials")
@@ -259,13 +285,13 @@ class Worker:
         self.row.counts.epoch = epoch + 1
         self.row.counts.at_target = is_last and epoch + 1 < trial.epochs
         if progress is not None:
-            self.record_epoch(row, evaluation.per_class(evaluations, trial, data.names) if is_last else [])
-            if self.options.checkpoint:
-                path = checkpoint.path_for(self.options.out, trial)
-                checkpoint.save(path, trial, training, vars(self.row.counts))
-            progress.publish({"epoch": epoch + 1, "epochs": trial.epochs, "window": 0, "windows": per_epoch, **trained})
-        # No rank trains on while rank 0 writes: its windows would wait for rank 0 and look slow.
-        group.accelerator.wait_for_everyone()
+            ends_well = is_last and not_finite is None
+            self.record_epoch(row, evaluation.per_class(evaluations, trial, data.names) if ends_well else [])
+        if not_finite is not None:
+            raise Diverged(f"after epoch {epoch}, {not_finite}; try a smaller --lr")
+        if progress is not None and self.options.checkpoint:
+            path = checkpoint.path_for(self.options.out, trial)
+            checkpoint.save(path, trial, training, vars(self.row.counts))
         return is_last
 
     def record_epoch(self, values: dict[str, Any], per_class: Sequence[dict[str, Any]]) -> None:

@@ -1,8 +1,9 @@
 """State dicts: read from a file without executing its content, and loaded into a model only if they fit exactly."""
 
 import itertools
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,14 +66,33 @@ def load(model: nn.Module, state: Mapping[str, Tensor], path: str | Path) -> Non
 def load_whole(model: nn.Module, state: Mapping[str, Tensor], path: str | Path) -> None:
     """Copy `state`, read from `path`, into `model`. Its keys and shapes have to be exactly the model's.
 
-    Raises ModelError, which names the first key that does not match; the model is then unchanged.
+    Raises ModelError, which names the first key that does not match or is not finite; the model is then unchanged.
     """
     if mismatch := _first_mismatch(model.state_dict(), state):
         raise ModelError(
             f"the weights in {path} do not fit this model: {mismatch}; choose the model they were made for"
         )
+    if wrong := first_not_finite(state.items()):
+        raise ModelError(f"the weights in {path} are no trained model's: {wrong}; choose an earlier checkpoint")
     # A plain dict: without a state dict's version, torch fills in counters that old files lack.
     model.load_state_dict(dict(state))
+
+
+def first_not_finite(named: Iterable[tuple[str, Tensor]]) -> str | None:
+    """The first value that is not finite, or running variance below 0, as a clause; None: there is none.
+
+    Waits for the device once. Takes the memory of one tensor at a time at most.
+    """
+    numbers = [(name, tensor) for name, tensor in named if tensor.is_floating_point() and tensor.numel()]
+    if not numbers:
+        return None
+    extremes = torch.stack([end.double() for _, tensor in numbers for end in tensor.detach().aminmax()]).tolist()
+    for (name, _), low, high in zip(numbers, extremes[::2], extremes[1::2], strict=True):
+        if not (math.isfinite(low) and math.isfinite(high)):
+            return f"{name} holds {low if not math.isfinite(low) else high}"
+        if name.endswith("running_var") and low < 0:
+            return f"{name} holds {low:g}, which no variance is"
+    return None
 
 
 def head_classes(state: Mapping[str, Tensor]) -> int:

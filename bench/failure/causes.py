@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 
 class Diverged(Exception):
-    """The training loss is not finite."""
+    """A loss, or the model after an epoch, is not finite."""
 
 
 class Interrupted(BaseException):

@@ -38,6 +38,14 @@ class Limit:
         in_use = procfs.data_bytes()
         return None if in_use is None or self.base_bytes is None else in_use - self.base_bytes
 
+    def in_force(self) -> int | None:
+        """The limit as the kernel or torch has it now, to the byte. None: no limit, or torch does not tell."""
+        if self.bytes is None:
+            return None
+        if self.base_bytes is not None:
+            return resource.getrlimit(resource.RLIMIT_DATA)[0] - self.base_bytes
+        return cuda.capped_at(self.device)
+
     def remove(self) -> int | None:
         """Remove the limit, then return `held_bytes`: reading it takes memory that the limit may not leave."""
         if self.base_bytes is not None:

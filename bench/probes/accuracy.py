@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import accumulate
 from typing import TYPE_CHECKING, ClassVar
 
@@ -19,7 +20,7 @@ STEPS = [
         "float",
         "1",
         "sum",
-        "Share of the step's images classified correctly, before the update.",
+        "Share of the step's images classified correctly, before the update; empty: the loss is not finite.",
     ),
 ]
 EPOCHS = [
@@ -86,7 +87,10 @@ class Probe(Base):
         self.losses, self.right, self.own = [], [], []
         return {
             "train_loss": [loss / n for loss, n in zip(losses, images, strict=True)],
-            "train_accuracy": [hit / n for hit, n in zip(hits, images, strict=True)],
+            # Of nan, argmax is 0: it would count the images of the first class as right.
+            "train_accuracy": [
+                hit / n if math.isfinite(loss) else None for hit, n, loss in zip(hits, images, losses, strict=True)
+            ],
         }
 
     def totals(self) -> dict[str, Value]:

@@ -18,6 +18,7 @@ from bench.record.settings import settings_columns
 STATUSES = ("ok", "oom", "over_limit", "timeout", "crashed", "diverged", "interrupted")
 OOM_PHASES = ("setup", "data", "forward", "backward", "optimizer", "evaluation")
 PARTS = ("train", "eval", "validation", "evaluate_on")  # that a source may report an accuracy of
+ACCURACIES = tuple(f"{part}_accuracy" for part in PARTS)
 FILES = ("trials", "epochs", "steps", "ranks", "per_class", "ceilings")
 
 

@@ -15,6 +15,7 @@ from torch import nn
 from bench.errors import UsageError
 from bench.record.columns import OLDER
 from bench.record.csvfile import cell
+from bench.training import finite
 from bench.training.build import model_for
 from bench.training.loop import Training
 from bench.trial import IMAGENET_MODEL, Trial
@@ -54,8 +55,11 @@ def is_finished(path: Path, epochs: int) -> bool:
         return progress["epoch"] >= epochs or progress.get("at_target", False)
 
 
-def restore(path: Path, training: Training) -> dict[str, Any]:
-    """Load a checkpoint into the training, on every rank. Returns its counts. Raises UsageError if it is damaged."""
+def restore(path: Path, training: Training, trial: Trial) -> dict[str, Any]:
+    """Load a checkpoint into the training, on every rank. Returns its counts.
+
+    Raises UsageError if it is damaged, if it holds what is not finite, or if it leaves the trial nothing to train.
+    """
     device = next(training.module.parameters()).device
     with _readable(path):
         state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
@@ -63,7 +67,15 @@ def restore(path: Path, training: Training) -> dict[str, Any]:
         training.optimizer.load_state_dict(state["optimizer"])
         if training.scaler:
             training.scaler.load_state_dict(state["scaler"])
-        return state["progress"]
+        progress: dict[str, Any] = state["progress"]
+        if wrong := finite.what_is_not(training):
+            raise ValueError(wrong)
+    if progress["epoch"] >= trial.epochs:
+        raise UsageError(f"--epochs is {trial.epochs}, which {path} has already; give more, or no --resume")
+    if progress.get("at_target", False):
+        target = trial.target_accuracy
+        raise UsageError(f"--target-accuracy is {target}, which {path} has reached already; run without --resume")
+    return progress
 
 
 def load_model(path: Path, model_name: str | None = None, data: str | None = None) -> tuple[Trial, nn.Module]:

@@ -83,8 +83,10 @@ class Evaluation:
         """How many images were evaluated."""
         return sum(map(sum, self.confusion))
 
-    def accuracy(self) -> float:
-        """Share of the images that were predicted correctly."""
+    def accuracy(self) -> float | None:
+        """Share of the images that were predicted correctly. None: the loss is not finite, so none was predicted."""
+        if not math.isfinite(self.loss):
+            return None
         return sum(row[label] for label, row in enumerate(self.confusion)) / self.images()
 
 

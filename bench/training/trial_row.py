@@ -14,6 +14,7 @@ from bench.failure.causes import Cause
 from bench.instruments.peaks import share_of_peak
 from bench.record import to_target
 from bench.record.ceiling_columns import in_number_format
+from bench.record.columns import ACCURACIES
 from bench.record.csvfile import write_whole
 from bench.record.rank_columns import slowest
 from bench.record.rows import first_row
@@ -125,6 +126,8 @@ class TrialRow:
             return
         log = f" ({self.values['log']})" if self.values["log"] else ""
         row = {**self.current(), **cause.columns(), "error": cause.error + log if cause.error else None}
+        if cause.status == "diverged":
+            row |= dict.fromkeys(ACCURACIES)  # those of an earlier epoch are in epochs.csv
         if cause.silent and self.has_launcher:  # only the launcher can find out whether memory ran out, and writes it
             write_whole(self.copy, json.dumps(row))
             return

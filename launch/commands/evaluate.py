@@ -66,16 +66,21 @@ def run(words: Sequence[str]) -> None:
     if outputs != images.classes:
         raise UsageError(f"{evaluate_options.checkpoint} has {outputs} classes, but the data has {images.classes}")
     result, how = checkpoint_evaluation.evaluate_model(trial, model, images)
+    if (accuracy := result.accuracy()) is None:
+        raise UsageError(
+            f"{evaluate_options.checkpoint} has no accuracy in {how['precision']}: its loss is {result.loss}; "
+            f"evaluate an earlier checkpoint, or one of a trial in float32"
+        )
     part = "evaluation" if trial.evaluate_on == "none" else "evaluate_on"
     rows = evaluation.per_class({part: result}, trial, images.names)
     launch_id = options.new_id()
     facts = {"checkpoint": str(evaluate_options.checkpoint), "model": trial.model, "data": rows[0]["data"], **how}
-    facts |= {"images": result.images(), "accuracy": result.accuracy(), "loss": result.loss, **environment.machine()}
+    facts |= {"images": result.images(), "accuracy": accuracy, "loss": result.loss, **environment.machine()}
     folder.append("per_class", [{"launch_id": launch_id, **row} for row in rows])
     write_whole(folder.logs() / f"{launch_id}.json", json.dumps(facts, indent=1) + "\n")
     show(rows)
     print("{model} on {data} at {image_size} pixels in {precision} on {device}: ".format(**facts), end="")
-    print(f"{100 * result.accuracy():.2f}% of {result.images()} images; loss {result.loss:.4f}")
+    print(f"{100 * accuracy:.2f}% of {result.images()} images; loss {result.loss:.4f}")
     print(f"written to {folder.path / 'per_class.csv'} as launch {launch_id}; details in logs/{launch_id}.json")
 
 

@@ -300,8 +300,8 @@ def test_a_checkpoint_without_settings_still_resumes(folder: Path, tmp_path: Pat
     state = torch.load(folder / "own.pt", weights_only=True)
     del state["settings"]
     torch.save(state, tmp_path / "old.pt")
-    model = model_for(DIGITS, 10)
-    progress = checkpoint.restore(tmp_path / "old.pt", Training(model, model, optimizer_for(DIGITS, model)))
+    model, longer = model_for(DIGITS, 10), dataclasses.replace(DIGITS, epochs=2)
+    progress = checkpoint.restore(tmp_path / "old.pt", Training(model, model, optimizer_for(DIGITS, model)), longer)
     assert progress == {"epoch": 1}
     assert torch.equal(model.state_dict()["bn1.bias"], planted().state_dict()["bn1.bias"])
 
@@ -325,6 +325,8 @@ def broken(folder: Path) -> None:
     torch.save({**state, "settings": {**state["settings"], "model": 5}}, folder / "odd.pt")
     state["model"]["conv1.weight"][:] = float("nan")
     torch.save(state, folder / "diverged.pt")
+    state["model"]["conv1.weight"][:] = 3e38
+    torch.save(state, folder / "overflows.pt")
     (folder / "a_file").touch()
 
 
@@ -346,7 +348,8 @@ def spoilt(folder: Path) -> Path:
         (["image.png", "image.png"], "cannot read weights from FOLDER/image.png"),
         (["newer.pt", "image.png"], "newer.pt are not those of a trial here"),
         (["odd.pt", "image.png"], "odd.pt are not those of a trial here"),
-        (["diverged.pt", "image.png"], "the output of conv1 is not finite; "),
+        (["overflows.pt", "image.png"], "the output of conv1 is not finite; "),
+        (["diverged.pt", "image.png"], "diverged.pt are no trained model's: conv1.weight holds nan; "),
         (["own.pt", "missing.png"], "no image file FOLDER/missing.png; check the path"),
         (["own.pt", "text.png"], "cannot read FOLDER/text.png as an image ("),
         (["own.pt", "empty.png"], "cannot read FOLDER/empty.png as an image ("),

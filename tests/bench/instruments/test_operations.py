@@ -135,15 +135,13 @@ def test_counts_are_the_same_each_time(tmp_path: Path) -> None:
     assert all(one[name] for name in names)
 
 
-def test_mixed_precision_shows_in_its_casts_and_a_lost_one_too(tmp_path: Path) -> None:
+def test_mixed_precision_shows_in_its_casts(tmp_path: Path) -> None:
     plain, mixed = (row(tmp_path / name, precision=name) for name in ("no", "bf16"))
     assert (plain["casts_per_window"], mixed["flops_per_window"]) == (
         "0",
         plain["flops_per_window"],
     )  # uint8 to float goes with a subtraction
     assert int(mixed["casts_per_window"]) > 5
-    lost = row(tmp_path / "lost", precision="bf16", target=planted.without_autocast)
-    assert lost["casts_per_window"] == plain["casts_per_window"]
 
 
 @pytest.mark.parametrize("changes", [{"warmup_windows": 0}, {"warmup_windows": 2}], ids=str)
