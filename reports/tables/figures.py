@@ -65,6 +65,9 @@ ALWAYS = [
     Figure(1, "launches", launches),
     computed(WAIT, percent("data\nwait %", 14, ".0f")),
     computed(lambda row: row["ceiling_share"], percent("of the\nceiling %", 17)),
+    computed(lambda row: row["roofline"] and row["roofline"].intensity, Shown("FLOP/\nbyte", order=18)),
+    Figure(18, "roof\nset by", lambda row: row["roofline"].side() if row["roofline"] else ""),
+    computed(lambda row: row["roofline"] and row["roofline"].share(), percent("of the\nroof %", 18)),
     Figure(44, "published\ntrain / eval %", published),
 ]
 # One process computes all the time that it does not wait for data.

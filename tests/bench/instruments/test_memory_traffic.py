@@ -55,8 +55,19 @@ def test_a_backward_pass_counts_like_a_forward_pass() -> None:
 def step_of_sgd(grad_scale: torch.Tensor | None) -> None:
     """One step of SGD with momentum: reads weights, gradients and momentum, and writes the first and the last."""
     weights, gradients, momentum = ([torch.ones(10, 10)] for _ in range(3))
-    rates = {"weight_decay": 0.0, "momentum": 0.9, "lr": 0.1, "dampening": 0.0, "nesterov": False, "maximize": False}
-    torch._fused_sgd_(weights, gradients, momentum, is_first_step=False, grad_scale=grad_scale, **rates)
+    torch._fused_sgd_(
+        weights,
+        gradients,
+        momentum,
+        weight_decay=0.0,
+        momentum=0.9,
+        lr=0.1,
+        dampening=0.0,
+        nesterov=False,
+        maximize=False,
+        is_first_step=False,
+        grad_scale=grad_scale,
+    )
 
 
 @pytest.mark.parametrize(
