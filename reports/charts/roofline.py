@@ -70,7 +70,8 @@ def told(run: Run, row: Row) -> str:
 
 def roofs(rooflines: Sequence[Roofline]) -> list[Any]:
     """The layers of the roofs: one for each number format and number of devices, with its name at the right end."""
-    ends = [end for each in rooflines for end in (each.intensity, each.ridge())]
+    ends = [each.intensity for each in rooflines]
+    ends += [rate / each.copy_bytes_per_s for each in rooflines for rate in each.ceilings.values()]
     left, right = min(ends) / MARGIN, max(ends) * MARGIN
     lines, names = [], []
     several = len({each.devices for each in rooflines}) > 1
