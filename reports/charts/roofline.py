@@ -37,8 +37,8 @@ def draw(run: Run) -> Chart | None:
     caption = (
         "Points: the model's own FLOP/s, over its FLOPs for each byte that its operations read and write. Roofs: what "
         "copies on the device allow (the slope) and the most that a matrix product or a convolution reached at that "
-        "number format (solid; dashed: the lower of the two). A point left of a roof's ridge is limited by memory, one "
-        "right of it by arithmetic. Bytes are counted as if no cache kept any and nothing were fused: a point above "
+        "number format (solid; dashed: the lower of the two). Left of a roof's ridge memory is the lower limit, right "
+        "of it arithmetic. Bytes are counted as if no cache kept any and nothing were fused: a point above "
         "the slope had its caches serve it."
     )
     drawing = sized(alt.layer(*roofs(rooflines), drawn), 340)
