@@ -99,7 +99,6 @@ def step_of_sgd(grad_scale: torch.Tensor | None) -> None:
         (lambda: step_of_sgd(None), 3 * 400 + 5 * 400),
         (lambda: step_of_sgd(torch.ones(())), 3 * 400 + 6 * 400 + 4 + 4),
     ],
-    ids=str,
 )
 def test_what_each_kind_of_operation_accesses(work: Callable[[], Any], size: int) -> None:
     assert accessed(work) == size

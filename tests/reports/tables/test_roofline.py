@@ -84,7 +84,6 @@ def copyless(folder: Path) -> None:
         ({**BF16, "status": "oom", "model_flops_per_s": None}, plant_ceilings, None),
         ({**BF16, "precision": "fp16"}, plant_ceilings, None),  # held against no ceiling either
     ],
-    ids=str,
 )
 def test_where_there_is_no_roof_and_where_it_is_passed_a_note_says_why(
     row: dict[str, Any], ceilings: Any, note: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
