@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from bench.experiment import Experiment
+from bench.machine import environment
 from bench.record.rows import first_row
 from bench.record.run_folder import RunFolder
 from bench.trial import Trial
@@ -64,6 +65,29 @@ def times(mean: float = 0.0123, spread: list[float] = SPREAD, **more: Any) -> li
         {"step_time_p50_s": mean * (1 + share), "images_per_s": 152 / (mean * (1 + share)), "repeat": number, **more}
         for number, share in enumerate(spread)
     ]
+
+
+def plant_ceilings(folder: Path, launch: str = "c", devices: int = 1, **machine: Any) -> None:
+    """Ceilings of one device, or of a faster one beside it. bf16: the slower one's convolution is at 4e14.
+
+    Copies move 2e12 bytes/s, so that the ridge is at 200 FLOP/byte in bf16 and at 25 in fp32.
+    """
+    rates = {
+        ("fp32", "matrix_product"): (6e13, 5e13),
+        ("tf32", "matrix_product"): (3e14, 2.5e14),
+        ("bf16", "matrix_product"): (4e14, 3e14),
+        ("bf16", "convolution"): (5e14, 4e14),
+    }
+    head = {"launch_id": launch, "measuring": devices, **environment.machine(), **MACHINE, **machine}
+    rows = [
+        {**head, "kind": kind, "work": kind, "number_format": number_format, "rank": rank, "flops_per_s": rate}
+        for (number_format, kind), by_rank in rates.items()
+        for rank, rate in enumerate(by_rank[-devices:])
+    ]
+    copies = {**head, "kind": "device_copy", "work": "1 GiB"}
+    rows += [{**copies, "rank": rank, "bytes_per_s": rate} for rank, rate in enumerate((3e12, 2e12)[-devices:])]
+    rows.append({**head, "kind": "host_to_device", "work": "1 GiB", "rank": 0, "bytes_per_s": 1e10})
+    RunFolder(folder).append("ceilings", rows)
 
 
 COUNTED: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""Counts of the operations that a process dispatches to torch: by kind, their FLOPs, casts, waits and memory."""
+"""Counts of the operations that a process dispatches to torch: by kind, their FLOPs, bytes, casts, waits and memory."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from bench.instruments.memory_traffic import bytes_accessed
 from bench.instruments.storage_tracker import StorageTracker, tensors
 
 # Operations whose result the host needs, so that it waits for the device: .item() and float() of a tensor become the
@@ -23,13 +24,15 @@ class Operations(TorchDispatchMode):
     """While entered, counts operations by kind. Slows each of them down.
 
     `flops`: two for each multiply-add of convolutions and matrix products, by torch's own formulas; other operations
-    count as none.
+    count as none. `bytes_accessed`: by type of device, what all of them read and write, as bench.instruments.
+    memory_traffic counts it. Of compiled code only what is outside its fused kernels is counted.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.kinds: Counter[str] = Counter()
         self.flops = self.casts = self.blocking_copies = 0
+        self.bytes_accessed: Counter[str] = Counter()
         self._storages = StorageTracker()
 
     @classmethod
@@ -48,6 +51,7 @@ class Operations(TorchDispatchMode):
             self.blocking_copies += blocks(kind, args, kwargs, result)
         if count := flop_registry.get(func._overloadpacket):
             self.flops += count(*args, **kwargs, out_val=result)
+        self.bytes_accessed += bytes_accessed(func, args, kwargs, result)
         inputs = {tensor.untyped_storage()._cdata for tensor in tensors((args, kwargs))}
         self._storages.add(output for output in tensors(result) if output.untyped_storage()._cdata not in inputs)
         return result

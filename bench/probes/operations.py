@@ -9,10 +9,10 @@ images, so that an epoch's short window counts as what it is.
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, ClassVar
 
 from bench.column import Column, percent
+from bench.instruments.compilations import compilations
 from bench.probes import Aggregation, Cell, Span, Value, ratio
 from bench.probes import Probe as Base
 
@@ -29,6 +29,14 @@ TRIALS = [
         "",
         "max",
         f"Floating-point operations of a rank's convolutions and matrix products, two for each multiply-add, {COUNTED}",
+    ),
+    Column(
+        "bytes_accessed_per_window",
+        "int",
+        "bytes",
+        "max",
+        "Bytes that a rank's operations read and write on its device, each argument and each result once, as if no "
+        f"cache kept any, {COUNTED[:-1]}, or torch.compile, whose fused kernels cannot be counted.",
     ),
     Column(
         "model_flops_per_s",
@@ -75,6 +83,7 @@ TRIALS = [
         "Places at which torch.compile had to leave a graph; empty: nothing was compiled.",
     ),
 ]
+BYTES = "bytes_accessed_per_window"
 COUNTS = ("flops_per_window", "operations_per_window", "casts_per_window", "waits_per_window", "peak_bytes_per_window")
 COMPILED = ("compiled_graphs", "graph_breaks")
 
@@ -85,6 +94,7 @@ class Probe(Base):
     TOTALS: ClassVar[dict[str, Aggregation]] = {
         "flops_per_window": ("peak", "max"),
         "flops_of_all_ranks": ("peak", "sum"),
+        BYTES: ("peak", "max"),
         "operations_per_window": ("peak", "max"),
         "casts_per_window": ("peak", "max"),
         "waits_per_window": ("peak", "max"),
@@ -97,6 +107,7 @@ class Probe(Base):
         self.operations: Operations | None = None
         self.counting = False
         self.first_images = 0
+        self.device_type = device.type
 
     def window_begin(self, images: int, warmup_left: int) -> None:
         if warmup_left == 2 and images == self.first_images:
@@ -116,21 +127,23 @@ class Probe(Base):
             self.counting = False
 
     def totals(self) -> dict[str, Value]:
-        found = self.operations
+        found, compiled = self.operations, compilations()
         if found is None or self.counting:
-            return {**dict.fromkeys((*COUNTS, "flops_of_all_ranks")), **compilations()}
+            return {**dict.fromkeys((*COUNTS, BYTES, "flops_of_all_ranks")), **compiled}
         counted = (found.flops, found.kinds.total(), found.casts, found.waits, found.peak_bytes)
         # Nothing is computed twice, so that all that was counted is the model's own work. What a setting recomputes in
         # the backward pass, as activation checkpointing does, is to be left out of this total, and of no other.
-        own = {"flops_of_all_ranks": float(found.flops)}
-        return {**dict(zip(COUNTS, map(float, counted), strict=True)), **own, **compilations()}
+        own: dict[str, Value] = {"flops_of_all_ranks": float(found.flops)}
+        fused = compiled["compiled_graphs"] is not None
+        own[BYTES] = None if fused else float(found.bytes_accessed[self.device_type])
+        return {**dict(zip(COUNTS, map(float, counted), strict=True)), **own, **compiled}
 
     def derive(self, span: Span) -> dict[str, Cell]:
         if span.epochs is None:
             return {}
         kinds = None if self.operations is None or self.counting else self.operations.by_kind()
         own = {"operation_kinds": kinds, "model_flops_per_s": self._model_flops_per_s(span)}
-        return {**{name: span.totals[name] for name in (*COUNTS, *COMPILED)}, **own}
+        return {**{name: span.totals[name] for name in (*COUNTS, BYTES, *COMPILED)}, **own}
 
     def _model_flops_per_s(self, span: Span) -> Value:
         if span.totals["compiled_graphs"] is not None:
@@ -141,13 +154,3 @@ class Probe(Base):
 
     def end(self) -> None:
         self._stop()
-
-
-def compilations() -> dict[str, Value]:
-    """What torch.compile has done in this process so far; None if it was not used."""
-    compiler = sys.modules.get(
-        "torch._dynamo.utils"
-    )  # not imported here, since that is slow: a trial that compiles has imported it
-    if compiler is None or not (graphs := compiler.counters["stats"]["unique_graphs"]):
-        return dict.fromkeys(COMPILED)
-    return {"compiled_graphs": float(graphs), "graph_breaks": float(sum(compiler.counters["graph_break"].values()))}

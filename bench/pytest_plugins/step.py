@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from bench.errors import UsageError
+from bench.instruments.compilations import compilations
 from bench.instruments.operations import Operations
 from bench.machine import environment, repository
 from bench.pytest_plugins import in_turns
@@ -49,6 +50,9 @@ def benchmark_step(benchmark: Any, request: pytest.FixtureRequest) -> Run:
         with Operations() as counted:
             step()
         benchmark.extra_info["flops_per_window"] = counted.flops
+        if compilations()["compiled_graphs"] is None:  # fused kernels cannot be counted
+            accessed = counted.bytes_accessed
+            benchmark.extra_info["bytes_accessed_per_window"] = accessed["cuda"] or accessed.total()
         benchmark.extra_info["operations_per_window"] = counted.kinds.total()
         benchmark.extra_info["casts_per_window"] = counted.casts
         benchmark.extra_info["waits_per_window"] = counted.waits

@@ -56,7 +56,8 @@ def remarks(line: Line, first: Line) -> list[str]:
     if line.published is not None:
         return [line.published.about(first.row)]
     # These are about accuracies, about single processes, and about one machine alone.
-    blank = dict.fromkeys(("efficiency", "published_where", "ceiling_share", "ceilings_with"))
+    names = ("efficiency", "published_where", "ceiling_share", "ceilings_with", "ceiling_flops_per_s", "roofline")
+    blank = dict.fromkeys(names)
     rows = [*line.row["each"], *line.failed]
     return list(dict.fromkeys(note for row in rows for note in table.remarks({**line.row, **row, **blank})))
 

@@ -110,6 +110,7 @@ def configured(drawing: Any, ink: str, width: int = WIDTH) -> Any:
         .configure_axisY(titlePadding=14)
         .configure_legend(**words, labelLimit=width // 2, orient="top", columns=2, columnPadding=18, **symbols)
         .configure_rule(color=ink)
+        .configure_text(color=ink)
     )
 
 

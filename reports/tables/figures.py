@@ -65,6 +65,9 @@ ALWAYS = [
     Figure(1, "launches", launches),
     computed(WAIT, percent("data\nwait %", 14, ".0f")),
     computed(lambda row: row["ceiling_share"], percent("of the\nceiling %", 17)),
+    computed(lambda row: row["roofline"] and row["roofline"].intensity, Shown("FLOP/\nbyte", order=18)),
+    Figure(18, "roof\nset by", lambda row: row["roofline"].side() if row["roofline"] else ""),
+    computed(lambda row: row["roofline"] and row["roofline"].share(), percent("of the\nroof %", 18)),
     computed(lambda row: prices.price(row, row["epoch_time_s"]), Shown("price of\nan epoch", order=34)),
     Figure(44, "published\ntrain / eval %", published),
 ]

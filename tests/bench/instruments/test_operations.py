@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import planted
@@ -12,11 +14,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from bench.instruments.compilations import compilations
 from bench.instruments.operations import Operations
-from bench.probes.operations import compilations
+from bench.probes.operations import Probe
 
 COUNTS = (
     "flops_per_window",
+    "bytes_accessed_per_window",
     "operations_per_window",
     "casts_per_window",
     "waits_per_window",
@@ -99,6 +103,20 @@ def test_what_the_compiler_did_is_counted() -> None:
     assert compilations() == {"compiled_graphs": 3.0, "graph_breaks": 1.0}
 
 
+def test_what_compiled_kernels_access_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = {"stats": {"unique_graphs": 0}, "graph_break": {}}
+    monkeypatch.setitem(sys.modules, "torch._dynamo.utils", SimpleNamespace(counters=made))
+    probe, there = Probe(), torch.ones(10, 10)
+    probe.begin(torch.device("cpu"))
+    for warmup_left in (3, 2):
+        probe.window_begin(4, warmup_left)
+        there.mul(2)
+        probe.window_end(4, measured=False)
+    assert (found := probe.totals())["bytes_accessed_per_window"] == 800
+    made["stats"]["unique_graphs"] = 1
+    assert probe.totals() == {**found, "bytes_accessed_per_window": None, "compiled_graphs": 1, "graph_breaks": 0}
+
+
 def row(folder: Path, windows: int = 5, target: Any = None, **changes: Any) -> dict[str, str]:
     """The row of a trial of planted.smooth, three windows of which warm up."""
     trial = planted.settings(**{"micro_batch": 4, "warmup_windows": 3, **changes})
@@ -126,6 +144,9 @@ def test_a_windows_flops_are_those_of_its_images(changes: dict[str, Any], tmp_pa
 def test_each_micro_batch_counts(tmp_path: Path) -> None:
     once, thrice = (row(tmp_path / str(k), accumulate=k) for k in (1, 3))
     assert int(thrice["flops_per_window"]) == 3 * int(once["flops_per_window"])
+    # The optimizer's step counts once, however many there are.
+    one, three = (int(each["bytes_accessed_per_window"]) for each in (once, thrice))
+    assert one < three < 3 * one
 
 
 def test_counts_are_the_same_each_time(tmp_path: Path) -> None:
@@ -147,4 +168,4 @@ def test_mixed_precision_shows_in_its_casts(tmp_path: Path) -> None:
 @pytest.mark.parametrize("changes", [{"warmup_windows": 0}, {"warmup_windows": 2}], ids=str)
 def test_where_nothing_was_counted_there_is_no_count(changes: dict[str, Any], tmp_path: Path) -> None:
     found = row(tmp_path, **changes)
-    assert [found[name] for name in (*COUNTS, "operation_kinds", "model_flops_per_s")] == [""] * 7
+    assert [found[name] for name in (*COUNTS, "operation_kinds", "model_flops_per_s")] == [""] * 8

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from planted_rows import MACHINE, launches, plant, rows_of, shown
+from planted_rows import MACHINE, launches, plant, plant_ceilings, rows_of, shown
 
 from bench.machine import environment
 from bench.record.run_folder import RunFolder
@@ -17,24 +17,6 @@ from reports.tables.ceilings import with_ceilings
 from reports.tables.summary import row_of
 
 BF16: dict[str, Any] = {"precision": "bf16", "model_flops_per_s": 2e14}
-
-
-def measured(folder: Path, launch: str = "c", devices: int = 1, **machine: Any) -> None:
-    """Ceilings of one device, or of a faster one beside it. bf16: the slower one's convolution is at 4e14."""
-    rates = {
-        ("fp32", "matrix_product"): (6e13, 5e13),
-        ("tf32", "matrix_product"): (3e14, 2.5e14),
-        ("bf16", "matrix_product"): (4e14, 3e14),
-        ("bf16", "convolution"): (5e14, 4e14),
-    }
-    head = {"launch_id": launch, "measuring": devices, **environment.machine(), **MACHINE, **machine}
-    rows = [
-        {**head, "kind": kind, "work": kind, "number_format": number_format, "rank": rank, "flops_per_s": rate}
-        for (number_format, kind), by_rank in rates.items()
-        for rank, rate in enumerate(by_rank[-devices:])
-    ]
-    rows.append({**head, "kind": "device_copy", "work": "1 GiB", "rank": 0, "bytes_per_s": 3e15})
-    RunFolder(folder).append("ceilings", rows)
 
 
 def shares(folder: Path) -> list[float | None]:
@@ -63,8 +45,8 @@ def test_a_share_is_of_the_slowest_device_s_best_times_the_devices(
     row: dict[str, Any], share: float | None, tmp_path: Path
 ) -> None:
     plant(tmp_path, row)
-    measured(tmp_path)
-    measured(tmp_path, "of two", devices=2)
+    plant_ceilings(tmp_path)
+    plant_ceilings(tmp_path, "of two", devices=2)
     assert shares(tmp_path) == [share if share is None else pytest.approx(share)]
 
 
@@ -80,7 +62,7 @@ def test_a_trial_on_unlike_devices_is_held_against_the_slower_one_too(tmp_path: 
 
 def test_a_cpu_is_one_device(tmp_path: Path) -> None:
     plant(tmp_path, {"device_name": "cpu", "device_count": 0, "processes": 2, "model_flops_per_s": 1e13})
-    measured(tmp_path, device_name="cpu", device_count=0)
+    plant_ceilings(tmp_path, device_name="cpu", device_count=0)
     all_reduce = {"launch_id": "c", "kind": "all_reduce", "measuring": 2, "device_name": "cpu", "device_count": 0}
     RunFolder(tmp_path).append("ceilings", [{**environment.machine(), **MACHINE, **all_reduce}])
     assert shares(tmp_path) == [pytest.approx(0.2)]
@@ -88,7 +70,7 @@ def test_a_cpu_is_one_device(tmp_path: Path) -> None:
 
 def test_the_last_measurement_counts(tmp_path: Path) -> None:
     plant(tmp_path, BF16)
-    measured(tmp_path)
+    plant_ceilings(tmp_path)
     again = {"launch_id": "later", "kind": "convolution", "number_format": "bf16", "measuring": 1, "flops_per_s": 1e15}
     RunFolder(tmp_path).append("ceilings", [{**environment.machine(), **MACHINE, **again}])
     assert shares(tmp_path) == [pytest.approx(0.2)]
@@ -99,7 +81,7 @@ def test_the_table_shows_it_and_says_where_nothing_was_measured(
 ) -> None:
     plant(tmp_path, BF16 | {"mfu": 0.2}, {"arm": "128x1", "host": "other"} | BF16)
     assert "ceiling" not in shown(tmp_path, capsys)
-    measured(tmp_path)
+    plant_ceilings(tmp_path)
     text = shown(tmp_path, capsys)
     assert "50.0" in rows_of(text)[0]
     assert "20.0" in rows_of(text)[0]  # MFU
@@ -114,7 +96,7 @@ def test_a_trial_on_other_numbers_of_devices_is_held_against_none_and_told_how(
 ) -> None:
     """The one GPU of the first trial may be the faster of the two that were measured, and had the power of both."""
     plant(tmp_path, BF16 | {"model_flops_per_s": 4.7e14}, {"arm": "128x1", "device_count": 2, "processes": 2} | BF16)
-    measured(tmp_path, devices=2)
+    plant_ceilings(tmp_path, devices=2)
     assert shares(tmp_path) == [None, pytest.approx(0.25)]
     text = shown(tmp_path, capsys)
     assert "held against no ceiling: measured with 2 at once, and this trial used 1" in text
@@ -127,22 +109,18 @@ def test_a_trial_above_its_ceiling_says_that_the_ceiling_is_wrong(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plant(tmp_path, BF16 | {"model_flops_per_s": 5e14})
-    measured(tmp_path)
+    plant_ceilings(tmp_path)
     assert "something disturbed the ceilings, measure them again" in shown(tmp_path, capsys)
 
 
-def test_a_step_is_split_at_the_ceiling_and_the_page_draws_both(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_step_is_split_at_the_ceiling(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A step of 20 ms of which 5 wait for data: half the ceiling is 10 ms at it, and 5 more of compute."""
     launches(tmp_path, BF16, {"arm": "128x1", "model_flops_per_s": 5e12})
-    measured(tmp_path)
+    plant_ceilings(tmp_path)
     main(["page", str(tmp_path), "-o", str(tmp_path / "page.html")])
     assert capsys.readouterr().err == ""
     text = (tmp_path / "page.html").read_text()
     for tip in (
-        "16x8: 200 TFLOP/s, 50.0% of 400",
-        "128x1: 5 TFLOP/s, 10.0% of 50",
         "16x8: compute at the ceiling 10 ms",
         "16x8: rest of compute 5 ms",
         "16x8: data wait 5 ms",
@@ -151,3 +129,11 @@ def test_a_step_is_split_at_the_ceiling_and_the_page_draws_both(
     row = {"data_wait_s": 0.005, "measured_windows": 400, "measured_time_s": 8.0, "compute_s": 0.015, "processes": 1}
     without = parts({**row, "exposed_communication_s": None, "ceiling_share": None})
     assert without == {"compute": 0.015, "data wait": 0.005}
+    # Two processes, 20 ms: 10 of compute, of which 4 are at the ceiling, 3 of exposed communication, 2 of data wait.
+    two = {**row, "processes": 2, "compute_s": 0.010, "exposed_communication_s": 0.003, "data_wait_s": 0.002}
+    assert parts({**two, "ceiling_share": 0.2}) == {
+        "compute at the ceiling": pytest.approx(0.004),
+        "rest of compute": pytest.approx(0.006),
+        "exposed communication": 0.003,
+        "data wait": 0.002,
+    }
