@@ -14,7 +14,7 @@ import pandas as pd
 
 from bench.errors import UsageError
 from bench.record.columns import columns
-from reports import merge, read
+from reports import merge, read, typed
 from reports.across import machines
 from reports.across.machines import DEVICE, ENVIRONMENT, Apart, Line, Trial, machine
 from reports.across.reference import Published, differences
@@ -56,7 +56,7 @@ def of_folders(folders: Sequence[Path], by: str, prices: dict[str, float], figur
     rows: list[Row] = []
     for folder in folders:
         trials, skipped = read.readable_trials(folder)
-        read.say_skipped(skipped, "trials")
+        read.say_lost(skipped, "trials")
         rows += launches(trials, merge.read_environments(folder / ENVIRONMENT))
     rows = once(rows)
     if not rows:
@@ -101,12 +101,14 @@ def besides(environment: Mapping[str, Any]) -> dict[str, str]:
 
 def clean(value: object) -> str:
     """As text that a terminal cannot obey."""
-    return re.sub(read.CONTROL, "?", str(value))
+    return re.sub(typed.CONTROL, "?", str(value))
 
 
 def once(rows: Iterable[Row]) -> list[Row]:
     """Each launch once, also if it is in two folders; those that somebody interrupted say nothing."""
-    return list({row["launch_id"]: row for row in rows if row["status"] != "interrupted"}.values())
+    found = (row for row in rows if row["status"] != "interrupted")
+    # Ids that cannot be read may be those of different launches.
+    return list({row["launch_id"] or f"{number} without id": row for number, row in enumerate(found)}.values())
 
 
 def well(row: Row) -> bool:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from bench.record.ceiling_columns import in_number_format
 from bench.record.columns import columns
 from reports.tables.summary import Row
+from reports.typed import UNREADABLE
 
 MACHINE = [column.name for column in columns("ceilings") if column.keeps_apart("table")]
 COMPUTED = ("matrix_product", "convolution")
@@ -38,7 +39,7 @@ def with_ceilings(rows: Sequence[Row], ceilings: Sequence[Row]) -> list[Row]:
 
 def of_machine(row: Row, ceilings: Sequence[Row]) -> list[Row]:
     """What was computed on the row's machine, with its versions and limits; of several machines one is known: none."""
-    if row["machines"] not in (None, 1):
+    if row["machines"] not in (None, 1) or row[UNREADABLE] is not None:
         return []
     computed = (each for each in ceilings if each["kind"] in COMPUTED and each["flops_per_s"])
     return [each for each in computed if all(each[name] == row[name] for name in MACHINE)]
