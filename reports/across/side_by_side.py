@@ -20,6 +20,7 @@ from reports.across.machines import DEVICE, ENVIRONMENT, Apart, Line, Trial, mac
 from reports.across.reference import Published, differences
 from reports.tables import summary
 from reports.tables.summary import Row
+from reports.typed import UNREADABLE
 from reports.verdicts import matching
 from reports.verdicts.likeness import IDENTITY
 
@@ -29,7 +30,8 @@ MACHINES = list(dict.fromkeys([DEVICE, *IDENTITY, *(c.name for c in columns("tri
 # Columns whose values may be the machines: those that `bench.column` gives a role, and none of what was measured.
 TAKEN = [column.name for column in columns("trials") if column.roles]
 OF_THE_LAUNCH = ("command", "commit_is_clean")  # in environment.json; the commit itself says it
-NOTHING: Row = {**dict.fromkeys(NAMES), "spread": {}, "each": []}  # of what a source measured and does not say
+# Of what a source measured and does not say.
+NOTHING: Row = {**dict.fromkeys(NAMES), UNREADABLE: None, "spread": {}, "each": []}
 
 
 @dataclass(frozen=True)

@@ -147,8 +147,8 @@ def test_launches_of_several_seeds_in_one_round_are_pairs_of_a_seed(tmp_path: Pa
         rows: list[dict[str, Any]] = [{"seed": seed, "repeat": repeat} for seed, repeat in keys]
         rows[-1] |= {"status": "crashed", "error": "killed"} if name == "head" else {}
         side(tmp_path / name, rows, [f"g-{repeat}" for _, repeat in keys])
+    folders = [str(tmp_path / name) for name in ("base", "head")]
     with pytest.raises(SystemExit):
-        folders = [str(tmp_path / name) for name in ("base", "head")]
         main(["compare", *folders, "--over", "seed", "--json", str(tmp_path / "found.json")])
     found = json.loads((tmp_path / "found.json").read_text())["comparisons"]
     (step,) = [each for each in found if each["metric"] == "step_time_p50_s"]
