@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import UsageError
-from bench.record.cells import Head, head_of, numeric, parsed, shortened, spelled
+from bench.record.cells import Head, head_of, numeric, shortened, spelled
 from bench.record.columns import FILES, columns
 from bench.record.csvfile import end_of_rows, header_names
 from bench.record.run_folder import EVENTS, LAUNCH_ID, OPERATIONS
@@ -132,15 +132,9 @@ def head_in(path: Path, line: str | None, file: str) -> Head:
     """The head of a file with this first line; without one, this version's. Raises UsageError if no run wrote it."""
     names = [column.name for column in columns(file)]
     found = head_of(",".join(names) if line is None else line, names[0])
-    if found is None or header_names(",".join(found.places).encode(), names) is None or repeats(line, found):
+    if found is None or header_names(",".join(found.places).encode(), names) is None:
         raise UsageError(f"no run wrote {path}: it does not begin with the columns of one; leave the folder out")
     return found
-
-
-def repeats(line: str | None, head: Head) -> bool:
-    """Whether a head names a column twice."""
-    names = [name for name in parsed((line or "").rstrip("\r\n"), head.delimiter) or [] if name in head.places]
-    return len(set(names)) < len(names)
 
 
 def whole_bytes(path: Path) -> int:

@@ -116,12 +116,13 @@ def pointed(text: str, delimiter: str) -> str:
 
 
 def head_of(line: str, first: str) -> Head | None:
-    """What this line says of the table; None: it is no head, since it lacks the column `first`."""
+    """What this line says of the table; None: it is no head, without the column `first` or with one twice."""
     bare = line.rstrip("\r\n").removeprefix(BYTE_ORDER_MARK)
     for delimiter in ",;":
         names = parsed(bare, delimiter) or []
-        if first in names:
-            places = {name: place for place, name in enumerate(names) if not OTHERS_COLUMN.fullmatch(name)}
+        own = [name for name in names if not OTHERS_COLUMN.fullmatch(name)]
+        if first in own and len(set(own)) == len(own):
+            places = {name: place for place, name in enumerate(names) if name in own}
             return Head(places, len(names), delimiter)
     return None
 
