@@ -15,9 +15,9 @@ import psutil
 from bench import experiments
 from bench.errors import UsageError, one_sentence
 from bench.experiment import Experiment
-from bench.options import TrialRequest, new_id, parse_request, take_option
+from bench.options import TrialRequest, parse_request, take_option
 from bench.record import experiment_trackers
-from bench.variables import LAUNCH_ID
+from bench.variables import LAUNCH_ID, new_id
 
 
 def main(file: str) -> None:

@@ -94,7 +94,8 @@ def gib(heading: str, order: int = 100) -> Shown:
 class Column:
     """One column: its name, type, unit, how ranks are combined ("": not measured by rank), and one sentence.
 
-    `roles` say what it keeps apart (see ROLES), `shown` how a table shows it; None: no table does.
+    `roles` say what it keeps apart (see ROLES), `shown` how a table shows it; None: no table does. `form`: a regular
+    expression that each text of this column matches, by which what a spreadsheet made of it is known; "": any text.
     """
 
     name: str
@@ -104,6 +105,7 @@ class Column:
     text: str
     roles: tuple[Role, ...] = ()
     shown: Shown | None = None
+    form: str = ""
 
     def keeps_apart(self, use: Use) -> bool:
         """Whether one of its roles has this use."""

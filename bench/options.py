@@ -10,7 +10,6 @@ import io
 import os
 import re
 import sys
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -129,8 +128,3 @@ def spelled_out(words: Sequence[str]) -> list[str]:
 def _print_once(text: str) -> None:
     """Print a note once, also if many trials have it."""
     print(text, file=sys.stderr)
-
-
-def new_id() -> str:
-    """A new launch id: twelve random hex digits."""
-    return uuid.uuid4().hex[:12]

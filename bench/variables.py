@@ -1,4 +1,9 @@
-"""Environment variables that a launcher sets for a trial's processes. bench.record.progress.VARIABLE is another one."""
+"""Environment variables that a launcher sets for a trial's processes, and the ids that it gives them.
+
+bench.record.progress.VARIABLE is another variable.
+"""
+
+import uuid
 
 LAUNCH_ID = "RESBENCH_LAUNCH_ID"
 """The launch id. Not set if a trial is started by hand."""
@@ -10,3 +15,12 @@ STORE = "RESBENCH_STORE"
 """The file over which the processes of one machine form their group."""
 TURNS = "RESBENCH_TURNS"
 """The Unix socket of the referee, if the trial takes turns with another one (bench.instruments.turns)."""
+
+
+def new_id() -> str:
+    """A new launch id: r, for run, and twelve random hex digits.
+
+    Without a letter that no number has, one in 140 would be a number to a spreadsheet (123456789012, 12e345678901), or
+    a date (dec1). No number, month or cell begins with r and goes on in hex digits.
+    """
+    return f"r{uuid.uuid4().hex[:12]}"

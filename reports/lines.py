@@ -18,13 +18,14 @@ class Lines(io.RawIOBase):
 
     Lines with a NUL and lines much longer than LONGEST are left out and counted in `skipped`; in a `plain` file also
     those with a quote and those with more or fewer commas than the first. `count` is the number of the other lines,
-    once all are read. A last line without its end is ignored: somebody is writing it. Raises UsageError if the file
-    cannot be read.
+    once all are read. A last line without its end is ignored: somebody is writing it; but where the others end in CRLF,
+    a spreadsheet has written it, and it counts. The CR is cut off. Raises UsageError if the file cannot be read.
     """
 
     def __init__(self, path: Path, plain: bool = False) -> None:
         self.skipped = self.count = 0
         self._plain, self._commas = plain, -1
+        self._crlf = False
         self._left = b""
         self._source = self._blocks(path)
 
@@ -61,9 +62,15 @@ class Lines(io.RawIOBase):
                         self.skipped += 1
         except OSError as error:
             raise UsageError(f"cannot read {path}: {error.strerror}; give the --out folder of a run") from error
+        if self._crlf and begun:
+            if good := self._good(begun + b"\n"):
+                yield good
+            return
         self.skipped += b"\r" in begun  # lines that end in it alone, as no run writes them, are all one here
 
     def _good(self, block: bytes) -> bytes:
+        if b"\r\n" in block:
+            self._crlf, block = True, block.replace(b"\r\n", b"\n")
         lines = kept = block[:-1].split(b"\n")
         for mark in (b"\0", b'"') if self._plain else (b"\0",):
             if mark in block:

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import UsageError
+from bench.record.cells import Head, head_of, numeric, shortened, spelled
 from bench.record.columns import FILES, columns
-from bench.record.csvfile import header_names, whole_rows
+from bench.record.csvfile import end_of_rows, header_names
 from bench.record.run_folder import EVENTS, LAUNCH_ID, OPERATIONS
 
 LOG = re.compile(r"logs/[\w-][\w.-]*", re.ASCII)
@@ -32,7 +33,7 @@ class Source:
 
     path: Path
     names: dict[str, list[str]] = field(default_factory=dict)
-    """File -> its columns, which another version may have written."""
+    """File -> its columns, which another version may have written, and another program have saved."""
     ends: dict[str, int] = field(default_factory=dict)
     """File -> bytes of whole rows."""
     launches: dict[str, dict[str, bytes]] = field(default_factory=dict)
@@ -103,30 +104,39 @@ def examine(path: Path) -> Source:
 
 
 def rows(source: Source, file: str) -> Iterator[dict[str, str]]:
-    """The whole rows of a file, up to the same one each time. Raises UsageError if no run wrote it."""
+    """The whole rows of a file, up to the same one each time, spelled as ours if another program has saved them.
+
+    Raises UsageError if no run wrote it, or if a cell cannot be read: copied, it would look like one of ours.
+    """
     path = source.path / f"{file}.csv"
+    known, wanted = {column.name: column for column in columns(file)}, numeric(columns(file))
     try:
         if file not in source.ends:
             source.ends[file] = whole_bytes(path)
         found = lines(path, source.ends[file])
-        names = source.names[file] = columns_of(path, next(found, None), file)
-        reader = csv.reader(found, strict=True)
-        for row in reader:
-            if len(row) != len(names) or not LAUNCH_ID.fullmatch(row[0]):
-                raise UsageError(
-                    f"{path}, line {reader.line_num + 1}, is no row of ours; remove it, or leave the folder out"
-                )
-            yield dict(zip(names, row, strict=True))
-    except (OSError, ValueError, csv.Error) as error:
+        head = head_in(path, next(found, None), file)
+        source.names[file] = list(head.places)
+        for number, line in enumerate(found, start=2):
+            if (row := head.row(line.rstrip("\r\n"), wanted)) is None:
+                raise UsageError(f"{path}, line {number}, is no row of ours; remove it, or leave the folder out")
+            for name in known.keys() & row.keys():
+                if (own := spelled(row[name], known[name])) is None:
+                    cell = f"column {name}: {shortened(row[name])}"
+                    raise UsageError(f"{path}, line {number}, {cell} cannot be read; put it right in the file")
+                row[name] = own
+            if row and not LAUNCH_ID.fullmatch(row["launch_id"]):
+                raise UsageError(f"{path}, line {number}, is no row of ours; remove it, or leave the folder out")
+            if row:
+                yield row
+    except (OSError, ValueError) as error:
         raise UsageError(f"cannot read {path}: {error}; give the --out folder of a run") from error
 
 
-def columns_of(path: Path, header: str | None, file: str) -> list[str]:
-    """The columns of a file with this header; without one, this version's. Raises UsageError if no run wrote it."""
+def head_in(path: Path, line: str | None, file: str) -> Head:
+    """The head of a file with this first line; without one, this version's. Raises UsageError if no run wrote it."""
     names = [column.name for column in columns(file)]
-    if header is None:
-        return names
-    if (found := header_names(header.rstrip("\n").encode(), names)) is None:
+    found = head_of(",".join(names) if line is None else line, names[0])
+    if found is None or header_names(",".join(found.places).encode(), names) is None:
         raise UsageError(f"no run wrote {path}: it does not begin with the columns of one; leave the folder out")
     return found
 
@@ -136,7 +146,7 @@ def whole_bytes(path: Path) -> int:
     if not path.exists():
         return 0
     with open(path, "rb", buffering=0) as raw:
-        end = whole_rows(raw)
+        end = end_of_rows(raw)
         if (size := raw.seek(0, os.SEEK_END)) != end:
             if not end:
                 raise UsageError(f"{path} has not one whole line in {size} bytes; remove it, or leave the folder out")

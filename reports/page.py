@@ -49,7 +49,7 @@ def write(folder: Path, out: Path, target: float | None = None, prices: Prices |
         across=across.section(several) if several else None,
         overview=overview([summary.row_of(row) for row in trials.to_dict("records")]),
         study=study_command(folder),
-        lost=", ".join(read.count(rows, file) for file, rows in lost.items() if rows),
+        lost=", ".join(each for file, own in lost.items() for each in read.in_words(own, file)),
         rule=published.RULE,
     )
     write_whole(out, page)

@@ -34,7 +34,7 @@ from bench.data import datasets
 from bench.data.dataset import DataSet, Split
 from bench.data.pipeline import InputPipeline
 from bench.experiment import Experiment
-from bench.options import Options, new_id
+from bench.options import Options
 from bench.record.run_folder import RunFolder
 from bench.training import checkpoint, evaluation
 from bench.training.build import model_for
@@ -42,6 +42,7 @@ from bench.training.loop import Training, evaluate, train_epoch
 from bench.training.meter import Meter
 from bench.training.windows import epoch_windows
 from bench.trial import Trial
+from bench.variables import new_id
 from bench.worker import all_probes
 
 FORKS = multiprocessing.get_context("forkserver")

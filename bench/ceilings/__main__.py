@@ -18,12 +18,11 @@ from bench.failure import signals
 from bench.failure.ending import Ending
 from bench.instruments.collectives import in_group
 from bench.machine import environment, malloc, tegra
-from bench.options import new_id
 from bench.record.run_folder import RunFolder
 from bench.training import setup
 from bench.training.group import Group
 from bench.trial import Trial
-from bench.variables import LAUNCH_ID
+from bench.variables import LAUNCH_ID, new_id
 
 
 def main(words: Sequence[str] | None = None) -> None:

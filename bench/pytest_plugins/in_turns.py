@@ -10,7 +10,6 @@ import math
 import os
 import statistics
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,7 +17,7 @@ import pytest
 
 from bench.instruments.turns import Turns, TurnsEnded
 from bench.machine import malloc
-from bench.variables import TURNS
+from bench.variables import TURNS, new_id
 
 # A benchmark runs at least so long on each side: starting pytest takes longer, and few turns tell little.
 SHORTEST_S = 2.0
@@ -71,7 +70,7 @@ def take(item: pytest.Item, benchmark: Any, step: Callable[[], object], rounds: 
         malloc.keep_freed_memory()  # as trials do: how many page faults a step has differs from launch to launch
     for _ in range(warm_up):
         step()
-    launch_id = uuid.uuid4().hex[:12]
+    launch_id = new_id()
     with match(item, launch_id) as turns:
         own = Rounds(turns, step)
         enough = math.ceil(SHORTEST_S / max(own.calibrate(), 1e-6))
@@ -86,7 +85,7 @@ def take(item: pytest.Item, benchmark: Any, step: Callable[[], object], rounds: 
 
 def pass_by(item: pytest.Item) -> None:
     """Let the other side have this test alone: here it was skipped, or failed before its turns."""
-    with match(item, uuid.uuid4().hex[:12]):
+    with match(item, new_id()):
         pass
 
 

@@ -19,7 +19,12 @@ STATUSES = ("ok", "oom", "over_limit", "timeout", "crashed", "diverged", "interr
 OOM_PHASES = ("setup", "data", "forward", "backward", "optimizer", "evaluation")
 PARTS = ("train", "eval", "validation", "evaluate_on")  # that a source may report an accuracy of
 ACCURACIES = tuple(f"{part}_accuracy" for part in PARTS)
-FILES = ("trials", "epochs", "steps", "ranks", "per_class", "ceilings")
+# What no text of ours looks like: numbers that spreadsheets make of ids, also of twelve digits without their first
+# zeros, and dates as they write them.
+ID = r"(?!\d+[.,]\d*$).+"
+KEY = COMMIT = r"(?!\d{1,11}$|\d+[.,]\d*$).+"
+TIME = r"(?!\d+[./-]\d+[./-]\d+( .*)?$|[\d.,]+$).+"
+FILES = ("trials", "epochs", "steps", "ranks", "per_class", "ceilings", "rounds")
 
 
 def _column(name: str, type: str, text: str, unit: str = "", ranks: str = "", **more: Any) -> Column:
@@ -27,11 +32,11 @@ def _column(name: str, type: str, text: str, unit: str = "", ranks: str = "", **
 
 
 IDENTITY = [
-    _column("launch_id", "str", "Unique to one launch; joins the rows of the files."),
+    _column("launch_id", "str", "Unique to one launch; joins the rows of the files.", form=ID),
 ]
 TRIAL_HEAD = [
     *IDENTITY,
-    _column("trial_key", "str", "Hash of all settings but repeat: equal for equal work."),
+    _column("trial_key", "str", "Hash of all settings but repeat: equal for equal work.", form=KEY),
     _column("status", "str", "How the trial ended: " + ", ".join(STATUSES) + ".", shown=Shown("status", order=0)),
     _column("error", "str", "Why it did not end well, in one line, with the path of its log."),
     _column(
@@ -46,7 +51,7 @@ TRIAL_HEAD = [
         "Memory of its tensors when the error reached the worker; on a CPU only known under a limit.",
         "bytes",
     ),
-    _column("started_at", "str", "When the process group began to work (UTC, ISO 8601)."),
+    _column("started_at", "str", "When the process group began to work (UTC, ISO 8601).", form=TIME),
     _column("duration_s", "float", "From started_at to the trial's end, set-up and evaluation included.", "s"),
     _column(
         "startup_s",
@@ -210,6 +215,7 @@ MACHINE = [
         "str",
         "Commit of this checkout; -dirty: with uncommitted changes; empty: it is none.",
         roles=("code", "stated"),
+        form=COMMIT,
     ),
     _column("environment", "str", "Key of this launch's entry in environment.json."),
     _column("log", "str", "The trial's log, relative to the run folder."),
@@ -256,6 +262,14 @@ STEP_HEAD = [
     _column("learning_rate", "float", "Learning rate of the step."),
     _column("turn", "int", "Number of the turn that the step is part of, if the trial took turns; see turns_with."),
 ]
+ROUNDS = [
+    *IDENTITY,
+    _column(
+        "round",
+        "str",
+        "Round that it was made in: launches of one round ran in turns or one after the other, to be compared.",
+    ),
+]
 
 # Counts of a step's work, equal in each launch of one commit on one machine; operation_kinds has one for each kind.
 COUNTS: tuple[str, ...] = ("total_parameters", "trainable_parameters", "flops_per_window", "operations_per_window")
@@ -274,8 +288,8 @@ def columns(file: str) -> list[Column]:
         return [*known, *measured, *SLOWEST, *TRIAL_RESULT, *to_target.TRIALS, *MACHINE]
     if file == "epochs":
         return [*EPOCH_HEAD, *measured, *EPOCH_RESULT]
-    if file in ("ranks", "per_class"):
-        return RANKS if file == "ranks" else PER_CLASS
+    if file in (own := {"ranks": RANKS, "per_class": PER_CLASS, "rounds": ROUNDS}):
+        return own[file]
     if file == "ceilings":
         probed = (column for module in probe_modules() for column in module.TRIALS)
         machine = [dataclasses.replace(c, text=OF_RANK) if c.name == "device_name" else c for c in MACHINE]

@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import UsageError
+from bench.record.cells import head_of
 
 LONGEST_HEADER = 2**18  # bytes
-# What each version has had in trials.csv, steps.csv, per_class.csv, epochs.csv, ranks.csv and ceilings.csv: a file
-# without it is not ours.
-KEYS = ("trial_key", "window", "label", "epoch", "rank", "work")
+# What each version has had in trials.csv, steps.csv, per_class.csv, epochs.csv, ranks.csv, ceilings.csv and rounds.csv:
+# a file without it is not ours.
+KEYS = ("trial_key", "window", "label", "epoch", "rank", "work", "round")
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 BLOCK = 2**20  # bytes
 
@@ -65,7 +66,7 @@ def _append(path: Path, names: list[str], rows: list[Mapping[str, Any]]) -> bool
         # A file without one whole line is ours only if it is the beginning of a header.
         there = names if start == own or (not end and own.startswith(start)) else _names(file, end, names)
         if there is None:
-            raise UsageError(f"no run wrote {path}: it does not begin with the columns of one; choose another --out")
+            raise UsageError(f"{why_not_ours(file, path, end, names)}; choose another --out")
         if missing := [name for name in names if name not in there]:
             _widen(path, file, end, there, missing)
             return False
@@ -105,6 +106,21 @@ def header_names(line: bytes, ours: Sequence[str]) -> list[str] | None:
     return names if is_ours and all(map(NAME.fullmatch, names)) else None
 
 
+def why_not_ours(file: io.FileIO, path: Path, end: int, ours: Sequence[str]) -> str:
+    """Why no rows of ours may follow in a file whose first line is none of ours.
+
+    What a spreadsheet has saved is not converted in place: its cells may not be what they were, and the file is the
+    user's by now. `python -m reports merge` makes a folder of it that takes rows, or says which cells it cannot read.
+    """
+    file.seek(0)
+    line = file.read(LONGEST_HEADER).partition(b"\n")[0].decode(errors="replace")
+    head = head_of(line, ours[0])
+    if head is not None and header_names(",".join(head.places).encode(), ours) is not None:
+        convert = f"python -m reports merge {path.parent} -o NEW makes a folder of it that takes them"
+        return f"another program has saved {path} in a form that rows of ours do not fit: {convert}"
+    return f"no run wrote {path}: it does not begin with the columns of one"
+
+
 def _widen(path: Path, file: io.FileIO, end: int, names: list[str], missing: list[str]) -> None:
     """Put a file with the missing columns too, empty in all its rows, in the place of this one, which is locked.
 
@@ -140,6 +156,17 @@ def whole_rows(file: io.FileIO) -> int:
             return start + newline + 1
         end = start
     return 0
+
+
+def end_of_rows(file: io.FileIO) -> int:
+    """The offset behind the last row to be read: behind the last whole line.
+
+    Spreadsheets may leave out the end of the last line. They write CRLF, as no run does, so that it is known there.
+    """
+    file.seek(0)
+    if file.read(LONGEST_HEADER).partition(b"\n")[0].endswith(b"\r"):
+        return file.seek(0, os.SEEK_END)
+    return whole_rows(file)
 
 
 def _write_or_undo(file: io.FileIO, end: int, data: bytes) -> None:

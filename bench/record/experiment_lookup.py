@@ -39,9 +39,12 @@ def arm_settings(name: object) -> set[str]:
 
 
 def command(row: Mapping[str, Any]) -> str | None:
-    """The shell command that runs the row's trial again; None if this checkout has no such arm."""
+    """The shell command that runs the row's trial again.
+
+    None: this checkout has no such arm, or cells of the row cannot be read, as its "unreadable" says.
+    """
     found = experiment(row["experiment"])
-    if found is None or row["arm"] not in found.arms:
+    if found is None or row.get("unreadable") or row["arm"] not in found.arms:
         return None
     own = found.trial(str(row["experiment"]), str(row["arm"]))
     words = ["python", "-m", "launch", "run", own.experiment, "--arm", own.arm]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import fcntl
-import io
 import json
 import os
 import re
@@ -14,10 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.column import Column
 from bench.errors import UsageError
 from bench.machine.nvml import SLOWDOWNS as SLOWDOWNS
+from bench.record.cells import head_of, numeric, spelled
 from bench.record.columns import columns
-from bench.record.csvfile import append, whole_rows, write_whole
+from bench.record.csvfile import append, end_of_rows, write_whole
 
 LAUNCH_ID = re.compile(r"[\w-]{1,64}", re.ASCII)
 # A launch's files in traces/, by what follows its id: all events, and a table of the operations.
@@ -42,6 +43,12 @@ def size(count: int) -> str:
         if count >= factor:
             return f"{count / factor:.4g} {unit}"
     return f"{count} bytes"
+
+
+def respelled(text: str, column: Column | None) -> str:
+    """A cell as our own files have it; one that cannot be read, or of a column of another version, as it is."""
+    found = None if column is None else spelled(text, column)
+    return text if found is None else found
 
 
 @dataclass(frozen=True)
@@ -82,21 +89,23 @@ class RunFolder:
     def rows(self, file: str) -> list[dict[str, str]]:
         """The rows of a file as text, without a half-written last one; none if there is no file.
 
-        A row of an older version has an empty cell in each column that it lacks.
+        A row of an older version has an empty cell in each column that it lacks. Cells that another program has saved
+        are spelled as ours; one that cannot be read stays as it is. A line that is no row is left out.
         """
         path = self.path / f"{file}.csv"
         if not path.exists():
             return []
         with open(path, "rb", buffering=0) as raw:
-            end = whole_rows(raw)
+            end = end_of_rows(raw)
             raw.seek(0)
-            text = raw.read(end).decode()
-        reader = csv.DictReader(io.StringIO(text))
-        names = [column.name for column in columns(file)]
-        if not reader.fieldnames or reader.fieldnames[0] != names[0]:  # no run wrote it
-            return list(reader)
-        empty = dict.fromkeys(names, "")
-        return [empty | row for row in reader]
+            lines = raw.read(end).decode().split("\n")
+        known = {column.name: column for column in columns(file)}
+        head = head_of(lines[0], next(iter(known)))
+        if head is None:  # no run wrote it
+            return list(csv.DictReader(lines))
+        empty, numbers = dict.fromkeys(known, ""), numeric(columns(file))
+        rows = filter(None, (head.row(line.rstrip("\r"), numbers) for line in lines[1:]))
+        return [empty | {name: respelled(cell, known.get(name)) for name, cell in row.items()} for row in rows]
 
     def add_environment(self, key: str, environment: dict[str, Any]) -> None:
         """Add an environment to environment.json under its key, unless it is there."""

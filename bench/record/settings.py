@@ -10,6 +10,7 @@ import textwrap
 from typing import Any, Literal
 
 from bench.column import Column, Role
+from bench.record.cells import FRACTIONS, INTEGERS
 from bench.record.csvfile import cell
 from bench.trial import Trial
 
@@ -21,6 +22,8 @@ TYPES: dict[str, Literal["str", "int", "float", "bool"]] = {
     "float": "float",
     "bool": "bool",
 }
+# Of lists, which are text with spaces between their parts.
+FORMS = {"tuple[int, ...]": INTEGERS, "tuple[float, ...]": FRACTIONS}
 
 # Of a setting that is not named here, SETTING says the roles.
 SETTING: tuple[Role, ...] = ("setting",)
@@ -49,6 +52,7 @@ def settings_columns() -> list[Column]:
             "",
             texts.get(f.name, ""),
             SETTINGS_ROLES.get(f.name, SETTING),
+            form=FORMS.get(str(f.type), ""),
         )
         for f in dataclasses.fields(Trial)
     ]

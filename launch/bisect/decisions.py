@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import UsageError
-from bench.options import new_id
 from bench.record.csvfile import write_whole
 from bench.record.run_folder import RunFolder
+from bench.variables import new_id
 from launch.group import folder_lock
 
 FILE = "bisect.json"

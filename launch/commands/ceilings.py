@@ -31,7 +31,7 @@ from bench.machine.torch_build import has_distributed
 from bench.record.run_folder import RunFolder
 from bench.terminal import say, wide
 from bench.trial import Trial
-from bench.variables import COMMAND, LAUNCH_ID
+from bench.variables import COMMAND, LAUNCH_ID, new_id
 from launch.group import accelerate_command, processes
 from launch.group.accelerate_command import Work
 from launch.group.run_context import RunContext, remove_working_files, run_context
@@ -65,7 +65,7 @@ def run(words: Sequence[str]) -> int:
     usual = gpus or (2 if has_distributed() else 1)
     trial = Trial(processes=usual if asked.processes is None else asked.processes)
     accelerate_command.check(trial, gpus)
-    launch_id = options.new_id()
+    launch_id = new_id()
     with run_context(options.Options(out=asked.out), gpus, RunOptions()) as context:
         failed = measure(context, trial, launch_id)
     if failed:

@@ -22,6 +22,7 @@ from bench.errors import UsageError
 from bench.machine import environment
 from bench.record.csvfile import write_whole
 from bench.record.run_folder import RunFolder
+from bench.variables import new_id
 
 OWN_HELP = True  # tyro lists the options below
 PROG = "python -m launch evaluate"
@@ -73,7 +74,7 @@ def run(words: Sequence[str]) -> None:
         )
     part = "evaluation" if trial.evaluate_on == "none" else "evaluate_on"
     rows = evaluation.per_class({part: result}, trial, images.names)
-    launch_id = options.new_id()
+    launch_id = new_id()
     facts = {"checkpoint": str(evaluate_options.checkpoint), "model": trial.model, "data": rows[0]["data"], **how}
     facts |= {"images": result.images(), "accuracy": accuracy, "loss": result.loss, **environment.machine()}
     folder.append("per_class", [{"launch_id": launch_id, **row} for row in rows])

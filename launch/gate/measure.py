@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 from bench.errors import UsageError
 from bench.terminal import say
+from bench.variables import new_id
 from launch.gate import sides
 from launch.gate.looks import Looks
 from launch.gate.referee import OTHER_SETTINGS
@@ -25,11 +26,12 @@ def until_decided(both: Sequence[Side], looks: Looks, takes_turns: bool, judge: 
     Raises UsageError if a side cannot run the trials, or another commit than intended was run.
     """
     order: list[Side] = list(both)
+    gate = new_id()  # pairs of two gates have equal numbers, and are none
     for number in range(looks.most):
         say(f"pair {number + 1} of at most {looks.most}")
         # One by one, each is as often first as second: a launch's effect on the next (warm caches, heat) cancels out.
         order = order[::-1] if number % 2 else random.sample(both, 2)
-        codes, broken = run_pair(both, order, number, takes_turns)
+        codes, broken = run_pair(both, order, number, takes_turns, gate)
         if takes_turns and (why := no_turns(both, broken)):
             say(f"{why}: launch by launch, from the start, which tells less")
             for side in both:
@@ -41,7 +43,7 @@ def until_decided(both: Sequence[Side], looks: Looks, takes_turns: bool, judge: 
         if broken:
             # The other side has not shown whether it would have ended well.
             say(f"{broken}: one more launch of each, alone, and that is all")
-            codes, _ = run_pair(both, order, number + 1, takes_turns=False)
+            codes, _ = run_pair(both, order, number + 1, False, gate)
             for side, code in zip(both, codes, strict=True):
                 check(both, side, code)
         pairs = number + 1
@@ -55,15 +57,20 @@ def until_decided(both: Sequence[Side], looks: Looks, takes_turns: bool, judge: 
     raise AssertionError("the last pair is the last look")
 
 
-def run_pair(both: Sequence[Side], order: Sequence[Side], number: int, takes_turns: bool) -> tuple[list[int], str]:
-    """Run one launch of each trial on both sides: (each side's exit code, why they ended before their time)."""
+def run_pair(
+    both: Sequence[Side], order: Sequence[Side], number: int, takes_turns: bool, gate: str
+) -> tuple[list[int], str]:
+    """Run one launch of each trial on both sides: (each side's exit code, why they ended before their time).
+
+    `gate` and the number name the round that is recorded of them.
+    """
     if takes_turns:
         codes, broken = sides.in_turns(both, number)
     else:
         codes, broken = sides.one_by_one(order, number), ""
         codes = codes if list(order) == list(both) else codes[::-1]
     for side, code in zip(both, codes, strict=True):
-        side.finish(number, code)
+        side.finish(number, code, f"{gate}-{number}")
     return codes, broken
 
 

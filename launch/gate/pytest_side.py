@@ -1,7 +1,7 @@
 """One side's launches of pytest.
 
-What a launch leaves is pytest-benchmark's JSON, to which `finish` adds what that lacks: the number of the pair, and the
-tests that failed. reports.verdicts.pytest_benchmark reads both.
+What a launch leaves is pytest-benchmark's JSON, to which `finish` adds what that lacks: the number of the pair, its
+round, and the tests that failed. reports.verdicts.pytest_benchmark reads both.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class PytestSide(Side):
     project: Project
     tests: Sequence[str]
 
-    def finish(self, number: int, code: int) -> None:
+    def finish(self, number: int, code: int, round: str) -> None:
         """Complete the launch's JSON. Raises UsageError if it has measured nothing although nothing failed."""
         outcomes = self.project.outcomes(str(number))
         self.project.refuse_foreign(outcomes)
@@ -47,7 +47,7 @@ class PytestSide(Side):
         path = launch_file(self.folder, number)
         launch = read(path) or self.nothing_measured()
         if launch["benchmarks"] or failed:
-            write_whole(path, json.dumps({**launch, "resbench": {"pair": number, "failed": failed}}))
+            write_whole(path, json.dumps({**launch, "resbench": {"pair": number, "round": round, "failed": failed}}))
             return
         path.unlink(missing_ok=True)
         if code == PASSED:

@@ -53,8 +53,16 @@ class Side:
         """The rows of its launches so far."""
         return RunFolder(self.folder).rows("trials")
 
-    def finish(self, number: int, code: int) -> None:
-        """Its launch of this pair has ended with this exit code. A trial's launch has left its row by then."""
+    def finish(self, number: int, code: int, round: str) -> None:
+        """Record the round of its launches of this pair, which have ended with this exit code and left their rows.
+
+        Only the gate knows which launches it has made to be compared, and their commits may be older than rounds.csv.
+        """
+        folder = RunFolder(self.folder)
+        known = {row["launch_id"] for row in folder.rows("rounds")}
+        new = [row["launch_id"] for row in folder.rows("trials") if row["launch_id"] not in known]
+        if new:
+            folder.append("rounds", [{"launch_id": launch_id, "round": round} for launch_id in new])
 
     def start(self, number: int, more: Mapping[str, str]) -> subprocess.Popen[bytes]:
         """Start this side's launch of the pair. Raises UsageError if the folder takes no file."""

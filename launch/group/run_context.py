@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.options import Options, new_id
+from bench.options import Options
 from bench.record.columns import FILES
 from bench.record.run_folder import RunFolder
+from bench.variables import new_id
 from launch.group import accelerate_command, folder_lock
 from launch.group.cold_starter import ColdStarter
 from launch.group.starter import Starter

@@ -17,11 +17,10 @@ from bench.errors import UsageError
 from bench.failure import causes, crash_handler
 from bench.failure.causes import Cause
 from bench.machine import gpus, procfs
-from bench.options import new_id
 from bench.record import progress
 from bench.record.run_folder import RunFolder
 from bench.trial import Trial
-from bench.variables import COMMAND, LAUNCH_DETAILS, LAUNCH_ID
+from bench.variables import COMMAND, LAUNCH_DETAILS, LAUNCH_ID, new_id
 from launch.group import missing_row, postmortem, processes
 from launch.group.accelerate_command import NodeAddress
 from launch.group.run_context import RunContext, remove_working_files

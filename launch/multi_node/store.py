@@ -31,7 +31,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import UsageError
-from bench.options import new_id
+from bench.variables import new_id
 
 if TYPE_CHECKING:
     from torch.distributed import TCPStore

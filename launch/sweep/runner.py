@@ -11,7 +11,6 @@ from typing import Any
 from bench.errors import UsageError
 from bench.failure.causes import Cause, Interrupted
 from bench.options import Options
-from bench.record.run_folder import RunFolder
 from bench.trial import Trial
 from launch.group import accelerate_command, missing_row
 from launch.group.run_context import RunContext, run_context
@@ -83,8 +82,10 @@ class Sweep:
     """Title, exit code, row."""
 
     def __post_init__(self) -> None:
-        rows = RunFolder(self.context.options.out).rows("trials")
+        rows = study_folder.read_rows(self.context.options.out)
         self.total = len(self.waiting)
+        how, several = self.context.run_options, len({trial.key() for _, trial in self.waiting}) > 1
+        self.in_rounds = several and how.order == "interleaved" and how.repeats > 1 and how.parallel == 1
         self.estimator, _ = estimate.from_rows(rows, self.context.gpus)
         if self.context.options.resume:
             self.skip_finished(rows)
@@ -141,6 +142,9 @@ class Sweep:
         """End a launch, which leaves its row in the run folder. `cause`: why it is ended before its time."""
         self.running.remove(launch)
         exit_code, row = launch.finish(cause)
+        if self.in_rounds:
+            made_in = f"{self.context.runner_id}-{launch.trial.repeat}"
+            launch.folder.append("rounds", [{"launch_id": launch.launch_id, "round": made_in}])
         self.record(launch, exit_code, row)
         if exit_code == 130 or (exit_code and self.context.run_options.fail_fast):
             self.waiting.clear()

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from bench.errors import UsageError
-from bench.record.columns import STATUSES
+from bench.record.cells import Unread, spelled
+from bench.record.columns import STATUSES, columns
 from bench.record.csvfile import write_whole
 from bench.record.run_folder import RunFolder
 from bench.trial import Trial
@@ -53,13 +54,23 @@ def keep(folder: Path, study: Study) -> None:
 
 
 def read_rows(folder: Path) -> list[dict[str, str]]:
-    """The rows of trials.csv, none if there is no such file. Raises UsageError if it is no table of ours."""
+    """The rows of trials.csv, none if there is no such file.
+
+    Raises UsageError if it is no table of ours, or if a cell that tells trials apart cannot be read: a trial would run
+    again, or never.
+    """
     try:
         rows = RunFolder(folder).rows("trials")
     except (OSError, ValueError, csv.Error) as error:
         raise UsageError(f"cannot read {folder / 'trials.csv'}: {error}; choose another --out") from error
     if rows and not {"trial_key", "repeat", "status"} <= rows[0].keys():
         raise UsageError(f"{folder / 'trials.csv'} lacks columns of ours, so no run wrote it; choose another --out")
+    known = {column.name: column for column in columns("trials")}
+    for name in ("trial_key", "repeat", "status"):
+        bad = [row[name] for row in rows if spelled(row[name], known[name]) is None]
+        if bad:
+            found = Unread("trials", name, bad[0], len(set(bad)) > 1, len(bad))
+            raise UsageError(f"{folder}: {found} cannot be read; put it right in the file, or choose another --out")
     return rows
 
 

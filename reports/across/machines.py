@@ -16,6 +16,7 @@ from reports.tables import summary
 from reports.tables.figures import text
 from reports.tables.prices import device
 from reports.tables.summary import Row
+from reports.typed import UNREADABLE
 from reports.verdicts import matching
 from reports.verdicts.likeness import listed
 
@@ -23,7 +24,7 @@ DEVICE = "device_name"
 NAMES = (DEVICE, "host", "cpu_model")  # columns whose values say by themselves what they are of
 SETTINGS = kept_apart("trial")
 ENVIRONMENT = "environment.json"  # of a row that was read with it: its launch's entry there
-ONE_MEDIAN = kept_apart("median")
+ONE_MEDIAN = [UNREADABLE, *kept_apart("median")]
 # Beside its settings, what launches of one median agree in; and what their energies are of.
 ABOUT = [name for name in (*ONE_MEDIAN, "energy_source") if name not in SETTINGS]
 

@@ -14,13 +14,14 @@ import pandas as pd
 
 from bench.errors import UsageError
 from bench.record.columns import columns
-from reports import merge, read
+from reports import merge, read, typed
 from reports.across import machines
 from reports.across.machines import DEVICE, ENVIRONMENT, Apart, Line, Trial, machine
 from reports.across.reference import Published, differences
 from reports.tables import summary
 from reports.tables.prices import Prices, cells, check
 from reports.tables.summary import Row
+from reports.typed import UNREADABLE
 from reports.verdicts import matching
 from reports.verdicts.likeness import IDENTITY
 
@@ -30,7 +31,8 @@ MACHINES = list(dict.fromkeys([DEVICE, *IDENTITY, *(c.name for c in columns("tri
 # Columns whose values may be the machines: those that `bench.column` gives a role, and none of what was measured.
 TAKEN = [column.name for column in columns("trials") if column.roles]
 OF_THE_LAUNCH = ("command", "commit_is_clean")  # in environment.json; the commit itself says it
-NOTHING: Row = {**dict.fromkeys(NAMES), "spread": {}, "each": []}  # of what a source measured and does not say
+# Of what a source measured and does not say.
+NOTHING: Row = {**dict.fromkeys(NAMES), UNREADABLE: None, "spread": {}, "each": []}
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def of_folders(folders: Sequence[Path], by: str, prices: Prices, figures: Sequen
     rows: list[Row] = []
     for folder in folders:
         trials, skipped = read.readable_trials(folder)
-        read.say_skipped(skipped, "trials")
+        read.say_lost(skipped, "trials")
         rows += launches(trials, merge.read_environments(folder / ENVIRONMENT))
     rows = once(rows)
     if not rows:
@@ -100,12 +102,14 @@ def besides(environment: Mapping[str, Any]) -> dict[str, str]:
 
 def clean(value: object) -> str:
     """As text that a terminal cannot obey."""
-    return re.sub(read.CONTROL, "?", str(value))
+    return re.sub(typed.CONTROL, "?", str(value))
 
 
 def once(rows: Iterable[Row]) -> list[Row]:
     """Each launch once, also if it is in two folders; those that somebody interrupted say nothing."""
-    return list({row["launch_id"]: row for row in rows if row["status"] != "interrupted"}.values())
+    found = (row for row in rows if row["status"] != "interrupted")
+    # Ids that cannot be read may be those of different launches.
+    return list({row["launch_id"] or f"{number} without id": row for number, row in enumerate(found)}.values())
 
 
 def well(row: Row) -> bool:

@@ -32,7 +32,7 @@ def run(options: argparse.Namespace) -> None:
         content = export.OF_TABLES[options.format](table.sheets(trials, read.ceilings(options.run)))
     else:
         content = export.OF_COLUMNS[options.format](trials)
-    read.say_skipped(skipped, "trials")
+    read.say_lost(skipped, "trials")
     if options.out is not None:
         write_whole(options.out, content)
     else:

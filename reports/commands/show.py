@@ -24,10 +24,10 @@ def run(options: argparse.Namespace) -> None:
     if options.target_accuracy is not None:
         epochs, lost = read.epochs(options.run)
         trials = to_target.with_target(trials, epochs, options.target_accuracy)
-        read.say_skipped(lost, "epochs")
+        read.say_lost(lost, "epochs")
     trials = prices.with_prices(trials, options.price)
     table.show(trials, arms.conclusions, read.ceilings(options.run))
     if across := side_by_side.of_run(trials, options.run):
         print(f"Across machines, by {across.by}:\n")
         sheets.show(across, apart=False)
-    read.say_skipped(skipped, "trials")
+    read.say_lost(skipped, "trials")

@@ -51,6 +51,8 @@ def comparison(each: Comparison, report: ComparisonReport) -> dict[str, Any]:
         "why": each.why or None,
         "base": side(each.base),
         "head": side(each.head),
+        "launches": dict(zip(("base", "head"), each.counting(), strict=True)),
+        "left_out": [{"base": out.base, "head": out.head, "why": out.why} for out in each.left_out],
         "paired": each.paired,
         "in_turns": each.in_turns,
         "seeds": list(each.seeds) or None,

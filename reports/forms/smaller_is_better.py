@@ -6,10 +6,16 @@ import json
 import statistics
 
 from reports import forms
+from reports.verdicts.comparison import Comparison
 from reports.verdicts.report import ComparisonReport
 
 HELP = "write HEAD's times, memory and counts as github-action-benchmark's customSmallerIsBetter"
 LARGER = ("images_per_s", "eval_accuracy", "images_per_j")
+
+
+def left_out(each: Comparison) -> str:
+    """How many launches of HEAD do not count, and why."""
+    return "".join(f", {out.head} left out that {out.why}" for out in each.left_out if out.head)
 
 
 def render(report: ComparisonReport) -> str:
@@ -20,7 +26,7 @@ def render(report: ComparisonReport) -> str:
             "unit": forms.unit(each.metric),
             "value": statistics.median(each.head),
             "range": f"{(max(each.head) - min(each.head)) / 2:.3g}",
-            "extra": f"{len(each.head)} launches; {each.verdict}; {report.machine}",
+            "extra": f"{each.counting()[1]} launches{left_out(each)}; {each.verdict}; {report.machine}",
         }
         for each in report.comparisons
         if each.head and each.metric not in LARGER

@@ -16,7 +16,8 @@ from bench.errors import UsageError
 from reports.read import trials_of_many
 from reports.tables.summary import Row, row_of
 from reports.verdicts import compare, likeness, matching
-from reports.verdicts.compare import METRICS, Side
+from reports.verdicts.compare import METRICS
+from reports.verdicts.matching import Side
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def runs(folders: Sequence[Path]) -> Iterator[Run]:
     names = {*matching.SETTINGS, *compare.MACHINE, *likeness.IDENTITY, *METRICS}
     names |= {"launch_id", "trial_key", "status", "started_at", "commit"}
     for _, found in itertools.groupby(trials_of_many(folders, names), key=itemgetter(0)):
-        for settings, side in compare.sides(row_of(record) for _, record in found).items():
+        for settings, side in matching.sides(row_of(record) for _, record in found).items():
             if side.good():
                 yield Run(settings, side.good()[0], run_points(side), side.began())
 

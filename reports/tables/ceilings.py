@@ -18,6 +18,7 @@ from bench.record.columns import columns
 from reports.tables import roofline
 from reports.tables.roofline import COPY, Rates
 from reports.tables.summary import Row
+from reports.typed import UNREADABLE
 
 MACHINE = [column.name for column in columns("ceilings") if column.keeps_apart("table")]
 COMPUTED = ("matrix_product", "convolution")
@@ -49,7 +50,7 @@ def of_machine(row: Row, ceilings: Sequence[Row]) -> list[Row]:
 
     Of a machine with unlike devices, the row's device_name is one of them, and the others were measured with it.
     """
-    if row["machines"] not in (None, 1):
+    if row["machines"] not in (None, 1) or row[UNREADABLE] is not None:
         return []
     measured = [each for each in ceilings if each["kind"] in (*COMPUTED, COPY) and rate_of(each)]
     launches = {each["launch_id"] for each in measured if all(each[name] == row[name] for name in MACHINE)}

@@ -37,7 +37,9 @@ def of_column(column: Column, shown: Shown) -> Figure:
     def cell(row: Row) -> str:
         value = one(row[column.name])
         low, high = map(one, row["spread"].get(column.name, (None, None)))
-        return f"{value} ({low}..{high})" if shown.spread and low != high else value
+        found = f"{value} ({low}..{high})" if shown.spread and low != high else value
+        known = sum(launch[column.name] is not None for launch in row["each"])
+        return f"{found} of {known}" if 0 < known < len(row["each"]) else found  # of fewer launches than the line has
 
     return Figure(shown.order, shown.heading, cell)
 

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from reports.typed import UNREADABLE
+
 WIDTH = 1.96  # standard errors of a normal distribution that hold 95% of it
 RULE = (
     "Reproduced: in 95% of cases, two models of equal accuracy that are evaluated on as many images differ by no more. "
@@ -56,6 +58,8 @@ def reproductions(row: Mapping[str, Any], eval_images: int | None) -> list[Repro
 
 def unlike(row: Mapping[str, Any]) -> str:
     """Why no figure of the row is comparable with the published ones; "": they are."""
+    if row.get(UNREADABLE):
+        return f"not readable: {row[UNREADABLE]}"
     if row["status"] != "ok":
         return f"the trial ended as {row['status']}"
     return f"here {row['published_differs']}" if row["published_differs"] else ""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable, Sequence
 
 from bench.record.columns import kept_apart
 from reports.tables.summary import Row
+from reports.typed import UNREADABLE
 
 ALIKE = kept_apart("efficiency")
 KNOWN = [*kept_apart("identity"), "micro_batch", "processes"]
@@ -37,7 +38,8 @@ def _efficiency(row: Row, alone: dict[Hashable, list[float]]) -> float | None:
 
 
 def _comparable(row: Row) -> bool:
-    return bool(row["status"] == "ok" and row["images_per_s"]) and all(row[name] is not None for name in KNOWN)
+    good = row["status"] == "ok" and row["images_per_s"] and row[UNREADABLE] is None
+    return bool(good) and all(row[name] is not None for name in KNOWN)
 
 
 def _likeness(row: Row) -> Hashable:

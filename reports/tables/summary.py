@@ -10,12 +10,13 @@ import pandas as pd
 
 from bench.record.columns import columns, kept_apart
 from bench.record.settings import default_settings
+from reports.typed import UNREADABLE
 
 Row = dict[str, Any]
 
 SETTINGS = kept_apart("trial")
 # Launches that differ in one of these are not put together into one median.
-ALIKE = ["status", *kept_apart("median")]
+ALIKE = ["status", UNREADABLE, *kept_apart("median")]
 GPU_MEMORY = "peak_allocated_bytes"
 DEFAULTS = default_settings()
 MEASURED = [c.name for c in columns("trials") if c.type in ("int", "float") and c.name not in (*ALIKE, "repeat")]
@@ -26,11 +27,12 @@ def row_of(record: Mapping[Any, Any]) -> Row:
 
     A setting that an older version did not have gets its default: that version did what is the default now. tf32 is an
     exception. On GPUs from Ampere on, float32 convolutions used TF32 by default and matrix products did not, so that
-    neither True nor False is what ran, and it stays None.
+    neither True nor False is what ran, and it stays None. A row with a cell that cannot be read gets no default.
     """
     found = {name: None if pd.isna(value) else value for name, value in record.items()}
+    found.setdefault(UNREADABLE, None)
     on_cuda = found.get("cuda") is not None
-    if found.get("trial_key") is not None:
+    if found.get("trial_key") is not None and found[UNREADABLE] is None:
         found |= {
             name: value
             for name, value in DEFAULTS.items()

@@ -20,6 +20,7 @@ from bench.record import to_target
 from bench.terminal import wide
 from reports.tables import prices, summary
 from reports.tables.summary import Row
+from reports.typed import UNREADABLE
 
 TIME = "time_to_target_s"
 # Heading -> the column that is shown under it, in this order.
@@ -54,6 +55,9 @@ def with_target(trials: pd.DataFrame, epochs: pd.DataFrame, target: float | None
     """
     if target is None or trials.empty:
         return trials
+    if UNREADABLE in epochs:  # of a launch with an epoch that is not known, nothing is
+        bad = epochs.loc[epochs[UNREADABLE].notna(), "launch_id"]
+        epochs = epochs[~epochs["launch_id"].isin(bad)]
     needed = epochs[["launch_id", *to_target.EPOCH]].astype(object)
     needed = needed.where(needed.notna(), None)
     rows = {launch: own.to_dict("records") for launch, own in needed.groupby("launch_id", sort=False)}

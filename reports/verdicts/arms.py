@@ -21,10 +21,10 @@ from reports import read
 from reports.tables.summary import Row, in_words
 from reports.tables.table import machine_line
 from reports.tables.to_target import left_out, with_target
-from reports.verdicts import compare, comparison, over_seeds, significance
-from reports.verdicts.compare import Side
+from reports.typed import UNREADABLE
+from reports.verdicts import compare, comparison, matching, over_seeds, significance
 from reports.verdicts.comparison import Comparison
-from reports.verdicts.matching import SETTINGS
+from reports.verdicts.matching import SETTINGS, Side
 from reports.verdicts.report import ComparisonReport
 
 METRICS: tuple[str, ...] = (
@@ -80,7 +80,7 @@ def compare_within(
     trials = read.trials(folder)
     if target is not None:
         trials = with_target(trials, read.every_epoch(folder), target)
-    sides = list(compare.sides(map(over_seeds.row_of_any_seed, trials.to_dict("records"))).values())
+    sides = list(matching.sides(map(over_seeds.row_of_any_seed, trials.to_dict("records"))).values())
     found, problems = pairs(sides, setting, values, folder)
     judged = compare.judged([*problems, *of_pairs(found)], margin, level, points)
     unequal = {pair.batches(): pair for pair in found if len(set(pair.batches())) > 1}
@@ -196,11 +196,19 @@ def of_target(pair: Pair, metric: str) -> list[Comparison]:
     before, after = by_seed(base, metric), by_seed(head, metric)
     both = sorted(before.keys() & after.keys())
     sides = [before[seed] for seed in both], [after[seed] for seed in both]
+    counting = [[row for row in own if over_seeds.seed_of(row) in both] for own in (base, head)]
+    out = [
+        *matching.disturbed_of(pair.base, pair.head),
+        *matching.out_of("do not say what the target took", asked[0], base, asked[1], head),
+        *matching.out_of(over_seeds.ALONE, base, counting[0], head, counting[1]),
+    ]
+    launches = len(counting[0]), len(counting[1])
     if len(both) < significance.FEWEST:
         why = f"only seed {both[0]} is in both" if both else "no seed is in both"
-        return [Comparison(title, "inconclusive", metric, *sides, paired=bool(both), why=f"{why}; {over_seeds.NEXT}")]
+        why, paired = f"{why}; {over_seeds.NEXT}", bool(both)
+        return [Comparison(title, "inconclusive", metric, *sides, paired, why=why, left_out=out, launches=launches)]
     change = significance.of_pairs([math.log(b / a) for a, b in zip(*sides, strict=True)])
-    return [Comparison(title, "inconclusive", metric, *sides, paired=True, change=change)]
+    return [Comparison(title, "inconclusive", metric, *sides, True, change=change, left_out=out, launches=launches)]
 
 
 def diverged(side: Side) -> list[Row]:
@@ -242,9 +250,10 @@ def sentence(pair: Pair, own: Mapping[str, Comparison], points: float) -> str:
 
 def conclusions(rows: Sequence[Row]) -> list[str]:
     """Of the accumulation study's launches: each plan that accumulates against one batch of that size, in words."""
-    own = [over_seeds.row_of_any_seed(row) for row in rows if row["experiment"] == STUDY]
+    readable = [row for row in rows if row["experiment"] == STUDY and row[UNREADABLE] is None]
+    own = list(map(over_seeds.row_of_any_seed, readable))
     groups: dict[Hashable, list[Side]] = {}
-    for side in compare.sides(own).values():
+    for side in matching.sides(own).values():
         row = side.rows[0]
         groups.setdefault((row["effective_batch"], likeness(row, PLAN)), []).append(side)
     found = []

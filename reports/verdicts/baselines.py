@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench.errors import UsageError
 from bench.record.columns import kept_apart
-from bench.record.csvfile import whole_rows, write_whole
+from bench.record.csvfile import end_of_rows, write_whole
 from reports.read import trials
 from reports.tables.summary import Row, row_of
 from reports.verdicts import compare, likeness, report
@@ -37,7 +37,7 @@ def renew(run: Path, root: Path, margin: float, accept: bool) -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with open(run / "trials.csv", "rb", buffering=0) as raw:
-                end = whole_rows(raw)
+                end = end_of_rows(raw)
                 raw.seek(0)
                 write_whole(folder / "trials.csv", raw.read(end))
         except OSError as error:

@@ -7,9 +7,7 @@ launches the report says what differs.
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +17,20 @@ from bench.errors import UsageError
 from bench.record import to_target
 from bench.record.columns import kept_apart
 from reports.tables.summary import Row, row_of
-from reports.tables.table import held_back, machine_line
+from reports.tables.table import machine_line
 from reports.verdicts import likeness, over_seeds, reasons, significance, turns
 from reports.verdicts.comparison import VERDICTS, Comparison
 from reports.verdicts.likeness import listed
-from reports.verdicts.matching import SETTINGS, titles, unmatched
+from reports.verdicts.matching import (
+    Side,
+    disturbed_of,
+    leaving_out,
+    not_ended,
+    out_of,
+    sides,
+    titles,
+    unmatched,
+)
 from reports.verdicts.pytest_benchmark import launches
 from reports.verdicts.report import ComparisonReport
 
@@ -43,32 +50,6 @@ METRICS = {
 MORE_IS_WORSE = {**METRICS, "epoch_time_s": True, **dict.fromkeys(to_target.SUMS, True)}
 MACHINE = kept_apart("verdict")
 SEEDED = "eval_accuracy"  # on one machine equal to the last digit in each launch of one seed
-
-
-@dataclass
-class Side:
-    """All launches of one trial in one folder."""
-
-    rows: list[Row] = field(default_factory=list)
-
-    def good(self) -> list[Row]:
-        return [row for row in self.rows if row["status"] == "ok"]
-
-    def failed(self) -> list[Row]:
-        return [row for row in self.rows if row["status"] != "ok"]
-
-    def began(self) -> str:
-        """When the first launch that ended well began."""
-        return self.good()[0]["started_at"] or ""
-
-    def undisturbed(self) -> list[Row]:
-        """The launches that ended well and that nothing else slowed down or cut short."""
-        return [row for row in self.good() if not disturbed(row)]
-
-    def values(self, metric: str) -> list[float]:
-        """A metric of the launches that ended well, in their order; missing and infinite values are left out."""
-        found = (row[metric] for row in self.good())
-        return [float(value) for value in found if value is not None and math.isfinite(value)]
 
 
 def compare_runs(
@@ -114,19 +95,6 @@ def exit_code(found: Sequence[Comparison], strict: bool) -> int:
 def by_settings(table: pd.DataFrame, read: Callable[[Mapping[Any, Any]], Row] = row_of) -> dict[Hashable, Side]:
     """Settings -> their launches, each once, in the order in which they began; interrupted launches are left out."""
     return sides(map(read, table.to_dict("records")))
-
-
-def sides(rows: Iterable[Row]) -> dict[Hashable, Side]:
-    """The same, from rows."""
-    found: dict[Hashable, Side] = {}
-    seen: set[Any] = set()
-    for row in rows:
-        if row["launch_id"] not in seen and row["status"] != "interrupted":
-            found.setdefault(tuple(row[name] for name in SETTINGS), Side()).rows.append(row)
-        seen.add(row["launch_id"])
-    for side in found.values():
-        side.rows.sort(key=lambda row: row["started_at"] or "")
-    return found
 
 
 def compare(
@@ -188,17 +156,21 @@ def of_trial(
         left = len(base.good()) + len(head.good()) - len(base.undisturbed()) - len(head.undisturbed())
         half = half_known(base.good(), head.good(), machine)
         stop = over_seeds.stop([*base.rows, *head.rows])
+        out = not_ended(base, head)
         if seeds and not stop:  # disturbed launches too: they are slower, not less accurate
-            found += [noted(each, half) for each in over_seeds.accuracy(name, base.good(), head.good())]
+            accuracies = over_seeds.accuracy(name, base.good(), head.good())
+            found += [noted(leaving_out(each, out), half) for each in accuracies]
+        out += disturbed_of(base, head)
         base, head = Side(base.undisturbed()), Side(head.undisturbed())
         note = f"{left} launches that were throttled, resumed or not alone on their device are left out" if left else ""
         note = "; ".join(filter(None, (note, half)))
-        pairs = paired(base.rows, head.rows)
+        pairs = turns.paired(base.rows, head.rows)
         before, after = map(Side, pairs) if pairs else (base, head)
+        out += out_of("have no partner in a pair", base.rows, before.rows, head.rows, after.rows)
         answered = [SEEDED] * (seeds or stop)
         left_over = [metric for metric in metrics if metric not in answered]
         each_of = [each for metric in left_over for each in of_metric(name, metric, before, after, pairs is not None)]
-        found += [noted(each, note) for each in each_of]
+        found += [noted(leaving_out(each, out), note) for each in each_of]
         if STEP_TIME in metrics and STEP_TIME not in {each.metric for each in each_of}:
             why = note or "no window was timed; train more images, or with fewer --warmup-windows"
             found.append(Comparison(name, "inconclusive", STEP_TIME, why=why))
@@ -246,11 +218,6 @@ def of_metric(name: str, metric: str, base: Side, head: Side, pairs: bool) -> li
     return [Comparison(name, verdict, metric, before, after, pairs, in_turns, change, why)]
 
 
-def disturbed(row: Row) -> bool:
-    """Whether something else slowed the launch down, or it trained only the rest of an earlier one."""
-    return held_back(row) or (row["other_processes"] or 0) > 0 or row["resumed_at_epoch"] is not None
-
-
 def unlike(base: Sequence[Row], head: Sequence[Row], machine: Sequence[str] = MACHINE) -> str:
     """Why launches that ended well are not comparable: their machines, versions or commits; "": they are."""
     found = [part for part in [differing(base, head, machine)] if part]
@@ -274,20 +241,3 @@ def half_known(base: Sequence[Row], head: Sequence[Row], machine: Sequence[str])
     names = likeness.half_known(base, head, machine)
     sides = [(name, "HEAD" if likeness.values(base, name) else "BASE") for name in names]
     return ", ".join(f"{name} is not known in {side}" for name, side in sides)
-
-
-def paired(base: Sequence[Row], head: Sequence[Row]) -> tuple[list[Row], list[Row]] | None:
-    """The launches of both sides in pairs, if base and head took turns; None if they did not.
-
-    In each pair either side may have begun. A launch whose partner failed is left out.
-    """
-    if partners := turns.partners(base, head):
-        return partners
-    if all(len({row["repeat"] for row in rows}) == len(rows) for rows in (base, head)):
-        both = {row["repeat"] for row in base} & {row["repeat"] for row in head}
-        base, head = ([row for row in rows if row["repeat"] in both] for rows in (base, head))
-    # Taking turns: sorted by start, each two neighbours are one launch of each side.
-    order = sorted([(row["started_at"] or "", side) for side, rows in enumerate((base, head)) for row in rows])
-    twos = zip(order[::2], order[1::2], strict=False)
-    in_turn = base and len(base) == len(head) and all(one != other for (_, one), (_, other) in twos)
-    return (list(base), list(head)) if in_turn else None

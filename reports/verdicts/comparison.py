@@ -16,12 +16,25 @@ HEADS = ("trial", "metric", "base", "head", "change", "95% interval", "could sho
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """So many launches of BASE and of HEAD do not count, and why."""
+
+    why: str
+    base: int
+    head: int
+
+    def __str__(self) -> str:
+        return f"{self.base} of BASE and {self.head} of HEAD {self.why}"
+
+
+@dataclass(frozen=True)
 class Comparison:
     """One metric of one trial; or a trial that cannot be compared, without a metric, and `why`.
 
     `base` and `head` hold one value per launch, in the metric's own unit; or, where `seeds` are given, one per seed in
     their order: the mean of its launches. `in_turns`: the change is that of the pairs' turns (see turns.py), not of
-    these values.
+    these values. `left_out`: the launches that none of these values is of. `launches`: how many of each side count,
+    where a value is of several.
     """
 
     trial: str
@@ -34,6 +47,22 @@ class Comparison:
     change: Difference | None = None
     why: str = ""
     seeds: Sequence[int] = ()
+    left_out: Sequence[LeftOut] = ()
+    launches: tuple[int, int] | None = None
+
+    def counting(self) -> tuple[int, int]:
+        """How many launches of BASE and of HEAD count."""
+        return self.launches or (len(self.base), len(self.head))
+
+    def count(self) -> str:
+        """In words: 5 and 4; 5 pairs in turns; 3 seeds of 6 and 6 launches; with what is left out."""
+        base, head = self.counting()
+        found = f"{len(self.base)} pairs{' in turns' if self.in_turns else ''}" if self.paired else f"{base} and {head}"
+        if self.seeds or self.launches:
+            several = f" of {base} and {head} launches" if (base, head) != (len(self.base), len(self.head)) else ""
+            found = f"{len(self.base)} seeds{several}"
+        out = [sum(each.base for each in self.left_out), sum(each.head for each in self.left_out)]
+        return f"{found}; {out[0]} and {out[1]} left out" if any(out) else found
 
 
 def cells(each: Comparison, margin: float, level: float) -> list[str]:
@@ -42,9 +71,7 @@ def cells(each: Comparison, margin: float, level: float) -> list[str]:
     if not each.base:
         return [each.trial, each.metric, "", "", "", "", "", "", verdict]
     before, after = statistics.median(each.base), statistics.median(each.head)
-    pairs = f"{len(each.base)} pairs{' in turns' if each.in_turns else ''}"
-    count = pairs if each.paired else f"{len(each.base)} and {len(each.head)}"
-    count = f"{len(each.seeds)} seeds" if each.seeds else count
+    count = each.count()
     if each.change is None:
         return [each.trial, each.metric, f"{before:.5g}", f"{after:.5g}", "", "", "", count, verdict]
     factor, unit = (100, "%") if each.change.UNIT == "share" else (1, f" {each.change.UNIT}")

@@ -20,13 +20,14 @@ from typing import Any
 
 from reports.tables.summary import Row, row_of
 from reports.verdicts import significance
-from reports.verdicts.comparison import Comparison
+from reports.verdicts.comparison import Comparison, LeftOut
 from reports.verdicts.significance import Difference
 
 ACCURACY = "eval_accuracy"
 MARGIN = 0.5  # points
 COARSE = 1.0  # points: the step of 100 images
 MOST = 10_000  # seeds that `seeds_needed` looks up to
+ALONE = "are of a seed that the other side lacks"
 NEXT = "launch both sides with --seed 0,1,2,3,4,5,6,7"
 
 
@@ -73,7 +74,11 @@ def of_seeds(name: str, base: Sequence[Row], head: Sequence[Row]) -> Comparison:
     for where, own in (("BASE", before.keys() - after.keys()), ("HEAD", after.keys() - before.keys())):
         notes += [f"left out, since {where} alone has them: seeds {listed(own)}"] if own else []
     why = "; ".join(notes)
-    return Comparison(name, "inconclusive", ACCURACY, *sides, paired=True, change=change, why=why, seeds=both)
+    counting = [sum(seed_of(row) in both for row in rows) for rows in (base, head)]
+    alone = len(base) - counting[0], len(head) - counting[1]
+    out = [LeftOut(ALONE, *alone)] if any(alone) else []
+    found = Comparison(name, "inconclusive", ACCURACY, *sides, paired=True, change=change, why=why, seeds=both)
+    return dataclasses.replace(found, left_out=out, launches=(counting[0], counting[1]))
 
 
 def stop(rows: Iterable[Row]) -> bool:

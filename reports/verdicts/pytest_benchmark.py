@@ -1,7 +1,7 @@
 """pytest-benchmark's JSON as rows of trials.csv, so that the same commands compare it.
 
 Each file is one launch of all its benchmarks. A benchmark is a trial; its step time is the median of its rounds. In the
-files of `python -m launch gate --pytest`, "resbench" has the number of the pair and the tests that failed, and a
+files of `python -m launch gate --pytest`, "resbench" has the pair's number and round and the tests that failed, and a
 benchmark's extra_info the times of its turns.
 """
 
@@ -18,7 +18,7 @@ import pandas as pd
 from bench.errors import UsageError
 from bench.record.columns import columns
 from reports import read
-from reports.read import CONTROL
+from reports.typed import CONTROL
 from reports.verdicts.turns import TIMES, TURNS
 
 LARGEST = 2**28  # bytes of a file
@@ -51,7 +51,7 @@ def files(path: Path) -> list[Path]:
 def trials(paths: list[Path]) -> pd.DataFrame:
     """A row for each benchmark in each file. Raises UsageError if pytest-benchmark wrote none such."""
     rows = [row for number, path in enumerate(paths) for row in launch(path, number)]
-    return pd.DataFrame(rows, columns=[*NAMES, TURNS], dtype=object)
+    return pd.DataFrame(rows, columns=[*NAMES, TURNS, read.ROUND], dtype=object)
 
 
 def launch(path: Path, number: int) -> list[dict[str, Any]]:
@@ -66,6 +66,7 @@ def launch(path: Path, number: int) -> list[dict[str, Any]]:
             "experiment": EXPERIMENT,
             "started_at": plain(found["datetime"]),
             "repeat": whole(own.get("pair", number)),
+            read.ROUND: plain(own["round"]) if own.get("round") else None,
             "commit": commit(found["commit_info"]),
         }
         failed = [ending(each) for each in own.get("failed", [])]

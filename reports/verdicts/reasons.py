@@ -15,8 +15,8 @@ from pathlib import Path
 
 from bench.errors import UsageError
 from bench.record.run_folder import LAUNCH_ID, OPERATIONS, RunFolder
-from reports.read import CONTROL
 from reports.tables.summary import Row
+from reports.typed import CONTROL
 from reports.verdicts import exact
 from reports.verdicts.comparison import Comparison, OperationTime, Reasons
 from reports.verdicts.exact import KINDS

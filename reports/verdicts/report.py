@@ -76,10 +76,10 @@ def show(report: ComparisonReport) -> None:
     measured = sum(each.change is not None for each in report.comparisons)
     of_all = "" if report.overall is None else f", of {report.overall:.3g} over all looks"
     console.print(
-        f"base and head: medians of the launches. regressed, improved: by more than the margin of {margin:.3g}; "
-        f"equivalent: within it. The chance that any of the {measured} lines is wrong is at most {level:.3g} "
-        f"(Holm{of_all}). could show: the change that this many launches with this spread would show four times out of "
-        f"five.",
+        f"base and head: medians of the launches that count. regressed, improved: by more than the margin of "
+        f"{margin:.3g}; equivalent: within it. The chance that any of the {measured} lines is wrong is at most "
+        f"{level:.3g} (Holm{of_all}). could show: the change that this many launches with this spread would show four "
+        f"times out of five.",
         soft_wrap=True,
     )
     for note in notes(report):
@@ -103,9 +103,25 @@ def show_reasons(console: Console, why: Reasons) -> None:
     console.print()
 
 
+def left_out(comparisons: Sequence[Comparison]) -> list[str]:
+    """Which launches of each trial do not count and why, and in which metrics if not in all that it has."""
+    metrics: dict[str, list[str]] = {}
+    found: dict[tuple[str, str], list[str]] = {}
+    for each in comparisons:
+        if each.base:
+            metrics.setdefault(each.trial, []).append(each.metric)
+        for out in each.left_out:
+            found.setdefault((each.trial, str(out)), []).append(each.metric)
+    return [
+        f"left out, {trial}: launches, {why}{'' if len(own) == len(metrics[trial]) else ' in ' + ', '.join(own)}."
+        for (trial, why), own in found.items()
+        if trial in metrics
+    ]
+
+
 def notes(report: ComparisonReport) -> list[str]:
-    """How to read lines that are measured in another way than most."""
-    found = []
+    """Which launches do not count, and how to read lines that are measured in another way than most."""
+    found = left_out(report.comparisons)
     if any(each.in_turns for each in report.comparisons):
         found.append(
             "pairs in turns: both launches of a pair trained alternately, and the change is the mean over the pairs of "

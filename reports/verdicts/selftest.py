@@ -23,7 +23,7 @@ from bench.errors import UsageError
 from reports.read import trials
 from reports.tables.summary import Row
 from reports.verdicts import compare, significance, turns
-from reports.verdicts.compare import Side
+from reports.verdicts.matching import Side
 
 LEVEL = 0.01  # that of `launch gate`
 LOOKS = (0.25, 0.5, 1.0)  # likewise

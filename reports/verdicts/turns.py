@@ -1,4 +1,7 @@
-"""Launches that took turns: the change of a pair is that of its neighbouring blocks of steps.
+"""Which launches were made in pairs, and of those that took turns, the change of a pair's neighbouring blocks of steps.
+
+Who made them has recorded it: launches that took turns name each other (turns_with), and those that ran one after the
+other to be compared are of one round (rounds.csv). Equal repeats, or times that alternate by chance, make no pairs.
 
 A launch of BASE and one of HEAD alternated, block by block (bench.instruments.turns). Both blocks of a turn saw the
 same state of the machine, so that their ratio has little of its noise. A pair's change is the median of its blocks' log
@@ -10,7 +13,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -25,6 +28,7 @@ SPEED = "images_per_s"
 METRICS = (*TIMES, SPEED)
 TURNS = "turns"
 """Key of a row: column of steps.csv -> number of the turn -> mean over its measured steps."""
+PAIRS = 2  # fewer have no spread: their launches are compared with all others, unpaired
 FEWEST = 5  # turns that both launches measured
 TRIMMED = 0.1
 
@@ -37,7 +41,8 @@ def attach(rows: Iterable[Row], folder: Path) -> None:
     of_launch = {row["launch_id"]: row for row in rows if row["turns_with"] and not row.get(TURNS)}
     if not of_launch:
         return
-    steps, _ = read.steps(folder, [*TIMES.values(), "turn", "images"])
+    steps, lost = read.steps(folder, [*TIMES.values(), "turn", "images"])
+    read.say_lost(lost, "steps")
     for launch_id, own in steps[steps["launch_id"].isin(of_launch.keys())].groupby("launch_id"):
         full = own[own["images"] == own["images"].max()]  # an epoch's last, short step is less work
         of_launch[launch_id][TURNS] = {name: means(full, name) for name in TIMES.values()}
@@ -47,6 +52,26 @@ def means(steps: pd.DataFrame, name: str) -> dict[int, float]:
     """Turn -> mean of this column over its steps; turns without a value are left out."""
     found = steps.groupby("turn")[name].mean().dropna()
     return {int(turn): value for turn, value in zip(found.index, found.tolist(), strict=True) if value > 0}
+
+
+def paired(base: Sequence[Row], head: Sequence[Row]) -> tuple[list[Row], list[Row]] | None:
+    """The launches that were made in pairs, in pairs; None if they were not, or too few of them.
+
+    In each pair either side may have begun. A launch whose partner failed, or that has none, is left out.
+    """
+    if found := partners(base, head):
+        return found
+    before, after = ({made_in(row): row for row in rows if made_in(row)} for rows in (base, head))
+    if any(sum(made_in(row) is not None for row in rows) > len(own) for rows, own in ((base, before), (head, after))):
+        return None  # a round has several launches of one side
+    both = [key for key in before if key in after]
+    return ([before[key] for key in both], [after[key] for key in both]) if len(both) >= PAIRS else None
+
+
+def made_in(row: Row) -> Hashable | None:
+    """The round in which a launch was made, and which of its launches it is; None: in none that is known."""
+    found = row.get(read.ROUND)
+    return None if found is None else (found, row["repeat"])
 
 
 def partners(base: Sequence[Row], head: Sequence[Row]) -> tuple[list[Row], list[Row]] | None:

@@ -1,9 +1,12 @@
 """The command line of one trial: every field is an option, and what cannot be is one sentence."""
 
 import dataclasses
+import io
+import uuid
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from launching import is_one_error, python
 from settings import OTHER
@@ -11,8 +14,10 @@ from settings import OTHER
 from bench import experiments
 from bench.cli import read_request
 from bench.errors import UsageError
-from bench.options import Options, TrialRequest, new_id, parse_request, take_option
+from bench.options import Options, TrialRequest, parse_request, take_option
+from bench.record.run_folder import LAUNCH_ID
 from bench.trial import Trial, option
+from bench.variables import new_id
 
 NAME = "resnet20_accumulation"
 EXPERIMENT = experiments.load(NAME)
@@ -157,7 +162,24 @@ def test_one_option_can_be_taken_out_of_the_words() -> None:
 def test_launches_have_ids_of_their_own() -> None:
     ids = {new_id() for _ in range(100)}
     assert len(ids) == 100
-    assert all(len(one) == 12 for one in ids)
+    assert all(LAUNCH_ID.fullmatch(one) for one in ids)
+
+
+@pytest.mark.parametrize(
+    "drawn", ["123456789012", "000000000042", "12e345678901", "1e5000000000", "dec1dec1dec1", "1" * 12]
+)
+def test_no_launch_id_can_be_read_as_a_number_or_a_date(drawn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is drawn: a spreadsheet makes 1.23E+11 of the first and infinity of the third."""
+    monkeypatch.setattr("bench.variables.uuid.uuid4", lambda: uuid.UUID(hex=drawn + "0" * 20))
+    one = new_id()
+    assert one.endswith(drawn)
+    for number in (int, float, complex):
+        with pytest.raises(ValueError, match=r"invalid|could not|malformed"):
+            number(one)
+    assert not one[0].isdigit()
+    assert one[0] not in "-+.,=#abcdefijmnostx"  # what begins a number, a formula, or a month in some language
+    saved = pd.read_csv(io.StringIO(pd.DataFrame({"launch_id": [one]}).to_csv(index=False)))
+    assert saved["launch_id"].tolist() == [one]
 
 
 @pytest.mark.parametrize(

@@ -220,6 +220,13 @@ def test_a_commit_that_knows_no_turns_is_compared_launch_by_launch(
     pairs = [tuple(side for _, side in begun[at : at + 2]) for at in range(0, len(begun), 2)]
     assert all(set(each) == {"base", "head"} for each in pairs)
     assert all(one == other[::-1] for one, other in zip(pairs[::2], pairs[1::2], strict=False))
+    assert f"{len(pairs)} pairs" in said  # as the gate has recorded, though the old commit knows nothing of it
+    recorded = [
+        [row["round"] for row in RunFolder(repository.parent / "gate" / side).rows("rounds")]
+        for side in ("base", "head")
+    ]
+    assert recorded[0] == recorded[1]
+    assert len(set(recorded[0])) == len(pairs)
 
 
 def test_launch_by_launch_a_slower_commit_is_found_as_well(repository: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -168,7 +168,7 @@ def ended(side: PytestSide, code: int, *lines: dict[str, object], benchmarks: li
         info = {"id": side.commit, "dirty": False}
         found = {"datetime": "2026-01-01", "machine_info": {}, "commit_info": info, "benchmarks": benchmarks}
         launch_file(side.folder, 0).write_text(json.dumps(found))
-    side.finish(0, code)
+    side.finish(0, code, "g-0")
 
 
 @pytest.mark.parametrize(

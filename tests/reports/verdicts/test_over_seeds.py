@@ -146,21 +146,6 @@ def test_a_launch_that_was_not_alone_on_its_device_is_no_less_accurate(
     assert line(lines, "eval_accuracy  ").endswith("2 seeds   equivalent")
 
 
-def test_launches_of_several_seeds_in_turn_are_pairs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Each seed twice, base and head one after the other; the last launch of HEAD failed, and its partner goes."""
-    keys = [(seed, repeat) for repeat in range(2) for seed in range(2)]
-    sides: list[list[dict[str, Any]]] = [
-        [
-            {"seed": s, "repeat": r, "started_at": f"2026-01-01T10:{2 * n + side:02}:00.000+00:00"}
-            for n, (s, r) in enumerate(keys)
-        ]
-        for side in (0, 1)
-    ]
-    sides[1][-1] |= {"status": "crashed", "error": "killed"}
-    _, lines = told(tmp_path, capsys, sides[0], sides[1], *OVER)
-    assert "3 pairs" in line(lines, "step_time_p50_s")
-
-
 def test_the_seed_stays_a_setting_unless_told_otherwise(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, lines = told(tmp_path, capsys, seeds(0.9, 0.8), seeds(0.9, 0.81))
     assert (code, lines[0]) == (0, "12 inconclusive")
