@@ -43,7 +43,6 @@ from bench.training.meter import Meter
 from bench.training.windows import epoch_windows
 from bench.trial import Trial
 from bench.worker import all_probes
-from models.stages import network
 
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["bench.worker", "torchvision.transforms.v2"])
@@ -577,13 +576,8 @@ def note_if_uncompiled(*_: Any) -> None:
 
 
 def watched(trial: Trial, classes: int) -> nn.Module:
-    """A residual network of one block, which notes each pass that Python itself ran through.
-
-    Each of its kernels takes the C++ compiler a second or more, and resnet8 has three times as many.
-    """
-    torch.manual_seed(trial.seed)
-    stem = {"conv1": nn.Conv2d(3, 16, 3, padding=1, bias=False), "bn1": nn.BatchNorm2d(16), "relu": nn.ReLU()}
-    model = network(stem, (16,), [1], "B", classes)
+    """The trial's own model, which notes each pass that Python itself ran through."""
+    model = model_for(trial, classes)
     model.get_submodule("layer1").register_forward_pre_hook(note_if_uncompiled)
     return model
 

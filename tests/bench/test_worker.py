@@ -359,20 +359,6 @@ def test_a_compiled_model_trains_as_the_same_model_uncompiled(tmp_path: Path) ->
         assert ours == pytest.approx(theirs, rel=1e-2), column
 
 
-def test_a_model_of_the_suite_is_one_graph_without_a_break() -> None:
-    """With fullgraph, a break is an error. No code is made of the graph, which would take a minute."""
-    trial, graphs = planted.small(), []
-
-    def count(graph: Any, inputs: Any) -> Any:
-        graphs.append(graph)
-        return graph.forward
-
-    torch._dynamo.reset()
-    model = torch.compile(model_for(trial, 10), backend=count, fullgraph=True)
-    assert model(torch.zeros(2, 3, 8, 8)).shape == (2, 10)
-    assert len(graphs) == 1
-
-
 @needs_compiler
 def test_a_window_in_which_torch_compiled_is_not_measured_and_no_code_is_for_any_size(tmp_path: Path) -> None:
     """Each epoch has windows of 4, 4, 4 and 2 images; after the first window of the third, what is compiled is void."""
