@@ -53,7 +53,7 @@ demo: setup
 	$(RUN) resnet152_noskip --arm as_published,corrected,control $(TRANSFER20) \
 		--replace-blocks $(BLOCKS20) --trainable head $(BLOCKS20) --out $(DEMO)
 
-# tests/perf runs last and alone, because it times our code. Files run in the order of their folders: sorted by their
+# tests/perf runs last and alone, because it times our code. Files run in the order of tests/conftest.py: sorted by their
 # number of tests, which is xdist's way, the files with the longest tests would come last. A waiting OpenMP thread sleeps
 # (PASSIVE), because it would otherwise spin on the core that the other worker needs.
 test: lint

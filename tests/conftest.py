@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,9 @@ from standin_cuda.standin import Standin
 # Two test processes on two cores: more threads only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("ACCELERATE_USE_CPU", "true")
+# What torch.compile makes has no vector instructions here. Torch would try each kind of them first, in a process that
+# imports torch, and their headers take the C++ compiler far longer than the code itself. Read when torch is imported.
+os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "0")
 
 # Test processes side by side have a CPU each, and so have the trials that they start: two that share all of them
 # train far more slowly than one after the other.
@@ -21,7 +25,10 @@ if (number := os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")).isde
     cpus = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cpus[int(number) % len(cpus)]})
 
+Launch = Callable[..., subprocess.CompletedProcess[str]]
 CHECKOUT = Path(__file__).resolve().parent.parent
+# The files with the longest tests are here. They run first, so that no test process waits for another at the end.
+FIRST = ("standin", "launch", "test_question_noskip.py")
 
 
 @pytest.fixture(scope="session")
@@ -39,6 +46,14 @@ def standin_nvml(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def launch(tmp_path_factory: pytest.TempPathFactory) -> Launch:
+    """Runs `python -m launch` with these words in this process, its trials forked off a server that all such share."""
+    import shared_server
+
+    return shared_server.launch_with(tmp_path_factory.mktemp("server") / "warm.log")
+
+
+@pytest.fixture(scope="session")
 def standin_cuda(tmp_path_factory: pytest.TempPathFactory) -> Standin:
     """GPUs that are not there, for commands that are started with its `variables`."""
     if reason := build.why_not():
@@ -49,9 +64,16 @@ def standin_cuda(tmp_path_factory: pytest.TempPathFactory) -> Standin:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: FIRST.index(top) if (top := top_of(item)) in FIRST else len(FIRST))
     for item in items:
         if "standin_cuda" in getattr(item, "fixturenames", ()):
             item.add_marker("standin")
+
+
+def top_of(item: pytest.Item) -> str:
+    """The folder, or the file, in tests that this test is in; "" of one that is elsewhere."""
+    tests = CHECKOUT / "tests"
+    return item.path.relative_to(tests).parts[0] if tests in item.path.parents else ""
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

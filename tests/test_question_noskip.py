@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -14,29 +10,23 @@ from bench.training.build import model_for
 from bench.training.checkpoint import path_for
 from launch.sweep.matrix import trials
 
-CHECKOUT = Path(__file__).resolve().parent.parent
 BLOCKS = ["layer1.1", "layer2.1", "layer3.1"]
 # Eight trainings and four launches, on cores that others may be using.
 pytestmark = pytest.mark.timeout(600)
 COMMON = ["--data", "digits", "--precision", "bf16", "--image-size", "32", "--micro-batch", "32"]
 
 
-def launch(*words: str) -> None:
-    command = [sys.executable, "-m", "launch", "run", *words]
-    subprocess.run(command, cwd=CHECKOUT, check=True, capture_output=True, timeout=240)
-
-
 @pytest.fixture(scope="module")
-def answers(tmp_path_factory):
+def answers(launch, tmp_path_factory):
     """(run folder, the words of its launch) of the three arms."""
     folder = tmp_path_factory.mktemp("noskip")
     first = ["--classes", "0", "1", "2", "3", "4", "--epochs", "8", "--out", str(folder / "first")]
-    launch("resnet20_accumulation", "--arm", "64x1", *COMMON, *first)
+    launch("run", "resnet20_accumulation", "--arm", "64x1", *COMMON, *first).check_returncode()
     (backbone,) = (folder / "first" / "checkpoints").glob("*.pt")
     words = [*COMMON, "--model", "resnet20", "--weights", str(backbone), "--classes", "5", "6", "7", "8", "9"]
     words += ["--augment", "crop_flip", "--epochs", "8", "--out", str(folder / "second")]
     words += ["--replace-blocks", *BLOCKS, "--trainable", "head", *BLOCKS]
-    launch("resnet152_noskip", "--arm", "as_published,corrected,control", *words)
+    launch("run", "resnet152_noskip", "--arm", "as_published,corrected,control", *words).check_returncode()
     return folder / "second", words
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from conftest import Launch
 from launching import SMALL, python, rows
 from standin_cuda.standin import Standin
 
@@ -63,10 +64,14 @@ def test_its_memory_is_nvmls_memory_and_runs_out(standin_cuda: Standin) -> None:
     ]
 
 
-def test_a_whole_trial_on_it_is_the_cpus_to_the_last_digit(standin_cuda: Standin, tmp_path: Path) -> None:
-    words = ["-m", "launch", "run", "resnet20_accumulation", "--arm", "16x1", *SMALL, "--epochs", "1"]
-    for name, env in (("gpu", standin_cuda.variables()), ("cpu", {"ACCELERATE_USE_CPU": "true"})):
-        done = python(*words, "--out", str(tmp_path / name), env=env)
+def test_a_whole_trial_on_it_is_the_cpus_to_the_last_digit(
+    standin_cuda: Standin, launch: Launch, tmp_path: Path
+) -> None:
+    words = ["run", "resnet20_accumulation", "--arm", "16x1", *SMALL, "--epochs", "1"]
+    for done in (
+        python("-m", "launch", *words, "--out", str(tmp_path / "gpu"), env=standin_cuda.variables()),
+        launch(*words, "--out", str(tmp_path / "cpu")),
+    ):
         assert done.returncode == 0, done.stderr
     (on_gpu,), (on_cpu,) = (rows(tmp_path / name, "trials") for name in ("gpu", "cpu"))
     assert (on_gpu["status"], on_gpu["device_name"]) == ("ok", "Stand-in GPU (no hardware)")

@@ -139,6 +139,62 @@ def test_a_row_is_of_its_own_rank_s_device(tmp_path: Path, monkeypatch: pytest.M
     assert found == [("0", "NVIDIA H100", "GPU-H100"), ("1", "NVIDIA A100", "GPU-A100"), ("", "NVIDIA H100", "")]
 
 
+ON_TWO_GPUS = """
+import os
+import sys
+from pathlib import Path
+from bench.ceilings import compute
+from bench.ceilings.__main__ import run
+from bench.ceilings.measurement import Sizes
+from bench.ceilings.repetitions import Effort
+from bench.record.run_folder import RunFolder
+from bench.trial import Trial
+from bench.variables import STORE
+
+# The CPU computes what these GPUs are asked for.
+compute.SMALL_IMAGES, compute.LARGE_IMAGES = compute.SMALL_IMAGES[:1], ()
+sizes = Sizes(64, 2, 2, 2**16, (1024, 3 * 2**20), Effort(3, 2, 1e-5, 0.01))
+folder = Path(sys.argv[1])
+group = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+for rank in range(2):
+    if os.fork() == 0:
+        os.environ.update(group, RANK=str(rank), LOCAL_RANK=str(rank), **{STORE: str(folder / "store")})
+        try:
+            run(Trial(processes=2), RunFolder(folder), "two", sizes)
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+            os._exit(1)
+        os._exit(0)
+print([os.waitstatus_to_exitcode(os.wait()[1]) for _ in range(2)])
+"""
+
+
+def test_two_gpus_each_measure_themselves_and_their_all_reduces_go_through_nccl(
+    standin_cuda: Standin, tmp_path: Path
+) -> None:
+    done = python("-W", "ignore", "-c", ON_TWO_GPUS, str(tmp_path), env=standin_cuda.variables(gpus=2))
+    assert done.stdout == "[0, 0]\n", done.stderr
+    rows = RunFolder(tmp_path).rows("ceilings")
+    assert {(found["backend"], found["device_count"], found["launch_id"]) for found in rows} == {("nccl", "2", "two")}
+    own = [found for found in rows if found["kind"] != "all_reduce"]
+    devices = {(found["rank"], found["device_uuid"]) for found in own if found["rank"]}
+    assert sorted(rank for rank, _ in devices) == ["0", "1"]
+    assert len({uuid for _, uuid in devices}) == 2
+    assert all(uuid.startswith("GPU-") for _, uuid in devices)
+    assert [found["rank"] for found in own] == ["0", "1"] * (len(own) // 2)
+    assert {found["kind"] for found in own} == {
+        *("matrix_product", "convolution", "device_copy", "host_to_device", "input")
+    }
+    shared = [found for found in rows if found["kind"] == "all_reduce"]
+    assert [found["call_bytes"] for found in shared] == ["1024", str(3 * 2**20)]
+    for found in shared:
+        assert (found["rank"], found["device_uuid"], found["measuring"]) == ("", "", "2")
+        seconds = float(found["call_time_p50_s"])
+        bus = 2 * (2 - 1) / 2 * int(found["call_bytes"]) / seconds
+        assert float(found["bus_bytes_per_s"]) == pytest.approx(bus)
+    assert [found["work"] for found in shared] == ["1 KiB of each of 2 processes", "3 MiB of each of 2 processes"]
+
+
 ON_A_GPU = """
 import sys
 from pathlib import Path

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from accelerate.utils import ProjectConfiguration
+from conftest import Launch
 from event_files import read_back
 from launching import SMALL, is_one_error, python
 
@@ -21,11 +22,11 @@ TIMED = {column.name for column in columns("trials") if column.unit in ("s", "im
 TIMED |= {"launch_id", "started_at", "log", "step_time_cv", "environment"}
 
 
-def test_tensorboard_gets_the_numbers_of_every_epoch(tmp_path: Path) -> None:
+def test_tensorboard_gets_the_numbers_of_every_epoch(launch: Launch, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="the extra `tensorboard` is not installed")
-    words = ["-m", "launch", "run", "resnet20_accumulation", "--arm", "16x1", *SMALL, "--epochs", "2"]
+    words = ["run", "resnet20_accumulation", "--arm", "16x1", *SMALL, "--epochs", "2"]
     for name, more in (("with", ["--log-with", "tensorboard"]), ("without", [])):
-        done = python(*words, "--no-checkpoint", "--out", str(tmp_path / name), *more)
+        done = launch(*words, "--no-checkpoint", "--out", str(tmp_path / name), *more)
         assert done.returncode == 0, done.stderr
     first, second = (RunFolder(tmp_path / name).rows("trials")[0] for name in ("with", "without"))
     assert {k: v for k, v in first.items() if k not in TIMED} == {k: v for k, v in second.items() if k not in TIMED}

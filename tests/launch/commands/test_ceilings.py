@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import Launch
 from launching import is_one_error, python
 
 from bench.errors import UsageError
@@ -26,10 +27,10 @@ def product(rank: int, seconds: float, **more: Any) -> dict[str, Any]:
     return {"launch_id": "c", "rank": rank, **MACHINE, **work, **times, "flops_per_s": 1e9 / seconds, **more}
 
 
-def test_a_folder_of_another_machine_is_refused_by_the_group_before_it_measures(tmp_path: Path) -> None:
+def test_a_folder_of_another_machine_is_refused_by_the_group_before_it_measures(launch: Launch, tmp_path: Path) -> None:
     RunFolder(tmp_path).append("ceilings", [product(0, 0.001, host="elsewhere")])
     before = (tmp_path / "ceilings.csv").read_text()
-    done = python("-m", "launch", "ceilings", "--processes", "1", "--out", str(tmp_path))
+    done = launch("ceilings", "--processes", "1", "--out", str(tmp_path))
     assert done.returncode == 2, done.stderr
     note, error = done.stderr.splitlines()
     assert note == "measuring on the CPU, with 1 process(es); about a minute"
@@ -39,12 +40,13 @@ def test_a_folder_of_another_machine_is_refused_by_the_group_before_it_measures(
     assert [path.suffix for path in (tmp_path / "logs").iterdir() if path.name[0] != "."] == [".log"]
 
 
-def test_a_group_that_fails_names_its_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_group_that_fails_names_its_log(launch: Launch, tmp_path: Path) -> None:
     """The starter runs any module; this one is not there, so that the launcher ends with a code."""
     with pytest.MonkeyPatch.context() as changed:
         changed.setattr(ceilings, "Work", lambda module, words: Work("bench.no_such_module", words))
-        assert ceilings.run(["--processes", "1", "--out", str(tmp_path)]) == 1
-    said = capsys.readouterr().err.splitlines()[-1]
+        done = launch("ceilings", "--processes", "1", "--out", str(tmp_path))
+    assert done.returncode == 1
+    said = done.stderr.splitlines()[-1]
     assert said.startswith("error: the measurement ended without a result; see ")
     assert "No module named bench.no_such_module" in Path(said.rpartition(" ")[2]).read_text()
     assert not (tmp_path / "ceilings.csv").exists()

@@ -8,7 +8,7 @@ from pathlib import Path
 import planted
 import pytest
 import torch
-from launching import is_one_error, python
+from launching import python
 from standin_cuda.standin import Standin
 from voc_folder import below, plant
 
@@ -57,17 +57,36 @@ def test_a_checkpoint_of_two_processes_does_as_well_in_one(
     assert facts["loss"] == pytest.approx(float(trained.row()["eval_loss"]), rel=1e-5)
 
 
+# With each of these variables, in a fork of a process that has imported what takes long and has used no device.
+EVALUATE = """
+import os, sys
+import bench.training.checkpoint_evaluation
+from launch.cli import main
+
+for name in ("NOTHING=1", "ACCELERATE_USE_CPU=true", "STANDIN_CUDA_DRIVER=11040"):
+    if os.fork() == 0:
+        os.environ.update([name.split("=")])
+        for stream, end in ((1, "out"), (2, "err")):
+            os.dup2(os.open(f"{sys.argv[1]}/{name}.{end}", os.O_WRONLY | os.O_CREAT), stream)
+        main(["evaluate", *sys.argv[2:]])
+    print(os.waitstatus_to_exitcode(os.wait()[1]), flush=True)
+"""
+
+
 def test_it_is_evaluated_on_the_gpu_unless_the_cpu_is_asked_for(
     standin_cuda: Standin, trained: planted.Ran, tmp_path: Path
 ) -> None:
     path = checkpoint.path_for(trained.folder, trained.trial)
-    words = ["-m", "launch", "evaluate", str(path), "--out", str(tmp_path)]
-    for variables, said in (({}, "in fp32 on cuda: "), ({"ACCELERATE_USE_CPU": "true"}, "in fp32 on cpu: ")):
-        done = python(*words, env={**standin_cuda.variables(), **variables})
-        assert said in done.stdout, done.stderr
-    old = python(*words, env=standin_cuda.variables(STANDIN_CUDA_DRIVER="11040"))
-    assert is_one_error(old), old.stderr
-    assert "cannot use them: " in old.stderr
+    words = [str(tmp_path), str(path), "--out", str(tmp_path / "out")]
+    done = python("-c", EVALUATE, *words, env=standin_cuda.variables())
+    assert done.stdout.split() == ["0", "0", "2"], done.stderr
+    said = {file.name: file.read_text() for file in tmp_path.glob("*.*")}
+    assert "in fp32 on cuda: " in said["NOTHING=1.out"]
+    assert "in fp32 on cpu: " in said["ACCELERATE_USE_CPU=true.out"]
+    (line,) = said["STANDIN_CUDA_DRIVER=11040.err"].splitlines()
+    assert line.startswith("error: ")
+    assert "cannot use them: " in line
+    assert said["STANDIN_CUDA_DRIVER=11040.out"] == ""
 
 
 def test_it_is_evaluated_in_the_precision_that_it_was_trained_in(tmp_path: Path) -> None:

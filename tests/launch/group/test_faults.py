@@ -67,23 +67,14 @@ VICTIMS = ("rank 1", "rank 0", "launcher")
 
 @pytest.fixture(scope="module", params=["warm", "cold"])
 def killed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Killed]:
-    """One command of four trials of two processes: in each of three one process is killed, the fourth is left alone."""
+    """One command of trials of two processes: in each of three one process is killed, a fourth is left alone.
+
+    Cold, there is no fourth, which takes a quarter of a minute to start; test_warm_start.py has some that end well.
+    """
     scratch = tmp_path_factory.mktemp("killed")
-    cold = ["--cold"] if request.param == "cold" else []
     out = scratch / "runs"
-    words = [
-        *RUN,
-        *DIGITS,
-        "--epochs",
-        "1000,1001,1002,1",
-        "--processes",
-        "2",
-        "--limit-eval",
-        "50",
-        *cold,
-        "--out",
-        str(out),
-    ]
+    more = ["--epochs", "1000,1001,1002", "--cold"] if request.param == "cold" else ["--epochs", "1000,1001,1002,1"]
+    words = [*RUN, *DIGITS, "--processes", "2", "--limit-eval", "50", *more, "--out", str(out)]
     faults = {}
     with Command(words, scratch) as command:
         for number, victim in enumerate(VICTIMS):
@@ -112,9 +103,12 @@ def test_of_the_group_nothing_is_left_running_and_its_windows_are_kept(killed: K
 
 
 def test_the_trials_after_a_crash_still_run(killed: Killed) -> None:
-    assert [row["status"] for row in killed.trials] == ["crashed", "crashed", "crashed", "ok"]
-    assert [row["epochs"] for row in killed.trials] == ["1000", "1001", "1002", "1"]
-    assert killed.trials[-1]["images_per_s"]
+    """They train, as the steps of the second and the third show; and one that is left alone ends well."""
+    found = [(row["epochs"], row["status"]) for row in killed.trials]
+    assert found[:3] == [("1000", "crashed"), ("1001", "crashed"), ("1002", "crashed")]
+    assert all(fault.steps > 0 for fault in killed.faults.values())
+    assert found[3:] == ([("1", "ok")] if killed.trials[0]["started_by"] == "warm" else [])
+    assert all(row["images_per_s"] for row in killed.trials[3:])
 
 
 def test_the_command_says_that_trials_failed_and_leaves_nothing(killed: Killed) -> None:

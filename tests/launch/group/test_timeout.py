@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from conftest import Launch
 from launching import SMALL, Command, alive, rows, until
 
 from launch.group.trial_launch import LOG_BYTES
@@ -77,24 +78,20 @@ def test_a_trial_over_its_time_ends_as_timeout_and_fail_fast_begins_no_other(tmp
 
 
 @pytest.fixture(scope="module")
-def failed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def failed(launch: Launch, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a trial that diverged and one that did not."""
-    scratch = tmp_path_factory.mktemp("failed")
-    out = scratch / "runs"
-    with Command([*RUN, "--lr", "1e30,0.1", "--epochs", "3", "--out", str(out)], scratch) as command:
-        assert command.wait() == 1
+    out = tmp_path_factory.mktemp("failed") / "runs"
+    assert launch(*RUN[2:], "--lr", "1e30,0.1", "--epochs", "3", "--out", str(out)).returncode == 1
     assert [row["status"] for row in rows(out, "trials")] == ["diverged", "ok"]
-    return scratch, out
+    return out
 
 
 @pytest.mark.parametrize(("more", "ran"), [([], []), (["--retry-failed"], ["diverged"])], ids=["resume", "retry"])
-def test_what_failed_runs_again_on_request_alone(failed: tuple[Path, Path], more: list[str], ran: list[str]) -> None:
-    scratch, out = failed
-    before = len(rows(out, "trials"))
-    words = [*RUN, "--lr", "1e30,0.1", "--epochs", "3", "--resume", *more, "--out", str(out)]
-    with Command(words, scratch) as command:
-        assert command.wait() == bool(ran)
-    assert [row["status"] for row in rows(out, "trials")[before:]] == ran
+def test_what_failed_runs_again_on_request_alone(launch: Launch, failed: Path, more: list[str], ran: list[str]) -> None:
+    before = len(rows(failed, "trials"))
+    words = [*RUN[2:], "--lr", "1e30,0.1", "--epochs", "3", "--resume", *more, "--out", str(failed)]
+    assert launch(*words).returncode == bool(ran)
+    assert [row["status"] for row in rows(failed, "trials")[before:]] == ran
 
 
 def test_a_rank_that_prints_without_end_leaves_a_log_of_its_ends(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from conftest import Launch
 from launching import SMALL, Command, python, rows, two_gpus, until
 from standin_cuda.standin import Standin
 
@@ -29,14 +30,14 @@ class Way:
 
 
 @pytest.fixture(scope="module")
-def ways(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Way]:
+def ways(launch: Launch, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Way]:
     """The same trials warm and cold: one process and two, with a limit on memory and without."""
     found = {}
-    for way, more in (("warm", []), ("cold", ["--cold"])):
+    for way, more in (("warm", ()), ("cold", ("--cold",))):
         out = tmp_path_factory.mktemp(way) / "runs"
         words = ["--processes", "1,2", "--precision", "bf16", "--epochs", "3"]
         for limit in ([], ["--memory-limit", "1GiB"]):
-            done = python(*RUN, *words, *limit, *more, "--out", str(out))
+            done = launch(*RUN[2:], *words, *limit, *more, "--out", str(out))
             assert done.returncode == 0, done.stderr
         steps, trials = rows(out, "steps"), rows(out, "trials")
         losses = [[step["train_loss"] for step in steps if step["launch_id"] == row["launch_id"]] for row in trials]

@@ -6,12 +6,12 @@ import contextlib
 import csv
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from conftest import Launch
 from launching import SMALL, Command, alive, delete, named, python, rows, until
 
 from bench.errors import UsageError
@@ -64,12 +64,12 @@ def scratch_of(command: Command) -> Path:
 
 
 @pytest.fixture(scope="module", params=[[], ["--cold"]], ids=["warm", "cold"])
-def killed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    """A sweep whose runner is killed in its second trial, and what --resume then makes of it."""
+def killed(request: pytest.FixtureRequest, launch: Launch, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A sweep whose runner is killed in its second trial, and what --resume, warm after either, makes of it."""
     scratch = tmp_path_factory.mktemp("killed")
     out = scratch / "runs"
-    words = [*RUN, "--processes", "2", "--epochs", "2,100000,3", *request.param, "--out", str(out)]
-    with Command(words, scratch) as command:
+    words = [*RUN, "--processes", "2", "--out", str(out)]
+    with Command([*words, "--epochs", "2,100000,3", *request.param], scratch) as command:
         until(lambda: is_training(out, 2), "the second trial")
         group, leftover = command.group(), scratch_of(command)
         sessions = {os.getsid(p.pid) for p in group}
@@ -87,9 +87,8 @@ def killed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
             "rows": rows(out, "trials"),
             "whole": whole(out),
         }
-    again = [word if word != "2,100000,3" else "2,4,3" for word in words]
-    with Command([*again, "--resume"], scratch) as command:
-        yield {**found, "code": command.wait(), "after": rows(out, "trials"), "whole after": whole(out)}
+    code = launch(*words[2:], "--epochs", "2,4,3", "--resume").returncode
+    return {**found, "code": code, "after": rows(out, "trials"), "whole after": whole(out)}
 
 
 def session(pid: int) -> int | None:

@@ -8,12 +8,11 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import CHECKOUT
+from conftest import CHECKOUT, Launch
 from launching import SMALL, Command, having, named, plant_kernel, rows, until
 
 from bench.failure import crash_handler, oom
@@ -32,14 +31,12 @@ LONG: dict[str, Any] = {"model": "resnet8", "data": "digits", "epochs": 1000, "l
 
 
 @pytest.fixture(scope="module")
-def swept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, str, list[dict[str, str]]]]:
+def swept(launch: Launch, tmp_path_factory: pytest.TempPathFactory) -> tuple[int, str, list[dict[str, str]]]:
     """Exit code, what was said, and rows of two micro-batches under two limits: the large one needs the large one."""
-    scratch = tmp_path_factory.mktemp("swept")
+    out = tmp_path_factory.mktemp("swept") / "runs"
     axes = ["--memory-limit", "64MiB,1GiB", "--micro-batch", "4,64"]
-    words = [*RUN, *axes, "--image-size", "64", "--epochs", "1", "--out", str(scratch / "runs")]
-    with Command(words, scratch) as command:
-        code = command.wait(240)
-        yield code, command.stdout.read_text() + command.stderr.read_text(), rows(scratch / "runs", "trials")
+    done = launch(*RUN[2:], *axes, "--image-size", "64", "--epochs", "1", "--out", str(out))
+    return done.returncode, done.stdout + done.stderr, rows(out, "trials")
 
 
 def test_under_a_limit_some_trials_run_out_and_the_others_do_not(swept: tuple[int, str, list[dict[str, str]]]) -> None:

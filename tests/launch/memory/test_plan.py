@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import CHECKOUT
+from conftest import CHECKOUT, Launch
 from launching import SMALL, Command, is_one_error, python, until
 
 from bench import experiments
@@ -218,9 +218,9 @@ def test_no_plan_that_fits_is_exit_code_1(tmp_path: Path) -> None:
     assert "none fits: 2x32, no needs " in done.stdout
 
 
-def test_measured_stands_beside_predicted(tmp_path: Path) -> None:
+def test_measured_stands_beside_predicted(launch: Launch, tmp_path: Path) -> None:
     more: list[Any] = ["--effective-batch", "4", "--memory-limit", "400MiB", "--device", "cpu", "--measure"]
-    done = python("-m", "launch", "plan", "resnet20_accumulation", *SMALL, *more, "--out", str(tmp_path))
+    done = launch("plan", "resnet20_accumulation", *SMALL, *more, "--out", str(tmp_path))
     assert done.returncode == 0, done.stderr
     found = rows(tmp_path)
     assert [row["status"] for row in found] == ["ok", "ok"]

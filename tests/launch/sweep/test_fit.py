@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from conftest import Launch
 from launching import Command, is_one_error, python, rows, until
 
 from launch.sweep.fit import search
@@ -42,8 +43,8 @@ def test_nothing_that_runs_is_none() -> None:
     assert search(10, 100, lambda number: False) is None
 
 
-def test_the_largest_micro_batch_that_runs_is_near_the_predicted_one(tmp_path: Path) -> None:
-    done = python(*FIT, "--memory-limit", "120MiB", "--out", str(tmp_path))
+def test_the_largest_micro_batch_that_runs_is_near_the_predicted_one(launch: Launch, tmp_path: Path) -> None:
+    done = launch(*FIT[2:], "--memory-limit", "120MiB", "--out", str(tmp_path))
     assert done.returncode == 0, done.stderr
     with open(tmp_path / "fit.csv", newline="") as file:
         (answer,) = csv.DictReader(file)

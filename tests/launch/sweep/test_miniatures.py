@@ -2,17 +2,18 @@
 
 from pathlib import Path
 
-from launching import python, rows
+from conftest import Launch
+from launching import rows
 
 from bench import experiments
 
 SHORT = ["--limit-windows", "3", "--limit-eval", "40", "--epochs", "1", "--warmup-windows", "1", "--no-checkpoint"]
 
 
-def test_a_trial_of_every_experiment_runs(tmp_path: Path) -> None:
+def test_a_trial_of_every_experiment_runs(launch: Launch, tmp_path: Path) -> None:
     last = {name: list(experiments.load(name).arms)[-1] for name in experiments.names()}
     arms = ",".join(dict.fromkeys(last.values()))
-    done = python("-m", "launch", "run", "--preset", "mini", "--arm", arms, *SHORT, "--out", str(tmp_path))
+    done = launch("run", "--preset", "mini", "--arm", arms, *SHORT, "--out", str(tmp_path))
     assert done.returncode == 0, done.stderr
     found = rows(tmp_path, "trials")
     assert {row["status"] for row in found} == {"ok"}

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from launching import SMALL, is_one_error, python, rows
+from conftest import Launch
+from launching import SMALL, is_one_error, rows
 
 from bench import experiments
 from bench.errors import UsageError
@@ -121,20 +122,20 @@ def test_a_damaged_copy_is_named(study: str, folder: Path) -> None:
         check_folder(folder, request.read([NAME]))
 
 
-def test_a_study_runs_keeps_itself_and_refuses_what_is_not_its_own(tmp_path: Path) -> None:
+def test_a_study_runs_keeps_itself_and_refuses_what_is_not_its_own(launch: Launch, tmp_path: Path) -> None:
     """The commands themselves, with a real training between."""
     study, out = tmp_path / "s.toml", tmp_path / "runs"
     study.write_text(
         f'experiments = "{NAME}"\narm = "16x4"\nmodel = "resnet8"\ndata = "digits"\nlimit_train = 64\n'
         f'limit_eval = 50\nwarmup_windows = 1\nout = "{out}"\n'
     )
-    done = python("-m", "launch", "run", str(study))
+    done = launch("run", str(study))
     assert done.returncode == 0, done.stderr
     assert (out / "study.toml").read_text() == study.read_text()
     (row,) = rows(out, "trials")
     assert (row["arm"], row["status"]) == ("16x4", "ok")
     for words in ([str(study), "--seed", "9"], [NAME, "--arm", "16x8", *SMALL, "--out", str(out)]):
-        done = python("-m", "launch", "run", *words)
+        done = launch("run", *words)
         assert is_one_error(done), done.stderr
         assert str(out) in done.stderr
     assert rows(out, "trials") == [row]
