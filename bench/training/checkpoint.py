@@ -12,7 +12,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from bench.errors import UsageError
+from bench.errors import UsageError, one_line
 from bench.record.columns import OLDER
 from bench.record.csvfile import cell
 from bench.training.build import model_for
@@ -39,10 +39,12 @@ def save(path: Path, trial: Trial, training: Training, progress: dict[str, Any])
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(state, scratch)
+        with open(scratch, "wb") as file:  # of a path of its own, torch says no more than that a position is unexpected
+            torch.save(state, file)
         os.replace(scratch, path)
     except (OSError, RuntimeError) as error:
-        raise UsageError(f"cannot write checkpoint {path}: {error}; make room, or give --no-checkpoint") from error
+        why = one_line(error)
+        raise UsageError(f"cannot write checkpoint {path}: {why}; make room, or give --no-checkpoint") from error
     finally:
         scratch.unlink(missing_ok=True)
 

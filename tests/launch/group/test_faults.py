@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -63,11 +64,12 @@ def settled(out: Path, launch_id: str, group: list[psutil.Process]) -> Fault:
 
 
 VICTIMS = ("rank 1", "rank 0", "launcher")
+CRASHED = "rank 1 that crashes"
 
 
 @pytest.fixture(scope="module", params=["warm", "cold"])
 def killed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Killed]:
-    """One command of four trials of two processes: in each of three one process is killed, the fourth is left alone."""
+    """One command of five trials of two processes: in three one process is killed, in one it crashes, one is left."""
     scratch = tmp_path_factory.mktemp("killed")
     cold = ["--cold"] if request.param == "cold" else []
     out = scratch / "runs"
@@ -75,7 +77,7 @@ def killed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         *RUN,
         *DIGITS,
         "--epochs",
-        "1000,1001,1002,1",
+        "1000,1001,1002,1003,1",
         "--processes",
         "2",
         "--limit-eval",
@@ -86,13 +88,13 @@ def killed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     ]
     faults = {}
     with Command(words, scratch) as command:
-        for number, victim in enumerate(VICTIMS):
+        for number, victim in enumerate((*VICTIMS, CRASHED)):
             launch_id = training(out, number + 1)
-            process = command.launcher() if victim == "launcher" else command.rank(int(victim[-1]))
+            process = command.launcher() if victim == "launcher" else command.rank(int(victim.split()[1]))
             assert process is not None
             group = command.group()
             assert len(group) == 3
-            process.kill()
+            process.send_signal(signal.SIGSEGV if victim == CRASHED else signal.SIGKILL)
             faults[victim] = settled(out, launch_id, group)
         yield Killed(command.wait(), faults, rows(out, "trials"), len(command.left()))
 
@@ -105,15 +107,21 @@ def test_a_killed_process_crashes_its_trial_and_is_named(killed: Killed, victim:
     assert row["host"]
 
 
-@pytest.mark.parametrize("victim", VICTIMS)
+def test_a_rank_that_a_library_crashed_is_named_with_the_signal(killed: Killed) -> None:
+    row = killed.faults[CRASHED].row
+    assert row["status"] == "crashed"
+    assert row["error"].startswith("rank 1 died of SIGSEGV; a library crashed; see the log (logs/")
+
+
+@pytest.mark.parametrize("victim", [*VICTIMS, CRASHED])
 def test_of_the_group_nothing_is_left_running_and_its_windows_are_kept(killed: Killed, victim: str) -> None:
     assert killed.faults[victim].left == 0
     assert killed.faults[victim].steps > 0
 
 
 def test_the_trials_after_a_crash_still_run(killed: Killed) -> None:
-    assert [row["status"] for row in killed.trials] == ["crashed", "crashed", "crashed", "ok"]
-    assert [row["epochs"] for row in killed.trials] == ["1000", "1001", "1002", "1"]
+    assert [row["status"] for row in killed.trials] == ["crashed", "crashed", "crashed", "crashed", "ok"]
+    assert [row["epochs"] for row in killed.trials] == ["1000", "1001", "1002", "1003", "1"]
     assert killed.trials[-1]["images_per_s"]
 
 
