@@ -14,7 +14,7 @@ UNFORESEEN = 70
 
 
 TRACEBACK = "Traceback (most recent call last)"
-SHORTAGES = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+SHORTAGES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 # The last lines of a traceback in a text: the first of the exception, which is not indented, and those after it.
 RAISED = re.compile(r"(?s).*\n[ \t]+[^\n]*\n(?P<last>[^\s].*)")
 # What torch adds behind its message: its own stack in C++, and advice for whoever debugs it.
@@ -53,6 +53,11 @@ def one_line(error: BaseException, limit: int = 300) -> str:
     if below is not None and str(below.strerror) not in found:
         found = f"{type(below).__name__}: {one_message(str(below))}; then {found}"
     return shortened(found, limit)
+
+
+def reason(error: BaseException, limit: int = 200) -> str:
+    """What was the matter, for a sentence that says the rest: without the type, if there is a text."""
+    return shortened(one_message(str(error)), limit) or type(error).__name__
 
 
 def one_message(text: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from bench.errors import UsageError, one_line
+from bench.errors import UsageError, one_line, reason
 from bench.record.columns import OLDER
 from bench.record.csvfile import cell
 from bench.training.build import model_for
@@ -114,5 +114,4 @@ def _readable(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UsageError(f"cannot resume from {path}: {reason}; delete it to start afresh") from error
+        raise UsageError(f"cannot resume from {path}: {reason(error)}; delete it to start afresh") from error
