@@ -51,7 +51,8 @@ NOT_SPEED = re.compile(
     r"|.*_VISIBLE_DEVICES|CUDA_DEVICE_ORDER|(OMP|MKL|OPENBLAS)_NUM_THREADS|CUDA_CACHE_.*|KMP_DUPLICATE_LIB_OK"
     r"|TORCH_(LOGS.*|TRACE|SHOW_CPP_STACKTRACES|DISABLE_SHARE_RDZV_TCP_STORE)|NCCL_DEBUG.*|PYTORCH_ENABLE_MPS_FALLBACK"
 )
-DEFAULTS = {"CUDA_MODULE_LOADING": "LAZY"}  # what torch sets if nothing is set
+# What torch sets if nothing is set, and Accelerate's launcher for a single process on a CPU, which a fork does without.
+DEFAULTS = {"CUDA_MODULE_LOADING": "LAZY", "KMP_AFFINITY": "granularity=fine,compact,1,0", "KMP_BLOCKTIME": "1"}
 INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")  # on one machine the loopback device, which a launcher sets
 NONE = "none"  # that no such variable is set; an empty cell is unknown
 # Kept in environment.json besides, and compared with nothing.

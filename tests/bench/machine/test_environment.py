@@ -26,6 +26,7 @@ KEPT = {
 # Those of KEPT and these change speed. The values are not their defaults.
 OF_SPEED = {
     **{name: value for name, value in KEPT.items() if name not in ("NCCL_ALGO", "MKL_NUM_THREADS")},
+    "KMP_AFFINITY": "scatter",
     "ONEDNN_MAX_CPU_ISA": "AVX2",
     "ONEDNN_VERBOSE": "1",
     "OMP_WAIT_POLICY": "active",
@@ -65,6 +66,8 @@ OF_NONE = {
     "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
     "PYTHONPATH": "/src",
     "PYTHONHASHSEED": "0",
+    "KMP_AFFINITY": KEPT["KMP_AFFINITY"],
+    "KMP_BLOCKTIME": "1",
     "GLOO_SOCKET_IFNAME": "lo",
     "NCCL_SOCKET_IFNAME": "lo",
 }
