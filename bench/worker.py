@@ -177,7 +177,7 @@ class Worker:
 
     def describe(self, group: Group, training: Training, pipeline: InputPipeline, mallopt_accepted: bool) -> None:
         """Fill in the columns about the machine and the model, and save the environment."""
-        self.row.places = setup.places(group)
+        self.row.places = setup.places(self.trial, group)
         columns, entry = setup.describe(self.trial, group, self.row.places, mallopt_accepted)
         key = environment.key(entry)
         self.row.values |= {

@@ -29,7 +29,7 @@ from bench.activations import grid
 from bench.data import datasets
 from bench.data.dataset import DataSet, Split
 from bench.data.pipeline import InputPipeline
-from bench.errors import UsageError
+from bench.errors import UsageError, reason
 from bench.record.csvfile import cell, write_whole
 from bench.training import checkpoint
 from bench.trial import Trial
@@ -150,8 +150,9 @@ def read_image(path: Path) -> Tensor:
     except UsageError:
         raise
     except Exception as error:  # Pillow raises many types of exceptions on damaged files.
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise UsageError(f"cannot read {path} as an image ({reason}); give a complete PNG or JPEG file") from error
+        raise UsageError(
+            f"cannot read {path} as an image ({reason(error)}); give a complete PNG or JPEG file"
+        ) from error
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 

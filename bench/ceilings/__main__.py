@@ -49,7 +49,7 @@ def run(trial: Trial, folder: RunFolder, launch_id: str, sizes: Sizes | None = N
     folder.prepare()
     group = Group(trial)
     accepted = malloc.keep_freed_memory() if group.device.type == "cpu" else False
-    ranks = setup.places(group)
+    ranks = setup.places(trial, group)
     described, entry = setup.describe(trial, group, ranks, accepted)
     machine = {**environment.machine(), **described, "power_mode": tegra.power_mode()}
     check_folder(folder, machine | {"device_name": ranks[0]["device_name"]})  # on all ranks alike

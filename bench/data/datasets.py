@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bench.data.dataset import DataSet, Split
-from bench.errors import UsageError
+from bench.errors import UsageError, reason
 from bench.trial import IMAGENET_MODEL, Trial
 
 IMAGENET_STATISTICS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -66,9 +66,8 @@ def _cifar10(root: Path, size: int) -> tuple[Split, Split, Any]:
     try:
         return split(True), split(False), STATISTICS["cifar10"]
     except (OSError, RuntimeError, EOFError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
         raise UsageError(
-            f"cifar10 is incomplete in {root} and could not be downloaded ({reason}); unpack {CIFAR10.url} "
+            f"cifar10 is incomplete in {root} and could not be downloaded ({reason(error)}); unpack {CIFAR10.url} "
             f"there (md5 {CIFAR10.tgz_md5}), give --data-root, or use --data digits, which needs no download"
         ) from error
 

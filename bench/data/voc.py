@@ -12,7 +12,7 @@ from torchvision.datasets import VOCDetection
 from torchvision.transforms.functional import pil_to_tensor
 
 from bench.data.dataset import Split
-from bench.errors import UsageError
+from bench.errors import UsageError, reason
 
 YEAR = "2012"
 FOLDER = f"VOCdevkit/VOC{YEAR}"
@@ -34,7 +34,7 @@ def objects(root: Path, image_set: str, size: int) -> Split:
         voc = VOCDetection(str(root), year=YEAR, image_set=image_set)
     except (OSError, RuntimeError) as error:
         raise UsageError(
-            f"voc is incomplete in {root / FOLDER} ({' '.join(str(error).split())}); unpack VOC{YEAR}'s trainval "
+            f"voc is incomplete in {root / FOLDER} ({reason(error)}); unpack VOC{YEAR}'s trainval "
             f"archive in {root}, or give --data-root"
         ) from error
     cut = [each for index in range(len(voc)) for each in _cut_out(voc, index, size)]
@@ -50,10 +50,9 @@ def _cut_out(voc: VOCDetection, index: int, size: int) -> list[tuple[Tensor, int
         pixels = pil_to_tensor(picture)
         return [(_cut(pixels, box, size), label) for label, box in _boxes(annotation)]
     except (OSError, SyntaxError, KeyError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        reason = f"there is no {reason}" if isinstance(error, KeyError) else reason
+        why = f"there is no {reason(error)}" if isinstance(error, KeyError) else reason(error)
         raise UsageError(
-            f"voc: cannot read {voc.annotations[index]} or its image ({reason}); unpack the archive again"
+            f"voc: cannot read {voc.annotations[index]} or its image ({why}); unpack the archive again"
         ) from error
 
 

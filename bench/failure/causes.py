@@ -8,6 +8,8 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from bench.failure import next_moves
+
 
 class Diverged(Exception):
     """A loss, or the model after an epoch, is not finite."""
@@ -23,6 +25,7 @@ class Cause(NamedTuple):
     `usage`: the request itself was wrong (exit code 2).
     `silent`: a process ended without an exception. The launcher then looks for signs that memory ran out.
     `killed_by_launcher`: the launcher killed the rank itself, after it had crashed; that SIGKILL is no such sign.
+    `lost_rank`: of a rank that is gone, while it is not known how it ended. The launcher looks for that.
     `oom_*`: of a process that ran out of memory, the phase, the bytes requested and the bytes held; None: unknown.
     """
 
@@ -31,6 +34,7 @@ class Cause(NamedTuple):
     usage: bool = False
     silent: bool = False
     killed_by_launcher: bool = False
+    lost_rank: int | None = None
     oom_phase: str | None = None
     oom_requested_bytes: int | None = None
     oom_held_bytes: int | None = None
@@ -42,8 +46,17 @@ class Cause(NamedTuple):
 
 def killed(rank: int, signal_name: str | None = None) -> Cause:
     """A rank ended and recorded no cause. `signal_name`: the signal that ended it, if known."""
-    by = f" by {signal_name}" if signal_name else ""
-    return Cause("crashed", f"rank {rank} was killed{by}; if not by you, see dmesg", silent=True)
+    if signal_name in (None, "SIGKILL"):
+        by = f" by {signal_name}" if signal_name else ""
+        text = f"rank {rank} was killed{by}; if not by you, see dmesg"
+        return Cause("crashed", text, silent=True, lost_rank=None if signal_name else rank)
+    return Cause("crashed", f"rank {rank} died of {signal_name}; {next_moves.of_signal(signal_name)}", silent=True)
+
+
+def gave_up(rank: int, exit_code: int, last_line: str) -> Cause:
+    """A rank ended with an exit code and recorded no cause. `last_line`: of its traceback, if the log has one."""
+    why = next_moves.with_move(last_line) if last_line else "it recorded no cause; see the log"
+    return Cause("crashed", f"rank {rank} ended with exit code {exit_code}: {why}", silent=True)
 
 
 def record(logs: Path, launch_id: str, cause: Cause) -> tuple[Cause, bool]:

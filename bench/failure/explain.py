@@ -10,12 +10,12 @@ from pathlib import Path
 import psutil
 import torch
 
-from bench.errors import UsageError
+from bench.errors import UsageError, one_line
 from bench.failure import causes, oom
 from bench.failure.causes import Cause, Diverged, Interrupted
+from bench.failure.next_moves import with_move
 from bench.instruments.collectives import in_group
 from bench.instruments.turns import TurnsEnded
-from bench.record.rows import one_line
 
 # How gloo and NCCL report a rank that is gone.
 LOST = re.compile(r"gloo|nccl|connection (reset|closed|refused)|broken pipe|socket|peer", re.IGNORECASE)
@@ -40,7 +40,7 @@ def explain(
     `peers`: rank -> process id of the group's processes on this machine. A killed rank cannot record a cause. The
     others fail in their next collective or get a signal; each then checks which of `peers` no longer runs.
     """
-    text = one_line(error)
+    text = with_move(one_line(error))
     interrupted = isinstance(error, (Interrupted, TurnsEnded))
     if not interrupted and (shortage := oom.shortage(error, limited)) is not None:
         return Cause(

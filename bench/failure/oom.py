@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import re
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
+
+from bench.errors import chain
 
 BENCH = Path(__file__).resolve().parents[1]
 
@@ -38,16 +40,6 @@ PHASES = {
     ("training/group.py", "share_buffers"): "evaluation",
     ("training/loop.py", "evaluate"): "evaluation",
 }
-
-
-def chain(error: BaseException) -> Iterator[BaseException]:
-    """The exception, then the one that it was raised from or while handling, and so on."""
-    seen: set[int] = set()
-    link: BaseException | None = error
-    while link is not None and id(link) not in seen:
-        seen.add(id(link))
-        yield link
-        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
 
 
 def shortage(error: BaseException, limited: bool) -> BaseException | None:

@@ -10,8 +10,10 @@ import json
 import os
 import platform
 import re
+import shlex
 import socket
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +22,45 @@ from bench.variables import COMMAND
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PACKAGES = ("torch", "torchvision", "accelerate", "numpy", "pandas", "nvidia-ml-py", "scikit-learn")
-# Prefixes of environment variables that change what runs.
-PREFIXES: tuple[str, ...] = ("ACCELERATE_", "NCCL_", "GLOO_", "TORCH_", "TORCHDYNAMO_", "TORCHINDUCTOR_", "PYTORCH_")
-PREFIXES += ("ATEN_", "NVIDIA_", "CUDA_", "CUBLAS_", "CUDNN_", "OMP_", "MKL_", "KMP_", "ONEDNN_", "DNNL_")
-PREFIXES += ("HIP_", "ROCR_", "HSA_", "MIOPEN_", "GLIBC_", "MALLOC_", "LD_PRELOAD")
-# Never recorded: environment.json is passed on to others.
-SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE)
+# Families of variables that change how fast one process computes or what memory it takes, by their libraries'
+# documentation. A name that ends in _ is a prefix.
+SPEED: tuple[str, ...] = ("ATEN_", "PYTORCH_", "TORCH_", "TORCHDYNAMO_", "TORCHINDUCTOR_", "TRITON_")  # torch
+SPEED += ("THP_MEM_ALLOC_ENABLE", "LRU_CACHE_CAPACITY", "FBGEMM_")  # torch: huge pages, oneDNN's primitives, kernels
+SPEED += ("ONEDNN_", "DNNL_", "MKL_", "OPENBLAS_", "OMP_", "GOMP_", "KMP_")  # kernels of the CPU, and their threads
+SPEED += ("CUDA_", "CUBLAS_", "CUBLASLT_", "CUDNN_", "NVIDIA_TF32_OVERRIDE")
+SPEED += ("HIP_", "HSA_", "ROCR_", "ROCBLAS_", "HIPBLASLT_", "MIOPEN_", "GPU_MAX_HW_QUEUES")  # AMD
+SPEED += ("LD_PRELOAD", "GLIBC_TUNABLES", "MALLOC_", "TCMALLOC_", "MIMALLOC_")  # malloc: glibc, jemalloc, others
+SPEED += ("PYTHONMALLOC", "PYTHONOPTIMIZE", "PYTHONDEVMODE", "PYTHONTRACEMALLOC", "PYTHONPERFSUPPORT")
+SPEED += ("PYTHON_JIT", "PYTHON_GIL")
+# The same of communication, which one process has no use for.
+GROUP_SPEED = (
+    "NCCL_",
+    "RCCL_",
+    "GLOO_",
+    "OFI_NCCL_",
+    "UCX_",
+    "FI_",
+    "TORCH_NCCL_",
+    "TORCH_GLOO_",
+    "TORCH_DISTRIBUTED_",
+)
+# Of these families, what changes no speed that is measured: versions and places, caches of compiled code, logs; and the
+# devices and threads, which launchers set and which have columns of their own.
+NOT_SPEED = re.compile(
+    r".*_(VERSION|BUILD_NUMBER|HOME|ROOT|PATH|DIR|FILE|HOST|PORT|ARCH|ARCH_LIST|LOG_LEVEL|LOGLEVEL_DBG|LOGINFO_DBG)"
+    r"|.*_VISIBLE_DEVICES|CUDA_DEVICE_ORDER|(OMP|MKL|OPENBLAS)_NUM_THREADS|CUDA_CACHE_.*|KMP_DUPLICATE_LIB_OK"
+    r"|TORCH_(LOGS.*|TRACE|SHOW_CPP_STACKTRACES|DISABLE_SHARE_RDZV_TCP_STORE)|NCCL_DEBUG.*|PYTORCH_ENABLE_MPS_FALLBACK"
+)
+# What torch sets if nothing is set, and Accelerate's launcher for a single process on a CPU, which a fork does without.
+DEFAULTS = {"CUDA_MODULE_LOADING": "LAZY", "KMP_AFFINITY": "granularity=fine,compact,1,0", "KMP_BLOCKTIME": "1"}
+INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")  # on one machine the loopback device, which a launcher sets
+NONE = "none"  # that no such variable is set; an empty cell is unknown
+# Kept in environment.json besides, and compared with nothing.
+OTHERS = ("ACCELERATE_", "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES")
+# Never recorded, as also a value with a URL in it: rows and environment.json are passed on to others.
+SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSW|PASSPHRASE|CREDENTIAL|AUTH|COOKIE|PRIVATE|_(PASS|PAT|UR[IL])\b", re.I)
 # Never recorded: they differ between launches in the same environment.
-PER_LAUNCH = {"TORCHELASTIC_RUN_ID", "TORCH_NCCL_ASYNC_ERROR_HANDLING"}
+PER_LAUNCH = {"TORCHELASTIC_RUN_ID", "TORCH_NCCL_ASYNC_ERROR_HANDLING", "NCCL_ASYNC_ERROR_HANDLING"}
 
 
 def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str | None:
@@ -88,6 +121,7 @@ def machine() -> dict[str, Any]:
         "cpu_model": cpu_model(),
         "cpu_count": cpu_count(),
         "driver": nvml.driver_version(),
+        "variables": of_speed(),
         "commit": sha and sha[:12] + ("" if clean else "-dirty"),
         **{name: version(name) for name in ("torch", "torchvision", "accelerate")},
     }
@@ -107,13 +141,40 @@ def describe(more: dict[str, Any]) -> dict[str, Any]:
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES},
-        "variables": {
-            name: value
-            for name, value in sorted(os.environ.items())
-            if name.startswith(PREFIXES) and name not in PER_LAUNCH and not SECRET.search(name)
-        },
+        "variables": recorded((*SPEED, *GROUP_SPEED, *OTHERS)),
         **more,
     }
+
+
+def recorded(families: Sequence[str]) -> dict[str, str]:
+    """The variables of these families, less what may be a secret, sorted by their names."""
+    prefixes = tuple(family for family in families if family.endswith("_"))
+    return {
+        name: value
+        for name, value in sorted(os.environ.items())
+        if (name in families or name.startswith(prefixes))
+        and not (name in PER_LAUNCH or SECRET.search(name) or "://" in value)
+    }
+
+
+def of_speed() -> str:
+    """The variables that are set and change one process's speed, as a shell writes them; NONE: there are none.
+
+    For example "ATEN_CPU_CAPABILITY=avx2 MALLOC_CONF='narenas:1, dirty_decay_ms:0'".
+    """
+    return as_shell({name: value for name, value in recorded(SPEED).items() if not name.startswith(GROUP_SPEED)})
+
+
+def of_group_speed(machines: int) -> str:
+    """The same of those that change the speed of communication, in a group on so many machines."""
+    own = INTERFACES if machines == 1 else ()
+    return as_shell({name: value for name, value in recorded(GROUP_SPEED).items() if name not in own})
+
+
+def as_shell(variables: Mapping[str, str]) -> str:
+    """Those that change speed by more than their default, as NAME=VALUE."""
+    found = {name: value for name, value in variables.items() if not NOT_SPEED.fullmatch(name)}
+    return shlex.join(f"{name}={value}" for name, value in found.items() if DEFAULTS.get(name) != value) or NONE
 
 
 def key(environment: dict[str, Any]) -> str:

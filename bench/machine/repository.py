@@ -86,6 +86,17 @@ def require_top_level(checkout: Path) -> None:
         raise UsageError(f"{checkout} is no git checkout, but a folder of the one in {top}; get it with git clone")
 
 
+def require_tracked(folder: Path) -> None:
+    """Raise UsageError unless the checkout's commit has this folder.
+
+    A folder in a checkout may be a part of it, or something that was unpacked there.
+    """
+    if not revision(folder, "HEAD:./"):
+        raise UsageError(
+            f"{folder} is no part of the commit in {top_level(folder)}; commit it, or get it with git clone"
+        )
+
+
 def state(checkout: Path) -> tuple[str, bool]:
     """(hash of the checkout's commit, whether it is clean). Raises UsageError if git knows none of this folder."""
     require_top_level(checkout)
@@ -110,6 +121,8 @@ def resolve(repository: Path, ref: str) -> str:
     if sha := found(repository, ref):
         return sha
     missing = f"no commit {ref!r} in {repository}"
+    if not git(repository, "rev-list", "--all", "--max-count=1") and not found(repository, "HEAD"):
+        raise UsageError(f"{missing}, which has no commit yet; run git commit first")
     if found(repository, f"origin/{ref}"):
         raise UsageError(f"{missing}; there is 'origin/{ref}'")
     if git(repository, "rev-parse", "--is-shallow-repository") == "true":
@@ -121,11 +134,16 @@ def resolve(repository: Path, ref: str) -> str:
 
 
 def found(repository: Path, ref: str) -> str | None:
-    """The hash that a ref means; None: there is no such commit. UsageError: see git()."""
+    """The hash of the commit that a ref means; None: there is no such commit. UsageError: see git()."""
+    return revision(repository, f"{ref}^{{commit}}")
+
+
+def revision(folder: Path, words: str) -> str | None:
+    """The hash of what git calls by these words; None: there is no such thing. UsageError: see git()."""
     try:
-        return git(repository, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
+        return git(folder, "rev-parse", "--verify", "--quiet", "--end-of-options", words)
     except UsageError:
-        git(repository, "rev-parse", "--git-dir")  # raises if it is not the ref that is wrong
+        git(folder, "rev-parse", "--git-dir")  # raises if it is not the words that are wrong
         return None
 
 

@@ -18,7 +18,7 @@ from torch._subclasses import fake_tensor
 from bench.data import datasets
 from bench.data.dataset import DataSet, Split
 from bench.data.pipeline import FEWEST
-from bench.errors import UsageError
+from bench.errors import UsageError, reason
 from bench.instruments.storage_tracker import StorageTracker
 from bench.memory import trace
 from bench.memory.cuda_workspaces import Capability
@@ -73,7 +73,7 @@ def predict(
             del module, updated  # the list has the only references, see trace.train
             trace.train(trial, backend, models, data, tracker, capability, last_window)
     except UNTRACEABLE as error:
-        operation = getattr(error, "func", None) or " ".join(str(error).split())[:200]
+        operation = getattr(error, "func", None) or reason(error)
         raise UsageError(f"{trial.model} cannot be traced: {operation} needs data, or has no fake version") from error
     code_bytes = convolutions.code_bytes(trial.epochs)
     order = settled(tracker.order)

@@ -84,8 +84,7 @@ class Baseline:
         for run in self.runs:
             for name in COMMON:
                 was, now = run["machine_info"].get(name), here.get(name)
-                if was != now:
-                    self.complaints.append(f"the baseline is of another machine: {name} {was!r}, here {now!r}")
+                self.complaints += [f"the baseline is of another machine: {each}" for each in unlike(name, was, now)]
         self.complaints = list(dict.fromkeys(self.complaints))
         if self.complaints and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
@@ -95,3 +94,11 @@ class Baseline:
             # A name in the baseline could hold escape codes that rewrite the terminal.
             printable = "".join(letter if letter.isprintable() else "?" for letter in text)
             terminalreporter.write_line(f"benchmark baseline {self.path}: {printable}", red=True)
+
+
+def unlike(name: str, was: Any, now: Any) -> list[str]:
+    """In what two machines differ. What one of them does not say, as that of an older version, may be the same."""
+    if isinstance(was, dict) and isinstance(now, dict):
+        both = [key for key in was if was[key] is not None and now.get(key) is not None]
+        return [each for key in both for each in unlike(f"{name} {key}", was[key], now[key])]
+    return [f"{name} {was!r}, here {now!r}"] if was != now else []

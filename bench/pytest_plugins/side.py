@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from bench.errors import TRACEBACK, one_message, shortened
 from bench.pytest_plugins import in_turns
 from bench.pytest_plugins.baseline import require_benchmarks
 
@@ -87,5 +88,7 @@ class OneSide:
 def message(report: pytest.TestReport) -> str:
     """The error of a test that failed, as one line."""
     crash = getattr(report.longrepr, "reprcrash", None)
-    lines = str(crash.message if crash is not None else report.longrepr).strip().splitlines()
-    return (lines or ["no message"])[0][:300]
+    text = str(crash.message if crash is not None else report.longrepr).strip()
+    if TRACEBACK not in text:  # of an assertion the first line says what was not so
+        text = text.partition("\n")[0]
+    return shortened(one_message(text), 300) or "no message"

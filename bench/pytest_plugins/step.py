@@ -70,6 +70,8 @@ def pytest_benchmark_update_machine_info(config: Any, machine_info: dict[str, An
     machine_info["resbench"] = {
         **{name: machine[name] for name in ("host", "cpu_model", "cpu_count", "driver", "torch")},
         "device_name": torch.cuda.get_device_name() if on_cuda else "cpu",
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "variables": machine["variables"],
         "device_count": torch.cuda.device_count(),
         "threads": torch.get_num_threads(),
         "cuda": torch.version.cuda if on_cuda else None,
@@ -78,13 +80,21 @@ def pytest_benchmark_update_machine_info(config: Any, machine_info: dict[str, An
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_update_commit_info(config: Any, commit_info: dict[str, Any]) -> None:
-    """Record the commit of the repository that the tests are in. In a hook, pytest-benchmark takes the hook's."""
-    try:
-        project = repository.top_level(config.rootpath)
-        sha = repository.resolve(project, "HEAD")
-        clean = repository.is_clean(project, untracked=False)  # results lie about in a project
-    except UsageError:  # none, or not git's: what pytest-benchmark found stays
+    """Record the commit of the repository that the tests are part of, or none, and why.
+
+    pytest-benchmark takes the hook's in a hook, and that around it of what was unpacked in another repository. In
+    Mercurial's, what it found stays.
+    """
+    folder = config.rootpath
+    if any((each / ".hg").exists() for each in (folder, *folder.parents)):
         return
-    if sha != commit_info["id"]:
-        commit_info |= dict.fromkeys(("time", "author_time", "branch"))
-    commit_info |= {"id": sha, "dirty": not clean}
+    unknown = dict.fromkeys(("time", "author_time", "branch"))
+    try:
+        repository.require_tracked(folder)
+        sha = repository.resolve(folder, "HEAD")
+        clean = repository.is_clean(folder, untracked=False)  # results lie about in a project
+    except UsageError as error:
+        commit_info |= {**unknown, "id": "unknown", "dirty": False, "error": str(error)}
+        return
+    same = sha == commit_info["id"]
+    commit_info |= {**({} if same else unknown), "id": sha, "dirty": not clean or (same and commit_info["dirty"])}

@@ -203,6 +203,25 @@ MACHINE = [
     _column("cpu_count", "int", "CPUs that rank 0 could run on.", roles=("machine",)),
     _column("threads", "int", "CPU threads that each process computed with.", roles=("launch",)),
     _column(
+        "cpu_capability",
+        "str",
+        "Instruction set of the CPU that torch's own kernels used, by torch: DEFAULT, AVX2, AVX512, ...",
+        roles=("adjustable",),
+    ),
+    _column(
+        "variables",
+        "str",
+        "Environment variables that change speed, as a shell writes them, such as ONEDNN_MAX_CPU_ISA=AVX2; none: none "
+        "is set. Where the ranks differ, those of each, between |.",
+        roles=("adjustable",),
+    ),
+    _column(
+        "group_variables",
+        "str",
+        "The same of those that change the speed of communication; empty for one process.",
+        roles=("launch",),
+    ),
+    _column(
         "backend", "str", "Communication between processes: gloo, nccl, or empty for one process.", roles=("launch",)
     ),
     _column("torch", "str", "Version of torch.", roles=("machine", "identity")),

@@ -11,9 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import UsageError
+from bench.errors import UsageError, one_line
 from bench.record.csvfile import cell
-from bench.record.rows import one_line
 from bench.terminal import say
 from bench.trial import Trial
 

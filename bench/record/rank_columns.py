@@ -28,6 +28,8 @@ RANKS = [
     Column("device_name", "str", "", "", "Accelerator that it used, or cpu."),
     Column("device_index", "int", "", "", "Number of that GPU in its machine, as nvidia-smi has it."),
     Column("device_uuid", "str", "", "", "Its UUID, which names it wherever it is."),
+    Column("variables", "str", "", "", "Its environment variables that change speed, as in trials.csv."),
+    Column("group_variables", "str", "", "", "Those that change the speed of communication, likewise."),
     Column("windows", "int", "", "", "Measured full steps, which the following three are of."),
     Column(
         "own_step_time_p50_s",

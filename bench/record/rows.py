@@ -35,9 +35,3 @@ def differs(trial: Trial, experiment: Experiment) -> str:
     """Why what is published for the trial's arm is no measure of it; empty: it is."""
     changed = departures(trial, experiment.trial(trial.experiment, trial.arm))
     return ", ".join(filter(None, (changed, experiment.published[trial.arm].unlike)))
-
-
-def one_line(error: BaseException, limit: int = 300) -> str:
-    """An exception as one line."""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}"[:limit] if text else type(error).__name__

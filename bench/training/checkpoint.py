@@ -12,7 +12,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from bench.errors import UsageError
+from bench.errors import UsageError, one_line, reason
 from bench.record.columns import OLDER
 from bench.record.csvfile import cell
 from bench.training import finite
@@ -40,10 +40,12 @@ def save(path: Path, trial: Trial, training: Training, progress: dict[str, Any])
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(state, scratch)
+        with open(scratch, "wb") as file:  # of a path of its own, torch says no more than that a position is unexpected
+            torch.save(state, file)
         os.replace(scratch, path)
     except (OSError, RuntimeError) as error:
-        raise UsageError(f"cannot write checkpoint {path}: {error}; make room, or give --no-checkpoint") from error
+        why = one_line(error)
+        raise UsageError(f"cannot write checkpoint {path}: {why}; make room, or give --no-checkpoint") from error
     finally:
         scratch.unlink(missing_ok=True)
 
@@ -124,5 +126,4 @@ def _readable(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UsageError(f"cannot resume from {path}: {reason}; delete it to start afresh") from error
+        raise UsageError(f"cannot resume from {path}: {reason(error)}; delete it to start afresh") from error

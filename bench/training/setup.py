@@ -7,7 +7,7 @@ import functools
 import json
 import math
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -53,7 +53,7 @@ def training(trial: Trial, group: Group, build: Build, classes: int) -> Training
     )
 
 
-def places(group: Group) -> list[dict[str, Any]]:
+def places(trial: Trial, group: Group) -> list[dict[str, Any]]:
     """Each rank's columns of ranks.csv about its machine and device, rank 0 first."""
     on_cuda = group.device.type == "cuda"
     uuid = cuda.uuid(group.device) if on_cuda else None
@@ -63,6 +63,8 @@ def places(group: Group) -> list[dict[str, Any]]:
         "device_name": torch.cuda.get_device_name(group.device) if on_cuda else "cpu",
         "device_index": nvml.index(uuid) if uuid is not None else None,
         "device_uuid": uuid,
+        "variables": environment.of_speed(),
+        "group_variables": environment.of_group_speed(trial.machines) if trial.processes > 1 else None,
     }
     return [json.loads(text) for text in group.gather_bytes(json.dumps(own).encode())]
 
@@ -75,6 +77,11 @@ def devices(trial: Trial, ranks: Sequence[Mapping[str, Any]]) -> str:
         return rank["device_name"] if rank["device_uuid"] is not None else f"CPU {rank['cpu_model']}"
 
     return "; ".join(f"{rank['host']}: {per_machine} x {device(rank)}" for rank in ranks[::per_machine])
+
+
+def joined(values: Iterable[str | None]) -> str | None:
+    """What the ranks have: one text where all have the same, else each."""
+    return " | ".join(dict.fromkeys(value for value in values if value is not None)) or None
 
 
 def limits(group: Group) -> dict[str, float | None]:
@@ -99,15 +106,17 @@ def describe(
         "devices": devices(trial, ranks),
         **limits(group),
         "threads": torch.get_num_threads(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        **{name: joined(rank[name] for rank in ranks) for name in ("variables", "group_variables")},
         "backend": torch.distributed.get_backend() if in_group() else None,
         "cuda": torch.version.cuda if on_cuda else None,
     }
+    # The entry has all variables, by their names.
     entry = environment.describe(
         {
-            **columns,
+            **{name: value for name, value in columns.items() if name not in ("variables", "group_variables")},
             "precision": trial.precision,
             "allowed": allowed()._asdict() if on_cuda else None,
-            "cpu_capability": torch.backends.cpu.get_cpu_capability(),
             "mallopt_accepted": mallopt_accepted,
             "malloc_returns_freed": mallopt_accepted and trial.memory_limit_bytes is not None,
         }

@@ -124,7 +124,7 @@ def launch(request: dict[str, Any]) -> NoReturn:
 
 
 def record_killed_ranks(logs: Path, launch_id: str, number: int, frame: object) -> None:
-    """SIGCHLD in the launcher: print which ranks a signal has killed, and record SIGKILL as the cause.
+    """SIGCHLD in the launcher: print which ranks a signal has ended, and record it as the cause.
 
     Torch reports only the first failed rank that it looks at. The others may hang in a collective with the killed one,
     also on other machines, and then end as this cause is known (Launch.watch).
@@ -138,8 +138,10 @@ def record_killed_ranks(logs: Path, launch_id: str, number: int, frame: object) 
                 name = processes.name(pid)
                 cause = f"signal {child.si_status} ({processes.signal_name(child.si_status)})"
                 os.write(2, f"{LAUNCHER_NAME}: {name} died of {cause}\n".encode())
-                if child.si_status == signal.SIGKILL and (rank := name.removeprefix("rank ")).isdecimal():
-                    causes.record(logs, launch_id, causes.killed(int(rank), "SIGKILL"))
+                # A signal that asks to stop has its cause with whoever sent it.
+                if child.si_status not in STOP_SIGNALS and (rank := name.removeprefix("rank ")).isdecimal():
+                    signal_name = processes.signal_name(child.si_status)
+                    causes.record(logs, launch_id, causes.killed(int(rank), signal_name))
 
 
 def form_ranks(request: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Did a process that was killed run out of memory? The kernel's counter or the log's last lines may say."""
+"""How did a process end that recorded no cause, and did its memory run out? The log or the kernel's counter may say."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import re
 import signal
 from pathlib import Path
 
+from bench.failure import causes
 from bench.failure.causes import Cause
 from bench.machine import procfs
+from launch.group import processes
 
 # How Accelerate, torchrun and DataLoader log that a process was killed. After a warm start a killed rank is on record
 # too (fork_server.record_killed_ranks).
@@ -17,11 +19,22 @@ KILLED = re.compile(r"\(SIGKILL\)|Signals\.SIGKILL|killed by signal: Killed")
 LAST_WORDS = re.compile(
     r"std::bad_alloc|libgomp: (?:Thread creation failed|Out of memory).*|Cannot recover from MemoryErr.*"
 )
+# How torchrun, in its table of failures, and our own launcher (fork_server.record_killed_ranks) log a rank's end.
+ENDED = (
+    re.compile(r"rank +: (?P<rank>\d+) \(.*\n +exitcode +: (?P<code>-?\d+) "),
+    re.compile(r"launcher: rank (?P<rank>\d+) died of signal (?P<signal>\d+) "),
+)
+# How Accelerate logs that of a single process.
+ALONE = re.compile(r"died with <Signals\.(?P<name>\w+): \d+>|returned non-zero exit status (?P<code>\d+)")
+# A traceback and its last line; those of launchers say no more than that a rank has failed.
+LAST_LINE = re.compile(
+    r"Traceback \(most recent call last\):\n(?:[ \t].*\n)+(?P<last>(?!.*(?:ChildFailed|CalledProcess)Error)\S.*)"
+)
 TAIL_BYTES = 65536
 
 
 def refine(cause: Cause, exit_code: int | None, log: Path, oom_kills_before: int | None, root: Path) -> Cause:
-    """The cause, or one of status oom in its place if it is silent and there is evidence of missing memory.
+    """The cause; if it is silent, with how the rank ended, or one of status oom if there is evidence of missing memory.
 
     `exit_code`: the launcher's. `oom_kills_before`: the kernel's count of processes that it has killed for lack of
     memory, as read from below `root` when the trial started; None: the kernel has no such count.
@@ -32,6 +45,8 @@ def refine(cause: Cause, exit_code: int | None, log: Path, oom_kills_before: int
     with contextlib.suppress(OSError), open(log, "rb") as file:
         file.seek(max(0, log.stat().st_size - TAIL_BYTES))
         text = file.read().decode(errors="replace")
+    if cause.lost_rank is not None:
+        cause = how_it_ended(cause.lost_rank, text) or cause
     kills = procfs.oom_kills(root)
     # We kill a rank ourselves after it crashed (bench.failure.crash_handler): its SIGKILL is no sign of missing memory.
     killed = (exit_code == -signal.SIGKILL or KILLED.search(text)) and not cause.killed_by_launcher
@@ -41,3 +56,27 @@ def refine(cause: Cause, exit_code: int | None, log: Path, oom_kills_before: int
     if words := LAST_WORDS.search(text):
         return Cause("oom", f"{words[0]}: {cause.error}")
     return cause
+
+
+def how_it_ended(rank: int, log: str) -> Cause | None:
+    """The end of this rank by the log; None: the log does not tell.
+
+    torch ends the ranks that are left by SIGTERM, and logs that too: not how they ended by themselves.
+    """
+    for found in (match for pattern in ENDED for match in pattern.finditer(log) if int(match["rank"]) == rank):
+        parts = found.groupdict()
+        code = -int(parts["signal"]) if "signal" in parts else int(parts["code"])
+        if code < 0 and code != -signal.SIGTERM:
+            return causes.killed(rank, processes.signal_name(-code))
+        if code > 0:
+            return causes.gave_up(rank, code, last_line(log))
+    if (alone := ALONE.search(log)) and rank == 0:
+        code = int(alone["code"] or 0)
+        return causes.gave_up(0, code, last_line(log)) if code else causes.killed(0, alone["name"])
+    return None
+
+
+def last_line(log: str) -> str:
+    """The last line of the first traceback in the log that is a rank's; "": there is none."""
+    found = LAST_LINE.search(log)
+    return found["last"] if found else ""

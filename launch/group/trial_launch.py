@@ -158,9 +158,12 @@ class Launch:
             return Cause("crashed", str(error), usage=True)
         if self.group is not None and (failure := self.group.start_failure()):
             return Cause("crashed", failure)
-        # After a warm start the launcher of a single process is the trial itself.
+        alone = self.trial.processes == 1
+        if alone and self.exit_code is not None and self.exit_code < 0 and self.context.starter.name == "warm":
+            # After a warm start the launcher of a single process is the trial itself.
+            return causes.killed(0, processes.signal_name(-self.exit_code))
         what = f"the launcher {describe_exit(self.exit_code)}, and no rank recorded why; see dmesg and the log"
-        return Cause("crashed", what, silent=True)
+        return Cause("crashed", what, silent=True, lost_rank=0 if alone else None)
 
     def finish(self, cause: Cause | None = None) -> tuple[int, dict[str, Any]]:
         """End what is left of the group and see that the trial has its row: (the command's exit code, the row).

@@ -18,7 +18,7 @@ from reports.tables.prices import device
 from reports.tables.summary import Row
 from reports.typed import UNREADABLE
 from reports.verdicts import matching
-from reports.verdicts.likeness import listed
+from reports.verdicts.likeness import VARIABLES, listed, variables
 
 DEVICE = "device_name"
 NAMES = (DEVICE, "host", "cpu_model")  # columns whose values say by themselves what they are of
@@ -141,7 +141,11 @@ def unlike(lines: Sequence[Line], by: str) -> list[str]:
 def facts(of: Line) -> dict[str, str]:
     """What is known of a line's machine: the columns about it, and what environment.json has besides."""
     launches = [*of.row["each"], *of.failed]
-    found = {name: listed({row[name] for row in launches}) for name in ABOUT}
+    found = {name: listed({row[name] for row in launches}) for name in ABOUT if name not in VARIABLES}
+    cells = [[variables(row[name]) for row in launches if row[name] is not None] for name in VARIABLES]
+    for each in cells:
+        for name in sorted({name for cell in each for name in cell}):
+            found[name] = listed({cell.get(name) for cell in each})
     besides = dict.fromkeys(name for row in launches for name in row.get(ENVIRONMENT, ()))
     return found | {name: listed({row.get(ENVIRONMENT, {}).get(name) for row in launches}) for name in besides}
 

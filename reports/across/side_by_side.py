@@ -31,6 +31,7 @@ MACHINES = list(dict.fromkeys([DEVICE, *IDENTITY, *(c.name for c in columns("tri
 # Columns whose values may be the machines: those that `bench.column` gives a role, and none of what was measured.
 TAKEN = [column.name for column in columns("trials") if column.roles]
 OF_THE_LAUNCH = ("command", "commit_is_clean")  # in environment.json; the commit itself says it
+CAPABILITY = "cpu_capability"  # of an older version, which had no such column, it is in environment.json
 # Of what a source measured and does not say.
 NOTHING: Row = {**dict.fromkeys(NAMES), UNREADABLE: None, "spread": {}, "each": []}
 
@@ -89,7 +90,9 @@ def launches(trials: pd.DataFrame, environments: Mapping[str, Any]) -> list[Row]
     """The rows, each with what its entry in environment.json says besides."""
     flat = {key: besides(each) for key, each in environments.items() if isinstance(each, dict)}
     rows = [summary.row_of(row) for row in trials.to_dict("records")]
-    return [{**row, ENVIRONMENT: flat.get(row["environment"], {})} for row in rows]
+    older = {key: each.get(CAPABILITY) for key, each in environments.items() if isinstance(each, dict)}
+    found = ({**row, CAPABILITY: row[CAPABILITY] or older.get(row["environment"])} for row in rows)
+    return [{**row, ENVIRONMENT: flat.get(row["environment"], {})} for row in found]
 
 
 def besides(environment: Mapping[str, Any]) -> dict[str, str]:

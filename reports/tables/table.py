@@ -24,7 +24,17 @@ APART = kept_apart("table")
 # First what makes it other work, then the effective batch, which with the arm says what was trained.
 STATED = sorted(kept_apart("stated"), key=lambda name: (name not in APART, name != "effective_batch"))
 # What `machine_line` says in words of its own; whatever else makes it another machine, it says by name.
-IN_WORDS = ("host", "device_name", "cpu_model", "cpu_count", "torch", "driver", "power_mode", "power_limit_w")
+IN_WORDS = (
+    "host",
+    "device_name",
+    "cpu_model",
+    "cpu_count",
+    "torch",
+    "driver",
+    "power_mode",
+    "power_limit_w",
+    "variables",
+)
 OTHERS = [name for name in kept_apart("verdict") if name in APART and name not in IN_WORDS]
 FEW_WINDOWS = 10  # below, a note says that the times are of few steps
 WIDE_SPREAD = 0.2  # of step times; above, a note says so
@@ -195,4 +205,5 @@ def machine_line(row: Row) -> str:
     mode += f", power limit {row['power_limit_w']:g} W" if row["power_limit_w"] else ""
     host, torch = row["host"] or "an unknown host", row["torch"] or "unknown"
     others = "".join(f", {name} {row[name]}" for name in OTHERS if row[name] is not None)
+    others += f", with {row['variables']}" if row["variables"] not in (None, "none") else ""
     return f"on {host}: {device or 'no device'}, torch {torch}{driver}{mode}{others}"

@@ -230,10 +230,7 @@ def unlike(base: Sequence[Row], head: Sequence[Row], machine: Sequence[str] = MA
 
 def differing(base: Sequence[Row], head: Sequence[Row], names: Sequence[str]) -> str:
     """In which of these columns the rows have unlike values; "": in none."""
-    return "; ".join(
-        f"{name} {listed(likeness.values(base, name))} against {listed(likeness.values(head, name))}"
-        for name in likeness.unlike([*base, *head], names)
-    )
+    return "; ".join(likeness.against(base, head, name) for name in likeness.unlike([*base, *head], names))
 
 
 def half_known(base: Sequence[Row], head: Sequence[Row], machine: Sequence[str]) -> str:

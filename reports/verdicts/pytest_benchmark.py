@@ -29,6 +29,7 @@ CPU_TIME = "step_cpu_time_p50_s"
 COUNTS: tuple[str, ...] = ("flops_per_window", "bytes_accessed_per_window", "operations_per_window")
 COUNTS += ("casts_per_window", "waits_per_window", "peak_bytes_per_window")
 KINDS = "operation_kinds"
+OF_SPEED = ("cpu_capability", "variables")
 OOM = "OutOfMemoryError"  # torch's
 # Whatever the parts of a file of another program may raise.
 MALFORMED = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError)
@@ -89,7 +90,7 @@ def machine(info: dict[str, Any]) -> dict[str, Any]:
         "cpu_model": plain(own.get("cpu_model") or info["cpu"].get("brand_raw")),
         "torch": plain(own.get("torch") or f"none, Python {info['python_version']}"),
         **{name: number_or_none(own.get(name)) for name in ("device_count", "cpu_count", "threads")},
-        **{name: plain(own[name]) for name in ("driver", "cuda") if own.get(name)},
+        **{name: plain(own[name]) for name in ("driver", "cuda", *OF_SPEED) if own.get(name)},
     }
 
 

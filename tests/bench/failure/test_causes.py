@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import planted
+import pytest
 
 from bench.failure import causes
 from bench.failure.causes import Cause
@@ -22,6 +23,20 @@ def test_the_first_cause_stands(tmp_path: Path) -> None:
 def test_a_killed_rank_s_cause_names_the_signal_if_it_is_known() -> None:
     assert causes.killed(1).error == "rank 1 was killed; if not by you, see dmesg"
     assert causes.killed(1, "SIGKILL").error == "rank 1 was killed by SIGKILL; if not by you, see dmesg"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("SIGSEGV", "rank 1 died of SIGSEGV; a library crashed; see the log"),
+        ("SIGABRT", "rank 1 died of SIGABRT; a library gave up, and said why in the log"),
+        ("SIGBUS", "rank 1 died of SIGBUS; a full /dev/shm or disk does that: see df, and the log"),
+        ("SIGTERM", "rank 1 died of SIGTERM; if not by you, ask what else runs here"),
+        ("signal 40", "rank 1 died of signal 40; if not by you, see dmesg"),
+    ],
+)
+def test_another_signal_than_sigkill_is_named_with_what_it_means(name: str, said: str) -> None:
+    assert causes.killed(1, name) == Cause("crashed", said, silent=True)
 
 
 def test_launches_have_causes_of_their_own(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Failures: which cause a trial's row names, whichever rank it came from."""
 
+import errno
 import functools
 import os
 import subprocess
@@ -7,8 +8,10 @@ from pathlib import Path
 
 import planted
 import pytest
+from torch._utils import KeyErrorMessage
 
 from bench.errors import UsageError
+from bench.failure import next_moves
 from bench.failure.causes import Cause, Diverged, Interrupted
 from bench.failure.explain import explain
 
@@ -54,6 +57,96 @@ def test_an_error_is_its_own_cause_in_one_line(tmp_path: Path) -> None:
         assert explained(error, tmp_path, r0=os.getpid()) == Cause("crashed", f"{type(error).__name__}: {text}")
     assert explained(KeyError(), tmp_path) == Cause("crashed", "KeyError")
     assert len(explained(RuntimeError("x" * 10_000), tmp_path).error) <= 300
+
+
+LOADER = """Caught OSError in DataLoader worker process 0.
+Original Traceback (most recent call last):
+  File "/usr/lib/python3/torch/utils/data/_utils/worker.py", line 404, in _worker_loop
+    data = fetcher.fetch(index)
+           ^^^^^^^^^^^^^^^^^^^^
+  File "/home/me/data.py", line 3, in __getitem__
+    numpy.save(path, image)
+{}
+"""
+FULL = "OSError: [Errno 28] No space left on device: '/scratch/cache.npy'"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            OSError(LOADER.format(FULL)),
+            f"OSError: Caught OSError in DataLoader worker process 0: {FULL}; make room on that disk",
+        ),
+        (
+            RuntimeError(
+                LOADER.format("RuntimeError: unable to write to file </torch_7_1>: No space left on device (28)")
+            ),
+            "RuntimeError: Caught OSError in DataLoader worker process 0: RuntimeError: unable to write to file "
+            f"</torch_7_1>: No space left on device (28); {next_moves.SHM}",
+        ),
+        (
+            KeyError(KeyErrorMessage(LOADER.format("KeyError: 'x'\nof two lines"))),
+            "KeyError: Caught OSError in DataLoader worker process 0: KeyError: 'x' of two lines",
+        ),
+        (
+            RuntimeError("DataLoader worker (pid 5) is killed by signal: Bus error. It is possible"),
+            f"RuntimeError: DataLoader worker (pid 5) is killed by signal: Bus error. It is possible; {next_moves.SHM}",
+        ),
+        (
+            RuntimeError("CUDA error: invalid argument\nCUDA kernel errors might be asynchronously reported\nmore"),
+            "RuntimeError: CUDA error: invalid argument",
+        ),
+        (
+            RuntimeError("wrong\nException raised from to_cuda at f.cpp:1 (most recent call first):\nframe #0: c10"),
+            "RuntimeError: wrong",
+        ),
+        (RuntimeError("Original Traceback (most recent call last): cut"), None),
+    ],
+)
+def test_what_comes_from_below_is_its_cause_and_the_next_move(
+    error: Exception, said: str | None, tmp_path: Path
+) -> None:
+    found = explained(error, tmp_path)
+    assert found.status == "crashed"
+    assert found.error == (said or f"RuntimeError: {error}")
+
+
+def test_of_a_long_error_the_end_is_kept_too(tmp_path: Path) -> None:
+    error = explained(RuntimeError(LOADER.format("OSError: " + "x" * 1000 + " is the cause")), tmp_path).error
+    assert error.startswith("RuntimeError: Caught OSError in DataLoader worker process 0: OSError: xxx")
+    assert error.endswith("xxx is the cause")
+
+
+def test_what_the_machine_ran_out_of_is_the_cause_of_what_came_of_it(tmp_path: Path) -> None:
+    """As torch's writer of checkpoints: the disk is full, and then its position is unexpected."""
+    try:
+        try:
+            raise OSError(errno.ENOSPC, "No space left on device", "/out/x")
+        except OSError:
+            raise RuntimeError("unexpected pos 576 vs 534")  # noqa: B904
+    except RuntimeError as error:
+        said = explained(error, tmp_path).error
+    assert said == (
+        "OSError: [Errno 28] No space left on device: '/out/x'; then RuntimeError: unexpected pos 576 vs 534; "
+        "make room on that disk"
+    )
+
+
+def test_an_interface_that_is_not_there_is_named_with_the_variable_that_asks_for_it(tmp_path: Path) -> None:
+    trial = planted.settings(micro_batch=4, processes=2)
+    ran = planted.run(tmp_path, trial, planted.smooth, planted.noise, GLOO_SOCKET_IFNAME="nope0", LOGLEVEL="ERROR")
+    assert set(ran.codes) == {1}
+    (said,) = [line for line in ran.said().splitlines() if line.startswith("error: ")]
+    assert "nope0; GLOO_SOCKET_IFNAME=nope0 asks for it, and this machine has lo" in said
+
+
+@pytest.mark.parametrize(
+    ("value", "is_there"),
+    [("lo", True), ("eth", True), ("=eth0", True), ("=eth", False), ("ib,eth0", True), ("ib0", False), ("^lo", True)],
+)
+def test_a_variable_may_take_an_interface_in_nccl_s_ways(value: str, is_there: bool) -> None:
+    assert next_moves.has(value, ["lo", "eth0"]) == is_there
 
 
 def test_a_request_that_cannot_be_met_and_a_divergence_keep_their_sentence(tmp_path: Path) -> None:

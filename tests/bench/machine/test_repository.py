@@ -118,6 +118,18 @@ def test_an_archive_unpacked_in_another_repository_has_no_commit(other: Path) ->
     assert repository.top_level(inside) == other
 
 
+def test_a_folder_is_part_of_a_checkout_if_its_commit_has_it(other: Path) -> None:
+    inside = other / "unpacked"
+    inside.mkdir()
+    (inside / "file").touch()
+    with pytest.raises(UsageError, match=f"{inside} is no part of the commit in {other}; commit it, or get it with"):
+        repository.require_tracked(inside)
+    git(other, "add", ".")
+    git(other, "commit", "--quiet", "--message", "vendored")
+    repository.require_tracked(inside)
+    repository.require_tracked(other)
+
+
 def test_a_copy_that_git_takes_for_its_original_has_no_commit(ours: Path, other: Path) -> None:
     git(ours, "config", "core.worktree", str(other))
     assert repository.commit(ours) == (None, None)
@@ -149,7 +161,9 @@ def test_without_a_commit_or_a_repository_there_is_none(tmp_path: Path) -> None:
     assert repository.commit(tmp_path / "nowhere") == (None, None)
     git(tmp_path, "init", "--quiet")
     assert repository.commit(tmp_path) == (None, None)
-    assert sentence(tmp_path, "HEAD") == f"no commit 'HEAD' in {tmp_path}; give a branch, a tag or a hash"
+    assert (
+        sentence(tmp_path, "HEAD") == f"no commit 'HEAD' in {tmp_path}, which has no commit yet; run git commit first"
+    )
 
 
 def test_the_row_has_the_commit_of_this_checkout(ours: Path, other: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from launching import own_environment
 
+from bench.pytest_plugins.baseline import unlike
+
 TESTS = """
 def test_one(benchmark):
     benchmark.pedantic(sum, args=([1, 2],), rounds=5)
@@ -85,6 +87,15 @@ def test_another_machine_fails(project: Path) -> None:
     done = ran(project, "--benchmark-baseline", "base.json")
     assert done.returncode == 1
     assert "the baseline is of another machine: resbench {'device_name': 'NVIDIA H100'}, here None" in done.stdout
+
+
+def test_what_one_side_does_not_know_is_no_difference() -> None:
+    """As of a baseline that an older version wrote."""
+    was, now = {"host": "tower", "torch": "2.9.0"}, {"host": "tower", "torch": "2.9.0", "variables": "none"}
+    assert unlike("resbench", was, now) == unlike("resbench", now, was) == []
+    assert unlike("resbench", {**was, "variables": "ONEDNN_MAX_CPU_ISA=AVX2"}, now) == [
+        "resbench variables 'ONEDNN_MAX_CPU_ISA=AVX2', here 'none'"
+    ]
 
 
 @pytest.mark.parametrize("option", ["--benchmark-disable", "--benchmark-skip"])

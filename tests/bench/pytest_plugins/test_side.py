@@ -6,10 +6,13 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from launching import own_environment
+
+from bench.pytest_plugins.side import message
 
 TESTS = """
 import pytest
@@ -93,3 +96,20 @@ def test_where_nothing_would_be_measured_it_fails(words: tuple[str, ...], said: 
     code, outcomes, printed = ran(project, *words)
     assert (code, outcomes) == (4, [])
     assert said in printed
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("assert 1 == 2\n  more", "assert 1 == 2"),
+        (
+            "OSError: Caught OSError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n"
+            '  File "x.py", line 3, in f\n    save()\nOSError: [Errno 28] No space left on device\n',
+            "OSError: Caught OSError in DataLoader worker process 0: OSError: [Errno 28] No space left on device",
+        ),
+        ("", "no message"),
+    ],
+)
+def test_the_error_of_a_test_that_failed_is_its_cause(text: str, said: str) -> None:
+    report: Any = SimpleNamespace(longrepr=SimpleNamespace(reprcrash=SimpleNamespace(message=text)))
+    assert message(report) == said

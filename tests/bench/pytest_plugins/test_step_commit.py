@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from bench.pytest_plugins.step import pytest_benchmark_update_commit_info
+from reports.verdicts.pytest_benchmark import commit
 
 
 def git(folder: Path, *words: str) -> str:
@@ -45,4 +46,28 @@ def test_it_is_the_project_s_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert recorded(project / "tests", id=sha) == {**FOUND, "id": sha}
     (project / "tests" / "test_it.py").write_text("changed")
     assert recorded(project / "tests", id=sha) == {**FOUND, "id": sha, "dirty": True}
+    assert recorded(project / "tests", id=sha, dirty=True)["dirty"], "what pytest-benchmark has seen"
+
+
+@pytest.mark.skipif(not shutil.which("git"), reason="no git")
+@pytest.mark.parametrize("hook", [False, True])
+def test_tests_that_are_in_no_commit_have_none(hook: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of an archive, which lies nowhere or in another repository."""
+    other = tmp_path / "other"
+    for folder in (archive := tmp_path / "archive", inside := other / "archive"):
+        folder.mkdir(parents=True)
+    git(other, "init", "--quiet")
+    git(other, "commit", "--quiet", "--allow-empty", "--message", "other")
+    if hook:
+        monkeypatch.setenv("GIT_DIR", str(other / ".git"))
+    nothing = {**dict.fromkeys(("time", "author_time", "branch")), "id": "unknown", "dirty": False}
+    said = f"{archive} is in no git repository; run this in a checkout made with git clone"
+    assert recorded(archive) == {**nothing, "error": said}
+    said = f"{inside} is no part of the commit in {other}; commit it, or get it with git clone"
+    assert recorded(inside) == {**nothing, "error": said}
+    assert commit(recorded(inside)) == ""
+
+
+def test_mercurial_s_commit_stays(tmp_path: Path) -> None:
+    (tmp_path / ".hg").mkdir()
     assert recorded(tmp_path) == FOUND

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import resource
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,10 @@ import pytest
 import torch
 
 from bench.data.datasets import load
+from bench.errors import UsageError
+from bench.training import checkpoint
+from bench.training.build import optimizer_for
+from bench.training.loop import Training
 from bench.trial import Trial
 
 RESUMED = {
@@ -96,3 +101,23 @@ def test_a_damaged_checkpoint_is_one_sentence_and_is_left_alone(damage: str, don
     assert said.endswith("; delete it to start afresh")
     assert copy.read_bytes() == kept
     assert not (tmp_path / "trials.csv").exists()
+
+
+def _save_where_there_is_no_room(folder: Path) -> None:
+    trial = planted.settings()
+    model = planted.smooth(trial, 10)
+    state = Training(model, model, optimizer_for(trial, model))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500, resource.RLIM_INFINITY))
+    try:
+        checkpoint.save(folder / "c.pt", trial, state, {"epoch": 1})
+    except UsageError as error:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        print(error)
+
+
+def test_a_checkpoint_for_which_there_is_no_room_says_so_and_leaves_nothing(tmp_path: Path) -> None:
+    """torch's own words for it: unexpected pos 576 vs 470."""
+    assert planted.group(1, _save_where_there_is_no_room, tmp_path, said=tmp_path) == [0]
+    said = f"cannot write checkpoint {tmp_path}/c.pt: OSError: [Errno 27] File too large"
+    assert (tmp_path / "rank0.txt").read_text() == f"{said}; make room, or give --no-checkpoint\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["rank0.txt"]

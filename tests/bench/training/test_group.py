@@ -16,6 +16,7 @@ from standin_cuda.standin import Standin
 
 from bench.machine.environment import cpu_count
 from bench.options import Options
+from bench.training import setup
 from bench.variables import LAUNCH_ID, STORE
 
 
@@ -81,6 +82,20 @@ def test_nvidia_smi_is_asked_once_by_the_launcher_and_by_no_rank(standin_cuda: S
     environments = json.loads((out / "environment.json").read_text())
     alone, both = (environments[row["environment"]]["variables"] for row in rows(out, "trials"))
     assert (alone.get("NCCL_P2P_DISABLE"), both["NCCL_P2P_DISABLE"], both["NCCL_IB_DISABLE"]) == (None, "1", "1")
+
+
+def test_what_changes_speed_is_in_the_row(tmp_path: Path) -> None:
+    """Also where one machine of the group has it and another has not, which `joined` puts together."""
+    trial = planted.settings(micro_batch=4, processes=2)
+    ran = planted.run(tmp_path, trial, planted.smooth, planted.noise, ONEDNN_MAX_CPU_ISA="AVX2", GLOO_X="a b")
+    row = planted.well(ran).row()
+    assert "ONEDNN_MAX_CPU_ISA=AVX2" in row["variables"].split()
+    assert row["group_variables"] == "'GLOO_X=a b'"
+    assert row["cpu_capability"] == torch.backends.cpu.get_cpu_capability()
+    for rank in ran.rows("ranks"):
+        assert [rank[name] for name in ("variables", "group_variables")] == [row["variables"], row["group_variables"]]
+    assert setup.joined(["none", "OMP_WAIT_POLICY=active", "none"]) == "none | OMP_WAIT_POLICY=active"
+    assert setup.joined([None]) is None
 
 
 @pytest.mark.parametrize("processes", [1, 2])

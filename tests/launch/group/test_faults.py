@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -63,27 +64,28 @@ def settled(out: Path, launch_id: str, group: list[psutil.Process]) -> Fault:
 
 
 VICTIMS = ("rank 1", "rank 0", "launcher")
+CRASHED = "rank 1 that crashes"
 
 
 @pytest.fixture(scope="module", params=["warm", "cold"])
 def killed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Killed]:
-    """One command of trials of two processes: in each of three one process is killed, a fourth is left alone.
+    """One command of trials of two processes: in three one process is killed, in one it crashes, a fifth is left alone.
 
-    Cold, there is no fourth, which takes a quarter of a minute to start; test_warm_start.py has some that end well.
+    Cold, there is no fifth, which takes a quarter of a minute to start; test_warm_start.py has some that end well.
     """
     scratch = tmp_path_factory.mktemp("killed")
     out = scratch / "runs"
-    more = ["--epochs", "1000,1001,1002", "--cold"] if request.param == "cold" else ["--epochs", "1000,1001,1002,1"]
-    words = [*RUN, *DIGITS, "--processes", "2", "--limit-eval", "50", *more, "--out", str(out)]
+    more = ["1000,1001,1002,1003", "--cold"] if request.param == "cold" else ["1000,1001,1002,1003,1"]
+    words = [*RUN, *DIGITS, "--processes", "2", "--limit-eval", "50", "--epochs", *more, "--out", str(out)]
     faults = {}
     with Command(words, scratch) as command:
-        for number, victim in enumerate(VICTIMS):
+        for number, victim in enumerate((*VICTIMS, CRASHED)):
             launch_id = training(out, number + 1)
-            process = command.launcher() if victim == "launcher" else command.rank(int(victim[-1]))
+            process = command.launcher() if victim == "launcher" else command.rank(int(victim.split()[1]))
             assert process is not None
             group = command.group()
             assert len(group) == 3
-            process.kill()
+            process.send_signal(signal.SIGSEGV if victim == CRASHED else signal.SIGKILL)
             faults[victim] = settled(out, launch_id, group)
         yield Killed(command.wait(), faults, rows(out, "trials"), len(command.left()))
 
@@ -96,7 +98,13 @@ def test_a_killed_process_crashes_its_trial_and_is_named(killed: Killed, victim:
     assert row["host"]
 
 
-@pytest.mark.parametrize("victim", VICTIMS)
+def test_a_rank_that_a_library_crashed_is_named_with_the_signal(killed: Killed) -> None:
+    row = killed.faults[CRASHED].row
+    assert row["status"] == "crashed"
+    assert row["error"].startswith("rank 1 died of SIGSEGV; a library crashed; see the log (logs/")
+
+
+@pytest.mark.parametrize("victim", [*VICTIMS, CRASHED])
 def test_of_the_group_nothing_is_left_running_and_its_windows_are_kept(killed: Killed, victim: str) -> None:
     assert killed.faults[victim].left == 0
     assert killed.faults[victim].steps > 0
@@ -105,10 +113,10 @@ def test_of_the_group_nothing_is_left_running_and_its_windows_are_kept(killed: K
 def test_the_trials_after_a_crash_still_run(killed: Killed) -> None:
     """They train, as the steps of the second and the third show; and one that is left alone ends well."""
     found = [(row["epochs"], row["status"]) for row in killed.trials]
-    assert found[:3] == [("1000", "crashed"), ("1001", "crashed"), ("1002", "crashed")]
+    assert found[:4] == [(str(epochs), "crashed") for epochs in range(1000, 1004)]
     assert all(fault.steps > 0 for fault in killed.faults.values())
-    assert found[3:] == ([("1", "ok")] if killed.trials[0]["started_by"] == "warm" else [])
-    assert all(row["images_per_s"] for row in killed.trials[3:])
+    assert found[4:] == ([("1", "ok")] if killed.trials[0]["started_by"] == "warm" else [])
+    assert all(row["images_per_s"] for row in killed.trials[4:])
 
 
 def test_the_command_says_that_trials_failed_and_leaves_nothing(killed: Killed) -> None:

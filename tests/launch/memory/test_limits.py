@@ -9,6 +9,7 @@ import pytest
 from launching import SMALL, is_one_error, plant_kernel, python, rows
 
 from bench.errors import UsageError
+from bench.failure import causes
 from bench.failure.causes import Cause
 from bench.memory.prediction import predict
 from bench.options import Options
@@ -187,6 +188,54 @@ def test_who_is_killed_while_the_kernel_has_no_memory_is_out_of_memory(
     assert said.error in found.error
     if status == "oom" and kills:
         assert "rose from 5 to 6" in found.error
+
+
+TABLE = """Root Cause (first observed failure):
+[0]:
+  time      : 2026-01-01_00:00:00
+  host      : tower
+  rank      : 1 (local_rank: 1)
+  exitcode  : {} (pid: 123)
+  error_file: <N/A>
+"""
+OTHER = TABLE.replace("1 (local_rank: 1)", "0 (local_rank: 0)").format(-15)
+RAISED = """Traceback (most recent call last):
+  File "/src/bench/cli.py", line 1, in <module>
+    import pandas
+ModuleNotFoundError: No module named 'pandas'
+"""
+LAUNCHER = """Traceback (most recent call last):
+  File "/src/launch.py", line 1, in <module>
+    launch()
+torch.distributed.elastic.multiprocessing.errors.ChildFailedError:
+"""
+GONE, ALONE = causes.killed(1), Cause("crashed", "the launcher ended with exit code 1", silent=True, lost_rank=0)
+
+
+@pytest.mark.parametrize(
+    ("said", "log", "error"),
+    [
+        (GONE, OTHER + TABLE.format(-11), "rank 1 died of SIGSEGV; a library crashed; see the log"),
+        (GONE, TABLE.format(-9), "rank 1 was killed by SIGKILL; if not by you, see dmesg"),
+        (GONE, "launcher: rank 1 died of signal 7 (SIGBUS)\n", causes.killed(1, "SIGBUS").error),
+        (GONE, "launcher: rank 0 died of signal 7 (SIGBUS)\n", GONE.error),
+        (GONE, TABLE.format(-15), GONE.error),
+        (GONE, LAUNCHER + TABLE.format(3), "rank 1 ended with exit code 3: it recorded no cause; see the log"),
+        (ALONE, ACCELERATE.replace("SIGKILL: 9", "SIGILL: 4"), causes.killed(0, "SIGILL").error),
+        (
+            ALONE,
+            RAISED + LAUNCHER + "CalledProcessError: Command '[...]' returned non-zero exit status 1.\n",
+            "rank 0 ended with exit code 1: ModuleNotFoundError: No module named 'pandas'",
+        ),
+        (ALONE, "", ALONE.error),
+        (causes.killed(1, "SIGKILL"), TABLE.format(-11), causes.killed(1, "SIGKILL").error),
+    ],
+)
+def test_a_rank_that_recorded_nothing_ended_as_the_log_says(said: Cause, log: str, error: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.log"
+    path.write_text("$ accelerate launch\n" + log)
+    found = postmortem.refine(said, 1, path, None, tmp_path)
+    assert (found.status, found.error) == ("crashed", error)
 
 
 def test_a_limit_that_is_no_number_names_the_option() -> None:

@@ -67,6 +67,15 @@ def test_a_jetson_s_power_mode_stands_beneath_its_table(tmp_path: Path, capsys: 
     assert tables(text) == 2
 
 
+def test_the_variables_that_change_speed_stand_beneath_its_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plant(tmp_path, {"variables": "none"}, {"variables": "ONEDNN_MAX_CPU_ISA=AVX2 PYTHONMALLOC=malloc"})
+    text = shown(tmp_path, capsys)
+    assert tables(text) == 2
+    assert text.count(", with ") == text.count(", with ONEDNN_MAX_CPU_ISA=AVX2 PYTHONMALLOC=malloc\n") == 1
+
+
 def test_a_gpu_s_power_limit_stands_beneath_its_table_and_how_much_it_held_in_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -217,7 +226,7 @@ def test_a_warning_of_one_launch_of_several_is_given(tmp_path: Path, capsys: pyt
     "column",
     [
         *("experiment", "host", "device_name", "cpu_model", "cpu_count", "torch", "driver", "power_mode"),
-        *("power_limit_w", "application_sm_clock_hz"),
+        *("power_limit_w", "application_sm_clock_hz", "cpu_capability", "variables"),
     ],
 )
 def test_rows_of_unlike_machines_stand_in_tables_of_their_own(

@@ -120,12 +120,26 @@ def test_one_folder_after_the_other_is_not_in_turn(tmp_path: Path, capsys: pytes
         ({"device_name": "NVIDIA A100"}, "device_name NVIDIA H100 against NVIDIA A100"),
         ({"host": "lab", "threads": 3}, "host tower against lab; threads 2 against 3"),
         ({"micro_batch": 32}, "micro_batch 16 against 32"),
+        ({"cpu_capability": "DEFAULT"}, "cpu_capability AVX512 against DEFAULT"),
+        ({"variables": "ONEDNN_MAX_CPU_ISA=AVX2 PYTHONMALLOC=malloc"}, "ONEDNN_MAX_CPU_ISA not set against AVX2"),
+        (
+            {"variables": "MALLOC_CONF='narenas:1, lg_tcache_max:0' PYTHONMALLOC=debug"},
+            "MALLOC_CONF not set against narenas:1, lg_tcache_max:0; PYTHONMALLOC malloc against debug",
+        ),
+        ({"variables": "none"}, "PYTHONMALLOC malloc against not set"),
+        ({"variables": "don't"}, "PYTHONMALLOC malloc against not set; variables not set against don't"),
+        ({"group_variables": "NCCL_ALGO=Tree"}, "NCCL_ALGO Ring against Tree"),
     ],
 )
 def test_what_is_unlike_is_not_compared_and_said_in_what(
     change: dict[str, Any], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    base = times(micro_batch=16, threads=2)
+    speed: dict[str, Any] = {
+        "cpu_capability": "AVX512",
+        "variables": "PYTHONMALLOC=malloc",
+        "group_variables": "NCCL_ALGO=Ring",
+    }
+    base = times(micro_batch=16, threads=2, **speed)
     code, lines = told(tmp_path, capsys, base, [{**row, **change} for row in base])
     assert code == 3
     assert line(lines, "not comparable: ").endswith(f"not comparable: {said}")
