@@ -32,6 +32,7 @@ LARGEST_TRIALS = 2**28  # bytes; a hundred thousand rows
 ROOM = 2**30  # bytes of memory that the rows of a table may take
 CELL = 16  # bytes that a cell takes besides its text
 MOST_STEPS = 2**25
+MOST_NAMED = 8  # columns with cells that cannot be read: more are counted
 CHUNK, STEP_CHUNK = 10_000, 200_000  # rows
 STEP_TIME = ("step_time_s",)
 NEEDED = ("launch_id", "measured", *STEP_TIME)
@@ -172,8 +173,10 @@ def say_lost(lost: Lost, file: str) -> None:
     """Print on stderr what cannot be read, if anything."""
     if lost.rows:
         print(f"note: {count(lost.rows, file)} cannot be read; the others are here", file=sys.stderr)
-    for each in lost.cells:
+    for each in lost.cells[:MOST_NAMED]:
         print(f"note: {each} cannot be read; that is unknown, not a default", file=sys.stderr)
+    if (more := len(lost.cells) - MOST_NAMED) > 0:
+        print(f"note: nor can cells of {more} more columns of {file}.csv; they are unknown too", file=sys.stderr)
 
 
 def _table(path: Path, file: str) -> tuple[pd.DataFrame, Lost]:

@@ -15,6 +15,8 @@ from bench.record.columns import columns
 from bench.record.rows import first_row
 from bench.record.run_folder import RunFolder
 from bench.trial import Trial
+from reports import read
+from reports.cli import main
 
 # Figures
 
@@ -337,9 +339,15 @@ def test_numbers_that_are_none_do_no_harm(tmp_path: Path, capsys: pytest.Capture
         ",".join(["launch_id", "status", "arm", *numbers]),
         ",".join(["a", "ok", "16x8", *[cell] * len(numbers)]),
     )
-    (words,) = rows_of(shown(tmp_path, capsys))
+    main(["show", str(tmp_path)])
+    printed = capsys.readouterr()
+    (words,) = rows_of(printed.out)
     assert words[0] == "16x8"
     assert "nan" not in words
+    *notes, more = printed.err.splitlines()
+    assert len(notes) == read.MOST_NAMED
+    assert all(note.endswith("cannot be read; that is unknown, not a default") for note in notes)
+    assert "more columns of trials.csv; they are unknown too" in more
 
 
 def test_an_empty_file_has_no_trials(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
