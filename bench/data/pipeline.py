@@ -10,6 +10,7 @@ import functools
 import math
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -20,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from bench.data import augment
 from bench.data.dataset import DataSet, Split
-from bench.machine import memory_limit
+from bench.machine import cgroups, memory_limit
 from bench.trial import Trial
 
 PAD = 4  # pixels on each side before a random crop (He et al. 2015, section 4.2)
@@ -31,14 +32,16 @@ Batch = tuple[Tensor, Tensor]
 Passes = Sequence[tuple[int, int]]
 
 
-def free_bytes(trial: Trial, device: torch.device) -> float:
-    """The memory that is free for one process now: on its GPU, or its share of the machine's.
+def free_bytes(trial: Trial, device: torch.device, root: Path = Path("/")) -> float:
+    """The memory that is free for one process now: on its GPU, or its share of what the machine, or the container, has.
 
     A GPU in the CPU's chip, as a Jetson's, uses the machine's memory. There CUDA counts the page cache as in use.
     """
     if device.type == "cuda" and not torch.cuda.get_device_properties(device).is_integrated:
         return torch.cuda.mem_get_info(device)[0]
-    return psutil.virtual_memory().available * trial.machines / trial.processes
+    free = cgroups.free_memory(root)
+    free_here = psutil.virtual_memory().available if free is None else free.free_bytes  # None: not Linux
+    return free_here * trial.machines / trial.processes
 
 
 def pipeline_for(trial: Trial, data: DataSet, free: float) -> str:

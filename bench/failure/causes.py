@@ -23,7 +23,8 @@ class Cause(NamedTuple):
     `usage`: the request itself was wrong (exit code 2).
     `silent`: a process ended without an exception. The launcher then looks for signs that memory ran out.
     `killed_by_launcher`: the launcher killed the rank itself, after it had crashed; that SIGKILL is no such sign.
-    `oom_*`: of a process that ran out of memory, the phase, the bytes requested and the bytes held; None: unknown.
+    `oom_*`: of a process that ran out of memory, the phase, the bytes requested and the bytes held; None: unknown. A
+    silent cause has them in case that it is found to be one.
     """
 
     status: str
@@ -37,7 +38,8 @@ class Cause(NamedTuple):
 
     def columns(self) -> dict[str, Any]:
         """The columns of trials.csv that describe the cause, except `error`."""
-        return {name: value for name, value in self._asdict().items() if name == "status" or name.startswith("oom_")}
+        ran_out = {name: value for name, value in self._asdict().items() if name.startswith("oom_")}
+        return {"status": self.status, **(ran_out if self.status == "oom" else dict.fromkeys(ran_out))}
 
 
 def killed(rank: int, signal_name: str | None = None) -> Cause:

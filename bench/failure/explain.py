@@ -60,7 +60,7 @@ def explain(
         if gone := _gone(peers, logs, launch_id, patience_s):
             return causes.killed(gone[0])
     if LOADER_KILLED.search(str(error)):
-        return Cause("crashed", text, silent=True)
+        return Cause("crashed", text, silent=True, oom_phase=oom.phase(error), oom_held_bytes=held_bytes)
     return Cause("interrupted", str(error)) if interrupted else Cause("crashed", text)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from bench.errors import UsageError
 from bench.failure import causes, crash_handler
 from bench.failure.causes import Cause
-from bench.machine import gpus, procfs
+from bench.machine import cgroups, gpus
 from bench.options import new_id
 from bench.record import progress
 from bench.record.run_folder import RunFolder
@@ -50,7 +50,7 @@ class Launch:
         part = f".machine{self.node.machine}" if self.node.machine else ""  # machines may share the folder
         self.log = self.folder.logs() / f"{self.launch_id}{part}.log"
         self.progress_file = self.folder.logs() / f"{self.launch_id}.progress"
-        self.oom_kills_before = procfs.oom_kills(self.context.root)
+        self.oom_kills_before = cgroups.oom_kills(self.context.root)
         self.created, self.started_at = time.monotonic(), missing_row.now()
         self.progress_mtime_ns, self.progress_changed = 0, self.created
         self.cause_seen: float | None = None

@@ -173,4 +173,4 @@ def test_a_rank_that_breaks_at_its_limit_is_out_of_memory(tmp_path: Path) -> Non
 
 def test_a_rank_that_breaks_below_its_limit_is_not(tmp_path: Path) -> None:
     cause = broken(tmp_path, fill=False)
-    assert (cause.status, cause.silent, cause.oom_held_bytes) == ("crashed", True, None)
+    assert (cause.status, cause.silent, cause.columns()["oom_held_bytes"]) == ("crashed", True, None)
