@@ -10,6 +10,7 @@ import contextlib
 import faulthandler
 import functools
 import math
+import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Sequence
@@ -74,17 +75,19 @@ def run(
     signals.end_if_stuck(worker.ending.end)
     try:
         worker.work(build, load)
-        signals.ignore()
+        signals.ignore_all()
         worker.row.write(Cause("ok", ""))
         # After the row, which must not wait for a tracker's service.
         if worker.trackers is not None:
             worker.trackers.end()
     except BaseException as error:
         # torch's launcher stops all ranks as soon as one has ended; rank 0 has to write its row first.
-        signals.ignore()
+        signals.ignore_all()
         worker.ending.end(error)
     if options.trace and worker.trace is not None:
         worker.trace()
+    for child in multiprocessing.active_children():  # Python would wait for a loader worker that is stopped
+        child.kill()
     if in_group():
         torch.distributed.destroy_process_group()
 
