@@ -24,7 +24,7 @@ from bench.data.dataset import DataSet
 from bench.data.pipeline import InputPipeline, free_bytes, mix
 from bench.errors import UsageError
 from bench.experiment import Experiment
-from bench.failure import crash_handler, signals
+from bench.failure import crash_handler, last_phase, signals
 from bench.failure.causes import Cause
 from bench.failure.ending import Ending
 from bench.instruments import turns
@@ -103,20 +103,27 @@ class Worker:
         self.ending = Ending(trial, launch_id, self.folder.logs(), rank, self.row.write)
         self.trackers: ExperimentTrackers | None = None
         self.trace: Callable[[], None] | None = None
+        self.mark: Callable[[str], None] = last_phase.unmarked
 
     def work(self, build: Build, load: Load) -> None:
         """Train and measure. Any exception ends the trial (see `run`)."""
         forget_peak_rss()  # what this process held before is not the trial's
         self.folder.prepare()
         group = self.form_group()
+        if self.row.has_launcher:
+            self.mark = last_phase.marker(self.folder.logs(), self.launch_id, group.rank)
+        self.mark("setup")
         # Before the memory limit: what a tracker imports and keeps is not the trial's memory.
         self.trackers = ExperimentTrackers(self.options.log_with, group.accelerator, self.options.out, self.launch_id)
         self.trackers.begin(self.trial)
         beat()  # the runner ends a trial without a sign of life (--stall-timeout)
         mallopt_accepted = self.limit_memory(group)
+        self.mark("data")
         data, pipeline = self.load_data(group, load)
         beat()
+        self.mark("setup")
         training = setup.training(self.trial, group, build, data.classes)
+        training.mark = self.mark
         self.describe(group, training, pipeline, mallopt_accepted)
         first_epoch = self.resume(training, group)
         windows = min(self.trial.windows_per_epoch(len(data.train)), self.trial.limit_windows or math.inf)
@@ -249,10 +256,13 @@ class Worker:
                 self.row.save()
                 progress.publish(state_after(rows, epoch, trial.epochs, per_epoch))
 
+        self.mark("data")  # whose first batch comes before the first window
         trained = train_epoch(training, windows, batches, meter, learning_rate, on_rows)
+        self.mark("evaluation")
         # Each rank has running statistics of its own; the checkpoint has rank 0's.
         group.share_buffers(training.module)
         evaluations = evaluation.after_epoch(trial, training.module, pipeline, group, epoch)
+        self.mark("")
         row = {"epoch": epoch, **trained, "images": sum(window.images for window in windows)}
         row |= evaluation.cells(evaluations, "epochs")
         # All ranks decide alike: each has the same sums of whole numbers.

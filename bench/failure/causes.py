@@ -42,10 +42,10 @@ class Cause(NamedTuple):
         return {"status": self.status, **(ran_out if self.status == "oom" else dict.fromkeys(ran_out))}
 
 
-def killed(rank: int, signal_name: str | None = None) -> Cause:
-    """A rank ended and recorded no cause. `signal_name`: the signal that ended it, if known."""
+def killed(rank: int, signal_name: str | None = None, phase: str | None = None) -> Cause:
+    """A rank ended and recorded no cause. `signal_name`: the signal that ended it, if known; `phase`: its last one."""
     by = f" by {signal_name}" if signal_name else ""
-    return Cause("crashed", f"rank {rank} was killed{by}; if not by you, see dmesg", silent=True)
+    return Cause("crashed", f"rank {rank} was killed{by}; if not by you, see dmesg", silent=True, oom_phase=phase)
 
 
 def record(logs: Path, launch_id: str, cause: Cause) -> tuple[Cause, bool]:

@@ -24,7 +24,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NoReturn
 
-from bench.failure import causes
+from bench.failure import causes, last_phase
 from bench.machine import procfs
 from launch.group import processes
 
@@ -134,7 +134,8 @@ def record_killed_ranks(logs: Path, launch_id: str, number: int, frame: object) 
                 cause = f"signal {child.si_status} ({processes.signal_name(child.si_status)})"
                 os.write(2, f"{LAUNCHER_NAME}: {name} died of {cause}\n".encode())
                 if child.si_status == signal.SIGKILL and (rank := name.removeprefix("rank ")).isdecimal():
-                    causes.record(logs, launch_id, causes.killed(int(rank), "SIGKILL"))
+                    phase = last_phase.of(logs, launch_id, int(rank))
+                    causes.record(logs, launch_id, causes.killed(int(rank), "SIGKILL", phase))
 
 
 def form_ranks(request: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench.errors import UsageError
-from bench.failure import causes, crash_handler
+from bench.failure import causes, crash_handler, last_phase
 from bench.failure.causes import Cause
 from bench.machine import cgroups, gpus
 from bench.options import new_id
@@ -160,8 +160,10 @@ class Launch:
         if self.group is not None and (failure := self.group.start_failure()):
             return Cause("crashed", failure)
         # After a warm start the launcher of a single process is the trial itself.
+        alone = self.trial.processes == 1
+        phase = last_phase.of(self.folder.logs(), self.launch_id, 0) if alone else None
         what = f"the launcher {describe_exit(self.exit_code)}, and no rank recorded why; see dmesg and the log"
-        return Cause("crashed", what, silent=True)
+        return Cause("crashed", what, silent=True, oom_phase=phase)
 
     def finish(self, cause: Cause | None = None) -> tuple[int, dict[str, Any]]:
         """End what is left of the group and see that the trial has its row: (the command's exit code, the row).
