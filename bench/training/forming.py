@@ -56,7 +56,9 @@ class Arrival:
         try:
             # torchrun's own process has the store, and its ranks are clients of that.
             hosts = self.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
-            if not hosts:
+            if hosts:
+                socket.create_server(("", self.port)).close()  # torch prints C++ stacks where the port is taken
+            else:
                 self._reach()
             store = self.store = torch.distributed.TCPStore(
                 self.host,

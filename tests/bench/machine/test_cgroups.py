@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from house import CHECKOUT, HOUSE
 from launching import plant, plant_kernel
 
 from bench.machine import cgroups
@@ -194,6 +196,17 @@ def test_limits_make_another_environment_and_none_leaves_it_as_it_was(tmp_path: 
     plant(tmp_path, version_2("/", {"": {**in_use(CONTAINER, 0), "cpu.max": "150000 100000"}}))
     assert group_limits(tmp_path) == {"group_memory_bytes": CONTAINER, "group_cpus": 1.5}
     assert group_limits(tmp_path / "none") == {}
+
+
+def test_whoever_asks_for_memory_or_cpus_asks_here() -> None:
+    """Others would take the machine's figures for a container's."""
+    asks = re.compile(r"MemAvailable|virtual_memory\(|os\.cpu_count|sched_getaffinity|multiprocessing\.cpu_count")
+    files = [path for folder in HOUSE for path in (CHECKOUT / folder).rglob("*.py")]
+    found = {str(path.relative_to(CHECKOUT)) for path in files if asks.search(path.read_text())}
+    # Of a Jetson's memory, what the whole machine uses is meant.
+    found -= {"bench/machine/cgroups.py", "bench/machine/procfs.py", "bench/machine/tegra.py"}
+    # Where there is no /proc, and in what is said of it.
+    assert found == {"bench/data/pipeline.py", "launch/memory/devices.py", "launch/commands/env.py"}
 
 
 # Kills
