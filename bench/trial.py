@@ -144,6 +144,10 @@ class Trial:
     def __post_init__(self) -> None:
         check(self)
 
+    def title(self) -> str:
+        """The experiment and the arm."""
+        return f"{self.experiment} {self.arm}"
+
     def effective_batch(self) -> int:
         """Images in a full window, over all processes."""
         return self.micro_batch * self.accumulate * self.processes

@@ -10,6 +10,7 @@ import contextlib
 import faulthandler
 import functools
 import math
+import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Sequence
@@ -23,7 +24,7 @@ from bench.data.dataset import DataSet
 from bench.data.pipeline import InputPipeline, free_bytes, mix
 from bench.errors import UsageError
 from bench.experiment import Experiment
-from bench.failure import crash_handler, signals
+from bench.failure import crash_handler, last_phase, signals
 from bench.failure.causes import Cause, Diverged
 from bench.failure.ending import Ending
 from bench.instruments import turns
@@ -37,7 +38,7 @@ from bench.record.columns import ACCURACIES
 from bench.record.experiment_trackers import ExperimentTrackers
 from bench.record.progress import ProgressWriter, beat, state_after
 from bench.record.run_folder import RunFolder
-from bench.training import checkpoint, confirm, evaluation, finite, setup, traced_window
+from bench.training import checkpoint, confirm, evaluation, setup, traced_window
 from bench.training.build import Build, model_for
 from bench.training.group import Group
 from bench.training.loop import Training, train_epoch
@@ -75,17 +76,19 @@ def run(
     signals.end_if_stuck(worker.ending.end)
     try:
         worker.work(build, load)
-        signals.ignore()
+        signals.ignore_all()
         worker.row.write(Cause("ok", ""))
         # After the row, which must not wait for a tracker's service.
         if worker.trackers is not None:
             worker.trackers.end()
     except BaseException as error:
         # torch's launcher stops all ranks as soon as one has ended; rank 0 has to write its row first.
-        signals.ignore()
+        signals.ignore_all()
         worker.ending.end(error)
     if options.trace and worker.trace is not None:
         worker.trace()
+    for child in multiprocessing.active_children():  # Python would wait for a loader worker that is stopped
+        child.kill()
     if in_group():
         torch.distributed.destroy_process_group()
 
@@ -101,22 +104,28 @@ class Worker:
         self.ending = Ending(trial, launch_id, self.folder.logs(), rank, self.row.write)
         self.trackers: ExperimentTrackers | None = None
         self.trace: Callable[[], None] | None = None
+        self.mark: Callable[[str], None] = last_phase.unmarked
 
     def work(self, build: Build, load: Load) -> None:
         """Train and measure. Any exception ends the trial (see `run`)."""
         forget_peak_rss()  # what this process held before is not the trial's
         self.folder.prepare()
         group = self.form_group()
+        if self.row.has_launcher:
+            self.mark = last_phase.marker(self.folder.logs(), self.launch_id, group.rank)
+        self.mark("setup")
         # Before the memory limit: what a tracker imports and keeps is not the trial's memory.
         self.trackers = ExperimentTrackers(self.options.log_with, group.accelerator, self.options.out, self.launch_id)
         self.trackers.begin(self.trial)
         beat()  # the runner ends a trial without a sign of life (--stall-timeout)
         mallopt_accepted = self.limit_memory(group)
+        self.mark("data")
         data, pipeline = self.load_data(group, load)
         beat()
+        self.mark("setup")
         training = setup.training(self.trial, group, build, data.classes)
+        training.mark = self.mark
         self.describe(group, training, pipeline, mallopt_accepted)
-        assert self.ending.limit is not None
         confirm.setup(self.trial, group, training, pipeline, self.ending.limit)
         self.first_step = confirm.FirstStep(self.trial, training, group.device)
         first_epoch = self.resume(training, group)
@@ -124,8 +133,7 @@ class Worker:
         windows *= self.trial.epochs - first_epoch
         meter = Meter(all_probes(), group.gather, self.trial.warmup_windows, group.device, windows)
         self.row.meter = meter
-        title = f"{self.trial.experiment} {self.trial.arm}"
-        on_rank_0 = ProgressWriter(title) if group.rank == 0 else contextlib.nullcontext()
+        on_rank_0 = ProgressWriter(self.trial.title()) if group.rank == 0 else contextlib.nullcontext()
         with contextlib.closing(meter), on_rank_0 as progress:
             order = self.take_turns(meter)
             for epoch in range(first_epoch, self.trial.epochs):
@@ -194,26 +202,17 @@ class Worker:
 
     def resume(self, training: Training, group: Group) -> int:
         """Restore the trial's checkpoint if --resume was given and there is one. Returns the epoch to start with."""
-        epoch = self.restore(training)
+        path = checkpoint.path_for(self.options.out, self.trial)
+        if self.options.resume and checkpoint.is_to_resume(path, self.trial, self.row.has_launcher):
+            self.row.counts = Counts(**checkpoint.restore(path, training, self.trial))
+            self.row.values["resumed_at_epoch"] = self.row.counts.epoch
+        epoch = self.row.counts.epoch
         if len({rank_epoch for (rank_epoch,) in group.gather([float(epoch)])}) > 1:
             raise UsageError(
                 f"the ranks resume at different epochs: not all machines have the checkpoint in {self.options.out}; "
                 f"put it there on each, or run without --resume"
             )
         return epoch
-
-    def restore(self, training: Training) -> int:
-        """Restore it on this rank. Returns the epoch to start with."""
-        path = checkpoint.path_for(self.options.out, self.trial)
-        if not (self.options.resume and path.exists()):
-            return 0
-        # The runner starts no trial that has its row. This trial finished its epochs and was killed before it wrote
-        # the row: run it again.
-        if self.row.has_launcher and checkpoint.is_finished(path, self.trial.epochs):
-            return 0
-        self.row.counts = Counts(**checkpoint.restore(path, training, self.trial))
-        self.row.values["resumed_at_epoch"] = self.row.counts.epoch
-        return self.row.counts.epoch
 
     def run_epoch(
         self,
@@ -247,8 +246,10 @@ class Worker:
                 self.row.save()
                 progress.publish(state_after(rows, epoch, trial.epochs, per_epoch))
 
+        self.mark("data")  # whose first batch comes before the first window
         trained = train_epoch(training, windows, batches, meter, learning_rate, on_rows)
         trained["images"] = sum(window.images for window in windows)
+        self.mark("evaluation")
         # Each rank has running statistics of its own; the checkpoint has rank 0's.
         group.share_buffers(training.module)
         is_last = self.evaluate_epoch(epoch, trained, training, pipeline, group, progress)
@@ -273,7 +274,8 @@ class Worker:
         """
         trial, data = self.trial, pipeline.data
         evaluations = evaluation.after_epoch(trial, training.module, pipeline, group, epoch)
-        not_finite = finite.what_is_not(training, evaluations)
+        self.mark("")
+        not_finite = evaluation.not_finite(training, evaluations)
         row = {"epoch": epoch, **trained, **evaluation.cells(evaluations, "epochs")}
         if not_finite is not None:
             # An infinite weight may hide behind a ReLU, and the model have an accuracy all the same.
@@ -286,19 +288,12 @@ class Worker:
         self.row.counts.at_target = is_last and epoch + 1 < trial.epochs
         if progress is not None:
             ends_well = is_last and not_finite is None
-            self.record_epoch(row, evaluation.per_class(evaluations, trial, data.names) if ends_well else [])
+            self.row.append_epoch(row, evaluation.per_class(evaluations, trial, data.names) if ends_well else [])
+            assert self.trackers is not None
+            self.trackers.log({"launch_id": self.launch_id, **row}, epoch)
         if not_finite is not None:
             raise Diverged(f"after epoch {epoch}, {not_finite}; try a smaller --lr")
         if progress is not None and self.options.checkpoint:
             path = checkpoint.path_for(self.options.out, trial)
             checkpoint.save(path, trial, training, vars(self.row.counts))
         return is_last
-
-    def record_epoch(self, values: dict[str, Any], per_class: Sequence[dict[str, Any]]) -> None:
-        """Append the epoch's row, after the last epoch also those of per_class.csv, and log it to the trackers."""
-        row = {"launch_id": self.launch_id, **values}
-        self.folder.append("epochs", [row])
-        if per_class:
-            self.folder.append("per_class", [{"launch_id": self.launch_id, **each} for each in per_class])
-        assert self.trackers is not None
-        self.trackers.log(row, values["epoch"])

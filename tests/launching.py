@@ -192,11 +192,33 @@ def rows(folder: Path, file: str) -> list[dict[str, str]]:
 
 def plant_kernel(root: Path, oom_kills: int, group: str = "/") -> None:
     """A tree of files that stands for the kernel, which has killed so many of this control group's processes."""
-    events = root / "sys" / "fs" / "cgroup" / group.lstrip("/") / "memory.events"
-    own = root / "proc" / "self" / "cgroup"
-    for path, text in ((events, f"low 0\nhigh 0\nmax 9\noom 5\noom_kill {oom_kills}\n"), (own, f"0::{group}\n")):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+    plant(
+        root,
+        {
+            "proc/self/cgroup": f"0::{group}\n",
+            "proc/self/mountinfo": "35 24 0:31 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw\n",
+            f"sys/fs/cgroup{group.rstrip('/')}/memory.events": f"low 0\nmax 9\noom 5\noom_kill {oom_kills}\n",
+        },
+    )
+
+
+# A container as Docker starts one with --memory 1331m --cpus 1.5, on version 2: what is above its own group is hidden.
+CONTAINER = {
+    "proc/self/cgroup": "0::/\n",
+    "proc/self/mountinfo": "35 24 0:31 / /sys/fs/cgroup ro,nosuid - cgroup2 cgroup rw\n",
+    "sys/fs/cgroup/memory.max": f"{1331 * 2**20}\n",
+    "sys/fs/cgroup/memory.current": f"{307 * 2**20}\n",
+    "sys/fs/cgroup/memory.stat": f"anon {200 * 2**20}\ninactive_file {51 * 2**20}\n",
+    "sys/fs/cgroup/cpu.max": "150000 100000\n",
+}
+
+
+def plant(root: Path, files: Mapping[str, str]) -> Path:
+    """Write these files, path -> text, below a root folder that stands for /."""
+    for path, text in files.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(text)
+    return root
 
 
 def on_a_terminal(code: str) -> str:

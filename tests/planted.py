@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import dataclasses
+import functools
 import itertools
 import json
 import math
@@ -252,15 +253,15 @@ def without_bf16(trial: Trial, folder: Path, build: Any, load: Any) -> None:
 
 def pipeline_by_rank(trial: Trial, available: Sequence[int], folder: Path) -> None:
     """Print what makes micro-batches on this rank, whose kernel says that so many KiB are available."""
-    import psutil
-
+    from bench import worker as module
+    from bench.data.pipeline import free_bytes
     from bench.training.group import Group
     from bench.worker import Worker
 
-    proc = folder / f"proc{this_rank()}"
-    proc.mkdir()
-    (proc / "meminfo").write_text(f"MemTotal: {2**30} kB\nMemFree: 1 kB\nMemAvailable: {available[this_rank()]} kB\n")
-    psutil.PROCFS_PATH = str(proc)
+    root = folder / f"root{this_rank()}"
+    (root / "proc").mkdir(parents=True)
+    (root / "proc/meminfo").write_text(f"MemTotal: {2**30} kB\nMemAvailable: {available[this_rank()]} kB\n")
+    module.free_bytes = functools.partial(free_bytes, root=root)
     worker = Worker(trial, Options(out=folder), EXPERIMENT, "id")
     _, pipeline = worker.load_data(Group(trial), datasets.load)
     print(pipeline.pipeline)
@@ -720,6 +721,88 @@ def evaluations(folder: Path, cases: Sequence[tuple[int, int, str]]) -> None:
         found = evaluate(Reader(), feed.evaluate, images, micro_batch, rank, processes, add_up, 10)
         results.append(evaluation.cells({"evaluation": found}, "epochs"))
     (folder / f"results{rank}.json").write_text(json.dumps(results))
+
+
+def ending_badly(folder: Path) -> None:
+    """End as a thread does that finds its process stuck, where the row cannot be written and nobody foresaw why."""
+    from bench.failure.ending import Ending
+
+    def write_row(_: Any) -> None:
+        raise ValueError("planted: no row")
+
+    ending = Ending(settings(), "id", folder, 0, write_row)
+    thread = threading.Thread(target=ending.end, args=(RuntimeError("first"),))
+    thread.start()
+    thread.join()
+    ending.end(RuntimeError("second"))
+
+
+class Breaking(nn.Module):
+    """A small network that breaks a helper of its process in its third pass, and then takes a second."""
+
+    def __init__(self, classes: int, number: int) -> None:
+        super().__init__()
+        self.network, self.number, self.passes = nn.Sequential(nn.Flatten(), nn.Linear(48, classes)), number, 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.passes += 1
+        if self.passes == 3:
+            for child in multiprocessing.active_children():
+                os.kill(child.pid or 0, self.number)
+            time.sleep(1.0)
+        return self.network(images)
+
+
+def breaking(trial: Trial, classes: int, number: int) -> nn.Module:
+    """A network that sends this signal to the loader workers; 0: none."""
+    return Breaking(classes, number)
+
+
+class Leaving:
+    """Images of which reading any but the first few ends the process that reads, without an error."""
+
+    def __init__(self, images: Tensor) -> None:
+        self.images, self.shape, self.left = images, images.shape, 6
+
+    def __getitem__(self, index: Any) -> Tensor:
+        self.left -= 1
+        if self.left < 0 and multiprocessing.parent_process() is not None:
+            os._exit(0)
+        return self.images[index]
+
+
+def leaving(trial: Trial, root: Path) -> DataSet:
+    """Training images at which a loader worker leaves."""
+    found = noise(trial, root, train=64)
+    images: Any = Leaving(found.train.images)
+    return plain_data(Split(images, found.train.labels), found.evaluation)
+
+
+def broken_helper(folder: Path, build: Any, load: Any, sensor: bool = False) -> None:
+    """A trial with a loader worker, where torch's waits and ours are short; and with a sensor that fails later on."""
+    from bench.data import loader
+    from bench.instruments import sampler
+    from bench.probes import device
+
+    def read() -> dict[str, float | None]:
+        if threading.current_thread().name == "sampler":
+            raise OSError("planted: the sensor is gone")
+        return {"power_w": 1.0}
+
+    loader.LOOK_S, loader.HUNG_S, sampler.INTERVAL_S = 0.3, 3.0, 0.05
+    if sensor:
+        device.gauges = lambda *_: read
+    _work(settings(micro_batch=2, pipeline="loader", workers=1), Options(out=folder), build, load)
+
+
+def left_over(folder: Path, patience_s: float, stops: int = 0) -> None:
+    """A trial in whose environment a group is set up that nobody else comes to. `stops`: a signal that it gets."""
+    from bench.training import forming
+
+    forming.FORM_S, forming.SAY_AFTER_S = patience_s, patience_s / 4
+    if stops:
+        threading.Timer(2.0, os.kill, (os.getpid(), stops)).start()
+    _work(settings(processes=2), Options(out=folder), smooth, noise)
 
 
 def without_ddp(folder: Path, seconds: Sequence[float], waits: bool = False, writing: float = 0.0) -> None:

@@ -34,10 +34,11 @@ def main(words: Sequence[str] | None = None) -> None:
     trial = Trial(processes=int(os.environ.get("WORLD_SIZE", "1")))
     launch_id = os.environ.get(LAUNCH_ID) or new_id()
     ending = Ending(trial, launch_id, RunFolder(out).logs(), int(os.environ.get("RANK", "0")), lambda cause: None)
+    signals.end_if_stuck(ending.end)
     try:
         run(trial, RunFolder(out), launch_id)
     except BaseException as error:
-        signals.ignore()
+        signals.ignore_all()
         ending.end(error)
     if in_group():
         torch.distributed.destroy_process_group()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
-from collections.abc import Sequence
+import socket
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,20 @@ from bench.trial import IMAGENET_MODEL, Trial
 
 IMAGENET_STATISTICS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CIFAR10_STATISTICS = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
+# A server that sends nothing for this long is given up; Python by itself would wait for it without end.
+SILENT_S = 60.0
 CIFAR10_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+
+@contextlib.contextmanager
+def download_limits() -> Iterator[None]:
+    """While entered, a download fails if its server is silent for SILENT_S, unless the process has another limit."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(SILENT_S if before is None else before)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
 
 
 def load(trial: Trial, root: Path) -> DataSet:
@@ -64,7 +79,8 @@ def _cifar10(root: Path, size: int) -> tuple[Split, Split, Any]:
         return Split(torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(data.targets))
 
     try:
-        return split(True), split(False), STATISTICS["cifar10"]
+        with download_limits():
+            return split(True), split(False), STATISTICS["cifar10"]
     except (OSError, RuntimeError, EOFError) as error:
         raise UsageError(
             f"cifar10 is incomplete in {root} and could not be downloaded ({reason(error)}); unpack {CIFAR10.url} "

@@ -6,39 +6,37 @@ gives the same random images every time (--data synthetic).
 
 from __future__ import annotations
 
-import functools
 import math
-import signal
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import psutil
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
-from bench.data import augment
+from bench.data import augment, loader
 from bench.data.dataset import DataSet, Split
-from bench.machine import memory_limit
+from bench.data.loader import PAD, Batch
+from bench.machine import cgroups
 from bench.trial import Trial
 
-PAD = 4  # pixels on each side before a random crop (He et al. 2015, section 4.2)
 # BatchNorm cannot normalise a single value per channel, which one image is if the last stage is 1x1 pixels.
 FEWEST = 2
 
-Batch = tuple[Tensor, Tensor]
 Passes = Sequence[tuple[int, int]]
 
 
-def free_bytes(trial: Trial, device: torch.device) -> float:
-    """The memory that is free for one process now: on its GPU, or its share of the machine's.
+def free_bytes(trial: Trial, device: torch.device, root: Path = Path("/")) -> float:
+    """The memory that is free for one process now: on its GPU, or its share of what the machine, or the container, has.
 
     A GPU in the CPU's chip, as a Jetson's, uses the machine's memory. There CUDA counts the page cache as in use.
     """
     if device.type == "cuda" and not torch.cuda.get_device_properties(device).is_integrated:
         return torch.cuda.mem_get_info(device)[0]
-    return psutil.virtual_memory().available * trial.machines / trial.processes
+    free = cgroups.free_memory(root)
+    free_here = psutil.virtual_memory().available if free is None else free.free_bytes  # None: not Linux
+    return free_here * trial.machines / trial.processes
 
 
 def pipeline_for(trial: Trial, data: DataSet, free: float) -> str:
@@ -150,14 +148,8 @@ class InputPipeline:
 
     def _load(self, split: Split, batches: Sequence[Tensor], augment: tuple[bool, bool]) -> Iterator[Batch]:
         pinned = self.device.type == "cuda"
-        loader = DataLoader(
-            Images(split, augmenter(*augment, size=split.images.shape[-2:])),
-            batch_sampler=[batch.tolist() for batch in batches],
-            num_workers=self.trial.workers,
-            pin_memory=pinned,
-            worker_init_fn=functools.partial(_begin_worker, limited=self.trial.memory_limit_bytes is not None),
-        )
-        for images, labels in loader:
+        limited = self.trial.memory_limit_bytes is not None
+        for images, labels in loader.load(split, batches, augment, self.trial.workers, pinned, limited):
             yield images.to(self.device, non_blocking=pinned), labels.to(self.device, non_blocking=pinned)
 
     def _finish(self, images: Tensor, draws: Tensor | None = None) -> Tensor:
@@ -174,29 +166,6 @@ class InputPipeline:
         if values.shape[-2:] != size:
             values = F.interpolate(values, size=size, mode="bilinear", antialias=True, align_corners=False)
         return values.sub_(self.mean).div_(self.std).contiguous(memory_format=self.format)
-
-
-class Images(Dataset):
-    """A split as a data set of single images, as DataLoader's workers take them."""
-
-    def __init__(self, split: Split, transform: Callable[[Any], Any] | None) -> None:
-        self.split, self.transform = split, transform
-
-    def __len__(self) -> int:
-        return len(self.split)
-
-    def __getitem__(self, index: int) -> Batch:
-        image = self.split.images[index]
-        return (self.transform(image) if self.transform else image), self.split.labels[index]
-
-
-def augmenter(crop: bool, flip: bool, size: Sequence[int]) -> Callable[[Any], Any] | None:
-    """torchvision's transforms for one uint8 image (3, H, W) of this size; None: nothing to do."""
-    from torchvision.transforms import v2
-
-    steps: list[Any] = [v2.RandomCrop(list(size), padding=PAD)] if crop else []
-    steps += [v2.RandomHorizontalFlip()] if flip else []
-    return v2.Compose([v2.ToImage(), *steps, v2.ToPureTensor()]) if steps else None
 
 
 def crop_pixels(images: Tensor, index: Tensor, shift: Tensor, mirrored: Tensor, pad: int) -> tuple[Tensor, Tensor]:
@@ -239,12 +208,3 @@ def _slice(values: Tensor, a_pass: tuple[int, int]) -> Tensor:
         return values[start:stop]
     first = start if start < stop else 0
     return values[first : first + 1].expand(FEWEST, *values.shape[1:])
-
-
-def _begin_worker(worker: int, limited: bool) -> None:
-    """Set up a loader worker, which is forked from the process that trains."""
-    torch.set_num_threads(1)  # it augments single images: more threads would take cores from training
-    if limited:
-        memory_limit.remove()  # the limit is one on the process that trains
-        # That process pauses when it crashes (see bench/failure/crash_handler.py). A worker has to end.
-        signal.signal(signal.SIGABRT, signal.SIG_DFL)

@@ -3,5 +3,5 @@
 `signals` turns a request to stop into an exception. `explain` makes a `Cause` of the exception that ended a rank, and
 asks `oom` whether memory ran out and `next_moves` what to do about it. `causes` records the first cause of the launch,
 which stands for all ranks. `ending` does this in order and ends the process. `crash_handler` serves ranks that crash
-without a Python exception.
+without a Python exception, and `last_phase` those that are killed.
 """

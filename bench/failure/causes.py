@@ -26,7 +26,8 @@ class Cause(NamedTuple):
     `silent`: a process ended without an exception. The launcher then looks for signs that memory ran out.
     `killed_by_launcher`: the launcher killed the rank itself, after it had crashed; that SIGKILL is no such sign.
     `lost_rank`: of a rank that is gone, while it is not known how it ended. The launcher looks for that.
-    `oom_*`: of a process that ran out of memory, the phase, the bytes requested and the bytes held; None: unknown.
+    `oom_*`: of a process that ran out of memory, the phase, the bytes requested and the bytes held; None: unknown. A
+    silent cause has them in case that it is found to be one.
     """
 
     status: str
@@ -41,15 +42,16 @@ class Cause(NamedTuple):
 
     def columns(self) -> dict[str, Any]:
         """The columns of trials.csv that describe the cause, except `error`."""
-        return {name: value for name, value in self._asdict().items() if name == "status" or name.startswith("oom_")}
+        ran_out = {name: value for name, value in self._asdict().items() if name.startswith("oom_")}
+        return {"status": self.status, **(ran_out if self.status == "oom" else dict.fromkeys(ran_out))}
 
 
-def killed(rank: int, signal_name: str | None = None) -> Cause:
-    """A rank ended and recorded no cause. `signal_name`: the signal that ended it, if known."""
+def killed(rank: int, signal_name: str | None = None, phase: str | None = None) -> Cause:
+    """A rank ended and recorded no cause. `signal_name`: the signal that ended it, if known; `phase`: its last one."""
     if signal_name in (None, "SIGKILL"):
         by = f" by {signal_name}" if signal_name else ""
         text = f"rank {rank} was killed{by}; if not by you, see dmesg"
-        return Cause("crashed", text, silent=True, lost_rank=None if signal_name else rank)
+        return Cause("crashed", text, silent=True, lost_rank=None if signal_name else rank, oom_phase=phase)
     return Cause("crashed", f"rank {rank} died of {signal_name}; {next_moves.of_signal(signal_name)}", silent=True)
 
 

@@ -63,7 +63,8 @@ def _cause(header: dict[str, Any], stack: str) -> Cause:
     text = f"rank {header['rank']} crashed: {names[0] if names else 'its stack is in the log'}"
     in_use = procfs.data_bytes(Path(f"/proc/{header['pid']}/status"))
     held = None if in_use is None else in_use - header["base_bytes"]
-    if held is None or held < header["limit_bytes"] - NEAR_BYTES:
-        return Cause("crashed", text, silent=True, killed_by_launcher=True)
     phase = oom.phase_of(reversed(FRAME.findall(stack)))  # faulthandler prints the innermost call first
-    return Cause("oom", f"{text}, with no memory left under its limit", oom_phase=phase, oom_held_bytes=held)
+    cause = Cause("crashed", text, oom_phase=phase, oom_held_bytes=held)
+    if held is None or held < header["limit_bytes"] - NEAR_BYTES:
+        return cause._replace(silent=True, killed_by_launcher=True)
+    return cause._replace(status="oom", error=f"{text}, with no memory left under its limit")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -48,12 +49,19 @@ class Ending:
         """End this process because of the error."""
         # Two threads may come here (see signals.end_if_stuck). The first one ends the process: it never releases.
         self.lock.acquire()
-        self.leave(self._exit_code(error))
+        code = 1
+        try:
+            code = self._exit_code(error)
+        except Exception:  # or this process, and with it the group, would stay
+            say(traceback.format_exc().rstrip())
+        finally:
+            self.leave(code)
 
     def leave(self, code: int) -> NoReturn:
         """Exit now, with this code, and leave no child behind."""
         for child in psutil.Process().children(recursive=True):  # loader workers
-            child.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
         # Not sys.exit: if another rank is gone, the destructors of the process group would wait for it.
         os._exit(code)
 

@@ -11,7 +11,7 @@ import psutil
 import torch
 
 from bench.errors import UsageError, one_line
-from bench.failure import causes, oom
+from bench.failure import causes, last_phase, oom
 from bench.failure.causes import Cause, Diverged, Interrupted
 from bench.failure.next_moves import with_move
 from bench.instruments.collectives import in_group
@@ -58,9 +58,9 @@ def explain(
         several_machines = in_group() and torch.distributed.get_world_size() > len(peers)
         patience_s = 0.0 if interrupted else REMOTE_PATIENCE_S if several_machines else PATIENCE_S
         if gone := _gone(peers, logs, launch_id, patience_s):
-            return causes.killed(gone[0])
+            return causes.killed(gone[0], phase=last_phase.of(logs, launch_id, gone[0]))
     if LOADER_KILLED.search(str(error)):
-        return Cause("crashed", text, silent=True)
+        return Cause("crashed", text, silent=True, oom_phase=oom.phase(error), oom_held_bytes=held_bytes)
     return Cause("interrupted", str(error)) if interrupted else Cause("crashed", text)
 
 

@@ -31,6 +31,12 @@ def ignore() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
+def ignore_all() -> None:
+    """Ignore these signals from now on, and the end of loader workers, at which torch's handler would raise."""
+    ignore()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
 def end_at_once() -> None:
     """Let these signals end the process from now on, without an exception."""
     for number in SIGNALS:

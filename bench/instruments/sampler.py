@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 Reading = Mapping[str, float | None]
 # Five times a second. More often would add little: a power reading is itself a mean over some 0.1 s. And samples must
 # take below 0.5% of the time: on a Jetson, whose sensors are on an I2C bus, one waits up to 5 ms, of which it holds
 # Python's lock for less than 0.5 ms.
 INTERVAL_S = 0.2
+# A driver that takes that long for a sample hangs.
+ANSWER_S = 30.0
 
 
 class Sampler:
-    """Samples gauges. `read` returns a value for each, None for one that does not answer; it must not raise.
+    """Samples gauges. `read` returns a value for each, None for one that does not answer.
+
+    What it raises in the thread, `count`, `sample` and `totals` raise too, as they do if it does not return.
 
     While counting, between two samples
 
@@ -47,6 +52,7 @@ class Sampler:
         self.counting = False
         self.lock = threading.Lock()  # `count`, `sample` and `totals` are called from the thread that trains
         self.stopped = threading.Event()
+        self.failure: BaseException | None = None
         # A daemon thread does not keep a failing process alive.
         self.thread = threading.Thread(target=self._run, name="sampler", daemon=True)
         self.last_s, self.last = clock(), read()
@@ -63,23 +69,37 @@ class Sampler:
 
     def count(self, counting: bool) -> None:
         """Start or stop counting. Takes a sample, which ends the time before it."""
-        with self.lock:
+        with self._locked():
             self._sample()
             self.counting = counting
 
     def sample(self) -> None:
         """Read the gauges now."""
-        with self.lock:
+        with self._locked():
             self._sample()
 
     def totals(self) -> tuple[dict[str, float | None], dict[str, float | None]]:
         """(totals of the counted time, peaks) up to the last sample."""
-        with self.lock:
+        with self._locked():
             return dict(self.counted), dict(self.peaks)
 
     def _run(self) -> None:
-        while not self.stopped.wait(INTERVAL_S):
-            self.sample()
+        try:
+            while not self.stopped.wait(INTERVAL_S):
+                self.sample()
+        except BaseException as error:  # for the thread that trains, which would go on with old totals
+            self.failure = error
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        if self.failure is not None:
+            raise RuntimeError(f"sampling the device failed: {self.failure!r}") from self.failure
+        if not self.lock.acquire(timeout=ANSWER_S):
+            raise RuntimeError(f"the device's gauges do not answer: a sample takes more than {ANSWER_S:g} s")
+        try:
+            yield
+        finally:
+            self.lock.release()
 
     def _sample(self) -> None:
         before_s, before = self.last_s, self.last

@@ -17,7 +17,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.machine import nvml, repository
+from bench.machine import cgroups, nvml, repository
+from bench.machine.cgroups import cpu_count
 from bench.variables import COMMAND
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -94,11 +95,6 @@ def is_jetson(root: Path = Path("/")) -> bool:
     return any("nvidia,tegra" in text or text.startswith("tegra") for text in texts)
 
 
-def cpu_count() -> int:
-    """CPUs that this process may run on."""
-    return len(os.sched_getaffinity(0))  # fewer than os.cpu_count() in a container, or under Slurm
-
-
 @functools.cache
 def commit() -> tuple[str | None, bool | None]:
     """(this checkout's commit, whether there are no uncommitted changes); (None, None) where git knows none."""
@@ -127,6 +123,13 @@ def machine() -> dict[str, Any]:
     }
 
 
+def group_limits(root: Path = Path("/")) -> dict[str, float]:
+    """The limits of this process's control groups, as far as there are any: bytes and CPUs."""
+    memory, cpu = cgroups.smallest_limit(root), cgroups.cpu_quota(root)
+    found = {"group_memory_bytes": memory and memory.limit_bytes, "group_cpus": cpu and cpu.cpus}
+    return {name: value for name, value in found.items() if value is not None}
+
+
 def describe(more: dict[str, Any]) -> dict[str, Any]:
     """This process's entry in environment.json. `more`: what needs torch."""
     sha, clean = commit()
@@ -139,6 +142,7 @@ def describe(more: dict[str, Any]) -> dict[str, Any]:
         "system": platform.platform(),
         "board": board(),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        **group_limits(),
         "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES},
         "variables": recorded((*SPEED, *GROUP_SPEED, *OTHERS)),

@@ -1,16 +1,18 @@
-"""The GPUs of this machine that a trial can use, as far as can be told without importing torch."""
+"""The GPUs of this machine that a trial can use, and how torch was built for them: read without importing torch."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import importlib.util
 import itertools
+import mmap
 import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from bench.machine import environment, nvml
-from bench.machine.torch_build import built_for
 
 
 def visible(root: Path = Path("/")) -> list[str]:
@@ -70,3 +72,34 @@ def why_none(root: Path = Path("/")) -> str | None:
     if "hip" in built:
         return "the kernel shows no AMD GPU, or a variable hides it"
     return "CUDA_VISIBLE_DEVICES hides every GPU" if present(root) else nvml.trouble() or "NVML sees none"
+
+
+@functools.cache
+def built_for() -> dict[str, str]:
+    """{"cuda", "hip" (AMD) or "xpu" (Intel): its version}; empty for a build for the CPU only.
+
+    Not from torch's own version, which need not name it in a vendor's build.
+    """
+    folder = _folder()
+    text = (folder / "version.py").read_text() if folder else ""
+    return dict(re.findall(r"^(cuda|hip|xpu)\b[^'\n]*'(.+)'$", text, re.MULTILINE))
+
+
+@functools.cache
+def has_distributed() -> bool:
+    """Whether torch can form process groups. Some builds for Jetsons cannot (dusty-nv/jetson-containers#315).
+
+    torch itself looks for the function _c10d_init; here its name is searched in the library's file.
+    """
+    with (
+        contextlib.suppress(OSError, ValueError),
+        open(f"{_folder()}/lib/libtorch_python.so", "rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as library,
+    ):
+        return library.find(b"_c10d_init") >= 0
+    return True  # no such file: importing torch will tell
+
+
+def _folder() -> Path | None:
+    spec = importlib.util.find_spec("torch")
+    return Path(spec.origin).parent if spec and spec.origin else None

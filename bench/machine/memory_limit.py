@@ -101,13 +101,15 @@ def warm_up(trial: Trial) -> None:
         F.cross_entropy(logits.float(), torch.zeros(16, dtype=torch.long)).backward()
         optimizer.step()
         optimizer.zero_grad()
-    _cache_stacks(trial.workers)  # last: the threads above keep their stacks, and would take these
+    _cache_stacks(
+        trial.workers + (trial.workers > 0)
+    )  # last: the threads above keep their stacks, and would take these
 
 
 def _cache_stacks(threads: int) -> None:
     """Put so many thread stacks into the C library's cache, which holds 40 MiB.
 
-    A DataLoader has a thread in this process for each worker.
+    A DataLoader has a thread in this process for each worker, and bench.data.loader one for all.
     """
     barrier = threading.Barrier(threads + 1)  # all threads are alive at once, so that none reuses another's stack
     started = [threading.Thread(target=barrier.wait) for _ in range(threads)]

@@ -25,21 +25,8 @@ def end_with_parent() -> None:
 
 def meminfo(root: Path = Path("/")) -> dict[str, int]:
     """The entries of /proc/meminfo in bytes, such as MemTotal and MemAvailable."""
-    sizes = re.findall(r"^(\w+):\s+(\d+) kB$", _text(root / "proc" / "meminfo"), re.MULTILINE)
+    sizes = re.findall(r"^(\w+):\s+(\d+) kB$", text(root / "proc" / "meminfo"), re.MULTILINE)
     return {name: int(kib) * 1024 for name, kib in sizes}
-
-
-def oom_kills(root: Path = Path("/")) -> int | None:
-    """How many processes the kernel has killed because memory ran out.
-
-    Counted in this process's control group (cgroup version 2), or else on the whole machine since it was started.
-    """
-    group = re.search(r"^0::/(.*)$", _text(root / "proc" / "self" / "cgroup"), re.MULTILINE)
-    paths = [root / "sys" / "fs" / "cgroup" / group[1] / "memory.events"] if group else []
-    for path in (*paths, root / "proc" / "vmstat"):
-        if count := re.search(r"^oom_kill (\d+)$", _text(path), re.MULTILINE):
-            return int(count[1])
-    return None
 
 
 def data_bytes(status: Path = Path("/proc/self/status")) -> int | None:
@@ -58,11 +45,12 @@ def peak_rss_bytes(status: Path = Path("/proc/self/status")) -> int | None:
 
 
 def _size(name: str, status: Path) -> int | None:
-    size = re.search(rf"^{name}:\s+(\d+) kB$", _text(status), re.MULTILINE)
+    size = re.search(rf"^{name}:\s+(\d+) kB$", text(status), re.MULTILINE)
     return int(size[1]) * 1024 if size else None
 
 
-def _text(path: Path) -> str:
+def text(path: Path) -> str:
+    """The file's text; "" if it cannot be read."""
     try:
         return path.read_text()
     except OSError:

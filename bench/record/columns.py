@@ -200,7 +200,12 @@ MACHINE = [
         roles=("launch",),
     ),
     _column("cpu_model", "str", "Model name of the CPU.", roles=("machine",)),
-    _column("cpu_count", "int", "CPUs that rank 0 could run on.", roles=("machine",)),
+    _column(
+        "cpu_count",
+        "int",
+        "CPUs that rank 0 could run on, at most its control group's quota rounded down.",
+        roles=("machine",),
+    ),
     _column("threads", "int", "CPU threads that each process computed with.", roles=("launch",)),
     _column(
         "cpu_capability",

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from bench.data.datasets import download_limits
 from bench.errors import UsageError
 from bench.trial import CIFAR_MODEL, HANDBUILT, Trial
 from models import ModelError, cifar, imagenet, surgery, weights
@@ -40,7 +41,8 @@ def model_for(trial: Trial, classes: int) -> nn.Module:
 def _backbone(trial: Trial, classes: int) -> nn.Module:
     """The model with its starting weights, before any surgery."""
     if not CIFAR_MODEL.fullmatch(trial.model) and trial.model != HANDBUILT:
-        return imagenet.resnet(int(trial.model.removeprefix("resnet")), trial.weights)
+        with download_limits():
+            return imagenet.resnet(int(trial.model.removeprefix("resnet")), trial.weights)
     state = None if trial.weights == "none" else weights.read_state_dict(trial.weights)
     if state is not None:
         classes = weights.head_classes(state)

@@ -15,7 +15,7 @@ from torch import nn
 from bench.errors import UsageError, one_line, reason
 from bench.record.columns import OLDER
 from bench.record.csvfile import cell
-from bench.training import finite
+from bench.training import evaluation
 from bench.training.build import model_for
 from bench.training.loop import Training
 from bench.trial import IMAGENET_MODEL, Trial
@@ -57,6 +57,15 @@ def is_finished(path: Path, epochs: int) -> bool:
         return progress["epoch"] >= epochs or progress.get("at_target", False)
 
 
+def is_to_resume(path: Path, trial: Trial, has_launcher: bool) -> bool:
+    """Whether the trial goes on from this checkpoint. Raises UsageError if it is damaged.
+
+    The runner starts no trial that has its row. One that has finished its epochs all the same was killed before it wrote
+    the row: it is run again.
+    """
+    return path.exists() and not (has_launcher and is_finished(path, trial.epochs))
+
+
 def restore(path: Path, training: Training, trial: Trial) -> dict[str, Any]:
     """Load a checkpoint into the training, on every rank. Returns its counts.
 
@@ -70,7 +79,7 @@ def restore(path: Path, training: Training, trial: Trial) -> dict[str, Any]:
         if training.scaler:
             training.scaler.load_state_dict(state["scaler"])
         progress: dict[str, Any] = state["progress"]
-        if wrong := finite.what_is_not(training):
+        if wrong := evaluation.not_finite(training):
             raise ValueError(wrong)
     if progress["epoch"] >= trial.epochs:
         raise UsageError(f"--epochs is {trial.epochs}, which {path} has already; give more, or no --resume")

@@ -34,7 +34,7 @@ def contradiction(name: str, trial: Trial, found: str) -> UsageError:
     return UsageError(f"{option(name)} is {getattr(trial, name)}, but {found}")
 
 
-def setup(trial: Trial, group: Group, training: Training, pipeline: InputPipeline, limit: Limit) -> None:
+def setup(trial: Trial, group: Group, training: Training, pipeline: InputPipeline, limit: Limit | None) -> None:
     """Compare the settings with what has been set up. Raises UsageError at the first that differs."""
     if pipeline.pipeline != "fixed" and trial.pipeline not in ("auto", pipeline.pipeline):
         raise contradiction("pipeline", trial, f"the images come from the {pipeline.pipeline} pipeline; give auto")
@@ -51,7 +51,7 @@ def setup(trial: Trial, group: Group, training: Training, pipeline: InputPipelin
         raise contradiction(
             "trainable", trial, f"{len(trains)} parameters train and the optimizer updates {len(updates)}"
         )
-    if limit.bytes is not None and (held := limit.in_force()) not in (None, limit.bytes):
+    if limit is not None and limit.bytes is not None and (held := limit.in_force()) not in (None, limit.bytes):
         raise contradiction("memory_limit_bytes", trial, f"{held} bytes are in force")
 
 

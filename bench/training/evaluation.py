@@ -1,22 +1,29 @@
-"""What a model is evaluated on after an epoch: the evaluation set, the validation images, and another data set."""
+"""What a model is evaluated on after an epoch: the evaluation set, the validation images, and another data set.
+
+An evaluation counts only if all is finite: the accuracy of a model with nan is a number of nothing, since argmax of nan is 0.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from bench.data.dataset import Split
 from bench.data.pipeline import Batch, InputPipeline, Passes
 from bench.record.columns import columns
 from bench.record.progress import beating
 from bench.training.group import Group
-from bench.training.loop import Evaluation, evaluate
+from bench.training.loop import Evaluation, Training, evaluate
 from bench.trial import Trial
+from models.weights import first_not_finite
 
 PREFIX = {"evaluation": "eval"}
+LOSSES = {"evaluation": "evaluation loss", "validation": "validation loss", "evaluate_on": "loss on --evaluate-on"}
+NONE: Mapping[str, Evaluation] = MappingProxyType({})
 
 
 def after_epoch(
@@ -83,3 +90,27 @@ def per_class(parts: dict[str, Evaluation], trial: Trial, names: Sequence[str]) 
         for part, result in parts.items()
         for label, counts in enumerate(result.confusion)
     ]
+
+
+def not_finite(training: Training, parts: Mapping[str, Evaluation] = NONE) -> str | None:
+    """The first evaluation, weight, statistic or momentum that is not finite, as a clause; None: all are.
+
+    `parts`: see `after_epoch`. The same on each rank: ranks have equal weights, and have
+    shared their statistics and sums.
+    """
+    tensor = first_not_finite(_tensors(training))
+    for part, result in parts.items():
+        if not math.isfinite(result.loss):
+            why = f", and {tensor}" if tensor else ""
+            return f"the {LOSSES[part]} is {result.loss}{why}"
+    return tensor
+
+
+def _tensors(training: Training) -> Iterator[tuple[str, Tensor]]:
+    """What a checkpoint holds: the model's parameters and buffers, and the optimizer's state."""
+    yield from training.module.state_dict().items()
+    names: dict[object, str] = {parameter: name for name, parameter in training.module.named_parameters()}
+    for parameter, state in training.optimizer.state.items():
+        for kind, value in state.items():
+            if isinstance(value, Tensor):
+                yield f"{kind} of {names.get(parameter, 'a parameter')}", value

@@ -15,10 +15,12 @@ from bench.errors import UsageError
 from bench.instruments.collectives import in_group
 from bench.machine import environment
 from bench.machine.devices import check_devices, local_processes, uses_cuda, without_nvidia_smi
+from bench.training import forming
 from bench.trial import Trial
 from bench.variables import LAUNCH_ID, STORE
 
-# How long a rank waits for the others in a collective. By hand: as long as one rank may take to download a data set. A
+# How long a rank waits for the others in a collective. By hand: as long as one rank may take to download a data set;
+# forming the group has its own time (forming.FORM_S). A
 # launcher ends a group that hangs (--stall-timeout) and records why; torch's own timeout would abort without a cause.
 TIMEOUT_BY_HAND, TIMEOUT_WITH_LAUNCHER = datetime.timedelta(hours=1), datetime.timedelta(days=7)
 
@@ -77,6 +79,7 @@ class Group:
 def join(trial: Trial) -> Accelerator:
     """Join the group that Accelerate's launcher set up. Raises UsageError if it is not the requested one."""
     check_devices(trial)
+    arrival = forming.wait_for_all()
     init_over_file()
     # Newer torch renames broadcast_buffers; older torch, which we also run on, has only this name.
     warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated", category=FutureWarning)
@@ -100,6 +103,7 @@ def join(trial: Trial) -> Accelerator:
             f"Accelerate chose the device {accelerator.device}, but the suite measures CUDA devices and CPUs only; "
             f"set ACCELERATE_USE_CPU=true to use the CPU"
         )
+    del arrival  # on rank 0 it kept the store in which all have met, until the group had its own hold on that
     formed = torch.distributed.get_world_size() if in_group() else 1
     if formed != trial.processes:
         raise UsageError(

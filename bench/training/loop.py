@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.failure.causes import Diverged
+from bench.failure.last_phase import unmarked
 from bench.training.meter import Meter
 from bench.training.windows import Window, share
 from models import surgery
@@ -27,7 +28,7 @@ class Training:
     `model` is what forward and backward go through (under DDP, the wrapper); `module` is the network itself.
     `no_sync` is entered around passes whose gradients are not shared yet, `kept_casts` around all passes of a window
     that has several. With `keeps_gradients`, gradients have memory of their own from the start, which is set to zero
-    after each step.
+    after each step. `mark` is told which phase follows (see bench.failure.last_phase).
     """
 
     model: nn.Module
@@ -40,6 +41,7 @@ class Training:
     scaler: torch.amp.GradScaler | None = None
     keeps_gradients: bool = False
     skipped: Tensor | None = None
+    mark: Callable[[str], None] = unmarked
 
     def __post_init__(self) -> None:
         if self.scaler is not None:
@@ -51,6 +53,7 @@ class Training:
 
     def step(self) -> None:
         """Update the parameters with the window's gradient, then drop the gradient."""
+        self.mark("optimizer")
         if self.scaler is None:
             self.optimizer.step()
         else:
@@ -101,13 +104,16 @@ def run_window(training: Training, window: Window, batches: Iterator[tuple[Tenso
     last = len(window.passes) - 1
     with training.kept_casts() if last else contextlib.nullcontext():
         for number, (start, stop) in enumerate(window.passes):
+            training.mark("data")
             images, labels = next(batches)
             synchronises = number == last
             with contextlib.nullcontext() if synchronises else training.no_sync():
                 labels = labels[: stop - start]  # the pipeline fills up a pass that is too short
+                training.mark("forward")
                 logits, loss_sum = forward(training, images, labels)
                 if synchronises:
                     meter.communication_begin(loss_sum)
+                training.mark("backward")
                 backward(training, loss_sum * scale)
             if synchronises:
                 meter.communication_end()

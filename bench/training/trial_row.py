@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -119,6 +120,12 @@ class TrialRow:
             write_whole(self.copy, json.dumps(self.current()))
             now_s = time.monotonic()
             self.save_after_s = now_s + min(max(SAVE_EVERY_S, SAVE_EVERY_RATIO * (now_s - began_s)), SAVE_WITHIN_S)
+
+    def append_epoch(self, values: dict[str, Any], per_class: Sequence[dict[str, Any]]) -> None:
+        """Append an epoch's row to epochs.csv, and after the last one those of per_class.csv."""
+        for file, rows in (("epochs", [values]), ("per_class", per_class)):
+            if rows:
+                self.folder.append(file, [{"launch_id": self.launch_id, **row} for row in rows])
 
     def write(self, cause: Cause) -> None:
         """Append the row to trials.csv and those of ranks.csv, once. Raises UsageError if they cannot be written."""

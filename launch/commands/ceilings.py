@@ -27,7 +27,7 @@ from bench.ceilings import comparison
 from bench.column import digits
 from bench.errors import UsageError
 from bench.failure import causes
-from bench.machine.torch_build import has_distributed
+from bench.machine.gpus import has_distributed
 from bench.record.run_folder import RunFolder
 from bench.terminal import say, wide
 from bench.trial import Trial

@@ -14,8 +14,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench.errors import UsageError
-from bench.machine import environment, gpus, nvml, repository, tegra
-from bench.machine.torch_build import built_for
+from bench.machine import cgroups, environment, gpus, nvml, repository, tegra
+from bench.machine.gpus import built_for
 from bench.probes import probe_modules
 from bench.terminal import wide
 
@@ -33,11 +33,12 @@ def run(words: Sequence[str]) -> None:
     wide(console, table)
 
 
-def machine() -> list[str]:
-    """Lines about the machine: CPU, GPUs, driver, Jetson board; and the commit."""
+def machine(root: Path = Path("/")) -> list[str]:
+    """Lines about the machine: CPU, memory, GPUs, driver, Jetson board; and the commit."""
     no_gpu = gpus.why_none()
     lines = [
-        f"CPU: {environment.cpu_count()} of {environment.cpu_model() or 'unknown'}",
+        f"CPU: {cpus(root)} of {environment.cpu_model() or 'unknown'}",
+        f"memory: {memory(root)}",
         f"GPU: {nvml.device_count() or 'none that NVML sees'}, driver {nvml.driver_version() or 'unknown'}",
         f"trials run on: {f'the CPU ({no_gpu})' if no_gpu else 'CUDA'}",
     ]
@@ -46,6 +47,23 @@ def machine() -> list[str]:
     if environment.is_jetson():
         lines.append(f"Jetson: {tegra.board() or 'unknown'}, power mode {tegra.power_mode() or 'unknown'}")
     return [*lines, f"commit: {commit()}"]
+
+
+def cpus(root: Path) -> str:
+    """How many CPUs a trial's threads may take, and by which limit."""
+    count, quota = cgroups.cpu_count(root), cgroups.cpu_quota(root)
+    if quota is None:
+        return f"{count} (no control group has a quota)"
+    return f"{count} (the control group's quota is {quota.cpus:g} by {quota.source})"
+
+
+def memory(root: Path) -> str:
+    """How much is free, and which limit says so."""
+    free, limit = cgroups.free_memory(root), cgroups.smallest_limit(root)
+    if free is None:
+        return "unknown: the kernel has no MemAvailable"
+    limited = f"{limit.limit_bytes / 2**30:.2f} GiB by {limit.source}" if limit else "none"
+    return f"{free.free_bytes / 2**30:.2f} GiB free now ({free.explain()}); limit of the control group: {limited}"
 
 
 def commit() -> str:

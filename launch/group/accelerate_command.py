@@ -13,8 +13,8 @@ from typing import Any
 from bench import experiments
 from bench.errors import UsageError
 from bench.machine.environment import version
+from bench.machine.gpus import built_for, has_distributed
 from bench.machine.gpus import visible as visible_gpus
-from bench.machine.torch_build import built_for, has_distributed
 from bench.options import Options
 from bench.trial import Trial, check_device_settings, option
 

@@ -25,7 +25,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NoReturn
 
-from bench.failure import causes
+from bench.failure import causes, last_phase
 from bench.machine import procfs
 from launch.group import processes
 
@@ -141,7 +141,8 @@ def record_killed_ranks(logs: Path, launch_id: str, number: int, frame: object) 
                 # A signal that asks to stop has its cause with whoever sent it.
                 if child.si_status not in STOP_SIGNALS and (rank := name.removeprefix("rank ")).isdecimal():
                     signal_name = processes.signal_name(child.si_status)
-                    causes.record(logs, launch_id, causes.killed(int(rank), signal_name))
+                    phase = last_phase.of(logs, launch_id, int(rank))
+                    causes.record(logs, launch_id, causes.killed(int(rank), signal_name, phase))
 
 
 def form_ranks(request: dict[str, Any]) -> None:

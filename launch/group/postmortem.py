@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench.failure import causes
 from bench.failure.causes import Cause
-from bench.machine import procfs
+from bench.machine import cgroups
 from launch.group import processes
 
 # How Accelerate, torchrun and DataLoader log that a process was killed. After a warm start a killed rank is on record
@@ -47,14 +47,16 @@ def refine(cause: Cause, exit_code: int | None, log: Path, oom_kills_before: int
         text = file.read().decode(errors="replace")
     if cause.lost_rank is not None:
         cause = how_it_ended(cause.lost_rank, text) or cause
-    kills = procfs.oom_kills(root)
+    kills = cgroups.oom_kills(root)
     # We kill a rank ourselves after it crashed (bench.failure.crash_handler): its SIGKILL is no sign of missing memory.
     killed = (exit_code == -signal.SIGKILL or KILLED.search(text)) and not cause.killed_by_launcher
     if killed and oom_kills_before is not None and kills is not None and kills > oom_kills_before:
         count = f"oom_kill rose from {oom_kills_before} to {kills}"
-        return Cause("oom", f"killed by the kernel, whose {count}: {cause.error}")
+        limit = cgroups.smallest_limit(root)
+        where = f", in a control group with {limit.limit_bytes / 2**30:.2f} GiB ({limit.source})" if limit else ""
+        return cause._replace(status="oom", error=f"killed by the kernel, whose {count}{where}: {cause.error}")
     if words := LAST_WORDS.search(text):
-        return Cause("oom", f"{words[0]}: {cause.error}")
+        return cause._replace(status="oom", error=f"{words[0]}: {cause.error}")
     return cause
 
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench.errors import UsageError
-from bench.failure import causes, crash_handler
+from bench.failure import causes, crash_handler, last_phase
 from bench.failure.causes import Cause
-from bench.machine import gpus, procfs
+from bench.machine import cgroups, gpus
 from bench.record import progress
 from bench.record.run_folder import RunFolder
 from bench.trial import Trial
@@ -49,7 +49,7 @@ class Launch:
         part = f".machine{self.node.machine}" if self.node.machine else ""  # machines may share the folder
         self.log = self.folder.logs() / f"{self.launch_id}{part}.log"
         self.progress_file = self.folder.logs() / f"{self.launch_id}.progress"
-        self.oom_kills_before = procfs.oom_kills(self.context.root)
+        self.oom_kills_before = cgroups.oom_kills(self.context.root)
         self.created, self.started_at = time.monotonic(), missing_row.now()
         self.progress_mtime_ns, self.progress_changed = 0, self.created
         self.cause_seen: float | None = None
@@ -159,11 +159,12 @@ class Launch:
         if self.group is not None and (failure := self.group.start_failure()):
             return Cause("crashed", failure)
         alone = self.trial.processes == 1
+        phase = last_phase.of(self.folder.logs(), self.launch_id, 0) if alone else None
         if alone and self.exit_code is not None and self.exit_code < 0 and self.context.starter.name == "warm":
             # After a warm start the launcher of a single process is the trial itself.
-            return causes.killed(0, processes.signal_name(-self.exit_code))
+            return causes.killed(0, processes.signal_name(-self.exit_code), phase)
         what = f"the launcher {describe_exit(self.exit_code)}, and no rank recorded why; see dmesg and the log"
-        return Cause("crashed", what, silent=True, lost_rank=0 if alone else None)
+        return Cause("crashed", what, silent=True, lost_rank=0 if alone else None, oom_phase=phase)
 
     def finish(self, cause: Cause | None = None) -> tuple[int, dict[str, Any]]:
         """End what is left of the group and see that the trial has its row: (the command's exit code, the row).

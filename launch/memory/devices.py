@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from bench.errors import UsageError
-from bench.machine import environment, nvml
+from bench.machine import cgroups, environment, nvml
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30
 UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
@@ -148,7 +148,7 @@ def budget(
 
     `reserve`: bytes to subtract, in place of the device's own reserves; from bytes nothing else is subtracted. `gpus`:
     GPUs that a trial can use here; auto asks the first. `cpu`: the limit is for a run on the CPU; with auto,
-    `processes` share its memory. `root`: where /proc is.
+    `processes` share its memory. `root`: where /proc and /sys are.
 
     Raises UsageError if there is no such device or amount, nothing is left, or what is free cannot be read.
     """
@@ -197,10 +197,11 @@ def _known(text: str, backend: Literal["cuda", "cpu"]) -> Budget:
 
 
 def _this_cpu(root: Path, processes: int) -> Budget:
-    """This machine's free memory, shared by the processes. A container's own limit is not in MemAvailable."""
-    free = _available_bytes(root) // processes
+    """The free memory of this machine, or of its container, shared by the processes."""
+    here = _free_memory(root)
+    free = here.free_bytes // processes
     share = f", a process's share of {processes}" if processes > 1 else ""
-    source, holds = f"free now (MemAvailable{share})", f"process ({ON_CPU})"
+    source, holds = f"free now ({here.explain()}{share})", f"process ({ON_CPU})"
     return Budget(free, free, 0, CPU_PROCESS_BYTES, "this machine", source, "cpu", holds)
 
 
@@ -210,7 +211,8 @@ def _this_gpu(root: Path) -> Budget:
     On a Jetson that of Linux: NVML does not report it, and CUDA counts the page cache as used (ollama/ollama#12283).
     """
     if environment.is_jetson(root):
-        free, source = _available_bytes(root), "free now (MemAvailable)"
+        here = _free_memory(root)
+        free, source = here.free_bytes, f"free now ({here.explain()})"
         holds = f"process ({ON_JETSON})"
         return Budget(free, free, 0, JETSON_PROCESS_BYTES, "this device", source, "cuda", holds, note=WITH_LOADERS)
     first = _first_gpu()
@@ -233,16 +235,11 @@ def _first_gpu() -> str:
     return os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
 
 
-def _available_bytes(root: Path) -> int:
-    """MemAvailable of /proc/meminfo. Raises UsageError if it is not there."""
-    path = root / "proc/meminfo"
-    try:
-        available = re.search(r"^MemAvailable:\s*([0-9]+) kB$", path.read_text(), re.MULTILINE)
-    except OSError:
-        available = None
-    if not available:
-        raise UsageError(f"no MemAvailable in {path}; give bytes such as 7.4GiB, or a device")
-    return int(available[1]) * KIB
+def _free_memory(root: Path) -> cgroups.MemoryLimit:
+    """What is free here. Raises UsageError if the kernel does not say."""
+    if (free := cgroups.free_memory(root)) is None:
+        raise UsageError(f"no MemAvailable in {root / 'proc/meminfo'}; give bytes such as 7.4GiB, or a device")
+    return free
 
 
 def _less_reserve(whole: Budget, given: int | None) -> Budget:

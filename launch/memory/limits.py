@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from bench.errors import UsageError
 from bench.machine.environment import flag, version
-from bench.machine.torch_build import built_for
+from bench.machine.gpus import built_for
 from bench.options import take_option
 from bench.trial import Trial
 from launch.group import accelerate_command

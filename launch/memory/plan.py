@@ -10,6 +10,7 @@ import os
 import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import forkserver, get_context
 from pathlib import Path
@@ -122,6 +123,11 @@ def _predict_all(jobs: Sequence[Trial], budget: Budget) -> list[tuple[Footprint,
     pool = ProcessPoolExecutor(min(len(jobs), environment.cpu_count()), context, _end_with_parent)
     try:
         return list(pool.map(functools.partial(_predict, budget), jobs))
+    except BrokenProcessPool as error:
+        raise UsageError(
+            "a process that predicts memory was killed; if not by you, memory ran out: see dmesg and python -m launch "
+            "env, and give this command more of it"
+        ) from error
     except BaseException:
         for helper in psutil.Process().children(recursive=True):  # also those that the pool does not know yet
             with contextlib.suppress(psutil.NoSuchProcess):

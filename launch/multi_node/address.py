@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import queue
 import socket
+import threading
 import time
 from typing import Any
 
@@ -52,12 +54,28 @@ def resolve(host: str, port: int, timeout_s: float = 0.0) -> tuple[socket.Addres
     deadline = time.monotonic() + timeout_s
     while True:
         try:
-            family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-            return family, address
+            return _looked_up(host, port)
         except OSError as error:
             if time.monotonic() > deadline:
                 raise UsageError(f"--rendezvous {host}:{port} has no address ({error}); give machine 0's") from error
         time.sleep(AGAIN_S)
+
+
+def _looked_up(host: str, port: int) -> tuple[socket.AddressFamily, tuple[Any, ...]]:
+    """(family, socket address). In a thread: a name server that does not answer holds up a signal for half a minute."""
+    answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def look_up() -> None:
+        try:
+            answers.put(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0])
+        except Exception as error:
+            answers.put(error)
+
+    threading.Thread(target=look_up, name="look up", daemon=True).start()
+    found = answers.get()
+    if isinstance(found, Exception):
+        raise found
+    return found[0], found[4]
 
 
 def interface_to(address: str) -> str | None:

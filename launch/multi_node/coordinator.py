@@ -163,7 +163,7 @@ def run_as_other_machine(context: RunContext, trials: Sequence[Trial]) -> int:
                 if launch_id is not None and launch_id != last:
                     last = launch_id
                     trial = by_key[tuple(state["trial"])]
-                    run_part(Launch(trial, context, f"{trial.experiment} {trial.arm}", (), node, launch_id), connection)
+                    run_part(Launch(trial, context, trial.title(), (), node, launch_id), connection)
                 check(connection)
                 time.sleep(POLL_S)
         except PeerLost as error:

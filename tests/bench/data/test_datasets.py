@@ -2,6 +2,7 @@
 
 import contextlib
 import http.server
+import socket
 import threading
 import urllib.request
 from collections import Counter
@@ -16,6 +17,7 @@ from torchvision.datasets import CIFAR10
 from bench.data import datasets
 from bench.data.dataset import DataSet, Split
 from bench.errors import UsageError
+from bench.training.build import model_for
 from bench.trial import Trial
 
 CPU = torch.device("cpu")
@@ -181,6 +183,28 @@ def test_without_a_network_cifar10_that_is_not_whole_is_one_sentence(there: str,
         (root / name).write_bytes(b"\x1f\x8b\x08" + bytes(1000 if there == "half an archive" else 0))
     with network("http://127.0.0.1:9"):
         sentence(root)
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """The address of a server that takes every request and never answers."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.mark.timeout(60)
+def test_a_server_that_never_answers_is_given_up(silent: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a data set, and for published weights."""
+    monkeypatch.setattr(datasets, "SILENT_S", 0.3)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(CIFAR10, "url", f"{silent}/cifar-10-python.tar.gz")
+    sentence(tmp_path / "data")
+    with network(silent), pytest.raises(UsageError, match=r"cannot download resnet18-\w+\.pth .*timed out"):
+        model_for(Trial(model="resnet18", weights="IMAGENET1K_V1"), 10)
+    assert socket.getdefaulttimeout() is None
 
 
 def test_a_download_that_breaks_off_is_one_sentence_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import planted
 import pytest
 import torch
+from launching import CONTAINER, plant
 from torch import Tensor
 from torchvision.transforms import v2
 
@@ -51,6 +52,11 @@ def test_the_pipeline_is_what_was_asked_for_and_resident_by_default_where_it_fit
         (Trial(data="digits", processes=2, memory_limit_bytes=4 * 1797 * 3 * 32 * 32), "resident"),
     ):
         assert pipeline_for(trial, digits, free_bytes(trial, CPU)) == pipeline
+
+
+def test_a_container_s_limit_is_shared_as_a_machine_s_memory_is(tmp_path: Path) -> None:
+    root = plant(tmp_path, CONTAINER | {"proc/meminfo": "MemTotal: 25165824 kB\nMemAvailable: 6291456 kB\n"})
+    assert [free_bytes(Trial(processes=n), CPU, root) for n in (1, 2)] == [1075 * 2**20, 1075 * 2**19]
 
 
 @pytest.mark.parametrize(

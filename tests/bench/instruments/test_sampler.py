@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from bench.instruments import sampler as instrument
 from bench.instruments.sampler import Reading, Sampler
 
 GAUGES = (["energy_j"], ["power_w"], ["temperature_c"])  # counted by difference, by integral, and peaks
@@ -115,3 +116,42 @@ def test_the_thread_samples_by_itself_until_it_is_stopped() -> None:
     assert sampler.thread.daemon
     sampler.stop()
     assert not sampler.thread.is_alive()
+
+
+@pytest.mark.timeout(60)
+def test_what_the_thread_raises_the_trial_raises() -> None:
+    """Its totals would otherwise stay as they were, and nobody would see that they are short."""
+
+    def read() -> Reading:
+        if threading.current_thread().name == "sampler":
+            raise OSError("planted: the sensor is gone")
+        return reading(0, 10)
+
+    sampler = Sampler(read, *GAUGES)
+    sampler.start()
+    sampler.thread.join()
+    for asked in (sampler.totals, sampler.sample, lambda: sampler.count(True)):
+        with pytest.raises(RuntimeError, match=r"sampling the device failed: .*the sensor is gone") as raised:
+            asked()
+        assert isinstance(raised.value.__cause__, OSError)
+    sampler.stop()
+
+
+@pytest.mark.timeout(60)
+def test_a_driver_that_does_not_answer_holds_up_nobody_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(instrument, "ANSWER_S", 0.1)
+    begun, answers = threading.Event(), threading.Event()
+
+    def read() -> Reading:
+        if threading.current_thread().name == "sampler":
+            begun.set()
+            answers.wait()
+        return reading(0, 10)
+
+    sampler = Sampler(read, *GAUGES)
+    sampler.start()
+    assert begun.wait(timeout=30)
+    with pytest.raises(RuntimeError, match=r"gauges do not answer: a sample takes more than 0\.1 s"):
+        sampler.totals()
+    answers.set()
+    sampler.stop()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from launching import SMALL, python, rows
+from launching import SMALL, plant, python, rows
 from standin_cuda.standin import Standin
 
 MIB = 2**20
@@ -78,16 +78,16 @@ def test_a_trial_over_its_limit_is_out_of_memory_and_the_next_one_is_well(
 
 FREE = """
 import os, sys
-import psutil, torch
+from pathlib import Path
+import torch
 from bench.data.pipeline import free_bytes
 from bench.trial import Trial
 
-psutil.PROCFS_PATH = sys.argv[1]
 for integrated in "01":
     if os.fork() == 0:
         os.environ["STANDIN_CUDA_INTEGRATED"] = integrated
-        device = torch.device("cuda", 0)
-        shares = [int(free_bytes(Trial(processes=2, machines=machines), device)) for machines in (1, 2)]
+        device, root = torch.device("cuda", 0), Path(sys.argv[1])
+        shares = [int(free_bytes(Trial(processes=2, machines=machines), device, root)) for machines in (1, 2)]
         print(*shares, torch.cuda.mem_get_info(device)[0], flush=True)
         os._exit(0)
     os.wait()
@@ -97,7 +97,7 @@ for integrated in "01":
 def test_a_gpu_s_own_memory_is_its_process_s_alone_and_that_of_a_jetson_the_machine_s(
     standin_cuda: Standin, tmp_path: Path
 ) -> None:
-    (tmp_path / "meminfo").write_text("MemTotal: 9000000 kB\nMemFree: 1 kB\nMemAvailable: 3000000 kB\n")
+    plant(tmp_path, {"proc/meminfo": "MemTotal: 9000000 kB\nMemFree: 1 kB\nMemAvailable: 3000000 kB\n"})
     done = python("-W", "ignore", "-c", FREE, str(tmp_path), env=standin_cuda.variables(arithmetic=False))
     assert done.returncode == 0, done.stderr
     own, machine = ([int(word) for word in line.split()] for line in done.stdout.splitlines())

@@ -6,32 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from launching import plant_kernel
 
-from bench.machine.procfs import data_bytes, meminfo, oom_kills
-
-
-@pytest.mark.parametrize("group", ["/", "/a.slice/b.service"])
-def test_the_own_control_group_s_count_comes_before_the_machine_s(group: str, tmp_path: Path) -> None:
-    plant_kernel(tmp_path, oom_kills=3, group=group)
-    (tmp_path / "proc" / "vmstat").write_text("nr_free_pages 1\noom_kill 7\n")
-    assert oom_kills(tmp_path) == 3
-
-
-@pytest.mark.parametrize("cgroup", ["0::/gone\n", "4:memory:/a\n", None])
-def test_the_machine_s_count_stands_in_where_the_group_has_none(cgroup: str | None, tmp_path: Path) -> None:
-    plant_kernel(tmp_path, oom_kills=3)
-    (tmp_path / "proc" / "vmstat").write_text("nr_free_pages 1\noom_kill 7\n")
-    path = tmp_path / "proc" / "self" / "cgroup"
-    path.write_text(cgroup) if cgroup else path.unlink()
-    assert oom_kills(tmp_path) == 7
-
-
-def test_without_a_count_it_is_unknown(tmp_path: Path) -> None:
-    assert oom_kills(tmp_path) is None
-    (tmp_path / "proc").mkdir()
-    (tmp_path / "proc" / "vmstat").write_text("nr_free_pages 1\n")
-    assert oom_kills(tmp_path) is None
+from bench.machine.procfs import data_bytes, meminfo
 
 
 def test_what_is_in_use_is_the_data_segment(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.errors import UsageError
-from bench.training import checkpoint, finite
+from bench.training import checkpoint, evaluation
 from bench.training.build import optimizer_for
 from bench.training.loop import Evaluation, Training
 from bench.trial import Trial
@@ -56,10 +56,10 @@ def training(model: nn.Module) -> Training:
 def test_an_evaluation_names_its_part_and_the_weight_behind_it() -> None:
     made = training(nn.Linear(2, 2))
     good, bad = (Evaluation(loss, ((1, 0), (0, 1)), 0.1) for loss in (0.5, math.nan))
-    assert finite.what_is_not(made, {"evaluation": good}) is None
-    assert finite.what_is_not(made, {"evaluation": good, "validation": bad}) == "the validation loss is nan"
+    assert evaluation.not_finite(made, {"evaluation": good}) is None
+    assert evaluation.not_finite(made, {"evaluation": good, "validation": bad}) == "the validation loss is nan"
     nn.init.constant_(made.module.bias, math.inf)  # type: ignore[arg-type]
-    assert finite.what_is_not(made, {"evaluation": bad}) == "the evaluation loss is nan, and bias holds inf"
+    assert evaluation.not_finite(made, {"evaluation": bad}) == "the evaluation loss is nan, and bias holds inf"
     assert (good.accuracy(), bad.accuracy()) == (1.0, None)
 
 
@@ -67,7 +67,7 @@ def test_the_momentum_counts_too() -> None:
     model = nn.Linear(2, 2)
     made = training(model)
     made.optimizer.state[model.weight]["momentum_buffer"][0, 0] = math.nan
-    assert finite.what_is_not(made) == "momentum_buffer of weight holds nan"
+    assert evaluation.not_finite(made) == "momentum_buffer of weight holds nan"
 
 
 def test_such_a_checkpoint_is_not_resumed(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import jetsons
 import pytest
-from launching import python
+from launching import CONTAINER, plant, python
 from vendors import CUDA, plant_torch
 
 from bench.column import Column
@@ -61,6 +61,19 @@ def test_a_peak_that_the_kernel_does_not_forget_is_said(monkeypatch: pytest.Monk
 def test_a_commit_that_rows_will_lack_is_said_to_and_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environment, "CHECKOUT", tmp_path)
     assert env.machine()[-1].startswith(f"commit: unknown: {tmp_path} is in no git repository; ")
+
+
+def test_which_limit_holds_is_said_and_where_it_is_from(tmp_path: Path) -> None:
+    plant(tmp_path, {"proc/meminfo": "MemTotal: 25165824 kB\nMemAvailable: 6291456 kB\n"})
+    cpu, memory, *_ = env.machine(tmp_path)
+    assert " (no control group has a quota) of " in cpu
+    assert memory == "memory: 6.00 GiB free now (MemAvailable); limit of the control group: none"
+    cpu, memory, *_ = env.machine(plant(tmp_path, CONTAINER))
+    assert cpu.startswith("CPU: 1 (the control group's quota is 1.5 by /sys/fs/cgroup/cpu.max) of ")
+    assert memory == (
+        "memory: 1.05 GiB free now (control group, 1.30 GiB by /sys/fs/cgroup/memory.max); "
+        "limit of the control group: 1.30 GiB by /sys/fs/cgroup/memory.max"
+    )
 
 
 WHY = """

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from launching import python
+from launching import CONTAINER, plant, python
 
 from bench.errors import UsageError
 from launch.memory import devices
@@ -213,6 +213,17 @@ def test_on_a_jetson_auto_is_what_linux_has_available(tmp_path: Path) -> None:
     assert found.bytes == 6 * GIB - devices.JETSON_PROCESS_BYTES
     assert found.backend == "cuda"
     assert "loader workers" in found.explain()
+
+
+@pytest.mark.parametrize("compatible", [None, ORIN])
+def test_in_a_container_auto_is_what_its_limit_leaves(compatible: bytes | None, tmp_path: Path) -> None:
+    """1331 MiB less 307 in use, of which the kernel can take back 51; the machine has 6 GiB available."""
+    root = plant(machine(tmp_path, compatible=compatible), CONTAINER)
+    found = budget("auto", reserve="0", gpus=1 if compatible else 0, root=root)
+    assert found.bytes == 1075 * devices.MIB
+    assert "1.05 GiB free now (control group, 1.30 GiB by /sys/fs/cgroup/memory.max)" in found.explain()
+    shared = budget("auto", reserve="0", cpu=True, processes=2, root=root)
+    assert shared.bytes == 1075 * devices.MIB // 2
 
 
 @pytest.mark.parametrize("meminfo", ["", "MemTotal: 1 kB\n", "MemAvailable: lots\n"])

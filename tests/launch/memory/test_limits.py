@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from launching import SMALL, is_one_error, plant_kernel, python, rows
+from launching import CONTAINER, SMALL, is_one_error, plant, plant_kernel, python, rows
 
 from bench.errors import UsageError
 from bench.failure import causes
@@ -178,7 +178,7 @@ def test_who_is_killed_while_the_kernel_has_no_memory_is_out_of_memory(
     path = tmp_path / "a.log"
     path.write_text("$ accelerate launch\n" + log)
     plant_kernel(tmp_path, 5)
-    before = postmortem.procfs.oom_kills(tmp_path)
+    before = postmortem.cgroups.oom_kills(tmp_path)
     if kills is None:
         before = None
     else:
@@ -236,6 +236,17 @@ def test_a_rank_that_recorded_nothing_ended_as_the_log_says(said: Cause, log: st
     path.write_text("$ accelerate launch\n" + log)
     found = postmortem.refine(said, 1, path, None, tmp_path)
     assert (found.status, found.error) == ("crashed", error)
+
+
+@pytest.mark.parametrize(("kills", "status"), [(1, "oom"), (0, "crashed")])
+def test_a_group_s_kill_keeps_what_is_known_and_names_the_limit(kills: int, status: str, tmp_path: Path) -> None:
+    """As of a loader worker: the rank that waited for it knows its own phase and bytes. No other end has them."""
+    cause = Cause("crashed", "killed", silent=True, oom_phase="data", oom_held_bytes=5, oom_requested_bytes=7)
+    plant_kernel(tmp_path, 5 + kills)
+    found = postmortem.refine(cause, -9, tmp_path / "none.log", 5, plant(tmp_path, CONTAINER))
+    known = {"oom_phase": "data", "oom_requested_bytes": 7, "oom_held_bytes": 5}
+    assert found.columns() == {"status": status, **(known if kills else dict.fromkeys(known))}
+    assert ("in a control group with 1.30 GiB (/sys/fs/cgroup/memory.max): killed" in found.error) is bool(kills)
 
 
 def test_a_limit_that_is_no_number_names_the_option() -> None:

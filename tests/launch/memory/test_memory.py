@@ -18,6 +18,7 @@ from launching import SMALL, Command, having, named, plant_kernel, rows, until
 from bench.failure import crash_handler, oom
 from bench.failure.causes import Cause
 from bench.options import Options
+from bench.record.columns import OOM_PHASES
 from bench.trial import Trial
 from launch.group.processes import RUNNER_ID
 from launch.group.run_context import run_context
@@ -93,7 +94,10 @@ def test_a_killed_rank_is_out_of_memory_where_the_kernel_counted_it(
     assert row["status"] == status
     assert ("oom_kill rose from 2 to 3" in row["error"]) == (status == "oom")
     assert ("rank 1 was killed" in row["error"]) == (processes == 2)
-    assert row["oom_phase"] == row["oom_requested_bytes"] == row["oom_held_bytes"] == ""
+    assert row["oom_requested_bytes"] == row["oom_held_bytes"] == ""
+    # What it was doing at its end is known of whoever was killed; to have been killed by others is no want of memory.
+    assert (row["oom_phase"] in OOM_PHASES) is (status == "oom")
+    assert list((tmp_path / "runs/logs").glob("*.phase")) == []
     # With two, rank 0 lived to say how far it had come. With one, its last copy of the row may say it: it makes one a
     # second at most.
     steps = int(row["optimizer_steps"] or 0)
@@ -170,4 +174,4 @@ def test_a_rank_that_breaks_at_its_limit_is_out_of_memory(tmp_path: Path) -> Non
 
 def test_a_rank_that_breaks_below_its_limit_is_not(tmp_path: Path) -> None:
     cause = broken(tmp_path, fill=False)
-    assert (cause.status, cause.silent, cause.oom_held_bytes) == ("crashed", True, None)
+    assert (cause.status, cause.silent, cause.columns()["oom_held_bytes"]) == ("crashed", True, None)

@@ -1,0 +1,40 @@
+"""Helpers of the input pipeline that end, stop or hang: their trial ends with a row that says so, and nothing stays."""
+
+from __future__ import annotations
+
+import functools
+import re
+import signal
+from pathlib import Path
+from typing import Any
+
+import planted
+import pytest
+
+SLEEPS = functools.partial(planted.stalling, each=[600.0], train=64)
+NOISE = functools.partial(planted.noise, train=64)
+
+
+@pytest.mark.parametrize(
+    ("number", "load", "sensor", "said"),
+    [
+        (signal.SIGSTOP, NOISE, False, "RuntimeError: loader worker [0-9]+ was stopped, and no batch came for"),
+        (signal.SIGKILL, NOISE, False, r"RuntimeError: DataLoader worker .* is killed by signal: Killed"),
+        (
+            0,
+            planted.leaving,
+            False,
+            r"RuntimeError: (loader worker [0-9]+ ended by itself|DataLoader worker .*exited unexpectedly)",
+        ),
+        (0, SLEEPS, False, r"RuntimeError: no batch came from the loader workers for .* \([0-9]+ sleeping\)"),
+        (0, NOISE, True, "RuntimeError: sampling the device failed: .*planted: the sensor is gone"),
+    ],
+    ids=["stopped", "killed", "left", "hung", "sensor"],
+)
+def test_a_helper_s_end_is_the_trial_s(number: int, load: Any, sensor: bool, said: str, tmp_path: Path) -> None:
+    build = functools.partial(planted.breaking, number=number)
+    codes = planted.group(1, planted.broken_helper, tmp_path, build, load, sensor, said=tmp_path)
+    ran = planted.Ran(planted.settings(), tmp_path, codes)
+    assert codes == [1], ran.said()
+    assert ran.row()["status"] == "crashed"
+    assert re.match(said, ran.row()["error"]), ran.row()["error"]
