@@ -60,8 +60,8 @@ def is_finished(path: Path, epochs: int) -> bool:
 def is_to_resume(path: Path, trial: Trial, has_launcher: bool) -> bool:
     """Whether the trial goes on from this checkpoint. Raises UsageError if it is damaged.
 
-    The runner starts no trial that has its row. One that has finished its epochs all the same was killed before it wrote
-    the row: it is run again.
+    The runner starts no trial that has its row. One that has finished its epochs all the same was killed before it
+    wrote the row: it is run again.
     """
     return path.exists() and not (has_launcher and is_finished(path, trial.epochs))
 

@@ -1,6 +1,6 @@
 """What a model is evaluated on after an epoch: the evaluation set, the validation images, and another data set.
 
-An evaluation counts only if all is finite: the accuracy of a model with nan is a number of nothing, since argmax of nan is 0.
+An evaluation counts only if all is finite. Of a model with nan an accuracy is a number of nothing: argmax of nan is 0.
 """
 
 from __future__ import annotations
