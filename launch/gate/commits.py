@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from bench.errors import INTERRUPTED, UNFORESEEN, Ended
 from bench.machine.environment import CHECKOUT
 from bench.terminal import say
 from launch.gate import measure
@@ -19,6 +21,9 @@ from launch.gate.worktrees import takes_turns, worktrees
 # False alarms over all looks: 1%, not compare's default of 5%, because each blocks a merge.
 LEVEL = "0.01"
 NAMES = ("base", "head")
+# The exit codes that are verdicts.
+GOOD, BAD, NOT_COMPARABLE = 0, 1, 3
+JUDGED = (GOOD, BAD, NOT_COMPARABLE, measure.INCONCLUSIVE)
 # A look at the pairs so far: the request, and as in a Judge of measure -> the exit code.
 Look = Callable[[GateRequest, float, float, bool], int]
 
@@ -59,7 +64,15 @@ def verdict(request: GateRequest, share: float, before: float, last: bool) -> in
 
 
 def compare(request: GateRequest, *words: str, stdout: int | None = None) -> int:
-    """Run `python -m reports compare` with these words and return its exit code, which is never 1 by a crash."""
+    """Run `python -m reports compare` with these words and return its exit code.
+
+    Where it gives neither a verdict nor UsageError's 2, this command ends as well: that one has said why.
+    """
     how = ["--level", LEVEL, "--fail-inconclusive", *request.judged]
     command = [sys.executable, "-m", "reports", "compare", *how, *words]
-    return subprocess.run(command, cwd=CHECKOUT, stdout=stdout, check=False).returncode
+    code = subprocess.run(command, cwd=CHECKOUT, stdout=stdout, check=False).returncode
+    if code < 0:
+        say(f"error: reports compare was killed by {signal.Signals(-code).name}; if not by you, see dmesg")
+    if code not in (*JUDGED, 2):
+        raise Ended(code if code == INTERRUPTED else UNFORESEEN)
+    return code

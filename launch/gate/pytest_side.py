@@ -17,11 +17,11 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, ClassVar
 
-from bench.errors import UsageError
+from bench.errors import INTERRUPTED, UsageError
 from bench.record.csvfile import write_whole
 from bench.terminal import say
 from launch.gate.pytest_project import PASSED, Project
-from launch.gate.sides import INTERRUPTED, Side
+from launch.gate.sides import Side
 
 FAILED = 1
 

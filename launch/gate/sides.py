@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from bench.errors import UsageError
+from bench.errors import INTERRUPTED, UsageError
 from bench.failure.causes import Interrupted
 from bench.machine import procfs
 from bench.machine.repository import without_repository
@@ -26,7 +26,6 @@ from launch.interrupts import undisturbed
 POLL_S = 0.1
 # From SIGTERM to SIGKILL: a launch may need a minute to end processes that wait inside a driver.
 PATIENCE_S = 100.0
-INTERRUPTED = 130
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ def test_a_group_that_fails_names_its_log(tmp_path: Path, capsys: pytest.Capture
     """The starter runs any module; this one is not there, so that the launcher ends with a code."""
     with pytest.MonkeyPatch.context() as changed:
         changed.setattr(ceilings, "Work", lambda module, words: Work("bench.no_such_module", words))
-        assert ceilings.run(["--processes", "1", "--out", str(tmp_path)]) == 1
+        assert ceilings.run(["--processes", "1", "--out", str(tmp_path)]) == 70
     said = capsys.readouterr().err.splitlines()[-1]
     assert said.startswith("error: the measurement ended without a result; see ")
     assert "No module named bench.no_such_module" in Path(said.rpartition(" ")[2]).read_text()
