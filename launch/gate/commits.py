@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import signal
 import subprocess
@@ -14,7 +15,7 @@ from bench.machine.environment import CHECKOUT
 from bench.terminal import say
 from launch.gate import measure
 from launch.gate.looks import SHARES, Looks
-from launch.gate.request import GateRequest
+from launch.gate.request import FORMS, GateRequest
 from launch.gate.sides import Side
 from launch.gate.worktrees import takes_turns, worktrees
 
@@ -55,12 +56,20 @@ def side_of(request: GateRequest, name: str, commit: str, tree: Path) -> Side:
 
 
 def verdict(request: GateRequest, share: float, before: float, last: bool) -> int:
-    """The exit code of `python -m reports compare` on the pairs so far. Prints its report if no other one follows."""
+    """The exit code of `python -m reports compare` on the pairs so far. Its report is printed, and written to the files
+    of FORMS, once: if no other one follows."""
     words = ["--look", str(share), "--looked", str(before), *(str(request.out / name) for name in NAMES)]
-    code = compare(request, *words, stdout=None if last else subprocess.DEVNULL)
-    if not last and code != measure.INCONCLUSIVE:
-        compare(request, *words)
-    return code
+    if not last:
+        unseen = dataclasses.replace(request, judged=without_forms(request.judged))
+        if compare(unseen, *words, stdout=subprocess.DEVNULL) == measure.INCONCLUSIVE:
+            return measure.INCONCLUSIVE
+    return compare(request, *words)
+
+
+def without_forms(judged: Sequence[str]) -> list[str]:
+    """Options of compare, each with its value, without the files that it writes its verdict to."""
+    pairs = zip(judged[::2], judged[1::2], strict=True)
+    return [word for option, value in pairs if option not in FORMS for word in (option, value)]
 
 
 def compare(request: GateRequest, *words: str, stdout: int | None = None) -> int:

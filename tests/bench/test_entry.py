@@ -216,6 +216,20 @@ def test_a_gate_whose_compare_is_killed_has_no_verdict(
     assert capsys.readouterr().err == "error: reports compare was killed by SIGKILL; if not by you, see dmesg\n"
 
 
+@pytest.mark.parametrize(("share", "before", "last"), [(0.25, 0.0, False), (1.0, 0.5, True)])
+def test_a_look_that_decides_writes_the_step_summary_once(
+    share: float, before: float, last: bool, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though before the last look compare runs twice: first to see whether it decides."""
+    judged(runs, tmp_path)
+    (tmp_path / "summary").write_text("")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary"))
+    words = ["--out", str(tmp_path), "--markdown", str(tmp_path / "summary")]
+    request = read(["HEAD", "HEAD", "resnet20_accumulation", *words])
+    assert commits.verdict(request, share, before, last) == 1
+    assert (tmp_path / "summary").read_text().count("## Something got worse") == 1
+
+
 # Text
 
 
