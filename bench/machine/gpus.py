@@ -37,7 +37,10 @@ def amd(root: Path = Path("/")) -> list[str]:
     for path in (root / "sys/class/kfd/kfd/topology/nodes").glob("*/properties"):
         with contextlib.suppress(OSError):  # the GPU of another container
             # A CPU is a node too, with simd_count 0.
-            count += re.search(r"^simd_count [1-9]", path.read_text(), re.MULTILINE) is not None
+            count += (
+                re.search(r"^simd_count [1-9]", path.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
+                is not None
+            )
     count = len(let_through(count, os.environ.get("ROCR_VISIBLE_DEVICES") or None))
     return let_through(count, os.environ.get("HIP_VISIBLE_DEVICES") or os.environ.get("CUDA_VISIBLE_DEVICES"))
 

@@ -17,7 +17,7 @@ def built_for() -> dict[str, str]:
     Not from torch's own version, which need not name it in a vendor's build.
     """
     folder = _folder()
-    text = (folder / "version.py").read_text() if folder else ""
+    text = (folder / "version.py").read_text(encoding="utf-8", errors="replace") if folder else ""
     return dict(re.findall(r"^(cuda|hip|xpu)\b[^'\n]*'(.+)'$", text, re.MULTILINE))
 
 

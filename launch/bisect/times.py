@@ -57,7 +57,7 @@ class Comparer:
 
 def read(folder: Path) -> list[Comparison]:
     """The comparisons of the last look at the launches in this folder."""
-    found: list[Comparison] = json.loads((folder / JSON).read_text())["comparisons"]
+    found: list[Comparison] = json.loads((folder / JSON).read_text(encoding="utf-8"))["comparisons"]
     return found
 
 

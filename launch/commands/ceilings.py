@@ -109,7 +109,7 @@ def measure(context: RunContext, trial: Trial, launch_id: str) -> str:
     }
     work = Work("bench.ceilings", ["--out", str(folder.path)])
     request = StartRequest(launch_id, trial, context.options, context.gpus, variables, log, context.scratch, work=work)
-    log.write_text(head_line(request))
+    log.write_text(head_line(request), encoding="utf-8", errors="backslashreplace")
     on = f"{trial.processes} GPU(s)" if context.gpus else f"the CPU, with {trial.processes} process(es)"
     say(f"measuring on {on}; about a minute")
     code, cause = run_to_end(context.starter, request, GRACE_S), causes.recorded(folder.logs(), launch_id)

@@ -71,7 +71,7 @@ class PytestSide(Side):
 
     def rows(self) -> list[dict[str, str]]:
         """A row for each launch, with what launch.gate.measure looks at."""
-        return [row(json.loads(path.read_text())) for path in sorted(self.folder.glob("*.json"))]
+        return [row(json.loads(path.read_text(encoding="utf-8"))) for path in sorted(self.folder.glob("*.json"))]
 
     def stop(self, process: subprocess.Popen[bytes]) -> None:
         """End pytest and whatever it has started."""
@@ -90,7 +90,7 @@ def launch_file(folder: Path, number: int) -> Path:
 def read(path: Path) -> dict[str, Any] | None:
     """pytest-benchmark's JSON; None: it wrote none, or not all of it."""
     with contextlib.suppress(OSError, ValueError):
-        found: dict[str, Any] = json.loads(path.read_text())
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return found
     return None
 

@@ -59,7 +59,7 @@ class Side:
         """Start this side's launch of the pair. Raises UsageError if the folder takes no file."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            output = open(self.folder / self.OUTPUT, "a")  # noqa: SIM115
+            output = open(self.folder / self.OUTPUT, "a", encoding="utf-8")  # noqa: SIM115
         except OSError as error:
             raise UsageError(f"cannot write {self.folder}: {error.strerror}; choose another --out") from error
         with output:

@@ -69,7 +69,7 @@ class Device:
 @functools.cache
 def known_devices() -> dict[str, Device]:
     """Name -> device, from devices.csv. Jetson T4000, RTX 4070, RTX 4080, MI300X are left out: no figure on Linux."""
-    with open(TABLE, newline="") as file:
+    with open(TABLE, newline="", encoding="utf-8") as file:
         return {row["name"]: _device(row) for row in csv.DictReader(file)}
 
 
@@ -237,7 +237,7 @@ def _available_bytes(root: Path) -> int:
     """MemAvailable of /proc/meminfo. Raises UsageError if it is not there."""
     path = root / "proc/meminfo"
     try:
-        available = re.search(r"^MemAvailable:\s*([0-9]+) kB$", path.read_text(), re.MULTILINE)
+        available = re.search(r"^MemAvailable:\s*([0-9]+) kB$", path.read_text(encoding="utf-8"), re.MULTILINE)
     except OSError:
         available = None
     if not available:
