@@ -62,7 +62,9 @@ def _common_id() -> str:
         from bench.options import new_id
 
         return new_id()
-    import psutil
-
-    launcher = psutil.Process(os.getppid())  # the ranks' common parent
-    return uuid.uuid5(uuid.NAMESPACE_OID, f"{uuid.getnode()} {launcher.pid} {launcher.create_time()}").hex[:12]
+    launcher = os.getppid()  # the ranks' common parent
+    # When it started, in clock ticks since the machine did (proc_pid_stat(5)). By the wall clock, which may be set
+    # between two ranks' readings, they could differ.
+    stat = Path(f"/proc/{launcher}/stat").read_text(encoding="utf-8", errors="replace")
+    started = stat.rpartition(")")[2].split()[19]
+    return uuid.uuid5(uuid.NAMESPACE_OID, f"{uuid.getnode()} {launcher} {started}").hex[:12]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,9 @@ FILES = sorted(path for folder in HOUSE for path in (CHECKOUT / folder).rglob("*
 IDS = [str(path.relative_to(CHECKOUT)) for path in FILES]
 OPENERS = ("open", "io.open", "os.fdopen")  # with the mode behind the file; a path's own open has it first
 OF_BYTES = ("os.open", "Image.open", "tarfile.open")
+WALL = re.compile(
+    r"time\.time(_ns)?|(datetime\.)?(datetime|date)\.(now|utcnow|today)|.*\.(create_time|st_[acm]time)", re.S
+)
 RUNNERS = ("subprocess.run", "subprocess.Popen", "subprocess.check_output")
 
 
@@ -37,16 +41,12 @@ def opens_in_locale(call: ast.Call) -> bool:
 
 
 def times_by_wall_clock(code: str) -> list[str]:
-    """Readings of the wall clock that are no time stamps: those are texts of ISO 8601."""
-    stamps = {
-        ast.dump(node.func.value)
-        for node in calls(code)
-        if isinstance(node.func, ast.Attribute) and node.func.attr == "isoformat"
-    }
-    wall = ("time.time", "time.time_ns", "datetime.now", "datetime.datetime.now", "datetime.utcnow", "date.today")
-    return [
-        ast.unparse(node) for node in calls(code) if ast.unparse(node.func) in wall and ast.dump(node) not in stamps
-    ]
+    """Readings of the wall clock that are no time stamps, which are texts of ISO 8601."""
+    nodes = list(ast.walk(ast.parse(code)))
+    texts = [node.value for node in nodes if isinstance(node, ast.Attribute) and node.attr == "isoformat"]
+    stamps = [text.func for text in texts if isinstance(text, ast.Call)]
+    read = [node for node in nodes if isinstance(node, ast.Attribute) and WALL.fullmatch(ast.unparse(node))]
+    return [ast.unparse(node) for node in read if node not in stamps]
 
 
 @pytest.mark.parametrize("path", FILES, ids=IDS)
@@ -86,10 +86,13 @@ def test_text_without_an_encoding_is_found(code: str, found: bool) -> None:
 @pytest.mark.parametrize(
     ("code", "found"),
     [
-        ("time.time() - began", ["time.time()"]),
-        ("datetime.datetime.now(utc) - began", ["datetime.datetime.now(utc)"]),
+        ("time.time() - began", ["time.time"]),
+        ("datetime.datetime.now(utc) - began", ["datetime.datetime.now"]),
         ("datetime.now(timezone.utc).isoformat()", []),
         ("time.monotonic() - began", []),
+        ("psutil.Process(pid).create_time()", ["psutil.Process(pid).create_time"]),
+        ("now - path.stat().st_mtime", ["path.stat().st_mtime"]),
+        ("path.stat().st_mtime_ns != before", []),
     ],
 )
 def test_a_duration_by_the_wall_clock_is_found(code: str, found: list[str]) -> None:
