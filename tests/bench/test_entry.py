@@ -103,6 +103,10 @@ def test_a_verdict_stands_though_nobody_reads_it(script: str, runs: Path, tmp_pa
     assert shell(script, runs, tmp_path) == (1, "")
 
 
+def test_who_has_read_enough_is_told_of_no_failed_trial(runs: Path, tmp_path: Path) -> None:
+    assert shell(f"{sys.executable} -m launch list | true", runs, tmp_path) == (0, "")
+
+
 @pytest.mark.parametrize("command", ["COMPARE", f"{sys.executable} -m launch --help"])
 def test_a_full_disk_under_standard_output_is_no_verdict(command: str, runs: Path, tmp_path: Path) -> None:
     code, said = shell(f"{command} >/dev/full", runs, tmp_path)
