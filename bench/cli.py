@@ -8,37 +8,42 @@ import sys
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import psutil
+from typing import TYPE_CHECKING, Any
 
 from bench import experiments
-from bench.errors import UsageError, one_sentence
+from bench.entry import guarded
+from bench.errors import UsageError
 from bench.experiment import Experiment
-from bench.options import TrialRequest, parse_request, take_option
-from bench.record import experiment_trackers
 from bench.variables import LAUNCH_ID, new_id
+
+if TYPE_CHECKING:  # what imports other packages is imported inside `guarded`
+    from bench.options import TrialRequest
 
 
 def main(file: str) -> None:
     """Run one trial of the experiment in `file`, under `accelerate launch -m` or as a single process."""
-    name = Path(file).stem
-    with one_sentence():
+    with guarded(in_log=LAUNCH_ID in os.environ):
+        from bench.options import take_option
+        from bench.record import experiment_trackers
+
+        name = Path(file).stem
         experiment = experiments.load(name)
         arm, words = take_option(sys.argv[1:], "--arm")
         preset, words = take_option(words, "--preset")
         request = read_request(name, experiment, arm, words, preset or "full")
         experiment_trackers.check(request.options.log_with)
-    from bench.worker import run
+        from bench.worker import run
 
-    launch_id = os.environ.get(LAUNCH_ID) or _common_id()
-    run(request.trial, request.options, experiment, launch_id)
+        launch_id = os.environ.get(LAUNCH_ID) or _common_id()
+        run(request.trial, request.options, experiment, launch_id)
 
 
 def read_request(
     name: str, experiment: Experiment, arm: str | None, words: Sequence[str], preset: str = "full"
 ) -> TrialRequest:
     """The arm's trial with these options applied. Processes and precision default to those of Accelerate's launcher."""
+    from bench.options import TrialRequest, parse_request
+
     if arm is None and not {"-h", "--help"} & set(words):
         raise UsageError(f"{name} needs --arm; choose from: {', '.join(experiment.arms)}")
     base = experiment.trial(name, arm or next(iter(experiment.arms)), preset)
@@ -55,5 +60,9 @@ def _common_id() -> str:
     """A launch id for a trial that was started by hand: equal on all its ranks, different for every launch."""
     if os.environ.get("WORLD_SIZE", "1") == "1":
         return new_id()
-    launcher = psutil.Process(os.getppid())  # the ranks' common parent
-    return uuid.uuid5(uuid.NAMESPACE_OID, f"{uuid.getnode()} {launcher.pid} {launcher.create_time()}").hex[:12]
+    launcher = os.getppid()  # the ranks' common parent
+    # When it started, in clock ticks since the machine did (proc_pid_stat(5)). By the wall clock, which may be set
+    # between two ranks' readings, they could differ.
+    stat = Path(f"/proc/{launcher}/stat").read_text(encoding="utf-8", errors="replace")
+    started = stat.rpartition(")")[2].split()[19]
+    return new_id(uuid.uuid5(uuid.NAMESPACE_OID, f"{uuid.getnode()} {launcher} {started}"))

@@ -6,6 +6,7 @@ import contextlib
 import signal
 from collections.abc import Callable, Iterator
 
+from bench.errors import INTERRUPTED
 from bench.failure import signals
 from bench.failure.causes import Interrupted
 
@@ -14,7 +15,7 @@ def interruptible(work: Callable[[], int | None]) -> int | None:
     """The work's exit code, or 130 if a signal interrupted it."""
     with contextlib.suppress(Interrupted), handling(interrupt):
         return work()
-    return 130
+    return INTERRUPTED
 
 
 @contextlib.contextmanager

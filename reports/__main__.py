@@ -2,7 +2,9 @@
 
 import sys
 
-import bench.errors  # noqa: F401  first: bench/__init__.py refuses a Python older than 3.10
-from reports.cli import main
+from bench.entry import guarded  # first: bench/__init__.py refuses a Python older than 3.10
 
-main(sys.argv[1:])
+with guarded():
+    from reports.cli import main
+
+    main(sys.argv[1:])

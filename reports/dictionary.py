@@ -39,7 +39,7 @@ def write(path: Path, name: str, content: str) -> None:
     """Put the content between the marks of a generated part. Raises UsageError if the file lacks them."""
     begin, end = marks(name)
     try:
-        parts = part(path.read_text(), name)
+        parts = part(path.read_text(encoding="utf-8"), name)
     except (OSError, ValueError) as error:
         raise UsageError(f"cannot read {path}: {error}; give a Markdown file such as README.md") from error
     if parts is None:

@@ -15,7 +15,7 @@ HERE = Path(__file__).parent / "pages"
 
 def render(template: str, **values: Any) -> str:
     """A page of its own, with the style and the script of all pages. `values` are escaped unless they are Markup."""
-    style, script = (HERE / "page.css").read_text(), (HERE / "page.js").read_text()
+    style, script = (HERE / "page.css").read_text(encoding="utf-8"), (HERE / "page.js").read_text(encoding="utf-8")
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )

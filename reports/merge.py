@@ -63,7 +63,7 @@ def merge(paths: Sequence[Path], out: Path) -> None:
             copy_traces(folder, sources)
             if environments:
                 text = json.dumps(environments, indent=1, sort_keys=True)
-                (folder / "environment.json").write_text(text + "\n")
+                (folder / "environment.json").write_text(text + "\n", encoding="utf-8")
     except OSError as error:
         raise UsageError(f"cannot write {out}: {error.strerror}; make room or choose another -o") from error
     say_doubled(sources, owners)
@@ -221,7 +221,7 @@ def write(path: Path, file: str, sources: Sequence[Source], owners: dict[str, So
     if not any(source.ends[file] for source in sources):
         return 0
     written = 0
-    with open(path, "w", newline="") as stream:
+    with open(path, "w", newline="", encoding="utf-8") as stream:
         # Of all versions: this one's columns first, then those that it does not know.
         names = dict.fromkeys(name for each in sources for name in each.names[file])
         names = {column.name: None for column in columns(file)} | names

@@ -15,6 +15,7 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
     "models": {},
     "bench": {
         "errors": (),
+        "entry": ("errors",),
         "discovery": ("errors",),
         "terminal": (),
         "variables": (),
@@ -30,12 +31,12 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
         "failure": (*WORDS, "machine", "instruments", "record"),
         "training": (*WORDS, "machine", "instruments", "probes", "record", "data", "failure"),
         "memory": (*WORDS, "instruments", "data", "training"),
-        "activations": (*WORDS, "record", "data", "training"),
+        "activations": (*WORDS, "entry", "record", "data", "training"),
         "pytest_plugins": ("errors", "variables", "machine", "instruments"),
         "options": (*WORDS, "experiments"),
         "ceilings": (*WORDS, "options", "machine", "instruments", "record", "data", "failure", "training"),
         "worker": (*WORDS, "options", "machine", "instruments", "probes", "record", "data", "failure", "training"),
-        "cli": (*WORDS, "experiments", "options", "record", "worker"),
+        "cli": (*WORDS, "entry", "experiments", "options", "record", "worker"),
     },
     "launch": {
         "run_options": (),
@@ -82,7 +83,7 @@ MAY_IMPORT = {
     "models": (),
     "bench": ("models",),
     "launch": ("bench", "models"),
-    "reports": ("bench.record", "bench.discovery", "bench.errors", "bench.terminal", "bench.column"),
+    "reports": ("bench.record", "bench.discovery", "bench.errors", "bench.entry", "bench.terminal", "bench.column"),
 }
 
 

@@ -6,10 +6,10 @@ Imports no torch before its options are read.
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import NoReturn
 
+from bench.entry import guarded
 from bench.errors import UsageError, one_sentence
 
 
@@ -21,7 +21,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def main() -> None:
-    """Draw and exit. Exit codes: 0 ok, 2 the request cannot be met, 130 interrupted."""
+    """Draw and exit. Exit codes: 0 ok, 2 the request cannot be met, 70 what nobody foresaw, 130 interrupted."""
     parser = Parser(
         prog="python -m bench.activations", description=(__doc__ or "").partition("\n")[0], allow_abbrev=False
     )
@@ -34,13 +34,11 @@ def main() -> None:
         parser.add_argument(name)
     with one_sentence():
         options = parser.parse_args()
-        try:
-            from bench.activations import channels
+        from bench.activations import channels
 
-            channels.run(options)
-        except KeyboardInterrupt:
-            sys.exit(130)
+        channels.run(options)
 
 
 if __name__ == "__main__":
-    main()
+    with guarded():
+        main()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import datetime
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from bench.failure import signals
 from bench.failure.ending import Ending
 from bench.instruments.collectives import in_group
 from bench.machine import environment, malloc, tegra
+from bench.record.rows import time_stamp
 from bench.record.run_folder import RunFolder
 from bench.training import setup
 from bench.training.group import Group
@@ -46,7 +46,7 @@ def main(words: Sequence[str] | None = None) -> None:
 
 def run(trial: Trial, folder: RunFolder, launch_id: str, sizes: Sizes | None = None) -> None:
     """Measure in this process's group. Raises UsageError if the folder holds rows of another machine alone."""
-    began = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
+    began = time_stamp()
     folder.prepare()
     group = Group(trial)
     accepted = malloc.keep_freed_memory() if group.device.type == "cpu" else False

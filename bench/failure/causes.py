@@ -69,7 +69,7 @@ def record(logs: Path, launch_id: str, cause: Cause) -> tuple[Cause, bool]:
     path = logs / f"{launch_id}.cause.json"
     scratch = logs / f".{launch_id}.{os.getpid()}.cause"
     try:
-        scratch.write_text(json.dumps(cause._asdict()))
+        scratch.write_text(json.dumps(cause._asdict()), encoding="utf-8")
         # A link is atomic and fails if the name exists: of several ranks, exactly one records its cause.
         os.link(scratch, path)
         return cause, True
@@ -85,6 +85,6 @@ def record(logs: Path, launch_id: str, cause: Cause) -> tuple[Cause, bool]:
 def recorded(logs: Path, launch_id: str) -> Cause | None:
     """The recorded cause of this launch, if there is one."""
     try:
-        return Cause(**json.loads((logs / f"{launch_id}.cause.json").read_text()))
+        return Cause(**json.loads((logs / f"{launch_id}.cause.json").read_text(encoding="utf-8")))
     except (OSError, ValueError):
         return None

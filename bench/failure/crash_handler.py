@@ -32,7 +32,7 @@ FRAME = re.compile(r'^  File "(.+)", line \d+ in (.+)$', re.MULTILINE)
 
 def install(logs: Path, launch_id: str, rank: int, limit_bytes: int, base_bytes: int) -> None:
     """Make this process write its stack and pause when it crashes. Its launcher must call `crashed_rank`."""
-    file = open(logs / f"{launch_id}.{rank}.fault", "w")  # noqa: SIM115  open to the end
+    file = open(logs / f"{launch_id}.{rank}.fault", "w", encoding="utf-8")  # noqa: SIM115  open to the end
     header = {"host": socket.gethostname(), "rank": rank, "pid": os.getpid()}
     header |= {"limit_bytes": limit_bytes, "base_bytes": base_bytes}
     print(json.dumps(header), file=file, flush=True)
@@ -48,11 +48,15 @@ def install(logs: Path, launch_id: str, rank: int, limit_bytes: int, base_bytes:
 def crashed_rank(logs: Path, launch_id: str) -> tuple[Cause, int, str] | None:
     """(cause, process id, Python stack) of a rank on this machine that crashed and is paused; None: there is none."""
     for path in sorted(logs.glob(f"{launch_id}.*.fault")):
-        header_line, _, stack = path.read_text().partition("\n")
-        if not FRAME.search(stack) or time.time() - path.stat().st_mtime < SETTLE_S:
+        text = path.read_text(encoding="utf-8", errors="replace")
+        header_line, _, stack = text.partition("\n")
+        if not FRAME.search(stack):
             continue
         header = json.loads(header_line)
         if header["host"] != socket.gethostname():  # machines may share the folder
+            continue
+        time.sleep(SETTLE_S)
+        if path.read_text(encoding="utf-8", errors="replace") != text:
             continue
         return _cause(header, stack), header["pid"], stack
     return None

@@ -29,7 +29,7 @@ class Peaks:
 @functools.cache
 def known_peaks() -> dict[str, Peaks]:
     """Name, as torch gives it -> the device's peaks. A format that it does not have is missing."""
-    with open(TABLE, newline="") as file:
+    with open(TABLE, newline="", encoding="utf-8") as file:
         return {
             row["device_name"]: Peaks({name: float(row[name]) * TERA for name in FORMATS if row[name]}, row["source"])
             for row in csv.DictReader(file)

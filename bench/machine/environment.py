@@ -67,7 +67,7 @@ PER_LAUNCH = {"TORCHELASTIC_RUN_ID", "TORCH_NCCL_ASYNC_ERROR_HANDLING", "NCCL_AS
 def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str | None:
     """The CPU's name; on ARM boards, for which the kernel gives none, the board's name."""
     try:
-        lines = [line.partition(":") for line in cpuinfo.read_text().splitlines()]
+        lines = [line.partition(":") for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()]
     except OSError:
         return platform.processor() or None
     names = [value.strip() for key, _, value in lines if key.strip() in ("model name", "Model", "Hardware")]
@@ -77,7 +77,7 @@ def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str | None:
 def board(model: Path = Path("/proc/device-tree/model")) -> str | None:
     """The board's name, if there is a device tree, as on a Jetson."""
     try:
-        return model.read_text().rstrip("\0\n ") or None
+        return model.read_text(encoding="utf-8", errors="replace").rstrip("\0\n ") or None
     except OSError:
         return None
 
@@ -91,7 +91,7 @@ def is_jetson(root: Path = Path("/")) -> bool:
     texts = []
     for path in ("proc/device-tree/compatible", "sys/devices/soc0/family"):
         with contextlib.suppress(OSError):
-            texts.append((root / path).read_text(errors="replace").lower())
+            texts.append((root / path).read_text(errors="replace", encoding="utf-8").lower())
     return any("nvidia,tegra" in text or text.startswith("tegra") for text in texts)
 
 

@@ -39,7 +39,10 @@ def amd(root: Path = Path("/")) -> list[str]:
     for path in (root / "sys/class/kfd/kfd/topology/nodes").glob("*/properties"):
         with contextlib.suppress(OSError):  # the GPU of another container
             # A CPU is a node too, with simd_count 0.
-            count += re.search(r"^simd_count [1-9]", path.read_text(), re.MULTILINE) is not None
+            count += (
+                re.search(r"^simd_count [1-9]", path.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
+                is not None
+            )
     count = len(let_through(count, os.environ.get("ROCR_VISIBLE_DEVICES") or None))
     return let_through(count, os.environ.get("HIP_VISIBLE_DEVICES") or os.environ.get("CUDA_VISIBLE_DEVICES"))
 
@@ -81,7 +84,7 @@ def built_for() -> dict[str, str]:
     Not from torch's own version, which need not name it in a vendor's build.
     """
     folder = _folder()
-    text = (folder / "version.py").read_text() if folder else ""
+    text = (folder / "version.py").read_text(encoding="utf-8", errors="replace") if folder else ""
     return dict(re.findall(r"^(cuda|hip|xpu)\b[^'\n]*'(.+)'$", text, re.MULTILINE))
 
 

@@ -52,6 +52,6 @@ def _size(name: str, status: Path) -> int | None:
 def text(path: Path) -> str:
     """The file's text; "" if it cannot be read."""
     try:
-        return path.read_text()
+        return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""

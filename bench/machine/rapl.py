@@ -35,7 +35,7 @@ def why_not(root: Path = Path("/")) -> str | None:
     for path in (zone / file for zone in found for file in ("energy_uj", "max_energy_range_uj")):
         shown = f"/{path.relative_to(root)}"
         try:
-            if not re.fullmatch(r"\d+\s*", path.read_text(errors="replace")):
+            if not re.fullmatch(r"\d+\s*", path.read_text(errors="replace", encoding="utf-8")):
                 return f"{shown} holds no number"
         except PermissionError:
             return f"only root may read {shown}; {HOW_TO_ALLOW}"
@@ -79,7 +79,7 @@ def _gained(before: int | None, after: int | None, range_uj: int) -> int | None:
 
 def _text(path: Path) -> str | None:
     try:
-        return path.read_text(errors="replace").strip()
+        return path.read_text(errors="replace", encoding="utf-8").strip()
     except OSError:
         return None
 

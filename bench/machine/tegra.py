@@ -109,7 +109,7 @@ def _first(root: Path, patterns: tuple[str, ...]) -> Path | None:
 
 def _text(path: Path) -> str | None:
     try:
-        return path.read_text(errors="replace").strip("\0\n ")
+        return path.read_text(errors="replace", encoding="utf-8").strip("\0\n ")
     except OSError:  # no such file, or a sensor that is powered off
         return None
 

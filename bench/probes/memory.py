@@ -71,7 +71,7 @@ def forget_peak_rss(refs: Path = Path("/proc/self/clear_refs")) -> bool:
     If /proc is read-only, the peak remains that of the whole process. 5 resets VmHWM, see proc(5), clear_refs.
     """
     try:
-        refs.write_text("5")
+        refs.write_text("5", encoding="utf-8")
     except OSError:
         return False
     return True

@@ -54,7 +54,7 @@ def load(path: Path) -> list[dict[str, Any]]:
 def load_one(path: Path) -> dict[str, Any]:
     """One run. Raises UsageError if the file is none of pytest-benchmark's."""
     try:
-        run = json.loads(path.read_text())
+        run = json.loads(path.read_text(encoding="utf-8"))
         names = [each["fullname"] for each in run["benchmarks"]]
         if not all(isinstance(name, str) for name in names):
             raise TypeError("a name is no text")

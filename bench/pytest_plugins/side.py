@@ -34,7 +34,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if not config.pluginmanager.has_plugin("benchmark"):
         raise pytest.UsageError("there is no pytest-benchmark; run pip install pytest-benchmark")
     require_benchmarks(config)
-    config.pluginmanager.register(OneSide(**json.loads(path.read_text())), "resbench-side")
+    config.pluginmanager.register(OneSide(**json.loads(path.read_text(encoding="utf-8"))), "resbench-side")
 
 
 class OneSide:
@@ -46,7 +46,7 @@ class OneSide:
         self.errors: dict[str, str] = {}
 
     def write(self, **found: Any) -> None:
-        with self.outcomes.open("a") as file:
+        with self.outcomes.open("a", encoding="utf-8") as file:
             file.write(json.dumps(found) + "\n")
 
     @pytest.hookimpl(trylast=True)

@@ -73,8 +73,7 @@ def _append(path: Path, names: list[str], rows: list[Mapping[str, Any]]) -> bool
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerows([cell(row.get(name)) for name in there] for row in rows)
-        # A path in an error's text need not be UTF-8.
-        _write_or_undo(file, end, (b"" if end else own) + text.getvalue().encode(errors="backslashreplace"))
+        _write_or_undo(file, end, (b"" if end else own) + encoded(text.getvalue()))
         return True
 
 
@@ -193,13 +192,29 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         raise UsageError(f"cannot write {path}: {error.strerror}; choose another --out") from error
 
 
+def encoded(text: str) -> bytes:
+    """The text in UTF-8; what has none is escaped: the name of a file need not be UTF-8, and errors name files."""
+    return text.encode("utf-8", errors="backslashreplace")
+
+
+def append_text(path: Path, text: str) -> None:
+    """Append to a text file, in a paragraph of its own, all or nothing. Raises UsageError if it fails."""
+    try:
+        with open(path, "a+b", buffering=0) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            end = file.seek(0, os.SEEK_END)
+            _write_or_undo(file, end, (b"\n" if end else b"") + encoded(text))
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}; make room or choose another file") from error
+
+
 def write_whole(path: Path, content: str | bytes) -> None:
     """Replace a file's content in one step: a reader sees the old text or the new. Raises UsageError if it fails."""
     if not path.name:
         raise UsageError(f"cannot write {path}: it is a folder; give the name of a file")
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        scratch.write_bytes(content.encode() if isinstance(content, str) else content)
+        scratch.write_bytes(encoded(content) if isinstance(content, str) else content)
         os.replace(scratch, path)
     except OSError as error:
         scratch.unlink(missing_ok=True)

@@ -116,7 +116,7 @@ class ProgressWriter:
         elif self.path:
             with contextlib.suppress(OSError):  # a full disk ends the trial where rows are written, not here
                 scratch = self.path.with_suffix(".new")
-                scratch.write_text(json.dumps(state))
+                scratch.write_text(json.dumps(state), encoding="utf-8")
                 os.replace(scratch, self.path)
 
 
@@ -140,7 +140,7 @@ def beating(batches: Iterator[T]) -> Iterator[T]:
 def read(path: Path) -> dict[str, Any]:
     """The state that rank 0 published last; empty before the first."""
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
 

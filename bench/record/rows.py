@@ -10,6 +10,14 @@ from bench.machine import environment
 from bench.record.columns import PARTS
 from bench.trial import Trial
 
+BEGAN = "began_monotonic_s"
+"""In the copy of a row, beside its columns: time.monotonic() at started_at, which a machine's processes share."""
+
+
+def time_stamp() -> str:
+    """The wall clock (UTC, ISO 8601): it tells when, and never how long, because it may be set."""
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
+
 
 def first_row(trial: Trial, experiment: Experiment, launch_id: str) -> dict[str, Any]:
     """The row of a trial that has not started; one that never starts leaves it as it is."""
@@ -17,7 +25,7 @@ def first_row(trial: Trial, experiment: Experiment, launch_id: str) -> dict[str,
     return {
         "launch_id": launch_id,
         "trial_key": trial.key(),
-        "started_at": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds"),
+        "started_at": time_stamp(),
         **trial.settings(),
         "effective_batch": trial.effective_batch(),
         "stop_accuracy": trial.stop_accuracy(),

@@ -110,8 +110,8 @@ class RunFolder:
     def add_environment(self, key: str, environment: dict[str, Any]) -> None:
         """Add an environment to environment.json under its key, unless it is there."""
         path = self.path / "environment.json"
-        with open(self.logs() / ".environment.lock", "w") as lock:
+        with open(self.logs() / ".environment.lock", "w", encoding="utf-8") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # trials may end at once, and each rewrites the file
-            known = json.loads(path.read_text()) if path.exists() else {}
+            known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
             if key not in known:
                 write_whole(path, json.dumps({**known, key: environment}, indent=1, sort_keys=True) + "\n")

@@ -18,7 +18,7 @@ from bench.record.ceiling_columns import in_number_format
 from bench.record.columns import ACCURACIES
 from bench.record.csvfile import write_whole
 from bench.record.rank_columns import slowest
-from bench.record.rows import first_row
+from bench.record.rows import BEGAN, first_row
 from bench.record.run_folder import RunFolder
 from bench.terminal import say
 from bench.training.meter import Meter
@@ -54,7 +54,7 @@ class TrialRow:
         self.began_s = time.monotonic()
         self.has_launcher = bool(os.environ.get(LAUNCH_ID))
         started: dict[str, Any] = json.loads(os.environ.get(LAUNCH_DETAILS, "{}"))
-        self.requested_at: float | None = started.get("requested_at")
+        self.requested_s: float | None = started.get("requested_s")
         self.values = first_row(trial, experiment, launch_id)
         self.values |= {name: started.get(name) for name in ("started_by", "parallel")}
         if not self.has_launcher:
@@ -71,8 +71,8 @@ class TrialRow:
 
     def group_formed(self) -> None:
         """Note how long it took from the launcher's request until now."""
-        if self.requested_at:
-            self.values["startup_s"] = round(time.time() - self.requested_at, 3)
+        if self.requested_s is not None:
+            self.values["startup_s"] = round(time.monotonic() - self.requested_s, 3)
 
     def count(self, rows: list[dict[str, Any]], skipped_steps: int) -> None:
         """Add windows by their rows of steps.csv. `skipped_steps`: in all, what `Training.skipped_steps` returns."""
@@ -117,7 +117,7 @@ class TrialRow:
         """Save a copy from which the launcher writes the row if this process is killed. Call it off the clock."""
         began_s = time.monotonic()
         if self.rank == 0 and began_s >= self.save_after_s and self.has_launcher:
-            write_whole(self.copy, json.dumps(self.current()))
+            write_whole(self.copy, json.dumps({**self.current(), BEGAN: self.began_s}))
             now_s = time.monotonic()
             self.save_after_s = now_s + min(max(SAVE_EVERY_S, SAVE_EVERY_RATIO * (now_s - began_s)), SAVE_WITHIN_S)
 
@@ -136,7 +136,7 @@ class TrialRow:
         if cause.status == "diverged":
             row |= dict.fromkeys(ACCURACIES)  # those of an earlier epoch are in epochs.csv
         if cause.silent and self.has_launcher:  # only the launcher can find out whether memory ran out, and writes it
-            write_whole(self.copy, json.dumps(row))
+            write_whole(self.copy, json.dumps({**row, BEGAN: self.began_s}))
             return
         self.folder.append("trials", [row])
         self.written = True

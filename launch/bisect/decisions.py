@@ -69,7 +69,7 @@ def open_log(folder: Path, task: dict[str, Any]) -> Iterator[Log]:
 def read(path: Path, task: dict[str, Any]) -> Log:
     """The log in this file. Raises UsageError if it is another task's, or none."""
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text(encoding="utf-8"))
         was, comparisons = dict(found["task"]), dict(found["comparisons"])
         decisions = [Decision(**each) for each in found["decisions"]]
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -18,12 +18,10 @@ from bench.terminal import say
 from launch.bisect.counts import Counted
 from launch.bisect.decisions import Decision, Log
 from launch.gate import measure
-from launch.gate.commits import NAMES, Look, compare, compare_commits
+from launch.gate.commits import BAD, GOOD, JUDGED, NAMES, NOT_COMPARABLE, Look, compare, compare_commits
 from launch.gate.request import GateRequest
 
 JSON = "verdict.json"
-GOOD, BAD, NOT_COMPARABLE = 0, 1, 3
-JUDGED = (GOOD, BAD, NOT_COMPARABLE, measure.INCONCLUSIVE)  # anything else is no verdict
 WORDS = {GOOD: "good", BAD: "bad"}
 # Unit of a change -> how many of it are a share of 1.
 PER_SHARE = {"share": 1, "points": 100}
@@ -59,7 +57,7 @@ class Comparer:
 
 def read(folder: Path) -> list[Comparison]:
     """The comparisons of the last look at the launches in this folder."""
-    found: list[Comparison] = json.loads((folder / JSON).read_text())["comparisons"]
+    found: list[Comparison] = json.loads((folder / JSON).read_text(encoding="utf-8"))["comparisons"]
     return found
 
 

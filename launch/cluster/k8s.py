@@ -57,7 +57,7 @@ class Pods:
 
 def jobset(pods: Pods, command: batch_job.RunCommand) -> dict[str, Any]:
     """The manifest. Raises UsageError if --out is in no folder that the volume can be mounted at."""
-    manifest: dict[str, Any] = yaml.safe_load(TEMPLATE.read_text())
+    manifest: dict[str, Any] = yaml.safe_load(TEMPLATE.read_text(encoding="utf-8"))
     (machines,) = manifest["spec"]["replicatedJobs"]
     job = machines["template"]["spec"]
     pod = job["template"]["spec"]

@@ -60,7 +60,9 @@ def write(batch: Batch, command: batch_job.RunCommand) -> Path:
 
 def submit(path: Path) -> str:
     """Submit the script and return the job's id. Raises UsageError if Slurm refuses it."""
-    done = subprocess.run(["sbatch", "--parsable", str(path)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["sbatch", "--parsable", str(path)], capture_output=True, encoding="utf-8", errors="replace", check=False
+    )
     if done.returncode:
         why = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
         raise UsageError(f"sbatch does not take {path}: {why}")

@@ -22,7 +22,8 @@ change between the ends. The commit that is found is then held against the commi
 A commit that does not run, fails or is on neither side of the half is skipped. Ctrl-C keeps what has been decided.
 
 Exit code 0: the commit was found; 2: the request cannot be met, such as by an end that does not run; 3: it cannot be
-told, because nothing differs, skipped commits are in the way, or no single commit made the change; 130: interrupted.
+told, because nothing differs, skipped commits are in the way, or no single commit made the change; 70: an error that
+nobody foresaw, whose traceback is in the file that is named; 130: interrupted.
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@ usage: python -m launch ceilings [--out RUN_FOLDER] [--processes N] [--against R
 Matrix products and the networks' convolutions at each precision, copies, all-reduces, and micro-batches of the suite's
 input pipelines, in under two minutes. Written to ceilings.csv of the run folder, where python -m reports show and page
 hold its trials against them. All GPUs are compared with each other, and with those of other run folders' ceilings
-(--against): the exit code is 1 if one of them is slow. bench/ceilings/comparison.py has the rule.
+(--against): the exit code is 1 if one of them is slow. bench/ceilings/comparison.py has the rule. 70: the measurement
+failed.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from rich.table import Table
 from bench import options
 from bench.ceilings import comparison
 from bench.column import digits
-from bench.errors import UsageError
+from bench.errors import UNFORESEEN, UsageError
 from bench.failure import causes
 from bench.machine.gpus import has_distributed
 from bench.record.run_folder import RunFolder
@@ -70,7 +71,7 @@ def run(words: Sequence[str]) -> int:
         failed = measure(context, trial, launch_id)
     if failed:
         say(f"error: {failed}")
-        return 1
+        return UNFORESEEN
     rows = [row for row in RunFolder(asked.out).rows("ceilings") if row["launch_id"] == launch_id]
     show(rows)
     print(f"written to {asked.out / 'ceilings.csv'} as launch {launch_id}")
@@ -108,7 +109,7 @@ def measure(context: RunContext, trial: Trial, launch_id: str) -> str:
     }
     work = Work("bench.ceilings", ["--out", str(folder.path)])
     request = StartRequest(launch_id, trial, context.options, context.gpus, variables, log, context.scratch, work=work)
-    log.write_text(head_line(request))
+    log.write_text(head_line(request), encoding="utf-8", errors="backslashreplace")
     on = f"{trial.processes} GPU(s)" if context.gpus else f"the CPU, with {trial.processes} process(es)"
     say(f"measuring on {on}; about a minute")
     code, cause = run_to_end(context.starter, request, GRACE_S), causes.recorded(folder.logs(), launch_id)

@@ -31,7 +31,9 @@ in its pyproject.toml, in the table [tool.resbench.gate], with pytest = [PATH, .
 needed.
 
 Exit code 0: nothing is worse as far as can be told; 1: the second commit is slower, larger or less accurate by more
-than the margin; 3: they cannot be compared; 4: nothing can be told, and --fail-inconclusive was given.
+than the margin; 2: the request cannot be met; 3: they cannot be compared; 4: nothing can be told, and
+--fail-inconclusive was given; 70: an error that nobody foresaw, whose traceback is in the file that is named; 130:
+interrupted.
 """
 
 from __future__ import annotations

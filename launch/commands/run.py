@@ -19,7 +19,8 @@ usage: python -m launch run EXPERIMENT... [--arm A,B] [--preset full|mini] [--FI
 --reserve          bytes to subtract from the limit, in place of the device's own reserve
 --skip-over-limit  do not start a trial that is predicted not to fit
 
-Exit code 0: all trials ended well; 1: some did not; 2: the request cannot be met; 130: interrupted.
+Exit code 0: all trials ended well; 1: some did not; 2: the request cannot be met; 70: an error that nobody foresaw,
+whose traceback is in the file that is named; 130: interrupted.
 """
 
 from __future__ import annotations

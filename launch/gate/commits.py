@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from bench.errors import INTERRUPTED, UNFORESEEN, Ended
 from bench.machine.environment import CHECKOUT
 from bench.terminal import say
 from launch.gate import measure
 from launch.gate.looks import SHARES, Looks
-from launch.gate.request import GateRequest
+from launch.gate.request import FORMS, GateRequest
 from launch.gate.sides import Side
 from launch.gate.worktrees import takes_turns, worktrees
 
 # False alarms over all looks: 1%, not compare's default of 5%, because each blocks a merge.
 LEVEL = "0.01"
 NAMES = ("base", "head")
+# The exit codes that are verdicts.
+GOOD, BAD, NOT_COMPARABLE = 0, 1, 3
+JUDGED = (GOOD, BAD, NOT_COMPARABLE, measure.INCONCLUSIVE)
 # A look at the pairs so far: the request, and as in a Judge of measure -> the exit code.
 Look = Callable[[GateRequest, float, float, bool], int]
 
@@ -50,16 +56,32 @@ def side_of(request: GateRequest, name: str, commit: str, tree: Path) -> Side:
 
 
 def verdict(request: GateRequest, share: float, before: float, last: bool) -> int:
-    """The exit code of `python -m reports compare` on the pairs so far. Prints its report if no other one follows."""
+    """The exit code of `python -m reports compare` on the pairs so far. Its report is printed, and written to the files
+    of FORMS, once: if no other one follows."""
     words = ["--look", str(share), "--looked", str(before), *(str(request.out / name) for name in NAMES)]
-    code = compare(request, *words, stdout=None if last else subprocess.DEVNULL)
-    if not last and code != measure.INCONCLUSIVE:
-        compare(request, *words)
-    return code
+    if not last:
+        unseen = dataclasses.replace(request, judged=without_forms(request.judged))
+        if compare(unseen, *words, stdout=subprocess.DEVNULL) == measure.INCONCLUSIVE:
+            return measure.INCONCLUSIVE
+    return compare(request, *words)
+
+
+def without_forms(judged: Sequence[str]) -> list[str]:
+    """Options of compare, each with its value, without the files that it writes its verdict to."""
+    pairs = zip(judged[::2], judged[1::2], strict=True)
+    return [word for option, value in pairs if option not in FORMS for word in (option, value)]
 
 
 def compare(request: GateRequest, *words: str, stdout: int | None = None) -> int:
-    """Run `python -m reports compare` with these words and return its exit code, which is never 1 by a crash."""
+    """Run `python -m reports compare` with these words and return its exit code.
+
+    Where it gives neither a verdict nor UsageError's 2, this command ends as well: that one has said why.
+    """
     how = ["--level", LEVEL, "--fail-inconclusive", *request.judged]
     command = [sys.executable, "-m", "reports", "compare", *how, *words]
-    return subprocess.run(command, cwd=CHECKOUT, stdout=stdout, check=False).returncode
+    code = subprocess.run(command, cwd=CHECKOUT, stdout=stdout, check=False).returncode
+    if code < 0:
+        say(f"error: reports compare was killed by {signal.Signals(-code).name}; if not by you, see dmesg")
+    if code not in (*JUDGED, 2):
+        raise Ended(code if code == INTERRUPTED else UNFORESEEN)
+    return code

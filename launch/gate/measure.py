@@ -7,7 +7,7 @@ import shutil
 import signal
 from collections.abc import Callable, Sequence
 
-from bench.errors import UsageError
+from bench.errors import INTERRUPTED, UsageError
 from bench.terminal import say
 from bench.variables import new_id
 from launch.gate import sides
@@ -92,7 +92,7 @@ def out_of_device_memory(both: Sequence[Side]) -> bool:
 def check(both: Sequence[Side], side: Side, code: int) -> None:
     """Raises UsageError if the side cannot run the trials, or ran another commit."""
     rows = side.rows()
-    if code == 2 or (not rows and code not in (0, sides.INTERRUPTED)):
+    if code == 2 or (not rows and code not in (0, INTERRUPTED)):
         if all(row["status"] == "interrupted" for each in both for row in each.rows()):
             for each in both:  # nothing was measured, and the next gate would refuse the folder
                 shutil.rmtree(each.folder, ignore_errors=True)

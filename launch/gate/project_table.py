@@ -22,7 +22,7 @@ def read(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        found: Any = tomllib.loads(path.read_text())
+        found: Any = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{path} cannot be read: {' '.join(str(error).split())}; correct it there") from error
     for name in ("tool", "resbench", "gate"):

@@ -44,7 +44,9 @@ class Project:
         outcomes, settings = self.scratch / name, self.scratch / f"{name}.settings"
         outcomes.unlink(missing_ok=True)
         parts = {"outcomes": outcomes, "original": self.original, "tree": self.checkout}
-        settings.write_text(json.dumps({"tests": tests, **{key: str(path) for key, path in parts.items()}}))
+        settings.write_text(
+            json.dumps({"tests": tests, **{key: str(path) for key, path in parts.items()}}), encoding="utf-8"
+        )
         # The ids of tests are relative to its root. A file behind a blank would count as a test when pytest seeks that.
         own = [f"--rootdir={self.tree}", f"--gate-side={settings}"]
         return [sys.executable, "-m", "pytest", *SIDE, *own, *self.words]
@@ -52,7 +54,7 @@ class Project:
     def outcomes(self, name: str) -> list[dict[str, Any]]:
         """The lines that pytest wrote under this name; a last one that is not whole is left out."""
         path = self.scratch / name
-        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
         return [json.loads(line) for line in lines if line.endswith("\n")]
 
     def variables(self) -> dict[str, str]:
@@ -84,7 +86,7 @@ class Project:
 
     def start_collecting(self) -> subprocess.Popen[bytes]:
         """Start a pytest that only finds the tests."""
-        with open(self.scratch / "collected.txt", "w") as output:
+        with open(self.scratch / "collected.txt", "w", encoding="utf-8") as output:
             return subprocess.Popen(
                 [*self.pytest(COLLECTED, None), "--collect-only", "-q"],
                 cwd=self.tree,
@@ -100,7 +102,7 @@ class Project:
         outcomes = self.outcomes(COLLECTED)
         found = next((each["found"] for each in outcomes if "found" in each), None)
         if code not in (PASSED, NO_TEST) or found is None:
-            say((self.scratch / "collected.txt").read_text(errors="replace"))
+            say((self.scratch / "collected.txt").read_text(errors="replace", encoding="utf-8"))
             raise UsageError(f"{self.name}: pytest {' '.join(self.words)} finds no tests; see above")
         self.refuse_foreign(outcomes)
         return list(found)

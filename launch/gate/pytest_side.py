@@ -17,11 +17,11 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, ClassVar
 
-from bench.errors import UsageError
+from bench.errors import INTERRUPTED, UsageError
 from bench.record.csvfile import write_whole
 from bench.terminal import say
 from launch.gate.pytest_project import PASSED, Project
-from launch.gate.sides import INTERRUPTED, Side
+from launch.gate.sides import Side
 
 FAILED = 1
 
@@ -71,7 +71,7 @@ class PytestSide(Side):
 
     def rows(self) -> list[dict[str, str]]:
         """A row for each launch, with what launch.gate.measure looks at."""
-        return [row(json.loads(path.read_text())) for path in sorted(self.folder.glob("*.json"))]
+        return [row(json.loads(path.read_text(encoding="utf-8"))) for path in sorted(self.folder.glob("*.json"))]
 
     def stop(self, process: subprocess.Popen[bytes]) -> None:
         """End pytest and whatever it has started."""
@@ -90,7 +90,7 @@ def launch_file(folder: Path, number: int) -> Path:
 def read(path: Path) -> dict[str, Any] | None:
     """pytest-benchmark's JSON; None: it wrote none, or not all of it."""
     with contextlib.suppress(OSError, ValueError):
-        found: dict[str, Any] = json.loads(path.read_text())
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return found
     return None
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from bench.errors import UsageError
+from bench.errors import INTERRUPTED, UsageError
 from bench.failure.causes import Interrupted
 from bench.machine import procfs
 from bench.machine.repository import without_repository
@@ -26,7 +26,6 @@ from launch.interrupts import undisturbed
 POLL_S = 0.1
 # From SIGTERM to SIGKILL: a launch may need a minute to end processes that wait inside a driver.
 PATIENCE_S = 100.0
-INTERRUPTED = 130
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ class Side:
         """Start this side's launch of the pair. Raises UsageError if the folder takes no file."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            output = open(self.folder / self.OUTPUT, "a")  # noqa: SIM115
+            output = open(self.folder / self.OUTPUT, "a", encoding="utf-8")  # noqa: SIM115
         except OSError as error:
             raise UsageError(f"cannot write {self.folder}: {error.strerror}; choose another --out") from error
         with output:

@@ -27,5 +27,5 @@ def worktrees(folder: Path, commits: Sequence[str]) -> Iterator[list[Path]]:
 def takes_turns(tree: Path) -> bool:
     """Whether the launches of this checkout take turns by the protocol of ours."""
     path = tree / TURNS_FILE
-    found = re.search(r"^PROTOCOL = (\d+)$", path.read_text(), re.MULTILINE) if path.is_file() else None
+    found = re.search(r"^PROTOCOL = (\d+)$", path.read_text(encoding="utf-8"), re.MULTILINE) if path.is_file() else None
     return found is not None and int(found[1]) == PROTOCOL

@@ -50,7 +50,7 @@ class ColdStarter:
             index = command.index("-m", command.index("--config_file"))  # of the trial's module, not accelerate's
             command[index:index] = ["--rdzv_backend", "c10d", "--rdzv_conf", "store_type=file"]
             more["PET_RDZV_ENDPOINT"] = request.rendezvous_file()
-        with open(request.log, "a") as log:
+        with open(request.log, "a", encoding="utf-8") as log:
             process = subprocess.Popen(
                 command,
                 env=request.environment(more),

@@ -68,7 +68,7 @@ def claim(folder: RunFolder, runner_id: str, machine: int = 0) -> Iterator[Folde
 
 def _open(path: Path) -> IO[str]:
     try:
-        return open(path, "a+")
+        return open(path, "a+", encoding="utf-8")
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}; choose another --out") from error
 

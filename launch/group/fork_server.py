@@ -130,7 +130,7 @@ def record_killed_ranks(logs: Path, launch_id: str, number: int, frame: object) 
     also on other machines, and then end as this cause is known (Launch.watch).
     """
     children = Path(f"/proc/self/task/{os.getpid()}/children")  # missing in kernels built without CONFIG_PROC_CHILDREN
-    for pid in map(int, children.read_text().split() if children.exists() else ()):
+    for pid in map(int, children.read_text(encoding="utf-8").split() if children.exists() else ()):
         with contextlib.suppress(ChildProcessError, FileNotFoundError):
             # WNOWAIT leaves the zombie for torch, which waits for it itself.
             child = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import datetime
+import contextlib
 import json
+import time
 from pathlib import Path
 from typing import Any
 
 from bench import experiments
 from bench.failure.causes import Cause
 from bench.record import progress, to_target
-from bench.record.rows import first_row
+from bench.record.rows import BEGAN, first_row
 from bench.record.run_folder import RunFolder, shortage
 from bench.trial import Trial
 
@@ -26,21 +27,17 @@ def before_start(trial: Trial, launch_id: str, started_by: str | None, parallel:
     return {**row, "started_by": started_by, "parallel": parallel}
 
 
-def write_failed(
-    folder: RunFolder, row: dict[str, Any], cause: Cause, log: Path, started_at: datetime.datetime
-) -> dict[str, Any]:
+def write_failed(folder: RunFolder, row: dict[str, Any], cause: Cause, log: Path) -> dict[str, Any]:
     """Write the row of a trial that ended without one, and return it.
 
-    `row`: what is known before the start. Rank 0 leaves LAUNCH_ID.row.json with all columns that it knows once it has
-    set up (machine, parameters, start time); they replace `row`.
+    `row`: what is known before the start, BEGAN too. Rank 0 leaves LAUNCH_ID.row.json with all columns that it knows
+    once it has set up (machine, parameters, start time); they replace `row`.
     """
-    try:
-        row = json.loads((folder.logs() / f"{row['launch_id']}.row.json").read_text())
-    except (OSError, ValueError):  # the trial ended before rank 0 had set up
-        row = {**row, "started_at": started_at.isoformat(timespec="milliseconds")}
-    duration = now() - datetime.datetime.fromisoformat(row["started_at"])
+    with contextlib.suppress(OSError, ValueError):  # the trial ended before rank 0 had set up
+        row = json.loads((folder.logs() / f"{row['launch_id']}.row.json").read_text(encoding="utf-8"))
+    duration_s = time.monotonic() - row.pop(BEGAN)
     row |= {**cause.columns(), "error": f"{cause.error} (logs/{log.name})"}
-    row |= {"duration_s": round(duration.total_seconds(), 3)}
+    row |= {"duration_s": round(duration_s, 3)}
     folder.append("trials", [row])
     return row
 
@@ -50,11 +47,6 @@ def write_over_limit(folder: RunFolder, row: dict[str, Any], reason: str) -> dic
     row = {**row, "status": "over_limit", "error": reason, "log": None, "started_by": None}
     folder.append("trials", [row])
     return row
-
-
-def now() -> datetime.datetime:
-    """UTC."""
-    return datetime.datetime.now(datetime.timezone.utc)
 
 
 def summary(row: dict[str, Any]) -> str:

@@ -6,7 +6,6 @@ process that has done the imports.
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,6 +19,10 @@ from launch.group.accelerate_command import NodeAddress, Work, accelerate_comman
 
 # A process that SIGKILL has not ended after this time counts as unkillable: a driver may first have to free memory.
 UNKILLABLE_S = 60.0
+
+
+# Where NCCL's rank 0 would listen in place of the interface: an address, or the network of NCCL's out-of-band plugin.
+ELSEWHERE = ("NCCL_COMM_ID", "NCCL_OOB_NET_ENABLE", "NCCL_OOB_NET_IFNAME")
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,8 @@ class StartRequest:
 
     def environment(self, more: Mapping[str, str]) -> dict[str, str]:
         """All environment variables of the group's processes."""
-        return {**inherited(), **more, **self.variables, **self._rendezvous_variables()}
+        found = {**inherited(), **more, **self.variables, **self._rendezvous_variables()}
+        return {name: value for name, value in found.items() if not (self.is_local_group() and name in ELSEWHERE)}
 
     def is_local_group(self) -> bool:
         """Whether there are several processes, all on this machine."""
@@ -55,13 +59,15 @@ class StartRequest:
     def _rendezvous_variables(self) -> dict[str, str]:
         """A local group meets over files and the loopback device: nothing listens where another machine could reach it.
 
-        Torch's own store would listen on a TCP port of every interface.
+        Torch's own store would listen on a TCP port of every interface. An interface that is left over in the
+        environment from a run on several machines is not taken; NCCL takes all whose names begin so, unless = is first.
         """
         if not self.is_local_group():
             return {}
-        interfaces = {name: os.environ.get(name, "lo") for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")}
         return {
-            **interfaces,
+            "GLOO_SOCKET_IFNAME": "lo",
+            "NCCL_SOCKET_IFNAME": "=lo",
+            "TP_SOCKET_IFNAME": "lo",
             STORE: str(self.scratch / f"{self.launch_id}.store"),
             "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
         }

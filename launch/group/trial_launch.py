@@ -18,6 +18,7 @@ from bench.failure import causes, crash_handler, last_phase
 from bench.failure.causes import Cause
 from bench.machine import cgroups, gpus
 from bench.record import progress
+from bench.record.rows import BEGAN, time_stamp
 from bench.record.run_folder import RunFolder
 from bench.trial import Trial
 from bench.variables import COMMAND, LAUNCH_DETAILS, LAUNCH_ID, new_id
@@ -50,7 +51,7 @@ class Launch:
         self.log = self.folder.logs() / f"{self.launch_id}{part}.log"
         self.progress_file = self.folder.logs() / f"{self.launch_id}.progress"
         self.oom_kills_before = cgroups.oom_kills(self.context.root)
-        self.created, self.started_at = time.monotonic(), missing_row.now()
+        self.created, self.started_at = time.monotonic(), time_stamp()
         self.progress_mtime_ns, self.progress_changed = 0, self.created
         self.cause_seen: float | None = None
         self.group: RunningGroup | None = None
@@ -59,13 +60,13 @@ class Launch:
     def start(self, more_variables: Mapping[str, str] | None = None) -> None:
         """Start the group. Raises UsageError if the folder or the machine has no room."""
         context = self.context
-        # `requested_at`: the row's startup_s is from here until the trial's group has formed.
+        # `requested_s`: the row's startup_s is from here until the trial's group has formed.
         how = {"started_by": context.starter.name, "parallel": context.run_options.parallel}
         variables = {
             LAUNCH_ID: self.launch_id,
             processes.RUNNER_ID: context.runner_id,
             COMMAND: os.environ.get(COMMAND, shlex.join(sys.orig_argv)),
-            LAUNCH_DETAILS: json.dumps({**how, "requested_at": time.time()}),
+            LAUNCH_DETAILS: json.dumps({**how, "requested_s": time.monotonic()}),
             **(more_variables or {}),
         }
         if self.devices:
@@ -78,7 +79,7 @@ class Launch:
         try:
             if self.node.machine == 0:
                 self.progress_file.touch()
-            self.log.write_text(head_line(request))
+            self.log.write_text(head_line(request), encoding="utf-8", errors="backslashreplace")
             self.group = context.starter.start(request)
         except OSError as error:
             raise UsageError(f"cannot start a trial in {self.folder.path}: {error}; is it still there?") from error
@@ -203,7 +204,8 @@ class Launch:
         cause = postmortem.refine(
             cause or self.unrecorded_cause(), self.exit_code, self.log, self.oom_kills_before, self.context.root
         )
-        return missing_row.write_failed(self.folder, self.first_row(), cause, self.log, self.started_at), cause
+        before = {**self.first_row(), "started_at": self.started_at, BEGAN: self.created}
+        return missing_row.write_failed(self.folder, before, cause, self.log), cause
 
     def first_row(self) -> dict[str, Any]:
         """What is known of the trial before it starts."""
@@ -212,7 +214,7 @@ class Launch:
 
     def append_to_log(self, text: str) -> None:
         """Best effort: a missing folder or a full disk is reported where rows are written."""
-        with contextlib.suppress(OSError), open(self.log, "a") as log:
+        with contextlib.suppress(OSError), open(self.log, "a", encoding="utf-8") as log:
             log.write(text)
 
     def shorten_log(self) -> None:

@@ -94,7 +94,7 @@ class WarmStarter:
         variables = {**inherited(), processes.RUNNER_ID: self.runner_id}
         # OpenBLAS would start threads at import, which no fork has; torch starts its own later and does not use it.
         variables.setdefault("OPENBLAS_NUM_THREADS", "1")
-        with open(self.log, "a") as log, theirs:
+        with open(self.log, "a", encoding="utf-8") as log, theirs:
             self.server = subprocess.Popen(
                 [sys.executable, "-m", "launch.group.fork_server", str(theirs.fileno())],
                 env=variables,

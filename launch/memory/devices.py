@@ -69,7 +69,7 @@ class Device:
 @functools.cache
 def known_devices() -> dict[str, Device]:
     """Name -> device, from devices.csv. Jetson T4000, RTX 4070, RTX 4080, MI300X are left out: no figure on Linux."""
-    with open(TABLE, newline="") as file:
+    with open(TABLE, newline="", encoding="utf-8") as file:
         return {row["name"]: _device(row) for row in csv.DictReader(file)}
 
 

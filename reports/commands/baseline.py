@@ -3,6 +3,9 @@
 With a BASELINE.csv: the counts of operations that `gate exact` wrote beside it. It writes them only for a run whose
 trials all ended well and were counted twice with equal results. With a run folder: its times, memory and accuracy. Each
 machine and its versions have a baseline of their own under --to; a run with a failed trial is never accepted.
+
+Exit code 0: it is shown or accepted, whatever differs; 2: the request cannot be met; 70: an error that nobody foresaw,
+whose traceback is in the file that is named.
 """
 
 from __future__ import annotations

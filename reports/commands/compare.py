@@ -1,8 +1,9 @@
 """Say what changed from one run folder to another on the same machine, by how much and how surely.
 
 Exit code 0: nothing is shown to be worse by more than the margin; 1: something is; 3: something is missing or not
-comparable; 4: something is inconclusive, and --fail-inconclusive was given. If the launches of the two runs took turns,
-the chance that any of the verdicts is wrong is at most --level.
+comparable; 4: something is inconclusive, and --fail-inconclusive was given; 2: the request cannot be met; 70: an error
+that nobody foresaw, whose traceback is in the file that is named. If the launches of the two runs took turns, the
+chance that any of the verdicts is wrong is at most --level.
 
 With --over seed, launches that differ in their seed alone are one trial's: accuracies are compared in points, in pairs
 of one seed, each the mean of its launches; a seed that one run lacks is left out.
@@ -14,7 +15,6 @@ with a target, the time to it. --setting precision=bf16,no does so for two value
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 from pathlib import Path
 
@@ -85,8 +85,7 @@ def run(options: argparse.Namespace) -> int:
     if (options.look, options.looked) != (1.0, 0.0):
         found = dataclasses.replace(found, overall=options.level)
     forms.write(options, found)
-    with contextlib.suppress(SystemExit):  # how rich ends if its reader, such as `head`, closes the pipe
-        report.show(found)
+    report.show(found)
     return found.code
 
 

@@ -1,6 +1,7 @@
 """Find change points in the runs of many nights on one machine, and draw the runs on a page.
 
-They alert and block nothing: the exit code is always 0. Needs the extra `history` (pip install -e '.[history]').
+They alert and block nothing: the exit code is 0 whatever is found; 2: the request cannot be met; 70: an error that
+nobody foresaw, whose traceback is in the file that is named. Needs the extra `history` (pip install -e '.[history]').
 """
 
 from __future__ import annotations

@@ -6,11 +6,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
+from pathlib import Path
 from typing import Any
 
 from bench import discovery
 from bench.record.columns import columns
-from bench.record.csvfile import write_whole
+from bench.record.csvfile import append_text, write_whole
 from reports.arguments import new_file
 from reports.verdicts.report import ComparisonReport
 
@@ -34,10 +37,21 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def write(options: argparse.Namespace, report: ComparisonReport) -> None:
-    """Write the formats whose options were given. Raises UsageError if a file cannot be written."""
+    """Write the formats whose options were given, each to a file that is replaced, unless it is a job's step summary.
+
+    Raises UsageError if a file cannot be written.
+    """
     for name in names():
         if (path := getattr(options, name)) is not None:
-            write_whole(path, load(name).render(report))
+            text = load(name).render(report)
+            append_text(path, text) if is_step_summary(path) else write_whole(path, text)
+
+
+def is_step_summary(path: Path) -> bool:
+    """Whether the file is the summary of this step of a GitHub job, to which other commands write too."""
+    with contextlib.suppress(KeyError, OSError):  # there is none, or not yet
+        return os.path.samefile(path, os.environ["GITHUB_STEP_SUMMARY"])
+    return False
 
 
 def unit(metric: str) -> str:

@@ -8,7 +8,7 @@ from reports.markdown import escaped, row
 from reports.verdicts.comparison import HEADS, OPERATION_HEADS, Comparison, Reasons, cells
 from reports.verdicts.report import ComparisonReport, notes
 
-HELP = "write a summary as Markdown, such as $GITHUB_STEP_SUMMARY"
+HELP = "write a summary as Markdown; the file is replaced, but $GITHUB_STEP_SUMMARY is added to"
 MOST_BYTES = 900_000  # GitHub shows summaries of up to 1 MiB
 FOLDED = ("improved", "equivalent")
 OUTCOMES = {0: "Nothing got worse", 1: "Something got worse", 3: "Not comparable", 4: "Inconclusive"}

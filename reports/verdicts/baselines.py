@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import re
 from collections.abc import Sequence
@@ -29,8 +28,7 @@ def renew(run: Path, root: Path, margin: float, accept: bool) -> None:
     folder = find(rows, root)
     if (folder / "trials.csv").exists():
         found = compare.compare_runs(folder, run, margin, LEVEL, strict=False)
-        with contextlib.suppress(SystemExit):  # how rich ends if its reader, such as `head`, closes the pipe
-            report.show(found)
+        report.show(found)
     else:
         print(f"no baseline of this machine yet: {folder}")
     if accept:

@@ -179,7 +179,7 @@ def known(trial: str, row: Mapping[str, object]) -> Counts:
 def read(path: Path) -> Counts:
     """The baseline; empty if there is no file. Raises UsageError if the file is no baseline."""
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:

@@ -60,7 +60,7 @@ def launch(path: Path, number: int) -> list[dict[str, Any]]:
     try:
         if path.stat().st_size > LARGEST:
             raise ValueError("it is too large")
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         found = json.loads(text)
         own = found.get("resbench") or {}
         common = {

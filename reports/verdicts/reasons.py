@@ -123,7 +123,7 @@ def table(path: Path) -> Table:
     if path.stat().st_size > LARGEST_TABLE:
         raise ValueError("it is too large")
     found: Table = {}
-    with open(path, newline="") as file:
+    with open(path, newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file, strict=True):
             times = {name: float(row[name]) for name in TIMES if row[name] != ""}
             if not all(0 <= time < 1e6 for time in times.values()):

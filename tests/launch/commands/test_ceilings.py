@@ -45,7 +45,7 @@ def test_a_group_that_fails_names_its_log(launch: Launch, tmp_path: Path) -> Non
     with pytest.MonkeyPatch.context() as changed:
         changed.setattr(ceilings, "Work", lambda module, words: Work("bench.no_such_module", words))
         done = launch("ceilings", "--processes", "1", "--out", str(tmp_path))
-    assert done.returncode == 1
+    assert done.returncode == 70
     said = done.stderr.splitlines()[-1]
     assert said.startswith("error: the measurement ended without a result; see ")
     assert "No module named bench.no_such_module" in Path(said.rpartition(" ")[2]).read_text()

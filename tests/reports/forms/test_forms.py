@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
+import resource
+import signal
 import xml.etree.ElementTree as ElementTree
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from planted_rows import counted, plant, times
 
+from bench.errors import UsageError
+from bench.record.csvfile import append_text
 from reports import forms
 from reports.cli import main
 from reports.forms import junit, markdown
@@ -190,3 +196,36 @@ def test_a_form_that_cannot_be_written_is_one_sentence_before_any_verdict(
     printed = capsys.readouterr()
     assert (ended.value.code, printed.out) == (2, "")
     assert printed.err.startswith("error: cannot write /proc/x")
+
+
+def test_a_step_summary_keeps_what_stood_there_and_no_other_file_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By whatever name it is given."""
+    summary = tmp_path / "step_summary_1"
+    summary.write_text("## Another command's\n")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+    report = judged(Comparison("trial", "regressed", "step_time_p50_s"))
+    (tmp_path / "link").symlink_to(summary)
+    for given in (summary, tmp_path / "link"):
+        forms.write(Namespace(**{**dict.fromkeys(forms.names()), "markdown": given}), report)
+    own = markdown.render(report)
+    assert summary.read_text() == f"## Another command's\n\n{own}\n{own}"
+    (tmp_path / "other.md").write_text("old")
+    for given in (tmp_path / "other.md", tmp_path / "new.md"):
+        forms.write(Namespace(**{**dict.fromkeys(forms.names()), "markdown": given}), report)
+        assert given.read_text() == own
+
+
+def test_a_full_disk_leaves_a_step_summary_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "summary"
+    path.write_text("kept\n")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
+    try:
+        with pytest.raises(UsageError, match=re.escape(str(path))):
+            append_text(path, "too long for it\n")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_text() == "kept\n"
