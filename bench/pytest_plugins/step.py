@@ -81,6 +81,6 @@ def pytest_benchmark_update_commit_info(config: Any, commit_info: dict[str, Any]
         clean = repository.is_clean(project, untracked=False)  # results lie about in a project
     except UsageError:  # none, or not git's: what pytest-benchmark found stays
         return
-    if sha != commit_info["id"]:
+    if sha != commit_info.get("id"):
         commit_info |= dict.fromkeys(("time", "author_time", "branch"))
     commit_info |= {"id": sha, "dirty": not clean}
