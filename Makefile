@@ -5,12 +5,14 @@
 # make docs-tables  writes the parts of README that are generated
 # make faults  100 faults into real sweeps, a quarter of an hour; writes tests/FAULTS.md
 # make test-gpu  what this machine's GPU shows, in under ten minutes; writes tests/GPU.md, and fails without a GPU
+# make test-oldest  the oldest versions of everything that pyproject.toml allows, in an environment of their own (8 GB)
 # make test-slurm  the tests under a real Slurm, which root gets installed first where it is not (Debian, Ubuntu)
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+OLDEST ?= .cache/oldest
 DEMO := runs/demo
 RUN := $(BIN)/python -m launch run
 # No download: a ResNet-152 with random weights shows times and memory; a ResNet-20 trained here on the digits 0-4 and
@@ -24,7 +26,7 @@ BACKBONE := runs/demo-backbone
 TRANSFER20 = $(SMALL) --model resnet20 --weights $$(ls $(BACKBONE)/checkpoints/*.pt) --classes 5 6 7 8 9 \
 	--augment crop_flip --epochs 10 --micro-batch 16
 
-.PHONY: setup demo test studies docs-tables faults test-gpu test-slurm lint format clean
+.PHONY: setup demo test studies docs-tables faults test-gpu test-oldest test-slurm lint format clean
 
 setup: $(STAMP)
 
@@ -76,6 +78,20 @@ faults: setup
 test-gpu: setup
 	$(BIN)/python -m tests.gpu
 
+test-oldest: $(OLDEST)/.installed
+	OMP_WAIT_POLICY=PASSIVE $(OLDEST)/bin/python -m pytest -q -p no:cacheprovider -n auto --maxprocesses 4 \
+		--dist loadfile --no-loadscope-reorder $$($(OLDEST)/bin/python -m tests.oldest tests)
+
+# What prints the constraints needs packaging; setuptools comes first, because it builds at its oldest, too.
+$(OLDEST)/.installed: pyproject.toml tests/oldest.py
+	$(PYTHON) -m venv --clear $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet packaging wheel 'tomli; python_version < "3.11"'
+	$(OLDEST)/bin/python -m tests.oldest constraints > $(OLDEST)/constraints.txt
+	$(OLDEST)/bin/python -m pip install --quiet --constraint $(OLDEST)/constraints.txt setuptools
+	$(OLDEST)/bin/python -m pip install --quiet --constraint $(OLDEST)/constraints.txt --no-build-isolation \
+		--editable '.[dev,perf]'
+	@touch $@
+
 # As root, or where sudo asks nothing. Without Slurm its tests say that they are skipped, and why.
 test-slurm: setup
 	@if ! command -v sbatch >/dev/null && command -v apt-get >/dev/null; then \
@@ -95,4 +111,4 @@ format: setup
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) runs .mypy_cache .pytest_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) $(OLDEST) runs .mypy_cache .pytest_cache .ruff_cache *.egg-info

@@ -3,20 +3,32 @@
 import itertools
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import safetensors
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from models import ModelError
 
+# Under which key a checkpoint keeps its state dict: ours and torchvision's references "model", Lightning's, timm's and
+# PyTorch's ImageNet example "state_dict", PyTorch's tutorial "model_state_dict". Averages of the weights over time
+# ("model_ema", timm's "state_dict_ema") are other weights than those that were trained; none of these keys.
+WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
+MOST_WRAPPERS = 8  # a dict in a file may hold itself
+# What wraps a module puts its own name before all keys: DDP and DataParallel, torch.compile, a module that has it.
+PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "backbone.")
+# A weight of any of these is a weight of any other, to rounding. Eight bits need a scale that a state dict lacks.
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
-    """The tensors by name, on the CPU, of a file that torch.save wrote.
+    """The tensors by name, on the CPU, of a file that torch.save wrote, or of safetensors (*.safetensors).
 
-    The file holds a state dict, or a dict with one under "model" (our checkpoints). DDP's prefix "module." is removed,
+    The file holds a state dict, or a dict with one under a key of WRAPPERS. PREFIXES that all keys have are removed,
     and other names for the same parts become torchvision's: linear for fc, shortcut and short_cut for downsample,
     stages that count from layer0. Nothing in the file is executed.
     Raises ModelError for a file that is missing, damaged or anything else.
@@ -25,23 +37,49 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
 
 
 def read(path: str | Path) -> Any:
-    """What torch.save wrote, tensors and plain values, on the CPU. Raises ModelError if it is missing or damaged."""
+    """What torch.save or safetensors wrote, tensors and plain values, on the CPU.
+
+    Raises ModelError if it is missing, damaged or needs more than those.
+    """
     if not Path(path).is_file():
         raise ModelError(f"no weights file {path}; check the path")
-    return _unpickle(path)
+    return _safetensors(path) if Path(path).suffix == ".safetensors" else _unpickle(path)
 
 
 def state_dict_of(loaded: Any, path: str | Path) -> dict[str, Tensor]:
-    """The state dict in what `read` returned for the path. Raises ModelError if there is none."""
-    if isinstance(loaded, dict) and isinstance(loaded.get("model"), dict):
-        loaded = loaded["model"]
-    if not _is_state_dict(loaded):
-        raise ModelError(f"{path} holds no state dict; save one with torch.save(model.state_dict(), path)")
-    # All keys or none: a module may itself be named "module".
-    wrapped = all(key.startswith("module.") for key in loaded)
-    bare = {key.removeprefix("module.") if wrapped else key: tensor for key, tensor in loaded.items()}
+    """The state dict in what `read` returned for the path. Raises ModelError if there is none, or more than one."""
+    found = dict(_state_dicts(loaded))
+    if len(found) > 1:
+        raise ModelError(f"{path} holds state dicts under {' and '.join(found)}; save the one that is meant alone")
+    if not found:
+        keys = f" under {', '.join(WRAPPERS)}, but {_listed(loaded)}" if isinstance(loaded, dict) and loaded else ""
+        raise ModelError(f"{path} holds no state dict{keys}; save one with torch.save(model.state_dict(), path)")
+    (bare,) = (_without_prefixes(state) for state in found.values())
     from_zero = any(key.startswith("layer0.") for key in bare)
-    return {_as_torchvision(key, from_zero): tensor for key, tensor in bare.items()}
+    renamed: dict[str, str] = {}
+    for key in bare:
+        other = renamed.setdefault(_as_torchvision(key, from_zero), key)
+        if other != key:
+            raise ModelError(f"{path} holds both {other} and {key}, two names of one part; remove one")
+    return {name: bare[key] for name, key in renamed.items()}
+
+
+def _state_dicts(loaded: Any, at: tuple[str, ...] = ()) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """(where, state dict) for each one in what a file holds."""
+    if _is_state_dict(loaded):
+        yield ".".join(at), loaded
+    elif isinstance(loaded, dict) and len(at) < MOST_WRAPPERS:
+        for key in WRAPPERS:
+            yield from _state_dicts(loaded.get(key), (*at, key))
+
+
+def _without_prefixes(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state under its bare keys. All keys have a prefix or none: a module may itself be named "module"."""
+    # torch's AveragedModel, which wraps a module like DDP, counts in it what it has averaged.
+    bare = {key: tensor for key, tensor in state.items() if key != "n_averaged"}
+    while prefix := next((each for each in PREFIXES if bare and all(key.startswith(each) for key in bare)), None):
+        bare = {key.removeprefix(prefix): tensor for key, tensor in bare.items()}
+    return bare
 
 
 def _as_torchvision(key: str, from_zero: bool) -> str:
@@ -66,9 +104,15 @@ def load(model: nn.Module, state: Mapping[str, Tensor], path: str | Path) -> Non
 def load_whole(model: nn.Module, state: Mapping[str, Tensor], path: str | Path) -> None:
     """Copy `state`, read from `path`, into `model`. Its keys and shapes have to be exactly the model's.
 
+    Its tensors have to be plain ones of the model's types; FLOATS go for one another.
+
     Raises ModelError, which names the first key that does not match or is not finite; the model is then unchanged.
     """
-    if mismatch := _first_mismatch(model.state_dict(), state):
+    expected = model.state_dict()
+    for key, tensor in expected.items():
+        if kind := key in state and _wrong_kind(state[key], tensor.dtype):
+            raise ModelError(f"{key} in {path} is {kind}; save it as a plain tensor of {tensor.dtype}")
+    if mismatch := _first_mismatch(expected, state):
         raise ModelError(
             f"the weights in {path} do not fit this model: {mismatch}; choose the model they were made for"
         )
@@ -138,17 +182,31 @@ def _unpickle(path: str | Path) -> Any:
     except Exception as error:  # the unpickler raises many types of exceptions on damaged files
         if isinstance(error, MemoryError) or "allocate memory" in str(error):
             raise  # out of memory, which says nothing about the file
+        if needed := re.search(r"(?:GLOBAL|class) ([\w.]+)", str(error)):
+            raise ModelError(
+                f"cannot read weights from {path}, which holds more than tensors: {needed[1]}; if you trust it, open "
+                "it with torch.load(path, weights_only=False) and save the state dict alone with torch.save"
+            ) from error
         raise ModelError(
             f"cannot read weights from {path} ({type(error).__name__}), which is damaged or holds more than "
             "tensors; get it again, or save model.state_dict() with torch.save"
         ) from error
 
 
+def _safetensors(path: str | Path) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load_file(path)
+    except (OSError, safetensors.SafetensorError, KeyError) as error:  # KeyError: a type that torch lacks
+        raise ModelError(f"cannot read weights from {path} ({error}), which is damaged; get it again") from error
+
+
 def _is_state_dict(loaded: Any) -> bool:
     return (
         isinstance(loaded, dict)
         and len(loaded) > 0
-        and all(isinstance(key, str) and isinstance(tensor, Tensor) for key, tensor in loaded.items())
+        # A key is printed where it does not fit, and a terminal would obey what is in it.
+        and all(isinstance(key, str) and key.isprintable() for key in loaded)
+        and all(isinstance(tensor, Tensor) for tensor in loaded.values())
     )
 
 
@@ -169,3 +227,22 @@ def _first_mismatch(expected: Mapping[str, Tensor], state: Mapping[str, Tensor])
         if state[key].shape != tensor.shape:
             return f"{key} has shape {tuple(state[key].shape)} where {tuple(tensor.shape)} is expected"
     return next((f"{key} is unexpected" for key in state if key not in expected), None)
+
+
+def _wrong_kind(tensor: Tensor, expected: torch.dtype) -> str | None:
+    """What a tensor is that cannot be copied into a plain one of the expected type as it is; None: it can be."""
+    if type(tensor) not in (Tensor, nn.Parameter):
+        return f"a {type(tensor).__name__}, not a plain tensor"
+    if tensor.is_meta:
+        return "without data (on the meta device)"
+    if tensor.is_nested or tensor.layout != torch.strided:
+        return "nested" if tensor.is_nested else f"{tensor.layout}, not dense".removeprefix("torch.")
+    if tensor.dtype == expected or (tensor.dtype in FLOATS and expected in FLOATS):
+        return None
+    return f"{tensor.dtype} where {expected} is expected".replace("torch.", "")
+
+
+def _listed(keys: Mapping[Any, Any]) -> str:
+    """The first keys, as Python writes them."""
+    first = [f"{key!r:.40}" for key in itertools.islice(keys, 6)]
+    return ", ".join(first) + (" ..." if len(keys) > len(first) else "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import subprocess
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from conftest import CHECKOUT
+from oldest import project
 
 from bench.errors import UsageError
 from launch.commands import gate
@@ -54,6 +56,23 @@ def test_what_a_workflow_runs_is_a_command_of_ours(line: str, monkeypatch: pytes
     else:
         assert (house, name) == ("launch", "run")
         assert request.read(words).trials
+
+
+def test_what_a_workflow_makes_is_a_target() -> None:
+    steps = [step.get("run", "") for path in WORKFLOWS for job in jobs(path).values() for step in job["steps"]]
+    made = {word for run in steps for line in run.splitlines() if line.startswith("make ") for word in line.split()[1:]}
+    (targets,) = re.findall(r"^\.PHONY: (.*)", (CHECKOUT / "Makefile").read_text(), flags=re.MULTILINE)
+    assert made <= set(targets.split())
+    assert "test-oldest" in made
+
+
+def test_the_oldest_versions_are_tested_on_the_oldest_python_and_the_newest_on_a_newer_one() -> None:
+    found = jobs(CHECKOUT / ".github" / "workflows" / "ci.yml")
+    oldest = project()["project"]["requires-python"].removeprefix(">=")
+    (python,) = [step["with"]["python-version"] for step in found["oldest"]["steps"] if "with" in step]
+    assert python == oldest
+    assert oldest in found["test"]["strategy"]["matrix"]["python"]
+    assert len(found["test"]["strategy"]["matrix"]["python"]) > 1
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)

@@ -2,8 +2,8 @@
 
 `-p bench.pytest_plugins.baseline --benchmark-baseline FILE`, with this checkout on PYTHONPATH, checks a run against the
 JSON of an earlier one, a file or a folder of them. It fails if a benchmark is missing on either side, if benchmarks are
-switched off, if the machines differ, or if the baseline is missing or no baseline. pytest-benchmark itself accepts all
-of that silently. `python -m reports compare` says whether something got slower.
+switched off, if the machines differ or the baseline does not say its own, or if the baseline is missing or none.
+pytest-benchmark itself accepts all of that silently. `python -m reports compare` says whether something got slower.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def require_benchmarks(config: pytest.Config) -> None:
     """Raises UsageError if the benchmarks would not run."""
+    if not config.pluginmanager.has_plugin("benchmark"):
+        raise pytest.UsageError("there is no pytest-benchmark; run pip install pytest-benchmark")
     for option in OFF:
         if config.getoption(option):
             raise pytest.UsageError(f"--{option.replace('_', '-')} switches the benchmarks off; leave it out")
@@ -54,11 +56,12 @@ def load(path: Path) -> list[dict[str, Any]]:
 def load_one(path: Path) -> dict[str, Any]:
     """One run. Raises UsageError if the file is none of pytest-benchmark's."""
     try:
-        run = json.loads(path.read_text(encoding="utf-8"))
+        run = json.loads(path.read_bytes())
         names = [each["fullname"] for each in run["benchmarks"]]
         if not all(isinstance(name, str) for name in names):
             raise TypeError("a name is no text")
-        run["machine_info"].get("node")
+        if not isinstance(run.setdefault("machine_info", {}), dict):
+            raise TypeError("the machine is no object")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise pytest.UsageError(f"{path} is no JSON of pytest-benchmark: {type(error).__name__}") from error
     if not names:
@@ -84,7 +87,12 @@ class Baseline:
         for run in self.runs:
             for name in COMMON:
                 was, now = run["machine_info"].get(name), here.get(name)
-                self.complaints += [f"the baseline is of another machine: {each}" for each in unlike(name, was, now)]
+                if was is None and now is not None:
+                    self.complaints.append(f"the baseline does not say its machine's {name}, here {now!r}")
+                else:
+                    self.complaints += [
+                        f"the baseline is of another machine: {each}" for each in unlike(name, was, now)
+                    ]
         self.complaints = list(dict.fromkeys(self.complaints))
         if self.complaints and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED

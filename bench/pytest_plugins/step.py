@@ -96,5 +96,9 @@ def pytest_benchmark_update_commit_info(config: Any, commit_info: dict[str, Any]
     except UsageError as error:
         commit_info |= {**unknown, "id": "unknown", "dirty": False, "error": str(error)}
         return
-    same = sha == commit_info["id"]
-    commit_info |= {**({} if same else unknown), "id": sha, "dirty": not clean or (same and commit_info["dirty"])}
+    same = sha == commit_info.get("id")
+    commit_info |= {
+        **({} if same else unknown),
+        "id": sha,
+        "dirty": not clean or (same and bool(commit_info.get("dirty"))),
+    }

@@ -97,11 +97,11 @@ def read(path: Path) -> dict[str, Any] | None:
 
 def row(launch: Mapping[str, Any]) -> dict[str, str]:
     """The cells of a launch, as trials.csv has them. No device: only a GPU's memory ends with OutOfMemoryError."""
-    commit = launch["commit_info"]
+    commit = launch.get("commit_info") or {}  # a hook of the project may have replaced it
     errors = " ".join(each["error"] for each in launch["resbench"]["failed"])
     return {
         "status": "oom" if "OutOfMemoryError" in errors else "crashed" if errors else "ok",
-        "commit": str(commit["id"])[:12] + ("-dirty" if commit.get("dirty") else ""),
+        "commit": str(commit.get("id") or "")[:12] + ("-dirty" if commit.get("dirty") else ""),
         "device_name": "",
         "memory_limit_bytes": "",
     }

@@ -1,8 +1,9 @@
-"""pytest-benchmark's JSON as rows of trials.csv, so that the same commands compare it.
+"""pytest-benchmark's JSON, of its versions 3 to 5, as rows of trials.csv, so that the same commands compare it.
 
 Each file is one launch of all its benchmarks. A benchmark is a trial; its step time is the median of its rounds. In the
 files of `python -m launch gate --pytest`, "resbench" has the pair's number and round and the tests that failed, and a
-benchmark's extra_info the times of its turns.
+benchmark's extra_info the times of its turns. What the file does not say of its machine or commit is unknown: version
+3.0 has no CPU, 3.1 to 3.3 call its name otherwise, and a hook of the project may have replaced either.
 """
 
 from __future__ import annotations
@@ -10,6 +11,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import statistics
+from collections.abc import Callable, Iterable
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +34,12 @@ COUNTS: tuple[str, ...] = ("flops_per_window", "bytes_accessed_per_window", "ope
 COUNTS += ("casts_per_window", "waits_per_window", "peak_bytes_per_window")
 KINDS = "operation_kinds"
 OF_SPEED = ("cpu_capability", "variables")
+# What differs between two runs of one benchmark, and what tells of all of them.
+MEASURED: dict[str, Callable[[list[Any]], Any]] = {
+    "step_time_p50_s": statistics.median,
+    CPU_TIME: statistics.median,
+    "peak_allocated_bytes": max,
+}
 OOM = "OutOfMemoryError"  # torch's
 # Whatever the parts of a file of another program may raise.
 MALFORMED = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError)
@@ -60,21 +70,22 @@ def launch(path: Path, number: int) -> list[dict[str, Any]]:
     try:
         if path.stat().st_size > LARGEST:
             raise ValueError("it is too large")
-        text = path.read_text(encoding="utf-8")
-        found = json.loads(text)
+        content = path.read_bytes()
+        found = json.loads(content)
         own = found.get("resbench") or {}
         common = {
             "experiment": EXPERIMENT,
-            "started_at": plain(found["datetime"]),
+            "started_at": in_utc(found["datetime"]),
             "repeat": whole(own.get("pair", number)),
             read.ROUND: plain(own["round"]) if own.get("round") else None,
-            "commit": commit(found["commit_info"]),
+            "commit": commit(found.get("commit_info") or {}),
         }
         failed = [ending(each) for each in own.get("failed", [])]
         if not found["benchmarks"] and not failed:
             raise ValueError("it has no benchmark")
-        measured = [{**machine(found["machine_info"]), **one(each)} for each in found["benchmarks"]]
-        digest = hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+        here = machine(found.get("machine_info") or {})
+        measured = [{**here, **each} for each in each_once(map(one, found["benchmarks"]))]
+        digest = hashlib.blake2b(content, digest_size=6).hexdigest()
         return [{"launch_id": f"{digest}-{index}", **common, **each} for index, each in enumerate([*measured, *failed])]
     except MALFORMED as error:
         why = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
@@ -82,13 +93,15 @@ def launch(path: Path, number: int) -> list[dict[str, Any]]:
 
 
 def machine(info: dict[str, Any]) -> dict[str, Any]:
-    """The cells about machine and versions."""
-    own = {**info.get("resbench", {})}
+    """The cells about machine and versions. None: the file does not say."""
+    own, cpu = ({**(info.get(name) or {})} for name in ("resbench", "cpu"))
+    cpu_model = own.get("cpu_model") or cpu.get("brand_raw") or cpu.get("brand")
+    python = info.get("python_version")
     return {
-        "host": plain(own.get("host") or info["node"]),
+        "host": plain_or_none(own.get("host") or info.get("node")),
         "device_name": plain(own.get("device_name") or "unknown"),
-        "cpu_model": plain(own.get("cpu_model") or info["cpu"].get("brand_raw")),
-        "torch": plain(own.get("torch") or f"none, Python {info['python_version']}"),
+        "cpu_model": None if cpu_model == "unknown" else plain_or_none(cpu_model),
+        "torch": plain_or_none(own.get("torch") or (python and f"none, Python {python}")),
         **{name: number_or_none(own.get(name)) for name in ("device_count", "cpu_count", "threads")},
         **{name: plain(own[name]) for name in ("driver", "cuda", *OF_SPEED) if own.get(name)},
     }
@@ -96,8 +109,14 @@ def machine(info: dict[str, Any]) -> dict[str, Any]:
 
 def commit(info: dict[str, Any]) -> str:
     """As in trials.csv. Empty: pytest-benchmark found none."""
-    sha = plain(info["id"])
+    sha = plain(info.get("id") or "unknown")
     return "" if sha in ("unknown", "unversioned") else sha[:12] + ("-dirty" if info.get("dirty") else "")
+
+
+def in_utc(text: str) -> str:
+    """The date as in trials.csv. Before its version 5, pytest-benchmark wrote UTC and did not say so."""
+    found = datetime.fromisoformat(text)
+    return (found if found.tzinfo else found.replace(tzinfo=timezone.utc)).isoformat()
 
 
 def one(benchmark: dict[str, Any]) -> dict[str, Any]:
@@ -112,6 +131,31 @@ def one(benchmark: dict[str, Any]) -> dict[str, Any]:
     cpu_time = {CPU_TIME: number_or_none(extra[CPU_TIME])} if CPU_TIME in extra else {}
     found = {"status": "ok", "arm": plain(benchmark["fullname"]), "step_time_p50_s": median}
     return {**found, "peak_allocated_bytes": peak, **cpu_time, **counts, **kinds, **in_turns(extra.get("turns"))}
+
+
+def each_once(found: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row for each benchmark: those of one name are one launch still, of which their median tells.
+
+    Raises ValueError if they differ in anything but a measurement.
+    """
+    named: dict[str, list[dict[str, Any]]] = {}
+    for each in found:
+        named.setdefault(each["arm"], []).append(each)
+    return [rows[0] if len(rows) == 1 else joined(rows) for rows in named.values()]
+
+
+def joined(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """One row for those of one benchmark in one file: the medians of their times, the largest of their peaks."""
+    whole_row = {}
+    for name in {name: None for row in rows for name in row}:
+        values = [row.get(name) for row in rows]
+        if name in MEASURED and None not in values:
+            whole_row[name] = MEASURED[name](values)
+        elif any(value != values[0] for value in values):
+            raise ValueError(f"it has {rows[0]['arm']} {len(rows)} times, with unlike {name}")
+        else:
+            whole_row[name] = values[0]
+    return whole_row
 
 
 def in_turns(turns: dict[str, Any] | None) -> dict[str, Any]:
@@ -139,6 +183,11 @@ def whole(count: object) -> int:
 def number_or_none(value: object) -> float | None:
     """The value if it is a finite number."""
     return value if isinstance(value, (int, float)) and math.isfinite(value) else None
+
+
+def plain_or_none(text: object) -> str | None:
+    """As `plain`. None: there is no text."""
+    return plain(text) if text else None
 
 
 def plain(text: object) -> str:

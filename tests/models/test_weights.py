@@ -1,16 +1,19 @@
 """Weights files: what is good goes in bit by bit, and whatever else comes is refused in one sentence."""
 
+import argparse
 import pickle
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from models import ModelError, cifar
 from models.surgery import replace_head
-from models.weights import head_classes, load, read_state_dict
+from models.weights import head_classes, load, load_whole, read_state_dict
 
 
 class Malicious:
@@ -106,7 +109,17 @@ def test_garbage(tmp_path: Path, content: bytes) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [{}, [torch.ones(1)], torch.ones(1), {"a": 1}, {1: torch.ones(1)}, {"model": {}}, {"model": {"a": 1}}],
+    [
+        {},
+        [torch.ones(1)],
+        torch.ones(1),
+        {"a": 1},
+        {1: torch.ones(1)},
+        {"model": {}},
+        {"model": {"a": 1}},
+        {"model": 1, "\x1b[31m": 2},
+        {"a": torch.ones(1), "\x1b[31m": torch.ones(1)},
+    ],
 )
 def test_not_a_state_dict(tmp_path: Path, content: object) -> None:
     path = tmp_path / "weights.pt"
@@ -246,3 +259,139 @@ def test_a_state_dict_with_the_sources_names_is_the_same_network(tmp_path: Path)
         torch.save(state, tmp_path / "w.pt")
         read = read_state_dict(tmp_path / "w.pt")
         assert same(read, ours)
+
+
+# Checkpoints of other programs
+
+
+@pytest.mark.parametrize(
+    "wrappers", [["state_dict"], ["model_state_dict"], ["model"], ["net"], ["state_dict", "model"]]
+)
+@pytest.mark.parametrize(
+    "prefix", ["", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.", "model.", "model.net.", "module.backbone."]
+)
+def test_a_checkpoint_of_another_program_is_the_same_network(tmp_path: Path, wrappers: list[str], prefix: str) -> None:
+    state, path = network().state_dict(), tmp_path / "w.pt"
+    content: dict[str, Any] = {f"{prefix}{key}": tensor for key, tensor in state.items()}
+    for key in reversed(wrappers):
+        content = {"epoch": 3, "arch": "resnet8", key: content, "optimizer": {"state": {0: {"step": torch.ones(1)}}}}
+    torch.save(content, path)
+    assert same(read_state_dict(path), state)
+
+
+def test_a_prefix_that_not_all_keys_have_stays(tmp_path: Path) -> None:
+    state = {"model.conv1.weight": torch.ones(1), "model.fc.weight": torch.ones(1), "criterion.weight": torch.ones(1)}
+    torch.save({"state_dict": state}, tmp_path / "w.pt")
+    assert read_state_dict(tmp_path / "w.pt").keys() == state.keys()
+
+
+def test_averaged_weights_are_taken_only_where_they_were_saved_alone(tmp_path: Path) -> None:
+    trained, path = network(1).state_dict(), tmp_path / "w.pt"
+    average = torch.optim.swa_utils.AveragedModel(network(2)).state_dict()
+    assert {"n_averaged", "module.fc.weight"} <= average.keys()
+    for key in ("model_ema", "state_dict_ema"):
+        torch.save({"model": trained, key: average}, path)
+        assert same(read_state_dict(path), trained)
+        torch.save({key: average}, path)
+        with pytest.raises(ModelError, match=f"holds no state dict under .*, but '{key}'") as error:
+            read_state_dict(path)
+        assert one_sentence(error, path)
+    torch.save(average, path)
+    assert same(read_state_dict(path), network(2).state_dict())
+
+
+def test_of_two_networks_none_is_chosen(tmp_path: Path) -> None:
+    path = tmp_path / "w.pt"
+    torch.save({"model": network(1).state_dict(), "net": {"state_dict": network(2).state_dict()}}, path)
+    with pytest.raises(ModelError, match=r"holds state dicts under model and net\.state_dict; save the one") as error:
+        read_state_dict(path)
+    assert one_sentence(error, path)
+
+
+def test_a_checkpoint_that_holds_itself_ends(tmp_path: Path) -> None:
+    content: dict[str, Any] = {}
+    content["model"] = content
+    torch.save(content, tmp_path / "w.pt")
+    with pytest.raises(ModelError, match="holds no state dict"):
+        read_state_dict(tmp_path / "w.pt")
+
+
+def test_two_names_of_one_part_are_not_one_of_them(tmp_path: Path) -> None:
+    path = tmp_path / "w.pt"
+    torch.save({**network().state_dict(), "linear.weight": torch.ones(10, 64)}, path)
+    with pytest.raises(ModelError, match=r"both fc\.weight and linear\.weight") as error:
+        read_state_dict(path)
+    assert one_sentence(error, path)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize(
+    ("content", "held"),
+    [
+        ({"model": {"a": torch.ones(1)}, "args": argparse.Namespace(lr=0.1)}, r"argparse\.Namespace"),
+        ({"state_dict": {"a": torch.ones(1)}, "folder": Path("runs")}, r"pathlib\.PosixPath"),
+        (nn.Linear(1, 1), r"torch\.nn\.modules\.linear\.Linear"),
+    ],
+    ids=["settings", "path", "module"],
+)
+def test_a_file_that_needs_more_than_tensors_says_what(
+    tmp_path: Path, content: object, held: str, legacy: bool
+) -> None:
+    path = tmp_path / "w.pt"
+    torch.save(content, path, _use_new_zipfile_serialization=not legacy)
+    with pytest.raises(ModelError, match=f"holds more than tensors: {held}; .* save the state dict alone") as error:
+        read_state_dict(path)
+    assert one_sentence(error, path)
+
+
+def test_safetensors_is_the_same_network(tmp_path: Path) -> None:
+    state, path = network().state_dict(), tmp_path / "model.safetensors"
+    safetensors.torch.save_file({f"module.{key}": tensor for key, tensor in state.items()}, path)
+    assert same(read_state_dict(path), state)
+    whole = path.read_bytes()
+    for content in (b"", whole[:5], whole[:100], whole[:-1], b"\xff" * 100, b"<html>404 Not Found</html>"):
+        path.write_bytes(content)
+        with pytest.raises(ModelError, match="cannot read weights") as error:
+            read_state_dict(path)
+        assert one_sentence(error, path)
+
+
+KEY = "layer2.0.conv1.weight"
+KINDS = {
+    "int8 where float32 is expected": lambda weight: weight.to(torch.int8),
+    "bool where float32 is expected": lambda weight: weight.bool(),
+    "complex64 where float32 is expected": lambda weight: weight.to(torch.complex64),
+    "float8_e4m3fn where float32 is expected": lambda weight: weight.to(torch.float8_e4m3fn),
+    "qint8 where float32 is expected": lambda weight: torch.quantize_per_tensor(weight, 0.1, 0, torch.qint8),
+    "sparse_coo, not dense": lambda weight: weight.to_sparse(),
+    "without data": lambda weight: weight.to("meta"),
+    "nested": lambda weight: torch.nested.nested_tensor([weight, weight[:1]]),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of torch, about nested and quantized tensors
+def test_what_no_weight_can_be_is_refused_by_name(tmp_path: Path, kind: str) -> None:
+    """The tensor comes after others that fit: none of those may be copied."""
+    model, path = network(1), tmp_path / "w.pt"
+    before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    state = network(2).state_dict()
+    torch.save({**state, KEY: KINDS[kind](state[KEY])}, path)
+    with pytest.raises(ModelError, match=f"{re.escape(KEY)} in .* is {kind}") as error:
+        load_whole(model, read_state_dict(path), path)
+    assert one_sentence(error, path)
+    assert same(model.state_dict(), before)
+
+
+def test_a_counter_is_no_float(tmp_path: Path) -> None:
+    state = {**network().state_dict(), "bn1.num_batches_tracked": torch.tensor(0.5)}
+    with pytest.raises(ModelError, match=r"bn1\.num_batches_tracked in w\.pt is float32 where int64 is expected"):
+        load_whole(network(), state, "w.pt")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_another_precision_are_weights(dtype: torch.dtype) -> None:
+    model, state = network(1), network(2).state_dict()
+    other = {key: tensor.to(dtype) if tensor.is_floating_point() else tensor for key, tensor in state.items()}
+    load_whole(model, other, "w.pt")
+    assert same(model.state_dict(), {key: other[key].to(tensor.dtype) for key, tensor in state.items()})

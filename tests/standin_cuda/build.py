@@ -17,6 +17,7 @@ COMPUTES = re.compile(
     r"|cudnn(Convolution|BatchNormalization|Pooling|Activation|Softmax|Normalization)(Forward|Backward)\w*"
     r"|cudnnBackendExecute"
 )
+OLDEST_CUDA = 13000  # as CUDA's headers write their version; before, some functions had other parameters
 OK, INVALID_USAGE = 0, 5
 # What torch asks of the driver itself when it initialises.
 DRIVER = {
@@ -39,6 +40,9 @@ def why_not() -> str | None:
     headers = _headers()
     if headers is None or not (headers.parents[1] / "cudnn" / "include").exists():
         return "the headers of CUDA and cuDNN are not beside torch"
+    defined = re.search(r"#define CUDART_VERSION\s+(\d+)", (headers / "cuda_runtime_api.h").read_text())
+    if defined and int(defined[1]) < OLDEST_CUDA:
+        return f"torch is built for CUDA {int(defined[1]) // 1000}, and the stand-in for {OLDEST_CUDA // 1000}"
     return None
 
 

@@ -48,6 +48,9 @@ def test_amds_gpus_are_those_that_the_kernel_tells_of(tmp_path: Path) -> None:
 def test_amds_gpus_are_nothing_to_a_torch_for_others(tmp_path: Path) -> None:
     """As in many a desktop, whose processor has one."""
     env = plant_torch(tmp_path / "cpu")
+    accelerate = tmp_path / "cpu" / "accelerate-1.14.0.dist-info"  # an older one starts cold on every GPU
+    accelerate.mkdir()
+    (accelerate / "METADATA").write_text("Name: accelerate\nVersion: 1.14.0\n")
     done = python("-c", ASK, str(plant_amd(tmp_path, 3)), json.dumps(AMD[:1]), env=env)
     assert done.stdout.splitlines() == ["", "{'CUDA_VISIBLE_DEVICES': '2,0'} False False"], done.stderr
 

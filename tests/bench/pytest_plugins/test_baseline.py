@@ -98,6 +98,22 @@ def test_what_one_side_does_not_know_is_no_difference() -> None:
     ]
 
 
+@pytest.mark.parametrize("info", [None, {}])
+def test_a_baseline_that_does_not_say_its_machine_fails(info: dict[str, Any] | None, project: Path) -> None:
+    found = json.loads((project / "base.json").read_text())
+    del found["machine_info"]
+    (project / "base.json").write_text(json.dumps(found if info is None else {**found, "machine_info": info}))
+    done = ran(project, "--benchmark-baseline", "base.json")
+    assert done.returncode == 1
+    assert "benchmark baseline base.json: the baseline does not say its machine's node, here " in done.stdout
+
+
+def test_without_pytest_benchmark_it_says_so(project: Path) -> None:
+    done = ran(project, "--benchmark-baseline", "base.json", "-p", "no:benchmark")
+    assert (done.returncode, done.stdout) == (4, "")
+    assert done.stderr.strip() == "ERROR: there is no pytest-benchmark; run pip install pytest-benchmark"
+
+
 @pytest.mark.parametrize("option", ["--benchmark-disable", "--benchmark-skip"])
 def test_benchmarks_that_are_switched_off_fail(option: str, project: Path) -> None:
     done = ran(project, "--benchmark-baseline", "base.json", option)

@@ -92,6 +92,108 @@ def test_the_commit_is_as_in_trials_csv(info: dict[str, Any], commit: str, tmp_p
     assert list(pytest_benchmark.trials([folder / "0.json"])["commit"]) == [commit]
 
 
+# Files of other versions and of projects with hooks of their own
+
+STATS = {"min": 0.008, "max": 0.012, "mean": 0.01, "stddev": 0, "rounds": 1, "median": 0.01, "iqr": 0.0, "q1": 0.01}
+NODE = {"node": "tower", "processor": "", "machine": "x86_64", "python_version": "3.11.7", "system": "Linux"}
+CPU_3_1 = {"vendor_id": "AuthenticAMD", "hardware": "unknown", "brand": "AMD EPYC"}
+CPU_3_4 = {"python_version": "3.11.7.final.0 (64 bit)", "arch": "X86_64", "brand_raw": "AMD EPYC"}
+NAIVE, AWARE = "2026-01-01T00:00:00.000001", "2026-01-01T00:00:00.000001+00:00"
+OLD_COMMIT = {"id": "0123456789abcdef", "dirty": False}
+NEW_COMMIT = {**OLD_COMMIT, "time": "2026-01-01", "author_time": "2026-01-01", "project": "a", "branch": "main"}
+OLD_TEST = {"group": None, "name": "test_step[a-1]", "fullname": "test_a.py::test_step[a-1]", "params": {"a": 1}}
+TEST = {**OLD_TEST, "param": "a-1", "extra_info": {}, "options": {"min_rounds": 1, "timer": "perf_counter"}}
+
+
+def shaped(stats: dict[str, Any], test: dict[str, Any], when: str, cpu: object, commit: object) -> dict[str, Any]:
+    info = {**NODE, **({"cpu": cpu} if cpu is not None else {})}
+    tests = [{**test, "stats": stats}]
+    return {"machine_info": info, "commit_info": commit, "benchmarks": tests, "datetime": when, "version": "x"}
+
+
+# As plugin.py, session.py and stats.py of each version write it; the data are left out as --benchmark-save does.
+VERSIONS = {
+    "3.0": (shaped(STATS, OLD_TEST, NAIVE, None, OLD_COMMIT), None),
+    "3.1": (shaped({**STATS, "ops": 100}, TEST, NAIVE, CPU_3_1, NEW_COMMIT), "AMD EPYC"),
+    "3.1, CPU unknown": (shaped(STATS, TEST, NAIVE, {**CPU_3_1, "brand": "unknown"}, NEW_COMMIT), None),
+    "3.4": (shaped({**STATS, "total": 0.01}, TEST, NAIVE, CPU_3_4, NEW_COMMIT), "AMD EPYC"),
+    "4, ARM": (shaped({**STATS, "total": 0.01}, TEST, NAIVE, {"arch": "ARM_8"}, NEW_COMMIT), None),
+    "5": (shaped({**STATS, "total": 0.01, "data": [0.01]}, TEST, AWARE, CPU_3_4, NEW_COMMIT), "AMD EPYC"),
+}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_each_version_s_file_is_read(version: str, tmp_path: Path) -> None:
+    content, cpu_model = VERSIONS[version]
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    (row,) = pytest_benchmark.launch(tmp_path / "a.json", 0)
+    assert (row["host"], row["torch"], row["cpu_model"]) == ("tower", "none, Python 3.11.7", cpu_model)
+    assert (row["commit"], row["started_at"]) == ("0123456789ab", AWARE)
+    assert (row["arm"], row["step_time_p50_s"]) == ("test_a.py::test_step[a-1]", 0.01)
+
+
+@pytest.mark.parametrize("info", ["gone", None, {}, {"user": "me"}])
+def test_a_machine_that_the_file_does_not_say_is_not_comparable(
+    info: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = {**launch(), "machine_info": info}
+    if info == "gone":
+        del found["machine_info"]
+    (row,) = pytest_benchmark.launch(save(tmp_path / "one", found) / "0.json", 0)
+    assert (row["host"], row["torch"], row["cpu_model"]) == (None, None, None)
+    code, out, _ = told(save(tmp_path / "base", *[found] * 3), save(tmp_path / "head", *[found] * 3), capsys)
+    assert code == 3
+    assert "host is not known; torch is not known" in out
+
+
+@pytest.mark.parametrize("info", ["gone", None, {}, {"dirty": True}, {"id": None}])
+def test_a_commit_that_the_file_does_not_say_is_unknown(info: Any, tmp_path: Path) -> None:
+    found = {**launch(), "commit_info": info}
+    if info == "gone":
+        del found["commit_info"]
+    (row,) = pytest_benchmark.launch(save(tmp_path / "one", found) / "0.json", 0)
+    assert row["commit"] == ""
+
+
+def test_a_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    for name, encoding in (("a", "utf-8-sig"), ("b", "utf-16")):
+        (tmp_path / f"{name}.json").write_text(json.dumps(launch()), encoding=encoding)
+        assert len(pytest_benchmark.launch(tmp_path / f"{name}.json", 0)) == 1
+
+
+def test_parametrised_benchmarks_are_trials_of_their_own(tmp_path: Path) -> None:
+    names = [f"test_a.py::test_step[{each}]" for each in ("a-1", "a-2", "\u00e4 b", "a/b::c", "")]
+    content = {**launch(), "benchmarks": [each for name in names for each in launch(name)["benchmarks"]]}
+    table = pytest_benchmark.trials([save(tmp_path / "run", content) / "0.json"])
+    assert list(table["arm"]) == names
+    assert table["launch_id"].nunique() == len(names)
+
+
+def twice(*medians: float, **extra: Any) -> dict[str, Any]:
+    tests = [each for median in medians for each in launch(median=median, **extra)["benchmarks"]]
+    return {**launch(), "benchmarks": tests}
+
+
+def test_a_name_that_stands_there_several_times_is_one_launch(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = save(tmp_path / "run", twice(0.03, 0.01, 0.02, peak_allocated_bytes=5)) / "0.json"
+    (row,) = pytest_benchmark.launch(path, 0)
+    assert (row["step_time_p50_s"], row["peak_allocated_bytes"]) == (0.02, 5)
+    # Five times in one file tell no more than once: how launches differ is not known.
+    base = save(tmp_path / "base", twice(*(0.01 * (1 + share) for share in SPREAD)))
+    head = save(tmp_path / "head", twice(*(0.02 * (1 + share) for share in SPREAD)))
+    code, out, _ = told(base, head, capsys)
+    assert (code, out.splitlines()[0]) == (0, "1 inconclusive")
+
+
+def test_a_name_with_two_counts_in_one_file_has_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = {**launch(), "benchmarks": [launch(flops_per_window=n)["benchmarks"][0] for n in (1, 2)]}
+    code, _, err = told(save(tmp_path / "base", launch()), save(tmp_path / "head", content), capsys)
+    assert code == 2
+    assert "it has test_a.py::test_step 2 times, with unlike flops_per_window" in err
+
+
 # Files of launch gate --pytest
 
 
@@ -255,9 +357,10 @@ def test_a_benchmark_that_is_gone_and_another_machine_are_not_comparable(
         json.dumps(launch(median=float("nan"))),
         json.dumps(launch(median=-1.0)),
         json.dumps(launch(median="fast")),  # type: ignore[arg-type]
-        json.dumps({**launch(), "machine_info": None}),
+        json.dumps({**launch(), "machine_info": ["tower"]}),
         json.dumps({**launch(), "benchmarks": {"a": 1}}),
         json.dumps({**launch(), "benchmarks": []}),
+        json.dumps({**launch(), "datetime": "yesterday"}),
         json.dumps({**launch(), "resbench": {"pair": -1}}),
         json.dumps({**launch(), "resbench": {"failed": ["a"]}}),
         json.dumps(launch(turns={"launch_id": "a"})),
@@ -276,6 +379,7 @@ def test_a_benchmark_that_is_gone_and_another_machine_are_not_comparable(
         "no machine",
         "no list",
         "no benchmark",
+        "no date",
         "no pair",
         "no test",
         "no partner",
