@@ -7,6 +7,8 @@ import uuid
 
 LAUNCH_ID = "RESBENCH_LAUNCH_ID"
 """The launch id. Not set if a trial is started by hand."""
+RUNNER_ID = "RESBENCH_RUNNER_ID"
+"""The runner that started the process; by it, what is left of a runner that was killed is found."""
 COMMAND = "RESBENCH_COMMAND"
 """The user's command."""
 LAUNCH_DETAILS = "RESBENCH_HOW"

@@ -105,6 +105,7 @@ class Worker:
         self.trackers: ExperimentTrackers | None = None
         self.trace: Callable[[], None] | None = None
         self.mark: Callable[[str], None] = last_phase.unmarked
+        self.first_step: confirm.FirstStep
 
     def work(self, build: Build, load: Load) -> None:
         """Train and measure. Any exception ends the trial (see `run`)."""
@@ -112,7 +113,7 @@ class Worker:
         self.folder.prepare()
         group = self.form_group()
         if self.row.has_launcher:
-            self.mark = last_phase.marker(self.folder.logs(), self.launch_id, group.rank)
+            self.mark = last_phase.marker(self.launch_id, group.rank)
         self.mark("setup")
         # Before the memory limit: what a tracker imports and keeps is not the trial's memory.
         self.trackers = ExperimentTrackers(self.options.log_with, group.accelerator, self.options.out, self.launch_id)

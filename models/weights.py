@@ -110,7 +110,9 @@ def load_whole(model: nn.Module, state: Mapping[str, Tensor], path: str | Path) 
     """
     expected = model.state_dict()
     for key, tensor in expected.items():
-        if kind := key in state and _wrong_kind(state[key], tensor.dtype):
+        # BatchNorm with a momentum does not use its counter, of which `.half()` on all of a state makes a float.
+        whole = key.endswith("num_batches_tracked") and key in state and _is_whole(state[key])
+        if kind := key in state and not whole and _wrong_kind(state[key], tensor.dtype):
             raise ModelError(f"{key} in {path} is {kind}; save it as a plain tensor of {tensor.dtype}")
     if mismatch := _first_mismatch(expected, state):
         raise ModelError(
@@ -227,6 +229,12 @@ def _first_mismatch(expected: Mapping[str, Tensor], state: Mapping[str, Tensor])
         if state[key].shape != tensor.shape:
             return f"{key} has shape {tuple(state[key].shape)} where {tuple(tensor.shape)} is expected"
     return next((f"{key} is unexpected" for key in state if key not in expected), None)
+
+
+def _is_whole(tensor: Tensor) -> bool:
+    """Whether it is one plain floating-point number without a fraction."""
+    is_number = type(tensor) is Tensor and tensor.dtype in FLOATS and not tensor.is_meta and tensor.ndim == 0
+    return is_number and float(tensor).is_integer()
 
 
 def _wrong_kind(tensor: Tensor, expected: torch.dtype) -> str | None:

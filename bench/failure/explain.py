@@ -58,7 +58,7 @@ def explain(
         several_machines = in_group() and torch.distributed.get_world_size() > len(peers)
         patience_s = 0.0 if interrupted else REMOTE_PATIENCE_S if several_machines else PATIENCE_S
         if gone := _gone(peers, logs, launch_id, patience_s):
-            return causes.killed(gone[0], phase=last_phase.of(logs, launch_id, gone[0]))
+            return causes.killed(gone[0], phase=last_phase.of(launch_id, gone[0]))
     if LOADER_KILLED.search(str(error)):
         return Cause("crashed", text, silent=True, oom_phase=oom.phase(error), oom_held_bytes=held_bytes)
     return Cause("interrupted", str(error)) if interrupted else Cause("crashed", text)

@@ -135,10 +135,10 @@ def _folders(controller: str, root: Path) -> Iterator[Path]:
     A machine with both versions has each controller in one of them, and no file of it in the other.
     """
     own: dict[str, str] = {}
-    for line in text(root / "proc/self/cgroup").splitlines():
-        _, _, rest = line.partition(":")
+    for line in text(root / "proc/self/cgroup").split("\n"):  # names may hold what else `splitlines` takes for an end
+        _, is_group, rest = line.partition(":")
         names, _, path = rest.partition(":")
-        own |= dict.fromkeys(names.split(","), path)  # version 2 has no names
+        own |= dict.fromkeys(names.split(",") if is_group else (), path)  # version 2 has no names
     for key, point, top in _mounts(controller, root):
         if key in own:
             folder = point / _below(own[key], top)
@@ -153,8 +153,10 @@ def _folders(controller: str, root: Path) -> Iterator[Path]:
 def _mounts(controller: str, root: Path) -> list[tuple[str, Path, str]]:
     """(key of /proc/self/cgroup, mount point, which group that is) for each mount that may have the controller."""
     found = []
-    for line in text(root / "proc/self/mountinfo").splitlines():
-        before, _, behind = line.partition(" - ")  # between them stand as many fields as the kernel likes
+    for line in text(root / "proc/self/mountinfo").split("\n"):
+        before, found_both, behind = line.partition(" - ")  # between them stand as many fields as the kernel likes
+        if not found_both:
+            continue
         top, point = before.split(" ")[3:5]
         kind, _, options = behind.split(" ")[:3]
         key = {"cgroup2": "", "cgroup": controller}.get(kind)

@@ -27,7 +27,7 @@ def capped_at(device: torch.device) -> int | None:
     """The bytes that the caching allocator may reserve, as torch has it. None: torch before 2.8 does not tell."""
     if not hasattr(torch.cuda, "get_per_process_memory_fraction"):
         return None
-    return int(torch.cuda.get_per_process_memory_fraction(device) * torch.cuda.mem_get_info(device)[1])
+    return round(torch.cuda.get_per_process_memory_fraction(device) * torch.cuda.mem_get_info(device)[1])
 
 
 def cap(limit_bytes: int, device: torch.device) -> None:

@@ -48,9 +48,10 @@ GROUP_SPEED = (
 # Of these families, what changes no speed that is measured: versions and places, caches of compiled code, logs; and the
 # devices and threads, which launchers set and which have columns of their own.
 NOT_SPEED = re.compile(
-    r".*_(VERSION|BUILD_NUMBER|HOME|ROOT|PATH|DIR|FILE|HOST|PORT|ARCH|ARCH_LIST|LOG_LEVEL|LOGLEVEL_DBG|LOGINFO_DBG)"
+    r"(?!NCCL_(TOPO|GRAPH|TUNER_CONFIG)_FILE$|MIOPEN_\w*DB_PATH$|HSA_OVERRIDE)"
+    r"(.*_(VERSION|BUILD_NUMBER|HOME|ROOT|PATH|DIR|FILE|HOST|PORT|ARCH|ARCH_LIST|LOG_LEVEL|LOGLEVEL_DBG|LOGINFO_DBG)"
     r"|.*_VISIBLE_DEVICES|CUDA_DEVICE_ORDER|(OMP|MKL|OPENBLAS)_NUM_THREADS|CUDA_CACHE_.*|KMP_DUPLICATE_LIB_OK"
-    r"|TORCH_(LOGS.*|TRACE|SHOW_CPP_STACKTRACES|DISABLE_SHARE_RDZV_TCP_STORE)|NCCL_DEBUG.*|PYTORCH_ENABLE_MPS_FALLBACK"
+    r"|TORCH_(LOGS.*|TRACE|SHOW_CPP_STACKTRACES|DISABLE_SHARE_RDZV_TCP_STORE)|NCCL_DEBUG.*|PYTORCH_ENABLE_MPS_FALLBACK)"
 )
 # What torch sets if nothing is set, and Accelerate's launcher for a single process on a CPU, which a fork does without.
 DEFAULTS = {"CUDA_MODULE_LOADING": "LAZY", "KMP_AFFINITY": "granularity=fine,compact,1,0", "KMP_BLOCKTIME": "1"}

@@ -101,9 +101,8 @@ def warm_up(trial: Trial) -> None:
         F.cross_entropy(logits.float(), torch.zeros(16, dtype=torch.long)).backward()
         optimizer.step()
         optimizer.zero_grad()
-    _cache_stacks(
-        trial.workers + (trial.workers > 0)
-    )  # last: the threads above keep their stacks, and would take these
+    # Last: the threads above keep their stacks, and would take these.
+    _cache_stacks(trial.workers + (trial.workers > 0))
 
 
 def _cache_stacks(threads: int) -> None:

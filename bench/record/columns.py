@@ -217,7 +217,7 @@ MACHINE = [
         "variables",
         "str",
         "Environment variables that change speed, as a shell writes them, such as ONEDNN_MAX_CPU_ISA=AVX2; none: none "
-        "is set. Where the ranks differ, those of each, between |.",
+        "is set. Where the ranks differ, those of each, separated by a vertical bar.",
         roles=("adjustable",),
     ),
     _column(

@@ -6,7 +6,6 @@ A setting that did not happen is a UsageError which names what was asked for and
 
 from __future__ import annotations
 
-import itertools
 import os
 import sys
 from collections.abc import Iterator
@@ -36,7 +35,7 @@ def contradiction(name: str, trial: Trial, found: str) -> UsageError:
 
 def setup(trial: Trial, group: Group, training: Training, pipeline: InputPipeline, limit: Limit | None) -> None:
     """Compare the settings with what has been set up. Raises UsageError at the first that differs."""
-    if pipeline.pipeline != "fixed" and trial.pipeline not in ("auto", pipeline.pipeline):
+    if trial.pipeline not in ("auto", pipeline.pipeline):
         raise contradiction("pipeline", trial, f"the images come from the {pipeline.pipeline} pipeline; give auto")
     if group.accelerator.mixed_precision != trial.precision:
         raise contradiction("precision", trial, f"Accelerate has {group.accelerator.mixed_precision}")
@@ -85,16 +84,20 @@ class FirstStep:
         return module.register_forward_hook(note)
 
     def watched(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """The same micro-batches. Looks at the first one. Raises UsageError if its images are not as they should be."""
-        first = next(batches, None)
-        if first is None or self.checked:
-            return batches if first is None else itertools.chain((first,), batches)
-        images = first[0]
+        """The same micro-batches. Raises UsageError if the images of the trial's first one are not as they should be.
+
+        None is fetched before it is asked for, nor kept: both would be memory and time of the trial's.
+        """
+        for batch in batches:
+            if not self.checked:
+                self._images(batch[0])
+            yield batch
+
+    def _images(self, images: Tensor) -> None:
         if not lies_on(images, self.device):
             raise UsageError(f"the trial runs on {self.device}, but its images are on {images.device}")
         if images.ndim == 4 and not has_layout(images, self.trial):
             raise contradiction("memory_format", self.trial, f"the images have strides {images.stride()}")
-        return itertools.chain((first,), batches)
 
     def check(self) -> None:
         """Call after the first step, again at any time. Raises UsageError at the first setting that did not happen."""
@@ -131,10 +134,12 @@ class FirstStep:
     def _compiled(self) -> None:
         if graphs() > self.graphs and frames_lost() == self.frames:
             return
-        variables = [f"{name}={os.environ[name]}" for name in WITHOUT_COMPILER if os.environ.get(name)]
-        move = f"unset {' and '.join(variables)}" if variables else "see the trial's log"
+        names = [name for name in WITHOUT_COMPILER if os.environ.get(name)]
         part = "part of the model" if graphs() > self.graphs else "the model"
-        raise contradiction("compile", self.trial, f"torch ran {part} without compiling it; {move}")
+        found = f"torch ran {part} without compiling it"
+        if names:
+            found += f" ({', '.join(f'{name} is {os.environ[name]}' for name in names)}); unset {' '.join(names)}"
+        raise contradiction("compile", self.trial, found if names else f"{found}; see the trial's log")
 
 
 def layers(module: nn.Module) -> list[tuple[str, nn.Module]]:

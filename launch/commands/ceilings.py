@@ -32,8 +32,8 @@ from bench.machine.gpus import has_distributed
 from bench.record.run_folder import RunFolder
 from bench.terminal import say, wide
 from bench.trial import Trial
-from bench.variables import COMMAND, LAUNCH_ID, new_id
-from launch.group import accelerate_command, processes
+from bench.variables import COMMAND, LAUNCH_ID, RUNNER_ID, new_id
+from launch.group import accelerate_command
 from launch.group.accelerate_command import Work
 from launch.group.run_context import RunContext, remove_working_files, run_context
 from launch.group.starter import StartRequest, head_line, run_to_end
@@ -104,7 +104,7 @@ def measure(context: RunContext, trial: Trial, launch_id: str) -> str:
     log = folder.logs() / f"{launch_id}.log"
     variables = {
         LAUNCH_ID: launch_id,
-        processes.RUNNER_ID: context.runner_id,
+        RUNNER_ID: context.runner_id,
         COMMAND: os.environ.get(COMMAND, shlex.join(sys.orig_argv)),
     }
     work = Work("bench.ceilings", ["--out", str(folder.path)])

@@ -17,6 +17,7 @@ from typing import IO, Any
 
 from bench.errors import UsageError
 from bench.record.run_folder import RunFolder
+from bench.variables import RUNNER_ID
 from launch.group import processes
 
 # After a runner is killed, its watchdog needs up to this time to end its processes, and holds the lock meanwhile.
@@ -56,7 +57,7 @@ def claim(folder: RunFolder, runner_id: str, machine: int = 0) -> Iterator[Folde
             time.sleep(0.1)
         # A runner that ends in order empties the file; one that was killed leaves its id.
         if former := _read(file).get("runner_id"):
-            processes.end_all(lambda: processes.with_variable(processes.RUNNER_ID, former), grace_s=0.0)
+            processes.end_all(lambda: processes.with_variable(RUNNER_ID, former), grace_s=0.0)
         file.truncate(0)
         command = " ".join(shlex.join(sys.orig_argv).split())  # one line, even of a multi-line python -c
         me = {"pid": os.getpid(), "host": socket.gethostname(), "runner_id": runner_id, "command": command}

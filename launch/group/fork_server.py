@@ -141,7 +141,7 @@ def record_killed_ranks(logs: Path, launch_id: str, number: int, frame: object) 
                 # A signal that asks to stop has its cause with whoever sent it.
                 if child.si_status not in STOP_SIGNALS and (rank := name.removeprefix("rank ")).isdecimal():
                     signal_name = processes.signal_name(child.si_status)
-                    phase = last_phase.of(logs, launch_id, int(rank))
+                    phase = last_phase.of(launch_id, int(rank))
                     causes.record(logs, launch_id, causes.killed(int(rank), signal_name, phase))
 
 

@@ -46,7 +46,8 @@ def refine(cause: Cause, exit_code: int | None, log: Path, oom_kills_before: int
         file.seek(max(0, log.stat().st_size - TAIL_BYTES))
         text = file.read().decode(errors="replace")
     if cause.lost_rank is not None:
-        cause = how_it_ended(cause.lost_rank, text) or cause
+        found = how_it_ended(cause.lost_rank, text)
+        cause = found._replace(oom_phase=cause.oom_phase) if found is not None else cause
     kills = cgroups.oom_kills(root)
     # We kill a rank ourselves after it crashed (bench.failure.crash_handler): its SIGKILL is no sign of missing memory.
     killed = (exit_code == -signal.SIGKILL or KILLED.search(text)) and not cause.killed_by_launcher

@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-RUNNER_ID = "RESBENCH_RUNNER_ID"
 # Between looks at what is left of a group. A look reads /proc for every process of the machine, some ms for 100.
 POLL_S = 0.05
 

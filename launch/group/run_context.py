@@ -80,6 +80,6 @@ def run_context(options: Options, gpus: int, run_options: RunOptions) -> Iterato
 
 def remove_working_files(folder: RunFolder, prefix: str = "*.") -> None:
     """Remove what launches need while they run from the folder; with the default prefix, of all launches."""
-    for pattern in ("progress", "new", "*.fault", "*.phase", "row.json", "cause.json"):
+    for pattern in ("progress", "new", "*.fault", "row.json", "cause.json"):
         for path in folder.logs().glob(f"{prefix}{pattern}"):
             path.unlink(missing_ok=True)

@@ -21,7 +21,7 @@ from bench.record import progress
 from bench.record.rows import BEGAN, time_stamp
 from bench.record.run_folder import RunFolder
 from bench.trial import Trial
-from bench.variables import COMMAND, LAUNCH_DETAILS, LAUNCH_ID, new_id
+from bench.variables import COMMAND, LAUNCH_DETAILS, LAUNCH_ID, RUNNER_ID, new_id
 from launch.group import missing_row, postmortem, processes
 from launch.group.accelerate_command import NodeAddress
 from launch.group.run_context import RunContext, remove_working_files
@@ -64,7 +64,7 @@ class Launch:
         how = {"started_by": context.starter.name, "parallel": context.run_options.parallel}
         variables = {
             LAUNCH_ID: self.launch_id,
-            processes.RUNNER_ID: context.runner_id,
+            RUNNER_ID: context.runner_id,
             COMMAND: os.environ.get(COMMAND, shlex.join(sys.orig_argv)),
             LAUNCH_DETAILS: json.dumps({**how, "requested_s": time.monotonic()}),
             **(more_variables or {}),
@@ -160,7 +160,7 @@ class Launch:
         if self.group is not None and (failure := self.group.start_failure()):
             return Cause("crashed", failure)
         alone = self.trial.processes == 1
-        phase = last_phase.of(self.folder.logs(), self.launch_id, 0) if alone else None
+        phase = last_phase.of(self.launch_id, 0) if alone else None
         if alone and self.exit_code is not None and self.exit_code < 0 and self.context.starter.name == "warm":
             # After a warm start the launcher of a single process is the trial itself.
             return causes.killed(0, processes.signal_name(-self.exit_code), phase)
@@ -232,6 +232,7 @@ class Launch:
 
     def remove_working_files(self) -> None:
         """Remove the files that were needed while it ran."""
+        last_phase.remove(launch_id=self.launch_id)
         if self.node.machine == 0:
             remove_working_files(self.folder, f"{self.launch_id}.")
         for path in self.context.scratch.glob(f"{self.launch_id}.*"):

@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from bench.variables import RUNNER_ID
 from launch.group import processes
 from launch.group.accelerate_command import inherited, work_of
 from launch.group.starter import UNKILLABLE_S, StartRequest
@@ -50,7 +51,7 @@ class WarmGroup:
         if not self.starter.server_gone:
             return set()
         # The server may have forked it and died before it could answer.
-        return processes.with_variable(processes.RUNNER_ID, self.starter.runner_id)
+        return processes.with_variable(RUNNER_ID, self.starter.runner_id)
 
     def end(self, grace_s: float) -> set[int]:
         self.starter.read_answers()
@@ -91,7 +92,7 @@ class WarmStarter:
         self.running.clear()
         self.connection: Connection
         self.connection, theirs = Pipe()
-        variables = {**inherited(), processes.RUNNER_ID: self.runner_id}
+        variables = {**inherited(), RUNNER_ID: self.runner_id}
         # OpenBLAS would start threads at import, which no fork has; torch starts its own later and does not use it.
         variables.setdefault("OPENBLAS_NUM_THREADS", "1")
         with open(self.log, "a", encoding="utf-8") as log, theirs:

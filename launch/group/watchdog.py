@@ -15,6 +15,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.failure import last_phase
+from bench.variables import RUNNER_ID
 from launch.group import processes
 
 # From the closed pipe to SIGKILL.
@@ -65,8 +67,9 @@ def main(runner_id: str, lifeline: str, scratch: str) -> None:
     while os.read(int(lifeline), 1):
         pass
     for _ in range(2):  # a process that was just being started shows its variables only a moment later
-        processes.end_all(lambda: processes.with_variable(processes.RUNNER_ID, runner_id), grace_s=0.0)
+        processes.end_all(lambda: processes.with_variable(RUNNER_ID, runner_id), grace_s=0.0)
         time.sleep(AGAIN_S)
+    last_phase.remove(runner_id)
     shutil.rmtree(scratch, ignore_errors=True)
 
 

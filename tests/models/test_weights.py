@@ -389,6 +389,13 @@ def test_a_counter_is_no_float(tmp_path: Path) -> None:
         load_whole(network(), state, "w.pt")
 
 
+def test_a_counter_that_half_made_a_float_is_a_counter() -> None:
+    """As where somebody calls `.half()` on all of a state dict."""
+    model, state = network(1), network(2).state_dict()
+    load_whole(model, {key: tensor.half() for key, tensor in state.items()}, "w.pt")
+    assert same(model.state_dict(), {key: tensor.half().to(tensor.dtype) for key, tensor in state.items()})
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_weights_of_another_precision_are_weights(dtype: torch.dtype) -> None:
     model, state = network(1), network(2).state_dict()

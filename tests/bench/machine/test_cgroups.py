@@ -146,12 +146,14 @@ def test_a_machine_with_both_versions_has_memory_in_one(tmp_path: Path) -> None:
     assert found.explain() == "control group, 1.00 GiB by /sys/fs/cgroup/memory/a/memory.limit_in_bytes"
 
 
-def test_a_mount_point_with_a_space_is_found(tmp_path: Path) -> None:
-    tree = {f"mnt/the groups/{name}": text for name, text in in_use(GIB, 0).items()}
-    tree |= {"proc/self/cgroup": "0::/\n", "proc/self/mountinfo": V2.replace("/sys/fs/cgroup", r"/mnt/the\040groups")}
+@pytest.mark.parametrize("name", ["the groups", "the\u2028groups", "the\x0bgroups"])
+def test_a_mount_point_of_any_name_is_found(name: str, tmp_path: Path) -> None:
+    tree = {f"mnt/{name}/{file}": text for file, text in in_use(GIB, 0).items()}
+    mount = V2.replace("/sys/fs/cgroup", f"/mnt/{name}".replace(" ", r"\040"))
+    tree |= {"proc/self/cgroup": "0::/\n", "proc/self/mountinfo": mount}
     found = cgroups.smallest_limit(plant(tmp_path, tree))
     assert found is not None
-    assert found.source == "/mnt/the groups/memory.max"
+    assert found.source == f"/mnt/{name}/memory.max"
 
 
 def test_where_the_kernel_tells_nothing_nothing_is_known(tmp_path: Path) -> None:

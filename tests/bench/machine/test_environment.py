@@ -45,7 +45,12 @@ OF_SPEED = {
     "PYTHONMALLOC": "malloc",
     "PYTHONOPTIMIZE": "1",
 }
-OF_GROUP = {"NCCL_ALGO": "Ring", "GLOO_DEVICE_TRANSPORT": "UV", "TORCH_DISTRIBUTED_DEBUG": "DETAIL"}
+OF_GROUP = {
+    "NCCL_ALGO": "Ring",
+    "NCCL_TOPO_FILE": "topology.xml",
+    "GLOO_DEVICE_TRANSPORT": "UV",
+    "TORCH_DISTRIBUTED_DEBUG": "DETAIL",
+}
 # What launchers, images and torch set, and what says where something is or what is printed.
 OF_NONE = {
     "CUDA_VISIBLE_DEVICES": "3",

@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+import torch
 from launching import SMALL, plant, python, rows
 from standin_cuda.standin import Standin
+
+from bench.machine import cuda
 
 MIB = 2**20
 
@@ -103,3 +107,12 @@ def test_a_gpu_s_own_memory_is_its_process_s_alone_and_that_of_a_jetson_the_mach
     own, machine = ([int(word) for word in line.split()] for line in done.stdout.splitlines())
     assert own[0] == own[1] == own[2] > 2**32
     assert machine[:2] == [1_500_000 * 1024, 3_000_000 * 1024]
+
+
+@pytest.mark.parametrize("gib", [*range(1, 80), 79.5, 1 / 3])
+def test_the_limit_in_force_is_read_back_to_the_byte(gib: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch keeps whole bytes and answers with their share of the device, an H200 here."""
+    total, limit = 150_020_487_936, int(gib * 2**30)
+    monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", lambda device: limit / total, raising=False)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (total, total))
+    assert cuda.capped_at(torch.device("cuda", 0)) == limit

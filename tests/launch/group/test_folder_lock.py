@@ -23,7 +23,8 @@ from launching import python
 
 from bench.errors import UsageError
 from bench.record.run_folder import RunFolder
-from launch.group import folder_lock, processes
+from bench.variables import RUNNER_ID
+from launch.group import folder_lock
 
 HOLD = """
 import sys, time
@@ -106,9 +107,7 @@ def test_what_a_killed_holder_and_its_guard_have_left_running_is_ended_before_an
     runner_id = f"killed{os.getpid()}"
     with holder(folder, runner_id=runner_id) as process:
         process.kill()
-    mine, others = (
-        subprocess.Popen(["sleep", "600"], env={**os.environ, processes.RUNNER_ID: its}) for its in (runner_id, "x")
-    )
+    mine, others = (subprocess.Popen(["sleep", "600"], env={**os.environ, RUNNER_ID: its}) for its in (runner_id, "x"))
     with mine, others:
         try:
             with folder_lock.claim(folder, "me"):

@@ -234,8 +234,8 @@ GONE, ALONE = causes.killed(1), Cause("crashed", "the launcher ended with exit c
 def test_a_rank_that_recorded_nothing_ended_as_the_log_says(said: Cause, log: str, error: str, tmp_path: Path) -> None:
     path = tmp_path / "a.log"
     path.write_text("$ accelerate launch\n" + log)
-    found = postmortem.refine(said, 1, path, None, tmp_path)
-    assert (found.status, found.error) == ("crashed", error)
+    found = postmortem.refine(said._replace(oom_phase="forward"), 1, path, None, tmp_path)
+    assert (found.status, found.error, found.oom_phase) == ("crashed", error, "forward")
 
 
 @pytest.mark.parametrize(("kills", "status"), [(1, "oom"), (0, "crashed")])

@@ -20,7 +20,7 @@ from bench.failure.causes import Cause
 from bench.options import Options
 from bench.record.columns import OOM_PHASES
 from bench.trial import Trial
-from launch.group.processes import RUNNER_ID
+from bench.variables import RUNNER_ID
 from launch.group.run_context import run_context
 from launch.run_options import RunOptions
 from launch.sweep.runner import run_sweep
