@@ -11,7 +11,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 # What nobody foresaw: not 1, which a command that judges ends with if something got worse. EX_SOFTWARE of sysexits.h.
 UNFORESEEN = 70
@@ -63,7 +63,24 @@ def one_sentence(in_log: bool = False) -> Iterator[None]:
             raise
         _report(error, in_log)
     except Exception as error:
+        if isinstance(error, OSError) and not in_log and is_of(error, sys.argv[1:]):
+            say(f"error: cannot use {error.filename}: {error.strerror}; check the path and whose it is")
+            raise Ended(2) from None
         _report(error, in_log)
+
+
+def is_of(error: OSError, words: Sequence[str]) -> bool:
+    """Whether it is a path given as one of the words, or one below it, that may not be entered or is too long.
+
+    Before Python 3.14, where a folder of another user is in the way, even the question whether a file exists raises.
+    """
+    if error.errno not in (errno.EACCES, errno.ENAMETOOLONG) or not isinstance(error.filename, (str, os.PathLike)):
+        return False
+    try:
+        path, *given = map(os.path.abspath, [error.filename, *filter(None, words)])
+    except OSError:  # the current folder is gone
+        return False
+    return any(path == each or path.startswith(f"{each}{os.sep}") for each in given)
 
 
 def say(text: str) -> None:

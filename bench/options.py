@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import functools
 import io
+import itertools
 import os
 import re
 import sys
@@ -54,6 +55,10 @@ SWITCHES = {name for name, kind in get_type_hints(Trial).items() if kind is bool
 
 def parse(default: Any, words: Sequence[str], prog: str, description: str) -> Any:
     """Parse options into an object of the default's type. Raises UsageError with tyro's error as one sentence."""
+    for word, value in itertools.pairwise([*words, "--"]):
+        name, _, joined = word.partition("=")
+        if name in ("--out", "--data-root") and not (joined if "=" in word else value):
+            raise UsageError(f"{name} is empty, which would be the current folder; give a folder")
     stderr = io.StringIO()
     try:
         with contextlib.redirect_stderr(stderr):

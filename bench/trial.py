@@ -220,6 +220,7 @@ NOT_IN_KEY = ("repeat", "target_accuracy", "stop_at_target")
 CHOICES = {name: get_args(kind) for name, kind in get_type_hints(Trial).items() if get_origin(kind) is Literal}
 MOST_BUCKET_MIB = 2**20  # 1 TiB, more than any model's gradients
 NOT_NEGATIVE = ("repeat", "workers", "warmup_windows", "momentum", "weight_decay", "lr", "seed")
+LARGEST_WHOLE = 2**53  # from here on not every integer is a float, and whatever reads a CSV file may lose digits
 
 
 def check(trial: Trial) -> None:
@@ -235,6 +236,10 @@ def check(trial: Trial) -> None:
         value = getattr(trial, name)
         if not 0 <= value < math.inf:
             raise UsageError(f"{option(name)} is {value}; give a finite number of 0 or more")
+    for name in (*POSITIVE, *NOT_NEGATIVE):
+        value = getattr(trial, name)
+        if isinstance(value, int) and value >= LARGEST_WHOLE:
+            raise UsageError(f"{option(name)} is {value}; give less than 2**53, which every reader of a CSV file keeps")
     if not 0 < trial.bucket_mib <= MOST_BUCKET_MIB:
         raise UsageError(f"--bucket-mib is {trial.bucket_mib}; give MiB above 0 and at most {MOST_BUCKET_MIB}")
     if not (CIFAR_MODEL.fullmatch(trial.model) or IMAGENET_MODEL.fullmatch(trial.model)):

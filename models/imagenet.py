@@ -1,6 +1,7 @@
 """torchvision's residual networks: with random weights, published weights, or weights from a file."""
 
 import http.client
+import os
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def _weights_path(depth: int, weights: str) -> Path:
     published: dict[str, Any] = {entry.name: entry for entry in torchvision.models.get_model_weights(f"resnet{depth}")}
     if weights in published:
         return _cached(published[weights].url)
-    if not Path(weights).is_file():
+    if not os.path.isfile(weights):
         raise ModelError(
             f"no weights {weights!r} for ResNet-{depth}; choose from: none, {', '.join(published)}, "
             "or the path of a state dict"

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -23,6 +24,8 @@ MOST_WRAPPERS = 8  # a dict in a file may hold itself
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "backbone.")
 # A weight of any of these is a weight of any other, to rounding. Eight bits need a scale that a state dict lacks.
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+# How a file begins that git has checked out without Git LFS.
+GIT_LFS = b"version https://git-lfs.github.com/spec/"
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
@@ -41,8 +44,15 @@ def read(path: str | Path) -> Any:
 
     Raises ModelError if it is missing, damaged or needs more than those.
     """
-    if not Path(path).is_file():
+    if not os.path.isfile(path):  # Path.is_file raises where a name is too long, or its folder another user's
         raise ModelError(f"no weights file {path}; check the path")
+    try:
+        with open(path, "rb") as file:
+            start = file.read(len(GIT_LFS))
+    except OSError as error:
+        raise ModelError(f"cannot read weights from {path}: {error.strerror}; check the path") from error
+    if start == GIT_LFS:
+        raise ModelError(f"{path} is Git LFS's pointer to the weights, which are elsewhere; run git lfs pull")
     return _safetensors(path) if Path(path).suffix == ".safetensors" else _unpickle(path)
 
 

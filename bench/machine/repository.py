@@ -119,6 +119,9 @@ def is_clean(repository: Path, untracked: bool = True) -> bool:
 def resolve(repository: Path, ref: str) -> str:
     """The hash of the commit that a branch, a tag, a hash or the like means. Raises UsageError if there is none."""
     if sha := found(repository, ref):
+        as_branch = None if ref == "HEAD" else found(repository, f"refs/heads/{ref}")
+        if as_branch not in (None, sha):  # git takes the tag here, and the branch elsewhere
+            raise UsageError(f"{ref!r} in {repository} is a branch and something else; give heads/{ref} or tags/{ref}")
         return sha
     missing = f"no commit {ref!r} in {repository}"
     if not git(repository, "rev-list", "--all", "--max-count=1") and not found(repository, "HEAD"):

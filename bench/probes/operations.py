@@ -31,7 +31,7 @@ TRIALS = [
         f"Floating-point operations of a rank's convolutions and matrix products, two for each multiply-add, {COUNTED}",
     ),
     Column(
-        "bytes_accessed_per_window",
+        "accessed_bytes_per_window",
         "int",
         "bytes",
         "max",
@@ -83,7 +83,7 @@ TRIALS = [
         "Places at which torch.compile had to leave a graph; empty: nothing was compiled.",
     ),
 ]
-BYTES = "bytes_accessed_per_window"
+BYTES = "accessed_bytes_per_window"
 COUNTS = ("flops_per_window", "operations_per_window", "casts_per_window", "waits_per_window", "peak_bytes_per_window")
 COMPILED = ("compiled_graphs", "graph_breaks")
 

@@ -52,7 +52,7 @@ def benchmark_step(benchmark: Any, request: pytest.FixtureRequest) -> Run:
         benchmark.extra_info["flops_per_window"] = counted.flops
         if compilations()["compiled_graphs"] is None:  # fused kernels cannot be counted
             accessed = counted.bytes_accessed
-            benchmark.extra_info["bytes_accessed_per_window"] = accessed["cuda"] or accessed.total()
+            benchmark.extra_info["accessed_bytes_per_window"] = accessed["cuda"] or accessed.total()
         benchmark.extra_info["operations_per_window"] = counted.kinds.total()
         benchmark.extra_info["casts_per_window"] = counted.casts
         benchmark.extra_info["waits_per_window"] = counted.waits

@@ -298,7 +298,7 @@ ROUNDS = [
 # Counts of a step's work, equal in each launch of one commit on one machine; operation_kinds has one for each kind.
 COUNTS: tuple[str, ...] = ("total_parameters", "trainable_parameters", "flops_per_window", "operations_per_window")
 COUNTS += ("casts_per_window", "waits_per_window", "allreduces_per_window", "allreduce_bytes_per_window")
-COUNTS += ("bytes_accessed_per_window", "peak_bytes_per_window", "compiled_graphs", "graph_breaks")
+COUNTS += ("accessed_bytes_per_window", "peak_bytes_per_window", "compiled_graphs", "graph_breaks")
 
 # What earlier versions wrote for a setting's value.
 OLDER = {"compile": {"true": "default", "false": "none"}}

@@ -216,6 +216,9 @@ def write_whole(path: Path, content: str | bytes) -> None:
     try:
         scratch.write_bytes(encoded(content) if isinstance(content, str) else content)
         os.replace(scratch, path)
-    except OSError as error:
-        scratch.unlink(missing_ok=True)
+    except BaseException as error:  # Ctrl-C too
+        with suppress(OSError):  # on a read-only file system, also where there is nothing to remove
+            scratch.unlink()
+        if not isinstance(error, OSError):
+            raise
         raise UsageError(f"cannot write {path}: {error.strerror}; make room or choose another --out") from error

@@ -107,11 +107,24 @@ class RunFolder:
         rows = filter(None, (head.row(line.rstrip("\r"), numbers) for line in lines[1:]))
         return [empty | {name: respelled(cell, known.get(name)) for name, cell in row.items()} for row in rows]
 
+    def environments(self) -> dict[str, Any]:
+        """What environment.json holds by its keys; none if there is no file. Raises UsageError if it cannot be read."""
+        path = self.path / "environment.json"
+        try:
+            found = json.loads(path.read_bytes()) if path.exists() else {}
+        except (OSError, ValueError, RecursionError) as error:
+            raise UsageError(
+                f"cannot read {path} ({error}), to which environments are added; mend it, or choose another --out"
+            ) from error
+        if not isinstance(found, dict):
+            raise UsageError(f"{path} holds no environments by their keys; remove it, or choose another --out")
+        return found
+
     def add_environment(self, key: str, environment: dict[str, Any]) -> None:
         """Add an environment to environment.json under its key, unless it is there."""
         path = self.path / "environment.json"
         with open(self.logs() / ".environment.lock", "w", encoding="utf-8") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # trials may end at once, and each rewrites the file
-            known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+            known = self.environments()
             if key not in known:
                 write_whole(path, json.dumps({**known, key: environment}, indent=1, sort_keys=True) + "\n")

@@ -66,7 +66,7 @@ def check(trial: Trial, gpus: int) -> None:
         raise UsageError("--precision fp16 needs a CUDA device, and Accelerate ignores it on a CPU; use bf16 or no")
     if not gpus:
         check_device_settings(trial)
-    if trial.weights != "none" and not trial.weights.startswith("IMAGENET") and not Path(trial.weights).is_file():
+    if trial.weights != "none" and not trial.weights.startswith("IMAGENET") and not os.path.isfile(trial.weights):
         raise UsageError(
             f"no file {trial.weights!r} for --weights; give none, IMAGENET1K_V1, IMAGENET1K_V2 or a state dict's path"
         )

@@ -41,6 +41,7 @@ class RunContext:
         self.lock.check()
         folder = RunFolder(self.options.out)
         folder.prepare()
+        folder.environments()
         for file in FILES:
             if (folder.path / f"{file}.csv").exists():
                 folder.append(file, [])  # no rows: refuses a file that no run wrote, and adds the columns that it lacks

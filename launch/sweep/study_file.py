@@ -61,7 +61,7 @@ def parse(path: Path) -> tuple[dict[str, Any], str]:
     """The file's table and text. Raises UsageError if there is no such file or it is no TOML."""
     text = ""
     try:
-        text = path.read_bytes().decode()
+        text = path.read_bytes().decode("utf-8-sig")  # some editors begin a file with a byte-order mark
         return tomllib.loads(text), text
     except OSError as error:
         raise UsageError(f"cannot read the study {path}: {error.strerror}; give a file as those in studies/") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from bench.terminal import say
 from reports.arguments import price_argument, target_argument
 
 
@@ -19,5 +20,8 @@ def run(options: argparse.Namespace) -> None:
     from reports import plot
 
     out = options.out or options.run / "plots"
-    for path in plot.write(options.run, out, options.target_accuracy, options.price):
+    written = plot.write(options.run, out, options.target_accuracy, options.price)
+    for path in written:
         print(path)
+    if not written:
+        say(f"note: no chart: no trial in {options.run} ended well with two epochs, or with steps that were measured")

@@ -1,6 +1,6 @@
 """Which of arithmetic and memory limits a trial more, and how near is it to that limit? Its place in a roofline.
 
-A trial's arithmetic intensity is flops_per_window / bytes_accessed_per_window. Its roof is the smaller of two FLOP/s:
+A trial's arithmetic intensity is flops_per_window / accessed_bytes_per_window. Its roof is the smaller of two FLOP/s:
 the ceiling at its number format, and the bytes/s of copies on the device x its intensity. At the ridge they are equal:
 below it memory is the lower limit, above it arithmetic. Source: Williams, Waterman and Patterson, "Roofline: an
 insightful visual performance model for multicore architectures", Communications of the ACM 52(4), 2009.
@@ -19,7 +19,7 @@ from reports.tables.summary import Row
 
 COPY = "device_copy"
 MEMORY, COMPUTE = "memory", "compute"
-RATE, BYTES = "model_flops_per_s", "bytes_accessed_per_window"
+RATE, BYTES = "model_flops_per_s", "accessed_bytes_per_window"
 
 # (number format, kind of work) -> what the devices of a trial reach: FLOP/s, of copies bytes/s (read and written).
 Rates = Mapping[tuple[str | None, str], float]

@@ -30,7 +30,7 @@ NAMES = [column.name for column in columns("trials")]
 EXPERIMENT = "pytest-benchmark"
 # What the plugin bench.pytest_plugins.step writes to a benchmark's extra_info, under these names.
 CPU_TIME = "step_cpu_time_p50_s"
-COUNTS: tuple[str, ...] = ("flops_per_window", "bytes_accessed_per_window", "operations_per_window")
+COUNTS: tuple[str, ...] = ("flops_per_window", "accessed_bytes_per_window", "operations_per_window")
 COUNTS += ("casts_per_window", "waits_per_window", "peak_bytes_per_window")
 KINDS = "operation_kinds"
 OF_SPEED = ("cpu_capability", "variables")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import subprocess
@@ -168,6 +169,33 @@ def test_what_ends_a_command_has_its_code(
         if said is not None
         else printed.startswith(f"error: nobody foresaw this: {type(error).__name__}")
     )
+
+
+@pytest.mark.parametrize(
+    ("number", "below", "code"),
+    [
+        (errno.EACCES, "theirs/run/trials.csv", 2),
+        (errno.ENAMETOOLONG, "theirs", 2),
+        (errno.EACCES, "theirs2/trials.csv", 70),  # no path of the command
+        (errno.EIO, "theirs/run", 70),
+    ],
+)
+def test_a_path_of_the_command_that_may_not_be_entered_is_a_wrong_request(
+    number: int,
+    below: str,
+    code: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["reports", "", "show", str(tmp_path / "theirs")])
+    with pytest.raises(SystemExit) as ended, one_sentence():
+        raise OSError(number, os.strerror(number), str(tmp_path / below))
+    assert ended.value.code == code
+    said = f"error: cannot use {tmp_path / below}: {os.strerror(number)}; check the path and whose it is\n"
+    assert (capsys.readouterr().err == said) is (code == 2)
+    assert len(list(tmp_path.iterdir())) == (code == 70)  # the traceback
 
 
 @pytest.mark.parametrize("in_log", [False, True])

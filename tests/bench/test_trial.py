@@ -127,6 +127,8 @@ def test_equal_settings_have_equal_keys() -> None:
         ({"gradient_compression": "fp16"}, "--gradient-compression is 'fp16'; choose from: none, bf16"),
         ({"workers": -1}, "--workers is -1"),
         ({"seed": -1}, "--seed is -1"),
+        ({"seed": 2**53}, "--seed is 9007199254740992; give less than 2\\*\\*53"),
+        ({"epochs": 2**64}, "--epochs is 18446744073709551616; give less"),
         ({"precision": "fp8"}, "--precision is 'fp8'; choose from: no, bf16, fp16"),
         ({"batch_norm": "evla"}, "--batch-norm is 'evla'; choose from: train, eval"),
         ({"model": "resnt20"}, "no model 'resnt20'; choose from: resnet8, resnet20"),

@@ -148,6 +148,12 @@ def test_an_unknown_experiment_is_named_with_those_there_are() -> None:
         experiments.load("resnt20")
 
 
+@pytest.mark.parametrize("words", [["--out", ""], ["--out="], ["--seed", "1", "--data-root", "", "--resume"]])
+def test_an_empty_folder_is_not_the_current_one(words: list[str]) -> None:
+    with pytest.raises(UsageError, match=r"^--(out|data-root) is empty, which would be the current folder; give"):
+        parse_request(TrialRequest(EXPERIMENT.trial(NAME, "128x1")), words, "x", "y")
+
+
 def test_one_option_can_be_taken_out_of_the_words() -> None:
     assert take_option(["--epochs", "2", "--arm", "a", "--head", "1", "2"], "--arm") == (
         "a",

@@ -1,10 +1,12 @@
 """Weights files: what is good goes in bit by bit, and whatever else comes is refused in one sentence."""
 
 import argparse
+import errno
 import pickle
 import re
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import safetensors.torch
@@ -72,7 +74,7 @@ def test_a_module_called_module_keeps_its_name(tmp_path: Path) -> None:
 
 
 def test_missing_file_and_folder(tmp_path: Path) -> None:
-    for path in (tmp_path / "none.pt", tmp_path):
+    for path in (tmp_path / "none.pt", tmp_path, tmp_path / ("x" * 300)):
         with pytest.raises(ModelError, match="no weights file") as error:
             read_state_dict(path)
         assert one_sentence(error, path)
@@ -87,6 +89,24 @@ def test_truncated_file(tmp_path: Path, kept: float, legacy: bool) -> None:
     with pytest.raises(ModelError, match="cannot read weights") as error:
         read_state_dict(path)
     assert one_sentence(error, path)
+
+
+@pytest.mark.parametrize("name", ["weights.pt", "weights.safetensors"])
+def test_a_pointer_of_git_lfs_is_named(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n")
+    with pytest.raises(ModelError, match=r"is Git LFS's pointer to the weights, .*; run git lfs pull") as error:
+        read_state_dict(path)
+    assert one_sentence(error, path)
+
+
+def test_weights_that_may_not_be_read_are_not_called_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "weights.pt"
+    torch.save(network().state_dict(), path)
+    refused = Mock(side_effect=PermissionError(errno.EACCES, "Permission denied"))
+    monkeypatch.setattr("builtins.open", refused)
+    with pytest.raises(ModelError, match=r"cannot read weights from .*: Permission denied; check the path"):
+        read_state_dict(path)
 
 
 GARBAGE = [

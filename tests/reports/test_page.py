@@ -84,6 +84,14 @@ def test_what_rows_hold_is_text(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert {path.parent for path in tmp_path.rglob("*.png")} == {tmp_path / "plots"}
 
 
+def test_plots_of_nothing_say_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    launches(tmp_path, {"status": "crashed", "error": "x"})
+    main(["plot", str(tmp_path)])
+    out, err = capsys.readouterr()
+    assert not out
+    assert err.startswith(f"note: no chart: no trial in {tmp_path} ended well")
+
+
 def test_plots_are_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     launches(tmp_path, {"energy_per_image_j": 0.02}, {"arm": "128x1"})
     main(["plot", str(tmp_path)])

@@ -20,7 +20,7 @@ from bench.probes.operations import Probe
 
 COUNTS = (
     "flops_per_window",
-    "bytes_accessed_per_window",
+    "accessed_bytes_per_window",
     "operations_per_window",
     "casts_per_window",
     "waits_per_window",
@@ -112,9 +112,9 @@ def test_what_compiled_kernels_access_is_not_known(monkeypatch: pytest.MonkeyPat
         probe.window_begin(4, warmup_left)
         there.mul(2)
         probe.window_end(4, measured=False)
-    assert (found := probe.totals())["bytes_accessed_per_window"] == 800
+    assert (found := probe.totals())["accessed_bytes_per_window"] == 800
     made["stats"]["unique_graphs"] = 1
-    assert probe.totals() == {**found, "bytes_accessed_per_window": None, "compiled_graphs": 1, "graph_breaks": 0}
+    assert probe.totals() == {**found, "accessed_bytes_per_window": None, "compiled_graphs": 1, "graph_breaks": 0}
 
 
 def row(folder: Path, windows: int = 5, target: Any = None, **changes: Any) -> dict[str, str]:
@@ -145,7 +145,7 @@ def test_each_micro_batch_counts(tmp_path: Path) -> None:
     once, thrice = (row(tmp_path / str(k), accumulate=k) for k in (1, 3))
     assert int(thrice["flops_per_window"]) == 3 * int(once["flops_per_window"])
     # The optimizer's step counts once, however many there are.
-    one, three = (int(each["bytes_accessed_per_window"]) for each in (once, thrice))
+    one, three = (int(each["accessed_bytes_per_window"]) for each in (once, thrice))
     assert one < three < 3 * one
 
 

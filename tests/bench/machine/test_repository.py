@@ -400,3 +400,14 @@ def test_a_submodule_without_the_commit_is_named(nested: Path, tmp_path: Path) -
         pytest.fail("there is no worktree")
     assert not (tmp_path / "tree").exists()
     assert [listed(folder) for folder in (nested, middle)] == [1, 1]
+
+
+def test_a_name_of_a_branch_and_of_a_tag_means_none_of_them(ours: Path) -> None:
+    git(ours, "branch", "v1")
+    git(ours, "tag", "v1")
+    assert repository.resolve(ours, "v1") == repository.resolve(ours, "HEAD")  # one commit by both names
+    later = add(ours, "later")
+    git(ours, "tag", "--force", "v1")
+    with pytest.raises(UsageError, match=r"'v1' in .* is a branch and something else; give heads/v1 or tags/v1"):
+        repository.resolve(ours, "v1")
+    assert repository.resolve(ours, "tags/v1") == later != repository.resolve(ours, "heads/v1")

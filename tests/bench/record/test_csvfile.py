@@ -1,6 +1,7 @@
 """CSV files: rows come back as they went in, and are whole or absent."""
 
 import csv
+import errno
 import fcntl
 import os
 import re
@@ -10,6 +11,7 @@ import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import planted
 import pytest
@@ -306,6 +308,24 @@ def test_write_whole_leaves_the_old_text_when_it_fails(tmp_path: Path) -> None:
         csvfile.write_whole(tmp_path / "g.json", "new")
     assert path.read_text() == "old"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["f.json", "g.json"]
+
+
+def test_write_whole_that_is_interrupted_leaves_the_old_text_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "report.html").write_text("old")
+    monkeypatch.setattr(csvfile.os, "replace", Mock(side_effect=KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        csvfile.write_whole(tmp_path / "report.html", "new")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"report.html": "old"}
+
+
+def test_write_whole_says_that_a_file_system_is_read_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = Mock(side_effect=OSError(errno.EROFS, "Read-only file system"))
+    for name in ("write_bytes", "unlink"):  # there, removing fails also where there is nothing to remove
+        monkeypatch.setattr(Path, name, refused)
+    with pytest.raises(UsageError, match=r"cannot write .*report.html: Read-only file system; make room or choose"):
+        csvfile.write_whole(tmp_path / "report.html", "new")
 
 
 def test_a_foreign_file_without_a_whole_line_is_not_taken_for_a_half_written_row(tmp_path: Path) -> None:

@@ -97,3 +97,12 @@ def test_equal_environments_are_kept_once_and_unlike_ones_beside_each_other(fold
     for key, value in (("a", {"x": 1}), ("b", {"x": 2}), ("a", {"x": 1})):
         folder.add_environment(key, value)
     assert json.loads((folder.path / "environment.json").read_text()) == {"a": {"x": 1}, "b": {"x": 2}}
+
+
+@pytest.mark.parametrize("text", ["", '{"a": {"x": 1}, "b": ', "[]", "<<<<<<< HEAD"])
+def test_environments_that_cannot_be_read_are_kept_and_named(folder: RunFolder, text: str) -> None:
+    path = folder.path / "environment.json"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=r"environment.json.*choose another --out"):
+        folder.add_environment("a", {"x": 1})
+    assert path.read_text() == text

@@ -16,15 +16,19 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 from conftest import CHECKOUT
 from launching import python
 
 from bench.errors import UsageError
+from bench.options import Options
 from bench.record.run_folder import RunFolder
 from bench.variables import RUNNER_ID
 from launch.group import folder_lock
+from launch.group.run_context import RunContext
+from launch.run_options import RunOptions
 
 HOLD = """
 import sys, time
@@ -212,3 +216,12 @@ def test_a_file_system_without_locks_is_named(folder: RunFolder, monkeypatch: py
 
     monkeypatch.setattr(fcntl, "flock", flock)
     assert "No locks available; choose another file system for --out" in refusal(folder)
+
+
+def test_a_folder_whose_environments_cannot_be_read_is_refused_before_anything_starts(folder: RunFolder) -> None:
+    (folder.path / "environment.json").write_text("<<<<<<< HEAD")
+    options = Options(out=folder.path)
+    with folder_lock.claim(folder, "me") as lock:
+        context = RunContext("me", lock, Mock(), Mock(), folder.path, options, RunOptions(), 0)
+        with pytest.raises(UsageError, match=r"cannot read .*environment\.json.*; mend it, or choose another --out"):
+            context.check_folder()

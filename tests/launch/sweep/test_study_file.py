@@ -134,6 +134,12 @@ def test_what_is_wrong_in_a_study_is_named_in_one_line(tmp_path: Path, text: str
     assert "\n" not in str(caught.value)
 
 
+def test_a_byte_order_mark_is_no_part_of_a_study(tmp_path: Path) -> None:
+    path = tmp_path / "s.toml"
+    path.write_bytes(b"\xef\xbb\xbf" + (ONE + "epochs = 3").encode())
+    assert study_file.read(path).text == ONE + "epochs = 3"
+
+
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", b'experiments = ["\xff"]'])
 def test_a_file_of_bytes_is_no_study(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "s.toml"

@@ -18,7 +18,7 @@ from reports.tables import table
 from reports.tables.roofline import Roofline
 
 # Ridges at 200 (bf16) and 25 (fp32) FLOP/byte.
-COUNTS: dict[str, Any] = {"flops_per_window": 10**12, "bytes_accessed_per_window": 10**10}  # 100 FLOP/byte
+COUNTS: dict[str, Any] = {"flops_per_window": 10**12, "accessed_bytes_per_window": 10**10}  # 100 FLOP/byte
 BF16: dict[str, Any] = {**COUNTS, "precision": "bf16", "model_flops_per_s": 5e13}
 
 
@@ -32,8 +32,8 @@ def rooflines(folder: Path) -> list[Roofline | None]:
     [
         (BF16, "memory", 0.25),  # of 100 x 2e12
         ({**BF16, "model_flops_per_s": 3e14}, "memory", 1.5),
-        ({**BF16, "bytes_accessed_per_window": 2 * 10**9}, "compute", 0.125),  # of 4e14
-        ({**BF16, "bytes_accessed_per_window": 5 * 10**9}, "compute", 0.125),  # on the ridge
+        ({**BF16, "accessed_bytes_per_window": 2 * 10**9}, "compute", 0.125),  # of 4e14
+        ({**BF16, "accessed_bytes_per_window": 5 * 10**9}, "compute", 0.125),  # on the ridge
         ({**BF16, "precision": "no"}, "compute", 1.0),  # of 5e13
         ({**BF16, "device_count": 2, "processes": 2}, "memory", 0.125),  # of two devices
     ],
@@ -53,7 +53,7 @@ def test_the_roof_is_the_lower_of_both(row: dict[str, Any], side: str, share: fl
 def test_the_table_says_which_limit_is_lower_and_what_share_of_it_is_reached(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plant(tmp_path, BF16, {**BF16, "arm": "128x1", "bytes_accessed_per_window": 10**9})
+    plant(tmp_path, BF16, {**BF16, "arm": "128x1", "accessed_bytes_per_window": 10**9})
     plant_ceilings(tmp_path)
     text = shown(tmp_path, capsys)
     assert " ".join(rows_of(text)[0]).find(" 12.5 100 memory 25.0 ") > 0
@@ -73,10 +73,10 @@ def copyless(folder: Path) -> None:
     [
         (BF16, plant_ceilings, None),
         ({**BF16, "model_flops_per_s": 3e14}, plant_ceilings, "above the roof of memory: caches served bytes"),
-        ({**BF16, "bytes_accessed_per_window": None}, plant_ceilings, "the version that ran it counted no bytes"),
+        ({**BF16, "accessed_bytes_per_window": None}, plant_ceilings, "the version that ran it counted no bytes"),
         ({**BF16, **dict.fromkeys(COUNTS), "model_flops_per_s": None}, plant_ceilings, "give --warmup-windows 3"),
         (
-            {**BF16, "bytes_accessed_per_window": None, "model_flops_per_s": None, "compiled_graphs": 1},
+            {**BF16, "accessed_bytes_per_window": None, "model_flops_per_s": None, "compiled_graphs": 1},
             plant_ceilings,
             "torch.compile's fused kernels",
         ),
@@ -107,7 +107,7 @@ def test_without_ceilings_or_without_counts_there_is_no_chart(tmp_path: Path) ->
     plant_ceilings(tmp_path)
     assert drawn(tmp_path) is not None
     (tmp_path / "trials.csv").unlink()
-    plant(tmp_path, {**BF16, "bytes_accessed_per_window": None})
+    plant(tmp_path, {**BF16, "accessed_bytes_per_window": None})
     assert drawn(tmp_path) is None
 
 
