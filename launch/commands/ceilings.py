@@ -92,6 +92,9 @@ def rows_of(folder: Path) -> list[dict[str, str]]:
         raise UsageError(f"{path} for --against is no text; {rerun}") from error
     if not found:
         raise UsageError(f"no rows in {path} for --against; run {PROG} --out {folder} on that machine")
+    whole = path.read_text(encoding="utf-8").rpartition("\n")[0]  # what is behind the last line end is half-written
+    if lost := len([line for line in whole.split("\n")[1:] if line.strip(",;\r")]) - len(found):
+        raise UsageError(f"{path} for --against has {lost} lines that are no rows; {rerun}")
     for number, row in enumerate(found, start=1):
         if not comparison.readable(row):
             raise UsageError(f"row {number} of {path} for --against has a time that is no number; {rerun}")
