@@ -19,6 +19,7 @@ from conftest import CHECKOUT
 from launching import SMALL, Command, on_a_terminal, python, rows, until
 
 from bench.trial import Trial
+from launch.run_options import RunOptions
 from launch.sweep import display, runner
 from launch.sweep.estimate import Estimator
 
@@ -162,7 +163,7 @@ class Said:
 def sweep(tmp_path: Path, waiting: Sequence[Trial], parallel: int = 1) -> tuple[Any, Said]:
     """A sweep of these trials, of which none is begun."""
     context: Any = SimpleNamespace(
-        options=SimpleNamespace(out=tmp_path, resume=False), run_options=SimpleNamespace(parallel=parallel), gpus=0
+        options=SimpleNamespace(out=tmp_path, resume=False), run_options=RunOptions(parallel=parallel), gpus=0
     )
     said: Any = Said()
     return runner.Sweep([(f"[{n}]", trial) for n, trial in enumerate(waiting, 1)], context, runner.never, said), said
