@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from bench.errors import UsageError
-from bench.record.cells import Unread, spelled
+from bench.record.cells import Unread, head_of, spelled
 from bench.record.columns import STATUSES, columns
 from bench.record.csvfile import write_whole
 from bench.record.run_folder import RunFolder
@@ -18,6 +18,7 @@ from launch.sweep.request import RunRequest
 from launch.sweep.study_file import Study
 
 COPY = "study.toml"
+OF_TRIALS = ("trial_key", "repeat", "status")  # columns that tell trials, and how they ended, apart
 
 
 def check_folder(folder: Path, run_request: RunRequest) -> None:
@@ -53,6 +54,14 @@ def keep(folder: Path, study: Study) -> None:
         write_whole(path, text)
 
 
+def first_line(path: Path) -> str:
+    """The first line of a file, "" if there is no such file."""
+    if not path.exists():
+        return ""
+    with open(path, encoding="utf-8") as file:
+        return file.readline()
+
+
 def read_rows(folder: Path) -> list[dict[str, str]]:
     """The rows of trials.csv, none if there is no such file.
 
@@ -61,12 +70,14 @@ def read_rows(folder: Path) -> list[dict[str, str]]:
     """
     try:
         rows = RunFolder(folder).rows("trials")
+        head = head_of(first_line(folder / "trials.csv"), "launch_id")
     except (OSError, ValueError, csv.Error) as error:
         raise UsageError(f"cannot read {folder / 'trials.csv'}: {error}; choose another --out") from error
-    if rows and not {"trial_key", "repeat", "status"} <= rows[0].keys():
+    names = rows[0].keys() if head is None and rows else set(head.places if head is not None else OF_TRIALS)
+    if not set(OF_TRIALS) <= set(names):
         raise UsageError(f"{folder / 'trials.csv'} lacks columns of ours, so no run wrote it; choose another --out")
     known = {column.name: column for column in columns("trials")}
-    for name in ("trial_key", "repeat", "status"):
+    for name in OF_TRIALS:
         bad = [row[name] for row in rows if spelled(row[name], known[name]) is None]
         if bad:
             found = Unread("trials", name, bad[0], len(set(bad)) > 1, len(bad))
