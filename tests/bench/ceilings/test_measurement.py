@@ -126,10 +126,11 @@ def test_a_row_is_of_its_own_rank_s_device(tmp_path: Path, monkeypatch: pytest.M
     from bench.ceilings import __main__ as rank
 
     own: dict[str, Any] = {"host": "tower", "cpu_model": "AMD EPYC", "device_index": 0}
+    own |= {"variables": "none", "group_variables": "none", "cpu_capability": "AVX2"}
     places = [{**own, "device_name": f"NVIDIA {name}", "device_uuid": f"GPU-{name}"} for name in ("H100", "A100")]
     rows = [{"kind": "convolution", "rank": 0}, {"kind": "convolution", "rank": 1}, {"kind": "all_reduce"}]
     RunFolder(tmp_path).append("trials", [{**environment.machine(), "launch_id": "t", "device_name": "NVIDIA H100"}])
-    monkeypatch.setattr(rank.setup, "places", lambda group: places)
+    monkeypatch.setattr(rank.setup, "places", lambda *_: places)
     monkeypatch.setattr(rank, "measure", lambda *_: rows)
     for number in (1, 0):
         group = SimpleNamespace(rank=number, device=CPU, gather=list)
