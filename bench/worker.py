@@ -127,7 +127,7 @@ class Worker:
         training = setup.training(self.trial, group, build, data.classes)
         training.mark = self.mark
         self.describe(group, training, pipeline, mallopt_accepted)
-        confirm.setup(self.trial, group, training, pipeline, self.ending.limit)
+        confirm.setup(self.trial, group, training, self.ending.limit)
         self.first_step = confirm.FirstStep(self.trial, training, group.device)
         first_epoch = self.resume(training, group)
         windows = min(self.trial.windows_per_epoch(len(data.train)), self.trial.limit_windows or math.inf)

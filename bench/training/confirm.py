@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.data.pipeline import Batch, InputPipeline
+from bench.data.pipeline import Batch
 from bench.errors import UsageError
 from bench.machine.backends import Allowed, allowed
 from bench.machine.memory_limit import Limit
@@ -33,10 +33,8 @@ def contradiction(name: str, trial: Trial, found: str) -> UsageError:
     return UsageError(f"{option(name)} is {getattr(trial, name)}, but {found}")
 
 
-def setup(trial: Trial, group: Group, training: Training, pipeline: InputPipeline, limit: Limit | None) -> None:
+def setup(trial: Trial, group: Group, training: Training, limit: Limit | None) -> None:
     """Compare the settings with what has been set up. Raises UsageError at the first that differs."""
-    if trial.pipeline not in ("auto", pipeline.pipeline):
-        raise contradiction("pipeline", trial, f"the images come from the {pipeline.pipeline} pipeline; give auto")
     if group.accelerator.mixed_precision != trial.precision:
         raise contradiction("precision", trial, f"Accelerate has {group.accelerator.mixed_precision}")
     for name, parameter in training.module.named_parameters():

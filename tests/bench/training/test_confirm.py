@@ -30,29 +30,20 @@ def trained_with(trial: Trial, model: nn.Module) -> Training:
     return Training(model, model, optimizer_for(trial, model))
 
 
-def check_setup(
-    trial: Trial, training: Training, precision: str = "no", pipeline: str = "resident", **more: Any
-) -> None:
+def check_setup(trial: Trial, training: Training, precision: str = "no", **more: Any) -> None:
     group: Any = SimpleNamespace(accelerator=SimpleNamespace(mixed_precision=precision), device=CPU)
-    made: Any = SimpleNamespace(pipeline=pipeline)
-    confirm.setup(trial, group, training, made, more.get("limit", NO_LIMIT))
+    confirm.setup(trial, group, training, more.get("limit", NO_LIMIT))
 
 
 def test_a_setup_as_asked_for_is_confirmed() -> None:
-    trial = Trial(precision="bf16", pipeline="loader")
+    trial = Trial(precision="bf16")
     model = place(planted.smooth(trial, 10), trial, CPU)
-    check_setup(trial, trained_with(trial, model), "bf16", "loader")
+    check_setup(trial, trained_with(trial, model), "bf16")
 
 
 @pytest.mark.parametrize(
     ("settings", "found", "said"),
     [
-        (
-            {"pipeline": "resident"},
-            {"pipeline": "loader"},
-            "--pipeline is resident, but the images come from the loader",
-        ),
-        ({"pipeline": "loader"}, {"pipeline": "fixed"}, "--pipeline is loader, but the images come from the fixed"),
         ({"precision": "bf16"}, {}, "--precision is bf16, but Accelerate has no"),
         (
             {"memory_format": "contiguous"},
