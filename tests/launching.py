@@ -100,6 +100,9 @@ class Command:
         """Leave nothing running, whatever failed. pytest shows what the command said beside a test that failed."""
         if failed is not None:
             print(f"exit code: {self.process.poll()}\n{self.stdout.read_text()}\n{self.stderr.read_text()}")
+            for process in having(MARK, self.mark):
+                with contextlib.suppress(psutil.Error):
+                    print(f"still there: {process.pid} {process.name()} ({process.status()}): {process.cmdline()}")
         self.process.kill()
         for process in self.left():
             with contextlib.suppress(psutil.NoSuchProcess):

@@ -20,6 +20,7 @@ from bench.variables import RUNNER_ID
 from launch.group import processes
 from launch.group.accelerate_command import inherited, work_of
 from launch.group.starter import UNKILLABLE_S, StartRequest
+from launch.interrupts import undisturbed
 
 RENDEZVOUS = "resbench"  # see launch.group.rendezvous, which imports torch
 # From a launcher's end to its exit code. The server answers at once; if it does not, it hangs and is killed.
@@ -95,7 +96,8 @@ class WarmStarter:
         variables = {**inherited(), RUNNER_ID: self.runner_id}
         # OpenBLAS would start threads at import, which no fork has; torch starts its own later and does not use it.
         variables.setdefault("OPENBLAS_NUM_THREADS", "1")
-        with open(self.log, "a", encoding="utf-8") as log, theirs:
+        # A signal between the server's start and its being known would leave it running.
+        with undisturbed(), theirs, open(self.log, "a", encoding="utf-8") as log:
             self.server = subprocess.Popen(
                 [sys.executable, "-m", "launch.group.fork_server", str(theirs.fileno())],
                 env=variables,
@@ -123,7 +125,8 @@ class WarmStarter:
             "scratch": str(request.scratch),
             "rendezvous": rendezvous_options(request),
         }
-        with contextlib.suppress(ConnectionError):  # the server has ended, which poll() reports
+        # ConnectionError: the server has ended, which poll() reports.
+        with undisturbed(), contextlib.suppress(ConnectionError):
             self.connection.send_bytes(json.dumps(message).encode())
         return group
 
@@ -133,7 +136,8 @@ class WarmStarter:
             try:
                 if not self.connection.poll(seconds):
                     return
-                answer = json.loads(self.connection.recv_bytes())
+                with undisturbed():  # a signal amid a message would leave its rest to be read as the next one
+                    answer = json.loads(self.connection.recv_bytes())
             except (EOFError, OSError):  # it ended, perhaps amid a message
                 self.server_gone = True
                 return
