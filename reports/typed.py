@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +14,7 @@ from bench.record import cells
 from bench.record.cells import BOOLS, Unread
 from bench.record.columns import OLDER
 
-CONTROL = r"[\x00-\x1f\x7f-\x9f]"  # a terminal would obey them
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # a terminal would obey them
 # Python's strings, so that results are the same whether pyarrow is installed or not.
 TEXT = pd.StringDtype("python")
 DTYPES: dict[str, Any] = {"str": TEXT, "int": "Int64", "float": "Float64", "bool": "boolean"}
@@ -21,51 +23,59 @@ UNREADABLE = "unreadable"
 
 
 def typed_table(rows: list[dict[str, str]], wanted: Sequence[Column], file: str) -> tuple[pd.DataFrame, list[Unread]]:
-    """These rows in their columns' types, and the cells that cannot be read, which the column UNREADABLE names."""
-    text = pd.DataFrame(rows, dtype=TEXT)
-    found: dict[str, pd.Series] = {}
+    """These rows in their columns' types, and the cells that cannot be read, which the column UNREADABLE names.
+
+    Works on lists: pandas takes some ms for each step with each column, and trials.csv has some 180 columns.
+    """
+    found: dict[str, Any] = {}
     unread: list[Unread] = []
-    apart = pd.Series("", index=text.index, dtype=object)
+    apart: list[list[str]] = [[] for _ in rows]
     for column in wanted:
-        found[column.name], bad = typed(text, column)
-        unread += unread_in(file, column.name, bad)
-        if len(bad):
-            apart[bad.index] += [f", {column.name} {cells.shortened(value)}" for value in bad]
-    if apart.any():
-        found[UNREADABLE] = apart.str.removeprefix(", ").where(apart != "").astype(TEXT)
+        texts = [row.get(column.name, "") for row in rows]
+        values = {text: typed(text, column) for text in set(texts)}
+        found[column.name] = pd.array([values[text] for text in texts], dtype=DTYPES[column.type])
+        if bad := {text for text, value in values.items() if value is None and not is_missing(text, column)}:
+            for named, text in zip(apart, texts, strict=True):
+                named += [f"{column.name} {cells.shortened(text)}"] if text in bad else []
+            unread += unread_in(file, column.name, [text for text in texts if text in bad])
+    if any(apart):
+        found[UNREADABLE] = pd.array([", ".join(named) or None for named in apart], dtype=TEXT)
     return pd.DataFrame(found), unread
 
 
-def numbers(text: pd.DataFrame, name: str) -> tuple[pd.Series, pd.Series]:
-    """(a column as floats, NaN where it is missing or infinite; its cells that are there and no number)."""
+def typed(text: str, column: Column) -> Any:
+    """A cell in its column's type, with this version's names of values; None if it is missing or cannot be read."""
+    found = cells.spelled(text, column)
+    if not found:
+        return None
+    if column.type == "float":
+        value = float(found)
+        return value if math.isfinite(value) else None
+    if column.type == "bool":
+        return found == "true"
+    if column.type == "int":
+        return int(found)
+    return CONTROL.sub("?", OLDER.get(column.name, {}).get(BOOLS.get(found, found), found))
+
+
+def is_missing(text: str, column: Column) -> bool:
+    """Whether nothing was measured: the cell is empty, or holds what is measured and no number."""
+    return not text or (column.type == "float" and cells.spelled(text, column) is not None)
+
+
+def numbers(text: pd.DataFrame, name: str) -> tuple[pd.Series, list[str]]:
+    """(a column as floats, NaN where it is missing or infinite; its cells that are there and no number).
+
+    By pandas alone: a column of steps.csv may have millions of cells.
+    """
     if name not in text:
-        return pd.Series(float("nan"), index=text.index), pd.Series(dtype=TEXT)
+        return pd.Series(float("nan"), index=text.index), []
     found = pd.to_numeric(text[name], errors="coerce").astype(float)
     failed = text[name][found.isna()].dropna()
-    bad = failed[[not (cells.NUMBER.fullmatch(each) or cells.NOT_FINITE.fullmatch(each)) for each in failed]]
+    bad = [each for each in failed if not (cells.NUMBER.fullmatch(each) or cells.NOT_FINITE.fullmatch(each))]
     return found.where(found.abs() < float("inf")), bad
 
 
-def unread_in(file: str, name: str, bad: pd.Series) -> list[Unread]:
+def unread_in(file: str, name: str, bad: Sequence[str]) -> list[Unread]:
     """These cells of a column, which cannot be read, as one; none if there are none."""
-    return [Unread(file, name, str(bad.iloc[0]), bad.nunique() > 1, len(bad))] if len(bad) else []
-
-
-def typed(text: pd.DataFrame, column: Column) -> tuple[pd.Series, pd.Series]:
-    """(a column in its type, with this version's names of values; its cells that are there and cannot be read)."""
-    name = column.name
-    if name not in text:
-        return pd.Series(pd.NA, index=text.index, dtype=DTYPES[column.type]), pd.Series(dtype=TEXT)
-    texts = text[name].replace("", pd.NA)
-    if column.type == "float":
-        floats, bad = numbers(pd.DataFrame({name: texts}), name)
-        return floats.astype("Float64"), bad
-    spelled = {each: cells.spelled(each, column) for each in texts.dropna().unique()}
-    found = texts.map(spelled, na_action="ignore")
-    bad = texts[texts.notna() & found.isna()]
-    if column.type == "bool":
-        return found.map({"true": True, "false": False}).astype("boolean"), bad
-    if column.type == "int":
-        return pd.to_numeric(found.astype(TEXT), errors="coerce").astype("Int64"), bad
-    older = {each: OLDER[name].get(BOOLS.get(each, each), each) for each in spelled} if name in OLDER else {}
-    return found.astype(TEXT).replace(older).str.replace(CONTROL, "?", regex=True), bad
+    return [Unread(file, name, bad[0], len(set(bad)) > 1, len(bad))] if bad else []

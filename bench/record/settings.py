@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import inspect
 import itertools
 import textwrap
@@ -65,6 +66,7 @@ def default_settings() -> dict[str, Any]:
     return {name: (cell(value) or None) if kinds[name] == "str" else value for name, value in found.items()}
 
 
+@functools.cache
 def field_texts() -> dict[str, str]:
     """Trial's field name -> the docstring behind the field, which --help shows too. Python does not keep it: it is read
     from the source."""

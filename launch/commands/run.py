@@ -62,6 +62,6 @@ def run(words: Sequence[str]) -> int:
         request.trials, request.options, request.run_options, request.gpus, request.axes, over_limit, prepare
     )
     # In a gate nobody reads the table, and it would take as long as a short launch.
-    if request.run_options.machine_rank == 0 and TURNS not in os.environ:
+    if request.run_options.machine_rank == 0 and TURNS not in os.environ and (out / "trials.csv").exists():
         subprocess.run([sys.executable, "-m", "reports", "show", str(out)], check=False)
     return code

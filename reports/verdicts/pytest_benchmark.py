@@ -192,4 +192,4 @@ def plain_or_none(text: object) -> str | None:
 
 def plain(text: object) -> str:
     """The text with a ? for each control character: a terminal would obey it."""
-    return pd.Series([str(text)]).str.replace(CONTROL, "?", regex=True)[0]
+    return CONTROL.sub("?", str(text))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import math
-import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -128,7 +127,7 @@ def table(path: Path) -> Table:
             times = {name: float(row[name]) for name in TIMES if row[name] != ""}
             if not all(0 <= time < 1e6 for time in times.values()):
                 raise ValueError(f"{row['operation'][:40]!r} has no time")
-            found[re.sub(CONTROL, "?", row["operation"])] = (int(row["calls"]), times)
+            found[CONTROL.sub("?", row["operation"])] = (int(row["calls"]), times)
     if not found:
         raise ValueError("it has no operation")
     sums = {name: sum(times.get(name, math.nan) for _, times in found.values()) for name in TIMES}
