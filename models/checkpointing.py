@@ -55,12 +55,6 @@ def units(model: nn.Module, unit: Unit) -> dict[str, nn.Module]:
     return {stage: model.get_submodule(stage) for stage in dict.fromkeys(name.rpartition(".")[0] for name in blocks)}
 
 
-def recomputing() -> bool:
-    """Whether what runs now is a forward pass that is computed again in the backward pass."""
-    # torch's backward pass has gradients disabled but while it recomputes.
-    return torch._C._current_graph_task_id() != -1 and torch.is_grad_enabled()
-
-
 def _forward(parts: Sequence[Part], x: Tensor) -> Tensor:
     """The parts' output, one after the other, without keeping what is between."""
     for index, (module, compute) in enumerate(parts):

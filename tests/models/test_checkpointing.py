@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from bench.instruments.recomputation import recomputing
 from models import ModelError, cifar, imagenet, resnet34, surgery
-from models.checkpointing import Unit, checkpoint_activations, recomputing, units
+from models.checkpointing import Unit, checkpoint_activations, units
 
 UNITS: tuple[Unit, ...] = ("block", "stage")
 
