@@ -158,6 +158,10 @@ class Trial:
         """Images that one process evaluates at once."""
         return self.eval_batch or self.micro_batch
 
+    def trains_head_alone(self) -> bool:
+        """Whether no block has a backward pass."""
+        return all(name.split(".")[0] in ("head", "fc") for name in self.trainable)
+
     def stop_accuracy(self) -> float | None:
         """The accuracy at which training ends; None: it goes through all epochs."""
         return self.target_accuracy if self.stop_at_target else None
@@ -208,17 +212,8 @@ class Trial:
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
 
 
-POSITIVE: tuple[str, ...] = (
-    "image_size",
-    "epochs",
-    "micro_batch",
-    "accumulate",
-    "eval_batch",
-    "processes",
-    "machines",
-    "lr_batch",
-)
-POSITIVE += ("limit_train", "limit_eval", "limit_windows", "memory_limit_bytes")
+POSITIVE: tuple[str, ...] = ("image_size", "epochs", "micro_batch", "accumulate", "eval_batch", "processes", "machines")
+POSITIVE += ("lr_batch", "limit_train", "limit_eval", "limit_windows", "memory_limit_bytes")
 YOUNGER = {"checkpoint_activations": "none"}  # settings that older rows lack, whose keys stay: what those trials had
 NOT_IN_KEY = ("repeat", "target_accuracy", "stop_at_target")
 CHOICES = {name: get_args(kind) for name, kind in get_type_hints(Trial).items() if get_origin(kind) is Literal}
@@ -264,7 +259,7 @@ def check(trial: Trial) -> None:
         raise UsageError(f"--body-dropout-after is {list(trial.body_dropout_after)}; give each module once")
     if trial.body_dropout and not trial.body_dropout_after:
         raise UsageError(f"--body-dropout is {trial.body_dropout}; give --body-dropout-after too, such as layer2")
-    if trial.checkpoint_activations != "none" and all(name.split(".")[0] in ("head", "fc") for name in trial.trainable):
+    if trial.checkpoint_activations != "none" and trial.trains_head_alone():
         trains = f"--trainable is {' '.join(trial.trainable)}, so no block keeps anything for a backward pass"
         raise UsageError(f"{trains}; leave --checkpoint-activations {trial.checkpoint_activations} out")
     if trial.shortcut != "B" and IMAGENET_MODEL.fullmatch(trial.model) and trial.model != HANDBUILT:

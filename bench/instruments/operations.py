@@ -25,8 +25,9 @@ class Operations(TorchDispatchMode):
     """While entered, counts operations by kind. Slows each of them down.
 
     `flops`: two for each multiply-add of convolutions and matrix products, by torch's own formulas; other operations
-    count as none. `recomputed_flops`: those of them that a backward pass computes again. `bytes_accessed`: by type of device, what all of them read and write, as bench.instruments.
-    memory_traffic counts it. Of compiled code only what is outside its fused kernels is counted.
+    count as none. `recomputed_flops`: those of them that a backward pass computes again. `bytes_accessed`: by type of
+    device, what all of them read and write, as bench.instruments.memory_traffic counts it. Of compiled code only what
+    is outside its fused kernels is counted.
     """
 
     def __init__(self) -> None:

@@ -51,8 +51,8 @@ TRIALS = [
         "float",
         "FLOP/s",
         "",
-        "FLOPs of the model's own work on all ranks, as flops_per_window counts them but without recomputed ones, in the "
-        "time that images_per_s is from. Empty with torch.compile, whose kernels need not be counted.",
+        "FLOPs of the model's own work on all ranks, flops_per_window less recomputed_flops_per_window, in the time of "
+        "images_per_s. Empty with torch.compile, whose kernels need not be counted.",
     ),
     Column(
         "mfu",

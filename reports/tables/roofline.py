@@ -27,10 +27,10 @@ Rates = Mapping[tuple[str | None, str], float]
 
 @dataclass(frozen=True)
 class Roofline:
-    """A trial and its roof, as of one of its devices. `intensity` is in FLOP/byte, `flops_per_s` is the trial's own, with
-    what it recomputes.
+    """A trial and its roof, as of one of its devices. `intensity` is in FLOP/byte.
 
-    `ceilings`: kind of work -> the most FLOP/s at its number format. `copy_bytes_per_s` are bytes read and written.
+    `flops_per_s` is the trial's own, including what it recomputes. `ceilings`: kind of work -> the most FLOP/s at its
+    number format. `copy_bytes_per_s` are bytes read and written.
     """
 
     number_format: str

@@ -165,7 +165,7 @@ def test_equal_settings_have_equal_keys() -> None:
         ({"checkpoint_activations": "layer"}, "--checkpoint-activations is 'layer'; choose from: none, block, stage"),
         (
             {"checkpoint_activations": "block", "trainable": ("head",)},
-            "^--trainable is head, so no block keeps anything for a backward pass; leave --checkpoint-activations block",
+            "^--trainable is head, so no block keeps anything for a backward pass; leave --checkpoint-activations b",
         ),
         ({"checkpoint_activations": "stage", "trainable": ("fc.0", "head")}, "--trainable is fc.0 head, so no block"),
         ({"classes": (3,)}, "--classes is \\[3\\]; give two classes"),
