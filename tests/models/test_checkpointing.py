@@ -155,14 +155,6 @@ def test_an_evaluation_recomputes_nothing_and_is_what_it_was() -> None:
         assert torch.equal(plain(images), checkpointed(images))
 
 
-def test_recomputing_is_neither_a_forward_pass_nor_a_backward_one() -> None:
-    seen = []
-    value = torch.ones(1, requires_grad=True)
-    value.register_hook(lambda grad: seen.append(recomputing()))
-    (value * 2).backward()
-    assert [*seen, recomputing()] == [False, False]
-
-
 def test_stages_are_what_holds_blocks() -> None:
     assert list(units(imagenet.resnet(18), "stage")) == ["layer1", "layer2", "layer3", "layer4"]
     assert list(units(cifar.resnet(8), "block")) == ["layer1.0", "layer2.0", "layer3.0"]
