@@ -188,11 +188,9 @@ def _choose(group: Sequence[Plan]) -> None:
     spare = 1 - best.footprint.limited_bytes / best.limit_bytes
     best.chosen = True
     passes = best.passes()
-    fewest = "the fewest that fit"
-    if any(plan.fits == "yes" and plan.trial.accumulate < best.trial.accumulate for plan in group):
-        fewest += " without recomputing"
-    if any(plan.fits == "tight" and plan.trial.accumulate < best.trial.accumulate for plan in group):
-        fewest += " without returning cached memory"
+    fewer = {plan.fits for plan in group if plan.trial.accumulate < best.trial.accumulate}
+    without = ["recomputing"] * ("yes" in fewer) + ["returning cached memory"] * ("tight" in fewer)
+    fewest = "the fewest that fit" + f" without {' or '.join(without)}" * bool(without)
     best.why = f"{passes} per step, {fewest}; {max(spare, 0):.0%} of the limit to spare"
     if best.fits == "tight":
         best.why = f"{passes} per step; fits only by returning cached memory again and again: expect it to be slow"
