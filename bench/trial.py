@@ -135,6 +135,8 @@ class Trial:
     compile: Literal["none", "default", "reduce-overhead", "max-autotune"] = "none"
     """Compile the model with torch.compile in this mode, for each size of micro-batch. reduce-overhead records CUDA
     graphs, max-autotune also times kernels."""
+    checkpoint_activations: Literal["none", "block", "stage"] = "none"
+    """Keep of each block, or each stage, its input alone, and compute the rest again in the backward pass."""
     memory_limit_bytes: int | None = None
     """Bytes that the tensors of one process may take; None: all that the machine has."""
     warmup_windows: int = 3
@@ -155,6 +157,10 @@ class Trial:
     def evaluation_batch(self) -> int:
         """Images that one process evaluates at once."""
         return self.eval_batch or self.micro_batch
+
+    def trains_head_alone(self) -> bool:
+        """Whether no block has a backward pass."""
+        return all(name.split(".")[0] in ("head", "fc") for name in self.trainable)
 
     def stop_accuracy(self) -> float | None:
         """The accuracy at which training ends; None: it goes through all epochs."""
@@ -199,23 +205,16 @@ class Trial:
         So has a trial with a target, unless it stops there: what is read off the accuracies changes none of them.
         """
         settings = {name: value for name, value in self.settings().items() if name not in NOT_IN_KEY}
+        settings = dict(settings.items() - YOUNGER.items())
         if (stop := self.stop_accuracy()) is not None:
             settings["stop_accuracy"] = stop
         # Of JSON with sorted keys, not Python's hash: equal in every process and on every machine.
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
 
 
-POSITIVE: tuple[str, ...] = (
-    "image_size",
-    "epochs",
-    "micro_batch",
-    "accumulate",
-    "eval_batch",
-    "processes",
-    "machines",
-    "lr_batch",
-)
-POSITIVE += ("limit_train", "limit_eval", "limit_windows", "memory_limit_bytes")
+POSITIVE: tuple[str, ...] = ("image_size", "epochs", "micro_batch", "accumulate", "eval_batch", "processes", "machines")
+POSITIVE += ("lr_batch", "limit_train", "limit_eval", "limit_windows", "memory_limit_bytes")
+YOUNGER = {"checkpoint_activations": "none"}  # settings that older rows lack, whose keys stay: what those trials had
 NOT_IN_KEY = ("repeat", "target_accuracy", "stop_at_target")
 CHOICES = {name: get_args(kind) for name, kind in get_type_hints(Trial).items() if get_origin(kind) is Literal}
 MOST_BUCKET_MIB = 2**20  # 1 TiB, more than any model's gradients
@@ -260,6 +259,9 @@ def check(trial: Trial) -> None:
         raise UsageError(f"--body-dropout-after is {list(trial.body_dropout_after)}; give each module once")
     if trial.body_dropout and not trial.body_dropout_after:
         raise UsageError(f"--body-dropout is {trial.body_dropout}; give --body-dropout-after too, such as layer2")
+    if trial.checkpoint_activations != "none" and trial.trains_head_alone():
+        trains = f"--trainable is {' '.join(trial.trainable)}, so no block keeps anything for a backward pass"
+        raise UsageError(f"{trains}; leave --checkpoint-activations {trial.checkpoint_activations} out")
     if trial.shortcut != "B" and IMAGENET_MODEL.fullmatch(trial.model) and trial.model != HANDBUILT:
         raise UsageError(f"--shortcut is {trial.shortcut}, which {trial.model} cannot have; try --model {HANDBUILT}")
     if trial.evaluate_on != "none" and trial.data != "synthetic" and not share_classes(trial.data, trial.evaluate_on):

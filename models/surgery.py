@@ -55,6 +55,11 @@ def count_batches(model: nn.Module, batches: int) -> None:
             module.num_batches_tracked += batches
 
 
+def blocks(model: nn.Module) -> dict[str, BasicBlock | Bottleneck]:
+    """Name -> module of each residual block, such as "layer3.10", in the order of the forward pass."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, (BasicBlock, Bottleneck))}
+
+
 def replace_blocks(model: nn.Module, names: Sequence[str], skip: bool) -> None:
     """Replace each of the blocks `names`, such as "layer3.10", by a fresh one of the same shape.
 
@@ -65,17 +70,17 @@ def replace_blocks(model: nn.Module, names: Sequence[str], skip: bool) -> None:
     Raises ModelError, before anything is replaced, for a name that is no block, and for a skip around a block of a
     plain network that changes the shape.
     """
-    blocks = {name: module for name, module in model.named_modules() if isinstance(module, (BasicBlock, Bottleneck))}
+    found = blocks(model)
     for name in names:
-        if name not in blocks:
-            raise ModelError(f"no block {name!r}; {nearest(name, blocks)}")
+        if name not in found:
+            raise ModelError(f"no block {name!r}; {nearest(name, found)}")
         # The block has no projection. In a plain network a change of channels always comes with a stride.
-        if skip and blocks[name].downsample is None and blocks[name].stride != 1:
+        if skip and found[name].downsample is None and found[name].stride != 1:
             raise ModelError(
                 f"{name} of this plain network changes the shape and cannot add its identity; leave it out"
             )
     for name in names:
-        model.set_submodule(name, _fresh(blocks[name], skip))
+        model.set_submodule(name, _fresh(found[name], skip))
 
 
 def replace_head(model: nn.Module, classes: int, hidden: Sequence[int] = (), dropout: Sequence[float] = ()) -> None:

@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from bench.instruments.memory_traffic import bytes_accessed
+from bench.instruments.recomputation import recomputing
 from bench.instruments.storage_tracker import StorageTracker, tensors
 
 # Operations whose result the host needs, so that it waits for the device: .item() and float() of a tensor become the
@@ -24,14 +25,15 @@ class Operations(TorchDispatchMode):
     """While entered, counts operations by kind. Slows each of them down.
 
     `flops`: two for each multiply-add of convolutions and matrix products, by torch's own formulas; other operations
-    count as none. `bytes_accessed`: by type of device, what all of them read and write, as bench.instruments.
-    memory_traffic counts it. Of compiled code only what is outside its fused kernels is counted.
+    count as none. `recomputed_flops`: those of them that a backward pass computes again. `bytes_accessed`: by type of
+    device, what all of them read and write, as bench.instruments.memory_traffic counts it. Of compiled code only what
+    is outside its fused kernels is counted.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.kinds: Counter[str] = Counter()
-        self.flops = self.casts = self.blocking_copies = 0
+        self.flops = self.recomputed_flops = self.casts = self.blocking_copies = 0
         self.bytes_accessed: Counter[str] = Counter()
         self._storages = StorageTracker()
 
@@ -50,7 +52,9 @@ class Operations(TorchDispatchMode):
         if kind in CASTS:
             self.blocking_copies += blocks(kind, args, kwargs, result)
         if count := flop_registry.get(func._overloadpacket):
-            self.flops += count(*args, **kwargs, out_val=result)
+            flops = count(*args, **kwargs, out_val=result)
+            self.flops += flops
+            self.recomputed_flops += flops if recomputing() else 0
         self.bytes_accessed += bytes_accessed(func, args, kwargs, result)
         inputs = {tensor.untyped_storage()._cdata for tensor in tensors((args, kwargs))}
         self._storages.add(output for output in tensors(result) if output.untyped_storage()._cdata not in inputs)

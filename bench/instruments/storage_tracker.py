@@ -17,6 +17,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from bench.instruments.recomputation import in_backward, recomputing
+
 Gradients = Literal["gradients", "accumulated gradients", "DDP buckets"]
 Part = Literal["weights", Gradients, "optimizer", "activations", "autocast copies", "input", "workspace"]
 PARTS: tuple[Part, ...] = get_args(Part)
@@ -108,7 +110,8 @@ class StorageTracker(TorchDispatchMode):
         It adds into the first operand if nothing else refers to that one (input_buffer.cpp), and with a dispatch mode
         on it never does. Whether nothing else refers to it shows in `_died`.
         """
-        if self.adds_in_place and func is torch.ops.aten.add.Tensor and torch._C._current_graph_task_id() != -1:
+        adds = func is torch.ops.aten.add.Tensor and in_backward() and not recomputing()
+        if self.adds_in_place and adds:
             first, result = (self.alive.get(each.untyped_storage()._cdata) for each in (args[0], out))
             if first is not None and result is not None and self.sizes[first] == self.sizes[result]:
                 self.last_sum = first, result

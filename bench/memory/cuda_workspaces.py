@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from bench.instruments.recomputation import in_backward
 from bench.instruments.storage_tracker import Sizes, StorageTracker
 
 Capability = tuple[int, int]
@@ -51,7 +52,7 @@ class CudaWorkspaces:
 
     def __call__(self, operation: Any, args: Any, results: Any) -> Sizes:
         """The operation's scratch memory. Each thread's first product also takes a cuBLAS workspace, which stays."""
-        backward = torch._C._current_graph_task_id() != -1  # it runs in its own thread, with its own cuBLAS handle
+        backward = in_backward()  # it runs in its own thread, with its own cuBLAS handle
         if operation in PRODUCTS and backward not in self.threads:
             self.threads.add(backward)
             self.tracker.add_bytes(self.workspace_bytes, "workspace")

@@ -23,7 +23,7 @@ from bench.instruments.storage_tracker import StorageTracker
 from bench.memory.cuda_workspaces import Capability, CudaWorkspaces, FusedDropout
 from bench.memory.ddp import SimulatedDDP
 from bench.memory.footprint import Backend
-from bench.training.build import DTYPES, optimizer_for
+from bench.training.build import DTYPES, keeps_casts, optimizer_for
 from bench.training.loop import Training, backward_with, evaluation_sums, kept_casts, train_epoch
 from bench.training.meter import Meter
 from bench.training.windows import Window, share
@@ -97,7 +97,7 @@ def train(
             processes=trial.processes,
             backward=backward_with(scaler),
             no_sync=model.no_sync,
-            kept_casts=contextlib.nullcontext if trial.precision == "no" else functools.partial(kept_casts, HOST),
+            kept_casts=functools.partial(kept_casts, HOST) if keeps_casts(trial) else contextlib.nullcontext,
             scaler=scaler,
         )
         with FusedDropout() if backend == "cuda" else contextlib.nullcontext():

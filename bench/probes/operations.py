@@ -31,6 +31,14 @@ TRIALS = [
         f"Floating-point operations of a rank's convolutions and matrix products, two for each multiply-add, {COUNTED}",
     ),
     Column(
+        "recomputed_flops_per_window",
+        "int",
+        "",
+        "max",
+        f"Of flops_per_window, those that checkpoint_activations has a rank compute a second time, {COUNTED[:-1]}, or "
+        "torch.compile, which recomputes inside its kernels.",
+    ),
+    Column(
         "accessed_bytes_per_window",
         "int",
         "bytes",
@@ -43,8 +51,8 @@ TRIALS = [
         "float",
         "FLOP/s",
         "",
-        "FLOPs of the model's own work on all ranks, as flops_per_window counts them, in the time that images_per_s is "
-        "from. Empty with torch.compile, whose kernels need not be counted.",
+        "FLOPs of the model's own work on all ranks, flops_per_window less recomputed_flops_per_window, in the time of "
+        "images_per_s. Empty with torch.compile, whose kernels need not be counted.",
     ),
     Column(
         "mfu",
@@ -83,7 +91,7 @@ TRIALS = [
         "Places at which torch.compile had to leave a graph; empty: nothing was compiled.",
     ),
 ]
-BYTES = "accessed_bytes_per_window"
+BYTES, RECOMPUTED = "accessed_bytes_per_window", "recomputed_flops_per_window"
 COUNTS = ("flops_per_window", "operations_per_window", "casts_per_window", "waits_per_window", "peak_bytes_per_window")
 COMPILED = ("compiled_graphs", "graph_breaks")
 
@@ -94,6 +102,7 @@ class Probe(Base):
     TOTALS: ClassVar[dict[str, Aggregation]] = {
         "flops_per_window": ("peak", "max"),
         "flops_of_all_ranks": ("peak", "sum"),
+        RECOMPUTED: ("peak", "max"),
         BYTES: ("peak", "max"),
         "operations_per_window": ("peak", "max"),
         "casts_per_window": ("peak", "max"),
@@ -129,13 +138,13 @@ class Probe(Base):
     def totals(self) -> dict[str, Value]:
         found, compiled = self.operations, compilations()
         if found is None or self.counting:
-            return {**dict.fromkeys((*COUNTS, BYTES, "flops_of_all_ranks")), **compiled}
+            return {**dict.fromkeys((*COUNTS, BYTES, RECOMPUTED, "flops_of_all_ranks")), **compiled}
         counted = (found.flops, found.kinds.total(), found.casts, found.waits, found.peak_bytes)
-        # Nothing is computed twice, so that all that was counted is the model's own work. What a setting recomputes in
-        # the backward pass, as activation checkpointing does, is to be left out of this total, and of no other.
-        own: dict[str, Value] = {"flops_of_all_ranks": float(found.flops)}
+        # What is recomputed is work, but not the model's own.
+        own: dict[str, Value] = {"flops_of_all_ranks": float(found.flops - found.recomputed_flops)}
         fused = compiled["compiled_graphs"] is not None
         own[BYTES] = None if fused else float(found.bytes_accessed[self.device_type])
+        own[RECOMPUTED] = None if fused else float(found.recomputed_flops)
         return {**dict(zip(COUNTS, map(float, counted), strict=True)), **own, **compiled}
 
     def derive(self, span: Span) -> dict[str, Cell]:
@@ -143,7 +152,7 @@ class Probe(Base):
             return {}
         kinds = None if self.operations is None or self.counting else self.operations.by_kind()
         own = {"operation_kinds": kinds, "model_flops_per_s": self._model_flops_per_s(span)}
-        return {**{name: span.totals[name] for name in (*COUNTS, BYTES, *COMPILED)}, **own}
+        return {**{name: span.totals[name] for name in (*COUNTS, BYTES, RECOMPUTED, *COMPILED)}, **own}
 
     def _model_flops_per_s(self, span: Span) -> Value:
         if span.totals["compiled_graphs"] is not None:

@@ -38,7 +38,7 @@ SETTINGS_ROLES: dict[str, tuple[Role, ...]] = {
     **dict.fromkeys(("micro_batch", "bucket_mib", "gradient_compression"), ("group",)),
     "processes": ("group", "stated"),
     **dict.fromkeys(("lr", "precision", "tf32", "cudnn_benchmark", "memory_format"), (*SETTING, "stated")),
-    **dict.fromkeys(("compile", "seed"), (*SETTING, "stated")),
+    **dict.fromkeys(("compile", "checkpoint_activations", "seed"), (*SETTING, "stated")),
 }
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from bench.data.datasets import download_limits
 from bench.errors import UsageError
 from bench.trial import CIFAR_MODEL, HANDBUILT, Trial
-from models import ModelError, cifar, imagenet, surgery, weights
+from models import ModelError, checkpointing, cifar, imagenet, surgery, weights
 from models.resnet34 import resnet34
 
 Build = Callable[[Trial, int], nn.Module]
@@ -33,6 +33,8 @@ def model_for(trial: Trial, classes: int) -> nn.Module:
         surgery.add_dropout(model, trial.body_dropout_after, trial.body_dropout)
         surgery.freeze(model, trial.trainable, trial.batch_norm)
         surgery.leave_uncounted(model)
+        if trial.checkpoint_activations != "none":
+            checkpointing.checkpoint_activations(model, trial.checkpoint_activations)
     except ModelError as error:
         raise UsageError(str(error)) from error
     return model
@@ -71,7 +73,17 @@ def updated_model(trial: Trial, model: nn.Module, build: Build, classes: int) ->
     """
     if trial.optimizer_holds == "this_model":
         return model
-    return build(dataclasses.replace(trial, replace_blocks=(), trainable=("head",)), classes)
+    other = dataclasses.replace(trial, replace_blocks=(), trainable=("head",), checkpoint_activations="none")
+    return build(other, classes)
+
+
+def keeps_casts(trial: Trial) -> bool:
+    """Whether the casts of weights are kept from one micro-batch of a window to the next.
+
+    Compiled code does its own. Where blocks are recomputed, torch's autocast drops all casts after each, in a thread of
+    the backward pass that knows of no outer context.
+    """
+    return trial.precision != "no" and trial.compile == trial.checkpoint_activations == "none"
 
 
 def optimizer_for(trial: Trial, model: nn.Module) -> torch.optim.Optimizer:

@@ -1,6 +1,7 @@
 """Is what a row will say of its settings what runs? Confirmed before anything is measured.
 
-`setup` looks at what was set up, `FirstStep` at the first step's images, number formats, gradients and compiled graphs.
+`setup` looks at what was set up, `FirstStep` at the first step's images, number formats, gradients, recomputed blocks
+and compiled graphs.
 A setting that did not happen is a UsageError which names what was asked for and what was found: no row is written.
 """
 
@@ -16,12 +17,14 @@ from torch import Tensor, nn
 
 from bench.data.pipeline import Batch
 from bench.errors import UsageError
+from bench.instruments.recomputation import recomputing
 from bench.machine.backends import Allowed, allowed
 from bench.machine.memory_limit import Limit
 from bench.training.build import DTYPES
 from bench.training.group import Group
 from bench.training.loop import Training
 from bench.trial import Trial, option
+from models import surgery
 
 # With any of these, torch.compile leaves the model as it is, or does so when it fails.
 WITHOUT_COMPILER = ("TORCHDYNAMO_DISABLE", "TORCH_COMPILE_DISABLE", "TORCHDYNAMO_SUPPRESS_ERRORS")
@@ -70,7 +73,13 @@ class FirstStep:
         self.found: dict[str, torch.dtype] = {}  # of what a layer computed
         self.graphs, self.frames = graphs(), frames_lost()
         self.checked = False
-        self.hooks = [] if trial.compile != "none" else [self._watch(layer) for layer in layers(training.module)]
+        self.keeps: list[str] = []  # blocks with a backward pass
+        self.recomputed: set[str] = set()  # blocks of which something ran again in it
+        self.hooks = []
+        if trial.compile == "none":
+            self.hooks += [self._watch(layer) for layer in layers(training.module)]
+            for name, block in surgery.blocks(training.module).items():
+                self.hooks += self._watch_block(name, block)
 
     def _watch(self, layer: tuple[str, nn.Module]) -> Any:
         name, module = layer
@@ -80,6 +89,18 @@ class FirstStep:
                 self.found.setdefault(name, output.dtype)
 
         return module.register_forward_hook(note)
+
+    def _watch_block(self, name: str, block: nn.Module) -> list[Any]:
+        def note(_: nn.Module, __: Any, output: Any) -> None:
+            if isinstance(output, Tensor) and output.requires_grad:
+                self.keeps.append(name)
+
+        def note_again(*_: Any) -> None:
+            if recomputing():
+                self.recomputed.add(name)
+
+        layers = [each for each in block.modules() if not list(each.children())]
+        return [block.register_forward_hook(note), *(layer.register_forward_hook(note_again) for layer in layers)]
 
     def watched(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """The same micro-batches. Raises UsageError if the images of the trial's first one are not as they should be.
@@ -106,7 +127,9 @@ class FirstStep:
             hook.remove()
         self._formats()
         self._frozen()
-        if self.trial.compile != "none":
+        if self.trial.compile == "none":
+            self._recomputed()
+        else:
             self._compiled()
         asked = Allowed(self.trial.tf32, self.trial.tf32, self.trial.cudnn_benchmark)
         if self.device.type == "cuda" and (actual := allowed()) != asked:
@@ -128,6 +151,15 @@ class FirstStep:
             if frozen and module.training is evaluates:
                 mode = "evaluation" if evaluates else "training"
                 raise contradiction("batch_norm", self.trial, f"{name}, which is frozen, is not in {mode} mode")
+
+    def _recomputed(self) -> None:
+        asked = self.trial.checkpoint_activations != "none"
+        if asked and not self.keeps:
+            raise contradiction("checkpoint_activations", self.trial, "no block has a backward pass")
+        for name in self.keeps:
+            if (name in self.recomputed) is not asked:
+                found = f"{name} was {'' if self.recomputed else 'not '}recomputed in the backward pass"
+                raise contradiction("checkpoint_activations", self.trial, found)
 
     def _compiled(self) -> None:
         if graphs() > self.graphs and frames_lost() == self.frames:

@@ -17,7 +17,7 @@ from bench.errors import UsageError
 from bench.instruments.collectives import in_group
 from bench.machine import compiler, cuda, environment, nvml
 from bench.machine.backends import allowed
-from bench.training.build import Build, optimizer_for, place, updated_model
+from bench.training.build import Build, keeps_casts, optimizer_for, place, updated_model
 from bench.training.group import Group
 from bench.training.loop import Training, backward_with, kept_casts
 from bench.trial import Trial
@@ -39,7 +39,6 @@ def training(trial: Trial, group: Group, build: Build, classes: int) -> Training
     updated = updated_model(trial, module, build, classes)
     # The parameters of another model get no gradients, and a scaler without any gradient raises.
     scaler = accelerator.scaler if trial.optimizer_holds == "this_model" else None
-    autocast_casts = trial.precision != "no" and trial.compile == "none"  # compiled code does its own casts
     return Training(
         model=model,
         module=module,
@@ -47,7 +46,7 @@ def training(trial: Trial, group: Group, build: Build, classes: int) -> Training
         processes=trial.processes,
         backward=backward_with(scaler),
         no_sync=lambda: accelerator.no_sync(model),
-        kept_casts=functools.partial(kept_casts, group.device) if autocast_casts else contextlib.nullcontext,
+        kept_casts=functools.partial(kept_casts, group.device) if keeps_casts(trial) else contextlib.nullcontext,
         scaler=scaler,
         keeps_gradients=compiler.keeps_gradients(trial, group.device),
     )

@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import dataclasses
-import functools
-import os
-import signal
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import forkserver, get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
-
 from bench.errors import UsageError
-from bench.machine import environment
 from bench.record.csvfile import write_table
 from bench.trial import Trial
 from launch.memory.devices import Budget
+from launch.memory.helpers import predict_all
 
 if TYPE_CHECKING:
     from bench.instruments.storage_tracker import Part
@@ -32,7 +22,6 @@ if TYPE_CHECKING:
 NO_EFFECT: dict[str, Any] = {"arm": "", "repeat": 0, "accumulate": 1, "weights": "none", "lr": 0.1, "lr_batch": None}
 NO_EFFECT |= {"weight_decay": 0.0, "milestones": (), "gamma": 0.1, "warmup": 0.0, "warmup_windows": 0, "seed": 0}
 NO_EFFECT |= {"micro_batch": 2}
-PR_SET_PDEATHSIG = 1  # of sys/prctl.h
 # The micro-batches that are predicted. Memory is linear in the micro-batch, so two give all others.
 TRACED = (2, 4)
 
@@ -58,17 +47,69 @@ class Plan:
         """Micro-batch x accumulation."""
         return f"{self.trial.micro_batch}x{self.trial.accumulate}"
 
+    def passes(self) -> str:
+        """Micro-batches in a step."""
+        return "one pass" if self.trial.accumulate == 1 else f"{self.trial.accumulate} passes"
+
+    def described(self) -> str:
+        """Micro-batch x accumulation, the precision, and what is recomputed."""
+        return ", ".join(
+            [self.label(), self.trial.precision, *([f"{self.recomputed()} recomputed"] * self.recomputes())]
+        )
+
+    def recomputes(self) -> bool:
+        """Whether activations are computed again in the backward pass."""
+        return self.trial.checkpoint_activations != "none"
+
+    def recomputed(self) -> str:
+        """What is computed again: "blocks", "stages" or ""."""
+        return f"{self.trial.checkpoint_activations}s" if self.recomputes() else ""
+
     def dominant(self) -> tuple[str, int]:
         """The largest part at the peak, and its bytes."""
         return max(self.footprint.parts.items(), key=lambda item: item[1])
 
 
-def plans(trials: Sequence[Trial], effective_batch: int, budget: Budget) -> list[Plan]:
+def plans(trials: Sequence[Trial], effective_batch: int, budget: Budget, recompute: bool = False) -> list[Plan]:
     """All plans of each trial, largest micro-batch first. For each arm, one is `chosen`.
 
-    Trials that differ only in settings of NO_EFFECT share their plans. Raises UsageError if the processes do not divide
-    the effective batch, or the weights alone do not fit.
+    Trials that differ only in settings of NO_EFFECT share their plans. With `recompute`, also plans that recompute
+    blocks, where these allow a larger micro-batch than all plans without. Raises UsageError if the processes do not
+    divide the effective batch, or the weights alone do not fit.
     """
+    found = _all_plans(trials, effective_batch, budget)
+    if recompute and (more := _recomputing(trials, found)):
+        found += [plan for plan in _all_plans(more, effective_batch, budget) if _is_larger(plan, found)]
+    order = [(trial.arm, trial.precision) for trial in trials]
+    by_arms: dict[tuple[str, ...], list[Plan]] = {}
+    for plan in found:
+        by_arms.setdefault(plan.arms, []).append(plan)
+    for group in by_arms.values():
+        group.sort(key=lambda plan: (order.index((plan.trial.arm, plan.trial.precision)), -plan.trial.micro_batch))
+        _choose(group)
+    return [plan for group in by_arms.values() for plan in group]
+
+
+def _recomputing(trials: Sequence[Trial], plans: Sequence[Plan]) -> list[Trial]:
+    """The trials whose whole batch does not fit at once, with blocks recomputed.
+
+    Not stages: for as much computation these keep more, all that a stage's blocks compute.
+    """
+    at_once = [plan for plan in plans if plan.fits == "yes" and plan.trial.accumulate == 1]
+    done = {(arm, plan.trial.precision) for plan in at_once for arm in plan.arms}
+    left = [trial for trial in trials if (trial.arm, trial.precision) not in done]
+    return [dataclasses.replace(each, checkpoint_activations="block") for each in left if not each.trains_head_alone()]
+
+
+def _is_larger(plan: Plan, others: Sequence[Plan]) -> bool:
+    """Whether this plan fits with a larger micro-batch than all others of its arms and precision."""
+    same = [each for each in others if (each.arms, each.trial.precision) == (plan.arms, plan.trial.precision)]
+    most = max((each.trial.micro_batch for each in same if each.fits == "yes"), default=0)
+    return plan.fits == "yes" and plan.trial.micro_batch > most
+
+
+def _all_plans(trials: Sequence[Trial], effective_batch: int, budget: Budget) -> list[Plan]:
+    """Every plan of each trial, largest micro-batch first."""
     same_memory: dict[Trial, list[Trial]] = {}
     for trial in trials:
         same_memory.setdefault(dataclasses.replace(trial, **NO_EFFECT), []).append(trial)
@@ -78,20 +119,17 @@ def plans(trials: Sequence[Trial], effective_batch: int, budget: Budget) -> list
         for accumulate in (1, 2)
         for micro_batch in TRACED
     ]
-    footprints, images = zip(*_predict_all(jobs, budget), strict=True)
+    footprints, images = zip(*predict_all(jobs, budget), strict=True)
     if effective_batch > min(images):
         raise UsageError(f"--effective-batch {effective_batch} is more than the {min(images)} training images")
     predicted = dict(zip(jobs, footprints, strict=True))
-    by_arms: dict[tuple[str, ...], list[Plan]] = {}
+    found = []
     for trial, members in same_memory.items():
         arms = tuple(dict.fromkeys(member.arm for member in members))
         for micro_batch, accumulate in splits(effective_batch, trial.processes):
             footprint = _footprint(trial, micro_batch, accumulate, predicted)
-            plan = _plan(members[0], arms, micro_batch, accumulate, budget, footprint)
-            by_arms.setdefault(arms, []).append(plan)
-    for group in by_arms.values():
-        _choose(group)
-    return [plan for group in by_arms.values() for plan in group]
+            found.append(_plan(members[0], arms, micro_batch, accumulate, budget, footprint))
+    return found
 
 
 def splits(effective_batch: int, processes: int) -> Iterator[tuple[int, int]]:
@@ -110,47 +148,6 @@ def splits(effective_batch: int, processes: int) -> Iterator[tuple[int, int]]:
     for micro_batch in range(per_process, smallest - 1, -1):
         if per_process % micro_batch == 0:
             yield micro_batch, per_process // micro_batch
-
-
-def _predict_all(jobs: Sequence[Trial], budget: Budget) -> list[tuple[Footprint, int]]:
-    """Each trial's footprint and number of training images, predicted in parallel by forks of a process with torch."""
-    context = get_context("forkserver")
-    context.set_forkserver_preload(["bench.memory.prediction"])
-    # Ctrl-C reaches the helpers too, and each would print a traceback. They ignore it, and are ended below.
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    forkserver.ensure_running()
-    signal.signal(signal.SIGINT, handler)
-    pool = ProcessPoolExecutor(min(len(jobs), environment.cpu_count()), context, _end_with_parent)
-    try:
-        return list(pool.map(functools.partial(_predict, budget), jobs))
-    except BrokenProcessPool as error:
-        raise UsageError(
-            "a process that predicts memory was killed; if not by you, memory ran out: see dmesg and python -m launch "
-            "env, and give this command more of it"
-        ) from error
-    except BaseException:
-        for helper in psutil.Process().children(recursive=True):  # also those that the pool does not know yet
-            with contextlib.suppress(psutil.NoSuchProcess):
-                if "forkserver" in " ".join(helper.cmdline()):
-                    helper.kill()
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _end_with_parent() -> None:
-    """Have the kernel kill this helper when its parent, the fork server, ends; that ends with the command."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() == 1:  # the parent had ended before the call
-        os._exit(1)
-
-
-def _predict(budget: Budget, trial: Trial) -> tuple[Footprint, int]:
-    from bench.memory.prediction import predict, shapes
-
-    # last_window=False: the short last window is no linear function of the micro-batch.
-    footprint = predict(trial, budget.backend, capability=budget.capability, last_window=False)
-    return footprint, len(shapes(trial).train)
 
 
 def _footprint(trial: Trial, micro_batch: int, accumulate: int, predicted: dict[Trial, Footprint]) -> Footprint:
@@ -179,17 +176,21 @@ def _plan(
 
 
 def _choose(group: Sequence[Plan]) -> None:
-    """Choose the plan with the fewest passes per step that fits; among equals, the first precision given."""
+    """Choose the plan with the fewest passes per step that fits; among equals, the first precision given.
+
+    One that recomputes only where no other fits: it computes more, and whether fewer passes make up for that depends on
+    the device.
+    """
     fitting = [plan for plan in group if plan.fits == "yes"] or [plan for plan in group if plan.fits == "tight"]
     if not fitting:
         return
-    best = min(fitting, key=lambda plan: plan.trial.accumulate)
+    best = min(fitting, key=lambda plan: (plan.recomputes(), plan.trial.accumulate))
     spare = 1 - best.footprint.limited_bytes / best.limit_bytes
     best.chosen = True
-    passes = "one pass" if best.trial.accumulate == 1 else f"{best.trial.accumulate} passes"
-    fewest = "the fewest that fit"
-    if any(plan.fits == "tight" and plan.trial.accumulate < best.trial.accumulate for plan in group):
-        fewest += " without returning cached memory"
+    passes = best.passes()
+    fewer = {plan.fits for plan in group if plan.trial.accumulate < best.trial.accumulate}
+    without = ["recomputing"] * ("yes" in fewer) + ["returning cached memory"] * ("tight" in fewer)
+    fewest = "the fewest that fit" + f" without {' or '.join(without)}" * bool(without)
     best.why = f"{passes} per step, {fewest}; {max(spare, 0):.0%} of the limit to spare"
     if best.fits == "tight":
         best.why = f"{passes} per step; fits only by returning cached memory again and again: expect it to be slow"
@@ -205,7 +206,7 @@ def write(path: Path, plans: Sequence[Plan]) -> None:
 def row(plan: Plan, parts: Sequence[Part]) -> dict[str, Any]:
     """Column -> value. Bytes are those of one process."""
     trial = plan.trial
-    columns = ("experiment", "model", "precision", "micro_batch", "accumulate", "processes")
+    columns = ("experiment", "model", "precision", "micro_batch", "accumulate", "processes", "checkpoint_activations")
     return {
         **{name: getattr(trial, name) for name in columns},
         "arms": plan.arms,
@@ -235,13 +236,26 @@ MEASURED = (
 
 
 def neighbours(plans: Sequence[Plan]) -> list[Plan]:
-    """Each chosen plan, and those of its arm and precision with the next smaller and larger micro-batch."""
+    """Each chosen plan, those of its arm and precision with the next smaller and larger micro-batch, and its rival.
+
+    That is the plan that recomputes with the largest micro-batch, if the chosen one recomputes nothing.
+    """
     result: list[Plan] = []
     for best in (plan for plan in plans if plan.chosen):
         same = [plan for plan in plans if plan.arms == best.arms and plan.trial.precision == best.trial.precision]
-        index = next(index for index, plan in enumerate(same) if plan is best)
-        result += same[max(0, index - 1) : index + 2]
+        alike = [plan for plan in same if plan.recomputed() == best.recomputed()]
+        index = next(index for index, plan in enumerate(alike) if plan is best)
+        result += alike[max(0, index - 1) : index + 2]
+        if (rival := rival_of(best, same)) is not None:
+            result.append(rival)
     return result
+
+
+def rival_of(best: Plan, plans: Sequence[Plan]) -> Plan | None:
+    """The plan of the same precision that fits a larger micro-batch by recomputing; None: there is none."""
+    same = [plan for plan in plans if plan.trial.precision == best.trial.precision and plan.fits == "yes"]
+    rivals = [plan for plan in same if plan.recomputes() and plan.trial.micro_batch > best.trial.micro_batch]
+    return None if best.recomputes() or not rivals else max(rivals, key=lambda plan: plan.trial.micro_batch)
 
 
 def gib(amount: int | None) -> str:

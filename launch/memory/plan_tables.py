@@ -12,7 +12,7 @@ from rich.table import Table
 from bench import experiments
 from bench.terminal import wide
 from launch.memory.devices import Budget
-from launch.memory.plan import Plan, gib
+from launch.memory.plan import Plan, gib, rival_of
 
 
 def show_plans(name: str, effective_batch: int, plans: Sequence[Plan], budget: Budget) -> None:
@@ -24,9 +24,14 @@ def show_plans(name: str, effective_batch: int, plans: Sequence[Plan], budget: B
         wide(console, table_of(of_arms, budget))
         best = next((plan for plan in of_arms if plan.chosen), None)
         least = min(of_arms, key=lambda plan: plan.footprint.limited_bytes)
-        choice = f"none fits: {least.label()}, {least.trial.precision} needs {gib(least.footprint.limited_bytes)} GiB"
+        choice = f"none fits: {least.described()} needs {gib(least.footprint.limited_bytes)} GiB"
         if best:
-            choice = f"choose {best.label()}, {best.trial.precision}: {best.why}"
+            choice = f"choose {best.described()}: {best.why}"
+        if best and (rival := rival_of(best, of_arms)):
+            choice += (
+                f"\nor {rival.described()}: {rival.passes()} instead of {best.trial.accumulate}, in which the blocks' "
+                "forward pass runs twice; --measure says which is faster"
+            )
         console.print(choice, highlight=False, soft_wrap=True)
     console.print(f"\nper process: {budget.explain()}", highlight=False, soft_wrap=True)
 
@@ -35,13 +40,16 @@ def table_of(plans: Sequence[Plan], budget: Budget) -> Table:
     """One row for each plan."""
     table = Table(box=box.SIMPLE_HEAD)
     reserved = ["reserved GiB"] if budget.backend == "cuda" else []
-    for column in ("plan", "precision", "allocated GiB", *reserved, "of limit", "mostly", "fits"):
-        table.add_column(column, justify="left" if column in ("precision", "mostly", "fits") else "right", no_wrap=True)
+    recomputed = ["recomputed"] if any(plan.recomputes() for plan in plans) else []
+    left = ("precision", "recomputed", "mostly", "fits")
+    for column in ("plan", "precision", *recomputed, "allocated GiB", *reserved, "of limit", "mostly", "fits"):
+        table.add_column(column, justify="left" if column in left else "right", no_wrap=True)
     for plan in plans:
         part, size = plan.dominant()
         table.add_row(
             plan.label(),
             plan.trial.precision,
+            *([plan.recomputed()] if recomputed else []),
             gib(plan.footprint.allocated_bytes),
             *([gib(plan.footprint.reserved_bytes)] if reserved else []),
             f"{plan.footprint.limited_bytes / plan.limit_bytes:.0%}",
@@ -60,7 +68,8 @@ def arms_of(name: str, arms: Sequence[str]) -> str:
 def show_measured(plans: Sequence[Plan], gpus: int) -> None:
     """Print predicted beside measured memory, and the throughput, which accumulation lowers."""
     table = Table(box=box.SIMPLE_HEAD)
-    for heading in ("arm", "plan", "precision", "status"):
+    recomputed = ["recomputed"] if any(plan.recomputes() for plan in plans) else []
+    for heading in ("arm", "plan", "precision", *recomputed, "status"):
         table.add_column(heading, no_wrap=True)
     kinds = ("allocated", "reserved") if gpus else ("of the process",)
     for heading in (*(f"{kind} GiB predicted, measured" for kind in kinds), "images/s"):
@@ -72,6 +81,7 @@ def show_measured(plans: Sequence[Plan], gpus: int) -> None:
             plan.trial.arm,
             plan.label(),
             plan.trial.precision,
+            *([plan.recomputed()] if recomputed else []),
             plan.measured.get("status", ""),
             *(f"{gib(predicted)}, {gib(measured) or 'none'}" for predicted, measured in pairs),
             f"{float(rate):.0f}" if rate else "",

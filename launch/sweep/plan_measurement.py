@@ -16,6 +16,7 @@ from launch.sweep import runner
 
 # A plan is measured over its warm-up windows and this many more.
 MEASURED_WINDOWS = 5
+AXES = ["micro_batch", "accumulate", "precision", "checkpoint_activations"]
 
 
 def measure(plans: Sequence[Plan], options: Options, gpus: int, fields_given: Collection[str]) -> int:
@@ -30,7 +31,7 @@ def measure(plans: Sequence[Plan], options: Options, gpus: int, fields_given: Co
     folder = RunFolder(options.out)
     before = len(folder.rows("trials"))  # an older row of the same trial may be there
     options = dataclasses.replace(options, checkpoint=False)
-    code = runner.run_all(trials, options, RunOptions(), gpus, ["micro_batch", "accumulate", "precision"])
+    code = runner.run_all(trials, options, RunOptions(), gpus, AXES)
     rows = {row["trial_key"]: row for row in folder.rows("trials")[before:]}
     for plan, trial in zip(plans, trials, strict=True):
         plan.measured = rows.get(trial.key(), {})

@@ -27,9 +27,10 @@ Rates = Mapping[tuple[str | None, str], float]
 
 @dataclass(frozen=True)
 class Roofline:
-    """A trial and its roof, as of one of its devices. `intensity` is in FLOP/byte, `flops_per_s` is the trial's own.
+    """A trial and its roof, as of one of its devices. `intensity` is in FLOP/byte.
 
-    `ceilings`: kind of work -> the most FLOP/s at its number format. `copy_bytes_per_s` are bytes read and written.
+    `flops_per_s` is the trial's own, including what it recomputes. `ceilings`: kind of work -> the most FLOP/s at its
+    number format. `copy_bytes_per_s` are bytes read and written.
     """
 
     number_format: str
@@ -64,6 +65,8 @@ def of_row(row: Row, rates: Rates, devices: int) -> Roofline | None:
     flops, accessed, rate = (row[name] for name in ("flops_per_window", BYTES, RATE))
     if not (number_format and ceilings and copies and flops and accessed and rate):
         return None
+    # The device computes, and accesses memory for, what is recomputed too; the model's own rate is without it.
+    rate *= flops / (flops - (row.get("recomputed_flops_per_window") or 0))
     return Roofline(number_format, devices, ceilings, copies / devices, flops / accessed, rate / devices)
 
 

@@ -98,6 +98,12 @@ def test_a_trial_without_a_target_has_the_key_that_it_had_before_there_were_targ
     assert len({*stops, Trial().key()}) == 3
 
 
+def test_a_trial_without_checkpointing_has_the_key_that_it_had_before_there_was_any() -> None:
+    keys = [Trial(checkpoint_activations=unit).key() for unit in ("none", "block", "stage")]
+    assert keys[0] == "cf4453de8816"
+    assert len(set(keys)) == 3
+
+
 def test_equal_settings_have_equal_keys() -> None:
     assert Trial(**OTHER).key() == Trial(**OTHER).key()
 
@@ -156,6 +162,12 @@ def test_equal_settings_have_equal_keys() -> None:
             "--shortcut is A, which resnet18 cannot have; try --model resnet34_hand",
         ),
         ({"augment": "blurr"}, "--augment is 'blurr'; choose from: none, flip, crop_flip, rotation"),
+        ({"checkpoint_activations": "layer"}, "--checkpoint-activations is 'layer'; choose from: none, block, stage"),
+        (
+            {"checkpoint_activations": "block", "trainable": ("head",)},
+            "^--trainable is head, so no block keeps anything for a backward pass; leave --checkpoint-activations b",
+        ),
+        ({"checkpoint_activations": "stage", "trainable": ("fc.0", "head")}, "--trainable is fc.0 head, so no block"),
         ({"classes": (3,)}, "--classes is \\[3\\]; give two classes"),
     ],
 )

@@ -65,6 +65,7 @@ class Case:
         t = self.trial
         words = [self.family or t.model, f"{t.arm}" if t.experiment else "", f"{t.image_size} px"]
         words += [f"{t.micro_batch}x{t.accumulate}", "fp32" if t.precision == "no" else t.precision]
+        words += [f"{t.checkpoint_activations}s recomputed"] * (t.checkpoint_activations != "none")
         words += ["contiguous"] * (t.memory_format == "contiguous") + ["no momentum"] * (t.momentum == 0)
         words += [f"{t.processes} processes"] * (t.processes > 1) + [t.data] * (t.data != "synthetic")
         return ", ".join(word for word in words if word)
@@ -108,6 +109,14 @@ def cases() -> Iterator[Case]:
         {"processes": 2, "model": "resnet152", "image_size": 64, "micro_batch": 4, "trainable": ("head",)},
     ):
         yield Case(replace(cifar, **more))
+    for unit in ("block", "stage"):
+        for more in (
+            {"micro_batch": 128},
+            {"micro_batch": 128, "precision": "bf16", "accumulate": 2},
+            {"model": "resnet50", "image_size": 128},
+            {"model": "resnet152", "image_size": 96, "micro_batch": 8, "precision": "bf16"},
+        ):
+            yield Case(replace(cifar, checkpoint_activations=unit, **more))
     for family in FAMILIES.split():
         for micro_batch in (8, 32):
             for precision in ("no", "bf16"):

@@ -17,6 +17,8 @@ import torch.nn.functional as F
 from bench.instruments.compilations import compilations
 from bench.instruments.operations import Operations
 from bench.probes.operations import Probe
+from bench.training.build import model_for
+from bench.trial import Trial
 
 COUNTS = (
     "flops_per_window",
@@ -114,7 +116,32 @@ def test_what_compiled_kernels_access_is_not_known(monkeypatch: pytest.MonkeyPat
         probe.window_end(4, measured=False)
     assert (found := probe.totals())["accessed_bytes_per_window"] == 800
     made["stats"]["unique_graphs"] = 1
-    assert probe.totals() == {**found, "accessed_bytes_per_window": None, "compiled_graphs": 1, "graph_breaks": 0}
+    unknown = dict.fromkeys(("accessed_bytes_per_window", "recomputed_flops_per_window"))
+    assert probe.totals() == {**found, **unknown, "compiled_graphs": 1, "graph_breaks": 0}
+
+
+@pytest.mark.parametrize("unit", ["block", "stage"])
+def test_what_a_step_recomputes_is_counted_apart_and_is_not_the_model_s_own_work(unit: Any) -> None:
+    images, first = 2, 16 * 16 * 9 * 32 * 32  # multiply-adds of the first stage's convolutions, of which there are two
+    # Twice the channels at a quarter of the places: in the other two stages the first has half of them, the second has
+    # as many, and the shortcut's kernel has 1 place instead of 9.
+    multiply_adds = first * (2 + 2 * (0.5 + 1 + 0.5 / 9))
+    probes, steps = [], []
+    for checkpoint in ("none", unit):
+        model = model_for(Trial(model="resnet8", checkpoint_activations=checkpoint), 10)
+        probes.append(Probe())
+        steps.append(functools.partial(lambda model: model(torch.ones(images, 3, 32, 32)).sum().backward(), model))
+    for probe, step in zip(probes, steps, strict=True):
+        probe.begin(torch.device("cpu"))
+        for warmup_left in (3, 2):
+            probe.window_begin(images, warmup_left)
+            step()
+            probe.window_end(images, measured=False)
+    plain, found = (probe.totals() for probe in probes)
+    assert plain["recomputed_flops_per_window"] == 0
+    assert found["recomputed_flops_per_window"] == pytest.approx(2 * images * multiply_adds)
+    assert found["flops_per_window"] == plain["flops_per_window"] + found["recomputed_flops_per_window"]
+    assert found["flops_of_all_ranks"] == plain["flops_of_all_ranks"] == plain["flops_per_window"]
 
 
 def row(folder: Path, windows: int = 5, target: Any = None, **changes: Any) -> dict[str, str]:

@@ -54,6 +54,17 @@ def test_without_momentum_there_is_no_optimizer_state() -> None:
     assert "optimizer" not in predict(of(momentum=0.0), "cpu").parts
 
 
+def test_checkpointing_keeps_inputs_of_blocks_and_what_is_recomputed_at_once() -> None:
+    """Of ResNet-20, whose first stage of three blocks holds most: two maps of the stem, of each block what two
+    convolutions and two BatchNorms make, and two gradients where the last block's backward pass begins."""
+    changes: dict[str, Any] = {"model": "resnet20", "micro_batch": 64}
+    one_map = 4 * 64 * 16 * 32 * 32
+    block, stage = (predict(of(**changes, checkpoint_activations=unit), "cpu").parts for unit in ("block", "stage"))
+    # The first block's input is one of the stem's maps.
+    assert block["activations"] == pytest.approx((2 + 2 + 4 + 2) * one_map, rel=0.02)
+    assert stage["activations"] == pytest.approx((2 + 3 * 4 + 2) * one_map, rel=0.02)
+
+
 def test_gradients_are_accumulated_ones_where_another_micro_batch_follows() -> None:
     once, twice, often = (predict(of(accumulate=k), "cpu", built(Wide)) for k in (1, 2, 7))
     assert "accumulated gradients" not in once.parts
@@ -142,6 +153,8 @@ def test_on_cuda_the_data_set_counts_where_it_is_resident_and_cublas_takes_its_w
         {"model": "resnet50", "image_size": 64},
         {"model": "resnet50", "image_size": 64, "trainable": ("head",), "batch_norm": "eval"},
         {"data": "digits", "pipeline": "resident"},
+        {"model": "resnet20", "checkpoint_activations": "block", "precision": "bf16"},
+        {"model": "resnet20", "checkpoint_activations": "stage"},
     ],
 )
 @pytest.mark.parametrize("backend", ["cuda", "cpu"])
@@ -207,6 +220,8 @@ CASES = [
     Case(of(model="resnet18", image_size=64, memory_format="contiguous")),
     Case(of(model="resnet20", data="digits", pipeline="resident", micro_batch=128)),
     Case(of(model="resnet50", image_size=64, trainable=("head",), batch_norm="eval")),
+    Case(of(model="resnet20", micro_batch=32, checkpoint_activations="block", precision="bf16", accumulate=3)),
+    Case(of(model="resnet50", image_size=64, checkpoint_activations="stage")),
     Case(of(image_size=96), "mobilenet_v3_large"),
     Case(of(image_size=96, precision="bf16"), "squeezenet1_0"),
     *(

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from bench.errors import UsageError
-from bench.training.build import model_for, optimizer_for, place, updated_model
+from bench.training.build import keeps_casts, model_for, optimizer_for, place, updated_model
 from bench.trial import Trial
 
 MADE = planted.small(head=(16,), dropout=(0.2,), replace_blocks=("layer2.0",), trainable=("head", "layer2.0"))
@@ -35,11 +35,25 @@ def test_the_optimizer_holds_the_parameters_that_train_and_no_others() -> None:
 
 
 def test_another_model_s_optimizer_holds_nothing_of_this_one() -> None:
-    trial = dataclasses.replace(MADE, optimizer_holds="another_model")
+    trial = dataclasses.replace(MADE, optimizer_holds="another_model", checkpoint_activations="block")
     model = model_for(trial, 10)
     other = held(trial, model)
     assert not {id(p) for p in other} & {id(p) for p in model.parameters()}
     assert [tuple(p.shape) for p in other] == [(16, 64), (16,), (10, 16), (10,)]
+
+
+@pytest.mark.parametrize(
+    ("settings", "keeps"),
+    [
+        ({}, False),
+        ({"precision": "bf16"}, True),
+        ({"precision": "bf16", "compile": "default"}, False),
+        ({"precision": "bf16", "checkpoint_activations": "block"}, False),
+    ],
+    ids=str,
+)
+def test_casts_are_kept_where_nothing_else_makes_or_drops_them(settings: dict[str, Any], keeps: bool) -> None:
+    assert keeps_casts(Trial(**settings)) is keeps
 
 
 def test_the_optimizer_has_the_trial_s_settings() -> None:

@@ -18,7 +18,7 @@ from bench.errors import UsageError
 from bench.machine.memory_limit import Limit
 from bench.options import Options
 from bench.training import confirm
-from bench.training.build import optimizer_for, place
+from bench.training.build import model_for, optimizer_for, place
 from bench.training.loop import Training
 from bench.trial import Trial
 
@@ -174,3 +174,31 @@ def test_later_steps_are_not_watched() -> None:
     assert step.found == {"0": torch.float32, "4": torch.float32}
     step.check()
     assert [len(module._forward_hooks) for module in model.modules()] == [0] * 6
+
+
+def stepped(trial: Trial, model: nn.Module) -> confirm.FirstStep:
+    """The first step's watch, after a step of this model."""
+    step = confirm.FirstStep(trial, trained_with(trial, model), CPU)
+    model(torch.randn(2, 3, 8, 8)).sum().backward()
+    return step
+
+
+@pytest.mark.parametrize("built", ["none", "block", "stage"])
+@pytest.mark.parametrize("asked", ["none", "block", "stage"])
+def test_that_blocks_are_recomputed_shows_in_the_first_step(asked: Any, built: Any) -> None:
+    model = model_for(Trial(model="resnet8", trainable=("layer2", "layer3"), checkpoint_activations=built), 10)
+    step = stepped(Trial(model="resnet8", checkpoint_activations=asked), model)
+    if (asked == "none") is (built == "none"):
+        step.check()
+        return
+    found = "not recomputed" if built == "none" else "recomputed"
+    said = f"^--checkpoint-activations is {asked}, but layer2.0 was {found} in the backward pass"
+    with pytest.raises(UsageError, match=said):
+        step.check()
+
+
+def test_checkpointing_a_network_whose_blocks_keep_nothing_is_found() -> None:
+    trial = Trial(checkpoint_activations="block")
+    model = model_for(Trial(model="resnet8", trainable=("head",)), 10)
+    with pytest.raises(UsageError, match=r"^--checkpoint-activations is block, but no block has a backward pass"):
+        stepped(trial, model).check()

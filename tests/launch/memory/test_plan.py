@@ -96,6 +96,51 @@ def test_what_fits_only_by_giving_cached_memory_back_is_tight_and_not_chosen_whe
     assert [each.label() for each in found if each.chosen] == ["256x2"]
 
 
+def recomputing(limit: int, *trials: Trial, effective_batch: int = 64) -> list[plan.Plan]:
+    return plan.plans(trials or (RESNET8,), effective_batch, cpu(limit), recompute=True)
+
+
+def test_blocks_are_recomputed_where_that_allows_a_larger_micro_batch_and_nowhere_else() -> None:
+    everything = plans(2**30)
+    assert not any(each.recomputes() for each in recomputing(2**30))  # all images fit at once
+    found = recomputing(everything[1].footprint.limited_bytes - 1)
+    assert [(each.label(), each.recomputed(), each.fits) for each in found] == [
+        ("64x1", "", "no"),
+        ("32x2", "", "no"),
+        ("32x2", "blocks", "yes"),
+        ("16x4", "", "yes"),
+        ("8x8", "", "yes"),
+        ("4x16", "", "yes"),
+        ("2x32", "", "yes"),
+    ]
+    recomputed = found[2]
+    traced = predict(dataclasses.replace(recomputed.trial, memory_limit_bytes=None), "cpu")
+    assert recomputed.footprint.allocated_bytes == traced.allocated_bytes
+    assert recomputed.footprint.parts == traced.parts
+    # What keeps its activations is chosen, and measured beside its rival.
+    assert [each.described() for each in found if each.chosen] == ["16x4, no"]
+    assert found[3].why.startswith("4 passes per step, the fewest that fit without recomputing; ")
+    assert [each.described() for each in plan.neighbours(found)] == [
+        "32x2, no",
+        "16x4, no",
+        "8x8, no",
+        "32x2, no, blocks recomputed",
+    ]
+
+
+def test_where_nothing_else_fits_what_recomputes_is_chosen() -> None:
+    least = min(each.footprint.limited_bytes for each in plans(2**30, effective_batch=64))
+    found = recomputing(least - 1)
+    assert [each.described() for each in found if each.chosen] == ["2x32, no, blocks recomputed"]
+    assert plan.neighbours(found) == [each for each in found if each.chosen]
+
+
+def test_of_a_frozen_network_nothing_is_recomputed() -> None:
+    frozen = dataclasses.replace(RESNET8, trainable=("head",))
+    needed = plans(2**30, frozen)[1].footprint.limited_bytes
+    assert not any(each.recomputes() for each in recomputing(needed, frozen))
+
+
 def test_where_nothing_fits_nothing_is_chosen() -> None:
     assert not any(each.chosen for each in plans(MIB))
 
@@ -210,6 +255,22 @@ def test_a_signal_ends_a_plan_at_once_and_leaves_no_process(number: int, tmp_pat
         assert command.wait(30) == 130
         until(lambda: command.left() == [], "nothing to be left", 10)
     assert command.stderr.read_text() == ""
+
+
+def test_what_recomputes_stands_beside_what_does_not_and_is_named_as_its_rival(tmp_path: Path) -> None:
+    words = [*PLAN, "--effective-batch", "64", "--device", "cpu", "--out", str(tmp_path)]
+    done = python(*words, "--memory-limit", "53MiB")  # 56 for 32 images, 51 with their blocks recomputed
+    assert done.returncode == 0, done.stderr
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert ["plan", "precision", "recomputed", "allocated"] in [line[:4] for line in lines]
+    assert [line[:3] for line in lines if line[:1] == ["32x2"]][1] == ["32x2", "no", "blocks"]
+    assert "\nor 32x2, no, blocks recomputed: 2 passes instead of 4, in which the blocks'" in done.stdout
+    assert [row["checkpoint_activations"] for row in rows(tmp_path)].count("block") == 1
+    given = python(*words, "--memory-limit", "1GiB", "--checkpoint-activations", "none,block,stage")
+    assert given.returncode == 0, given.stderr
+    units = [row["checkpoint_activations"] for row in rows(tmp_path)]
+    assert units == ["none", "block", "stage"] * 6
+    assert "choose 64x1, no: one pass per step" in given.stdout
 
 
 def test_no_plan_that_fits_is_exit_code_1(tmp_path: Path) -> None:

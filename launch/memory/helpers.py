@@ -1,0 +1,67 @@
+"""Footprints of many trials, predicted side by side in helper processes: the command itself imports no torch."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import os
+import signal
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import forkserver, get_context
+from typing import TYPE_CHECKING
+
+import psutil
+
+from bench.errors import UsageError
+from bench.machine import environment
+from bench.trial import Trial
+from launch.memory.devices import Budget
+
+if TYPE_CHECKING:
+    from bench.memory.footprint import Footprint
+
+PR_SET_PDEATHSIG = 1  # of sys/prctl.h
+
+
+def predict_all(jobs: Sequence[Trial], budget: Budget) -> list[tuple[Footprint, int]]:
+    """Each trial's footprint and number of training images, predicted in parallel by forks of a process with torch."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["bench.memory.prediction"])
+    # Ctrl-C reaches the helpers too, and each would print a traceback. They ignore it, and are ended below.
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    forkserver.ensure_running()
+    signal.signal(signal.SIGINT, handler)
+    pool = ProcessPoolExecutor(min(len(jobs), environment.cpu_count()), context, _end_with_parent)
+    try:
+        return list(pool.map(functools.partial(_predict, budget), jobs))
+    except BrokenProcessPool as error:
+        raise UsageError(
+            "a process that predicts memory was killed; if not by you, memory ran out: see dmesg and python -m launch "
+            "env, and give this command more of it"
+        ) from error
+    except BaseException:
+        for helper in psutil.Process().children(recursive=True):  # also those that the pool does not know yet
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if "forkserver" in " ".join(helper.cmdline()):
+                    helper.kill()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """Have the kernel kill this helper when its parent, the fork server, ends; that ends with the command."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() == 1:  # the parent had ended before the call
+        os._exit(1)
+
+
+def _predict(budget: Budget, trial: Trial) -> tuple[Footprint, int]:
+    from bench.memory.prediction import predict, shapes
+
+    # last_window=False: the short last window is no linear function of the micro-batch.
+    footprint = predict(trial, budget.backend, capability=budget.capability, last_window=False)
+    return footprint, len(shapes(trial).train)
