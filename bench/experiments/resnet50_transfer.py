@@ -7,9 +7,9 @@ other classes, each cut out of VOC 2012's val images by its box. That they are c
 can show several objects. The network predicts one of all ten classes. So the 61% is shown beside our result, but is not
 comparable with it.
 
-The source uses the weights V1 and says that V2 is better. Both are arms, all trainable or the head only; the latter also
-with the frozen part computed once (`..._features_once`). It does not give its settings for this network; those here are
-common ones. See bench/data/voc.py for the classes.
+The source uses the weights V1 and says that V2 is better. Both are arms, all trainable or the head only, the latter
+also with features that are computed once. It does not give its settings for this network; those here are common ones.
+See bench/data/voc.py for the classes.
 """
 
 from bench.experiment import Experiment, Published

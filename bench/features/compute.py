@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,18 +59,21 @@ def compute(trial: Trial, pipeline: FeaturePipeline, training: Training, group: 
 
 
 def computed(
-    pipeline: FeaturePipeline, backbone: Backbone, span: tuple[int, int], kept: Sequence[Part]
+    pipeline: FeaturePipeline, backbone: Callable[[Tensor, bool], Tensor], span: tuple[int, int], kept: Sequence[Part]
 ) -> Iterator[tuple[int, Tensor]]:
-    """(row of the store, features (N, F) from it on), pass by pass: the span of training rows, then these parts."""
+    """(row of the store, features (N, F) from it on), pass by pass: the span of training rows, then these parts.
+
+    `backbone`: images (N, 3, S, S), and whether they are to train on -> their features.
+    """
     start, stop = span
     for first in range(start, stop, pipeline.pass_size()):
         last = min(first + pipeline.pass_size(), stop)
-        yield first, backbone(pipeline.train_images(first, last), trains=True)[: last - first]
+        yield first, backbone(pipeline.train_images(first, last), True)[: last - first]
     for part in kept:
         batch = pipeline.trial.evaluation_batch()
         passes = [(first, min(first + batch, part.stop)) for first in range(part.start, part.stop, batch)]
         for (first, _), (images, _) in zip(passes, pipeline.images_of(part.split, passes), strict=True):
-            yield part.row + first - part.start, backbone(images, trains=False)
+            yield part.row + first - part.start, backbone(images, False)
 
 
 def filled_up(pipeline: FeaturePipeline, span: tuple[int, int]) -> int:
