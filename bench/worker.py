@@ -286,6 +286,8 @@ class Worker:
         self.mark("")
         not_finite = evaluation.not_finite(training, evaluations)
         row = {"epoch": epoch, **trained, **evaluation.cells(evaluations, "epochs")}
+        if not self.row.epochs:
+            row["feature_pass_s"] = self.row.values.get("feature_pass_s")
         if not_finite is not None:
             # An infinite weight may hide behind a ReLU, and the model have an accuracy all the same.
             row |= {name: None for name in ACCURACIES if name in row}

@@ -44,7 +44,7 @@ TRIALS = [
         "FLOP/s",
         "",
         "FLOPs of the model's own work on all ranks, as flops_per_window counts them, in the time that images_per_s is "
-        "from. Empty with torch.compile, whose kernels need not be counted.",
+        "from. With features once it is the head's work. Empty with torch.compile, whose kernels need not be counted.",
     ),
     Column(
         "mfu",

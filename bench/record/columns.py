@@ -262,6 +262,13 @@ EPOCH_HEAD = [
     _column("windows", "int", "Optimizer steps in the epoch, warm-up included."),
     _column("images", "int", "Training images in the epoch.", "images"),
     _column("learning_rate", "float", "Learning rate of the epoch's last step."),
+    _column(
+        "feature_pass_s",
+        "float",
+        "Time of the pass that computed features before the launch's first epoch (features once); empty: none did.",
+        "s",
+        "max",
+    ),
 ]
 EPOCH_RESULT = [
     _column("eval_loss", "float", "Mean cross-entropy over the evaluation set after the epoch."),

@@ -88,6 +88,7 @@ def test_a_trial_is_the_long_way_s_to_the_last_bit(
     each = 64 * (2 if trial.precision == "bf16" else 4)
     assert int(row["feature_bytes"]) == each * (2 * train + sum(own))
     assert 0 < float(row["feature_pass_s"]) < float(row["duration_s"])
+    assert [epoch["feature_pass_s"] for epoch in once.rows("epochs")] == [row["feature_pass_s"], "", ""]
     assert [path for path in once.folder.iterdir() if "features" in path.name] == []
 
 
