@@ -80,7 +80,7 @@ class Experiment:
 # Settings that a published accuracy does not depend on: they change speed or memory, or repeat the training.
 FREE = {"repeat", "pipeline", "workers", "seed", "processes", "machines", "precision", "memory_format", "compile"}
 FREE |= {"tf32", "cudnn_benchmark", "warmup_windows", "micro_batch", "accumulate", "eval_batch", "memory_limit_bytes"}
-FREE |= {"bucket_mib", "target_accuracy", "checkpoint_activations"}
+FREE |= {"bucket_mib", "target_accuracy", "checkpoint_activations", "features"}
 
 
 def departures(trial: Trial, published: Trial) -> str:

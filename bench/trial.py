@@ -49,6 +49,9 @@ class Trial:
     """What trains: all, head, or module names; the rest is frozen."""
     batch_norm: Literal["train", "eval"] = "train"
     """BatchNorm in the frozen part: in train mode its running statistics change, in eval mode nothing does."""
+    features: Literal["each_epoch", "once"] = "each_epoch"
+    """When a frozen backbone computes what the head takes: in each epoch, or once, before the first, for each image and
+    its mirror image. The results are the same."""
     head: tuple[int, ...] = ()
     """Widths of the head's hidden layers; empty for a linear head."""
     dropout: tuple[float, ...] = ()
@@ -205,7 +208,7 @@ class Trial:
         So has a trial with a target, unless it stops there: what is read off the accuracies changes none of them.
         """
         settings = {name: value for name, value in self.settings().items() if name not in NOT_IN_KEY}
-        settings = dict(settings.items() - YOUNGER.items())
+        settings = {name: value for name, value in settings.items() if (name, value) not in AS_BEFORE.items()}
         if (stop := self.stop_accuracy()) is not None:
             settings["stop_accuracy"] = stop
         # Of JSON with sorted keys, not Python's hash: equal in every process and on every machine.
@@ -214,8 +217,9 @@ class Trial:
 
 POSITIVE: tuple[str, ...] = ("image_size", "epochs", "micro_batch", "accumulate", "eval_batch", "processes", "machines")
 POSITIVE += ("lr_batch", "limit_train", "limit_eval", "limit_windows", "memory_limit_bytes")
-YOUNGER = {"checkpoint_activations": "none"}  # settings that older rows lack, whose keys stay: what those trials had
 NOT_IN_KEY = ("repeat", "target_accuracy", "stop_at_target")
+# Settings that were added since keys are kept, and the value of what ran before: with it, a trial keeps its key.
+AS_BEFORE = {"features": "each_epoch", "checkpoint_activations": "none"}
 CHOICES = {name: get_args(kind) for name, kind in get_type_hints(Trial).items() if get_origin(kind) is Literal}
 MOST_BUCKET_MIB = 2**20  # 1 TiB, more than any model's gradients
 NOT_NEGATIVE = ("repeat", "workers", "warmup_windows", "momentum", "weight_decay", "lr", "seed")
@@ -277,6 +281,27 @@ def check(trial: Trial) -> None:
         raise UsageError(f"--classes is {list(trial.classes)}; give different numbers from 0 to 9")
     if len(trial.classes) == 1:
         raise UsageError(f"--classes is {list(trial.classes)}; give two classes or more")
+    if trial.features == "once":
+        check_features(trial)
+
+
+def check_features(trial: Trial) -> None:
+    """Raises UsageError at the first setting with which an image's features are not the same in each epoch."""
+    for name, allowed, why in (
+        ("trainable", (("head",),), "changes features while it trains"),
+        ("batch_norm", ("eval",), "makes an image's features depend on the other images of its batch"),
+        ("augment", ("none", "flip"), "makes more different images of one than are stored, which is two"),
+        ("body_dropout", (0,), "makes features random"),
+        ("compile", ("none",), "makes one program of backbone and head"),
+        ("pipeline", ("auto", "resident"), "has its workers draw the flips"),
+    ):
+        if (value := getattr(trial, name)) not in allowed:
+            said, give = (" ".join(each) if isinstance(each, tuple) else str(each) for each in (value, allowed[0]))
+            others = "".join(f" or {each}" for each in allowed[1:])
+            raise UsageError(
+                f"--features is once, but {option(name)} {said} {why}; give {option(name)} {give}{others}, "
+                f"or --features each_epoch"
+            )
 
 
 def check_device_settings(trial: Trial) -> None:

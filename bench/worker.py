@@ -27,6 +27,8 @@ from bench.experiment import Experiment
 from bench.failure import crash_handler, last_phase, signals
 from bench.failure.causes import Cause, Diverged
 from bench.failure.ending import Ending
+from bench.features.compute import compute
+from bench.features.pipeline import FeaturePipeline
 from bench.instruments import turns
 from bench.instruments.collectives import in_group
 from bench.machine import environment, malloc, memory_limit, procfs
@@ -130,6 +132,9 @@ class Worker:
         confirm.setup(self.trial, group, training, self.ending.limit)
         self.first_step = confirm.FirstStep(self.trial, training, group.device)
         first_epoch = self.resume(training, group)
+        if isinstance(pipeline, FeaturePipeline):
+            self.row.values |= compute(self.trial, pipeline, training, group, self.folder.path)
+            self.row.values["input_pipeline"] = pipeline.pipeline
         windows = min(self.trial.windows_per_epoch(len(data.train)), self.trial.limit_windows or math.inf)
         windows *= self.trial.epochs - first_epoch
         meter = Meter(all_probes(), group.gather, self.trial.warmup_windows, group.device, windows)
@@ -182,7 +187,8 @@ class Worker:
             data = load(self.trial, self.options.data_root)
         # All ranks have to choose the same pipeline: one that fits on each.
         free = min(rank_bytes for (rank_bytes,) in group.gather([free_bytes(self.trial, group.device)]))
-        return data, InputPipeline(self.trial, data, group.device, free)
+        pipeline = FeaturePipeline if self.trial.features == "once" else InputPipeline
+        return data, pipeline(self.trial, data, group.device, free)
 
     def describe(self, group: Group, training: Training, pipeline: InputPipeline, mallopt_accepted: bool) -> None:
         """Fill in the columns about the machine and the model, and save the environment."""
@@ -241,6 +247,7 @@ class Worker:
 
         def on_rows(rows: list[dict[str, Any]]) -> None:
             self.first_step.check()
+            pipeline.confirm()
             self.row.count(rows, training.skipped_steps())
             if progress is not None:
                 self.folder.append("steps", [{"launch_id": self.launch_id, "epoch": epoch, **row} for row in rows])
@@ -274,10 +281,13 @@ class Worker:
         Raises Diverged if something is not finite; the epoch has its row then, and the last checkpoint stays.
         """
         trial, data = self.trial, pipeline.data
-        evaluations = evaluation.after_epoch(trial, training.module, pipeline, group, epoch)
+        evaluations = evaluation.after_epoch(trial, training.part, pipeline, group, epoch)
+        pipeline.confirm()
         self.mark("")
         not_finite = evaluation.not_finite(training, evaluations)
         row = {"epoch": epoch, **trained, **evaluation.cells(evaluations, "epochs")}
+        if not self.row.epochs:
+            row["feature_pass_s"] = self.row.values.get("feature_pass_s")
         if not_finite is not None:
             # An infinite weight may hide behind a ReLU, and the model have an accuracy all the same.
             row |= {name: None for name in ACCURACIES if name in row}

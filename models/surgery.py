@@ -158,6 +158,14 @@ def freeze(model: nn.Module, trainable: Sequence[str], batch_norm: BatchNormMode
             module.train(model.training)
 
 
+def head(model: nn.Module) -> nn.Module:
+    """The model's head, that which "head" names. Raises ModelError if it has none."""
+    found = _module(model, "head")
+    if found is model:
+        raise ModelError(f"{type(model).__name__} has no head; give a model from models.cifar or models.imagenet")
+    return found
+
+
 def trainable_parameters(model: nn.Module) -> int:
     """The number of parameters that train."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)

@@ -30,12 +30,16 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
         "data": (*WORDS, "machine"),
         "failure": (*WORDS, "machine", "instruments", "record"),
         "training": (*WORDS, "machine", "instruments", "probes", "record", "data", "failure"),
-        "memory": (*WORDS, "instruments", "data", "training"),
+        "features": (*WORDS, "record", "data", "training"),
+        "memory": (*WORDS, "instruments", "data", "training", "features"),
         "activations": (*WORDS, "entry", "record", "data", "training"),
         "pytest_plugins": ("errors", "variables", "machine", "instruments"),
         "options": (*WORDS, "experiments"),
         "ceilings": (*WORDS, "options", "machine", "instruments", "record", "data", "failure", "training"),
-        "worker": (*WORDS, "options", "machine", "instruments", "probes", "record", "data", "failure", "training"),
+        "worker": (
+            *(*WORDS, "options", "machine", "instruments", "probes", "record", "data"),
+            *("failure", "training", "features"),
+        ),
         "cli": (*WORDS, "entry", "experiments", "options", "record", "worker"),
     },
     "launch": {

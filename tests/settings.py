@@ -15,6 +15,7 @@ OTHER: dict[str, Any] = {
     "replaced_skip": False,
     "trainable": ("layer3",),
     "batch_norm": "eval",
+    "features": "once",
     "head": (8, 4),
     "dropout": (0.1,),
     "body_dropout": 0.1,

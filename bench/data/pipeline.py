@@ -63,7 +63,7 @@ class InputPipeline:
     def __init__(self, trial: Trial, data: DataSet, device: torch.device, free: float | None = None) -> None:
         """`free`: bytes for one process, for `pipeline=auto`; None: what is free now. It must be equal on all ranks."""
         self.trial, self.data, self.device = trial, data, device
-        self.pipeline = pipeline_for(trial, data, free_bytes(trial, device) if free is None else free)
+        self.pipeline = self._choice(free_bytes(trial, device) if free is None else free)
         self.format = torch.channels_last if trial.memory_format == "channels_last" else torch.contiguous_format
         self.mean, self.std = (torch.tensor(v, device=device).view(1, 3, 1, 1) * 255 for v in (data.mean, data.std))
         if self.pipeline == "resident":
@@ -81,14 +81,16 @@ class InputPipeline:
             self.images = torch.randn(shape, generator=generator).to(device, memory_format=self.format)
             self.labels, self.eval_labels = (s.labels.to(device) for s in (data.train, data.evaluation))
 
+    def _choice(self, free: float) -> str:
+        return pipeline_for(self.trial, self.data, free)
+
     def train(self, epoch: int, passes: Passes) -> Iterator[Batch]:
         """The epoch's micro-batches for this rank. Order and draws do not depend on the number of ranks.
 
         The epoch's order and random numbers are copied to the device before its first micro-batch, and sliced there: a
         copy for each micro-batch would wait for the device.
         """
-        generator = torch.Generator().manual_seed(mix(self.trial.seed, epoch))
-        order = torch.randperm(len(self.data.train), generator=generator)
+        order, generator = self._order(epoch)
         make = {"resident": self._resident, "fixed": self._fixed, "loader": self._loader}[self.pipeline]
         return make(passes, order, generator)
 
@@ -105,10 +107,18 @@ class InputPipeline:
             return ((self._finish(images), labels) for images, labels in batches)
         return ((self._finish(self.eval_images[a:b]), self.eval_labels[a:b]) for a, b in passes)
 
+    def confirm(self) -> None:
+        """Raises UsageError if micro-batches are made otherwise than the trial says, which these cannot be."""
+
+    def _order(self, epoch: int) -> tuple[Tensor, torch.Generator]:
+        """(the epoch's order of the training images, what draws its further random numbers)."""
+        generator = torch.Generator().manual_seed(mix(self.trial.seed, epoch))
+        return torch.randperm(len(self.data.train), generator=generator), generator
+
     def _fixed(self, passes: Passes, order: Tensor, generator: torch.Generator) -> Iterator[Batch]:
         labels = self.labels[order.to(self.device)]
         for a_pass in passes:
-            chosen = _slice(labels, a_pass)
+            chosen = of_pass(labels, a_pass)
             yield self.images[: len(chosen)], chosen
 
     def _resident(self, passes: Passes, order: Tensor, generator: torch.Generator) -> Iterator[Batch]:
@@ -117,16 +127,16 @@ class InputPipeline:
         order = order.to(self.device)
         labels = self.labels[order]
         for a_pass in passes:
-            chosen = [_slice(each, a_pass) for each in pixels]
+            chosen = [of_pass(each, a_pass) for each in pixels]
             # Without crops and flips: whole images.
-            images = crops(self.images, *chosen) if chosen else self.images[_slice(order, a_pass)].permute(0, 3, 1, 2)
-            yield self._finish(images, None if draws is None else _slice(draws, a_pass)), _slice(labels, a_pass)
+            images = crops(self.images, *chosen) if chosen else self.images[of_pass(order, a_pass)].permute(0, 3, 1, 2)
+            yield self._finish(images, None if draws is None else of_pass(draws, a_pass)), of_pass(labels, a_pass)
 
     def _loader(self, passes: Passes, order: Tensor, generator: torch.Generator) -> Iterator[Batch]:
         draws = self._draws(order, generator)
-        batches = self._load(self.data.train, [_slice(order, a_pass) for a_pass in passes], self.trial.augmentation())
+        batches = self._load(self.data.train, [of_pass(order, a_pass) for a_pass in passes], self.trial.augmentation())
         for a_pass, (images, labels) in zip(passes, batches, strict=True):
-            yield self._finish(images, None if draws is None else _slice(draws, a_pass)), labels
+            yield self._finish(images, None if draws is None else of_pass(draws, a_pass)), labels
 
     def _crop_pixels(self, order: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
         """`crop_pixels` of a random crop of each image in this order; () if the trial neither crops nor flips."""
@@ -136,7 +146,7 @@ class InputPipeline:
         count, pad = len(order), PAD if crop else 0
         # Drawn for images in their own order and then reordered: a draw belongs to its image, whichever rank has it.
         shift = torch.randint(0, 2 * PAD + 1, (2, count), generator=generator) if crop else torch.zeros(2, count).long()
-        mirrored = torch.rand(count, generator=generator) < 0.5 if flip else torch.zeros(count).bool()
+        mirrored = mirrored_images(count, generator) if flip else torch.zeros(count).bool()
         shift, mirrored = shift[:, order].to(self.device), mirrored[order].to(self.device)
         return crop_pixels(self.images, order.to(self.device), shift, mirrored, pad)
 
@@ -166,6 +176,11 @@ class InputPipeline:
         if values.shape[-2:] != size:
             values = F.interpolate(values, size=size, mode="bilinear", antialias=True, align_corners=False)
         return values.sub_(self.mean).div_(self.std).contiguous(memory_format=self.format)
+
+
+def mirrored_images(count: int, generator: torch.Generator) -> Tensor:
+    """Which of so many images an epoch mirrors, in their own order: bool (N,)."""
+    return torch.rand(count, generator=generator) < 0.5
 
 
 def crop_pixels(images: Tensor, index: Tensor, shift: Tensor, mirrored: Tensor, pad: int) -> tuple[Tensor, Tensor]:
@@ -201,7 +216,7 @@ def mix(*numbers: int) -> int:
     return seed
 
 
-def _slice(values: Tensor, a_pass: tuple[int, int]) -> Tensor:
+def of_pass(values: Tensor, a_pass: tuple[int, int]) -> Tensor:
     """The values of a pass, out of the epoch's; filled up to FEWEST by repeating one. A view."""
     start, stop = a_pass
     if stop - start >= FEWEST:

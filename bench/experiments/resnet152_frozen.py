@@ -2,7 +2,8 @@
 
 The source freezes every parameter but leaves the backbone in training mode. So BatchNorm normalises with the statistics
 of each batch, and its running statistics keep changing (`as_published`). In `bn_eval` the backbone is fully frozen:
-nothing in it changes, and its output for an image does not depend on the other images of the batch.
+nothing in it changes, and its output for an image does not depend on the other images of the batch. `features_once`
+uses that: it computes what the head takes once for each image and its mirror image, and trains the head on that.
 """
 
 from bench.experiment import Experiment, Published
@@ -25,6 +26,7 @@ EXPERIMENT = Experiment(
     arms={
         "as_published": {"batch_norm": "train"},
         "bn_eval": {"batch_norm": "eval"},
+        "features_once": {"batch_norm": "eval", "features": "once"},
     },
     # "~9 minutes per epoch" on an unnamed Colab GPU.
     published={

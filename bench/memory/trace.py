@@ -18,16 +18,21 @@ from accelerate.utils.operations import convert_outputs_to_fp32
 from torch import Tensor, nn
 
 from bench.data.dataset import DataSet, Split
-from bench.data.pipeline import FEWEST, Batch, InputPipeline
+from bench.data.pipeline import FEWEST, Batch, InputPipeline, free_bytes
+from bench.features.backbone import Backbone
+from bench.features.compute import computed
+from bench.features.pipeline import FeaturePipeline
+from bench.features.store import place_for
 from bench.instruments.storage_tracker import StorageTracker
 from bench.memory.cuda_workspaces import Capability, CudaWorkspaces, FusedDropout
 from bench.memory.ddp import SimulatedDDP
 from bench.memory.footprint import Backend
-from bench.training.build import DTYPES, keeps_casts, optimizer_for
+from bench.training.build import DTYPES, keeps_casts, optimizer_for, trained_part
 from bench.training.loop import Training, backward_with, evaluation_sums, kept_casts, train_epoch
 from bench.training.meter import Meter
 from bench.training.windows import Window, share
 from bench.trial import Trial
+from models import backbone
 
 HOST = torch.device("cpu")
 # Fake tensors "on the GPU" differ from those in host memory only by this index.
@@ -42,10 +47,6 @@ def most_images(trial: Trial, data: DataSet) -> int:
 
 class FakePipeline(InputPipeline):
     """The trial's input pipeline without the loader's worker processes. Batches have the sizes of real ones."""
-
-    def __init__(self, trial: Trial, data: DataSet, device: torch.device, free: float | None) -> None:
-        super().__init__(trial, data, device, free)
-        self.mean, self.std = self.mean.to(device), self.std.to(device)  # torch.tensor ignores the CPU's index
 
     def _load(self, split: Split, batches: Sequence[Tensor], augment: tuple[bool, bool]) -> Iterator[Batch]:
         for batch in batches:
@@ -74,13 +75,13 @@ def train(
         pipeline = _pipeline(trial, backend, data, device)
         tracker.part = "weights"
         _materialise(module, device, tracker)
+        part = trained_part(trial, module)
         tracker.part = "activations"
         if backend == "cuda":
             tracker.transient_bytes = CudaWorkspaces(tracker, capability)
         if trial.precision != "no":  # as Accelerate's prepare_model
-            cast = torch.autocast("cpu", dtype=DTYPES[trial.precision])
-            module.forward = convert_outputs_to_fp32(cast(module.forward))
-        model = SimulatedDDP(module, trial, tracker)
+            part.forward = convert_outputs_to_fp32(_autocast(trial)(part.forward))
+        model = SimulatedDDP(part, trial, tracker)
         if models[1:]:
             tracker.part = "weights"
             _materialise(models[1], device, tracker)
@@ -93,6 +94,7 @@ def train(
         training = Training(
             model=model,
             module=module,
+            part=part,
             optimizer=optimizer,
             processes=trial.processes,
             backward=backward_with(scaler),
@@ -100,6 +102,8 @@ def train(
             kept_casts=functools.partial(kept_casts, HOST) if keeps_casts(trial) else contextlib.nullcontext,
             scaler=scaler,
         )
+        if isinstance(pipeline, FeaturePipeline):
+            _compute_features(trial, backend, module, pipeline, tracker)
         with FusedDropout() if backend == "cuda" else contextlib.nullcontext():
             _run_windows(trial, training, pipeline, tracker, last)
 
@@ -130,7 +134,47 @@ def _run_windows(
 
     train_epoch(training, prepared(), _as_input(batches, tracker), meter, lambda window: trial.lr, lambda rows: None)
     evaluated = [(0, min(trial.evaluation_batch(), len(pipeline.data.evaluation)))]
-    evaluation_sums(training.module, _as_input(pipeline.evaluate(evaluated), tracker), pipeline.data.classes)
+    evaluation_sums(training.part, _as_input(pipeline.evaluate(evaluated), tracker), pipeline.data.classes)
+
+
+def _autocast(trial: Trial) -> torch.autocast:
+    return torch.autocast("cpu", dtype=DTYPES.get(trial.precision), enabled=trial.precision != "no")
+
+
+@torch.no_grad()
+def _compute_features(
+    trial: Trial, backend: Backend, module: nn.Module, pipeline: FeaturePipeline, tracker: StorageTracker
+) -> None:
+    """Fill the pipeline as `bench.features.compute` does, with one pass over each size of batch."""
+    kept = pipeline.parts(rank=0)
+    rows = kept[-1].row + kept[-1].stop - kept[-1].start
+    evaluated = min(kept[0].stop, kept[0].start + trial.evaluation_batch())
+    store: Tensor | None = None
+
+    def run(images: Tensor, trains: bool) -> Tensor:
+        with _autocast(trial):
+            return backbone.features(module, images)
+
+    span, parts = (0, min(pipeline.pass_size(), pipeline.train_rows)), [dataclasses.replace(kept[0], stop=evaluated)]
+    for row, found in computed(pipeline, run, span, parts):
+        if store is None:
+            tracker.part = "input"
+            store = _store(trial, backend, found, rows, pipeline.device)
+            tracker.part = "activations"
+        store[row : row + len(found)] = found.to(store.device)
+    assert store is not None
+    pipeline.fill(store, Backbone(module, pipeline.device, functools.partial(_autocast, trial)), kept)
+
+
+def _store(trial: Trial, backend: Backend, features: Tensor, rows: int, device: torch.device) -> Tensor:
+    """Memory for so many rows of such features. What lies in a file takes none."""
+    on_gpu = backend == "cuda"
+    free = math.inf if on_gpu else free_bytes(trial, HOST)
+    size = rows * features.shape[1] * features.element_size()
+    place = place_for(trial, size, torch.device(backend), free, free)
+    if place == "file":
+        return torch.empty((1, features.shape[1]), dtype=features.dtype).expand(rows, -1)
+    return torch.empty((rows, features.shape[1]), dtype=features.dtype, device=device if place == "device" else HOST)
 
 
 def _pipeline(trial: Trial, backend: Backend, data: DataSet, device: torch.device) -> InputPipeline:
@@ -140,7 +184,10 @@ def _pipeline(trial: Trial, backend: Backend, data: DataSet, device: torch.devic
         torch.empty((2, 50_000, 3, 32, 32), dtype=torch.uint8)
     fake = dataclasses.replace(data, train=_fake(data.train), evaluation=_fake(data.evaluation))
     # Nothing is known about the GPU, which may be another machine's; only the trial's limit counts.
-    return FakePipeline(trial, fake, device, free=math.inf if backend == "cuda" else None)
+    make = FakePipeline if trial.features == "each_epoch" else FeaturePipeline
+    pipeline = make(trial, fake, device, free=math.inf if backend == "cuda" else None)
+    pipeline.mean, pipeline.std = pipeline.mean.to(device), pipeline.std.to(device)  # torch.tensor ignores the index
+    return pipeline
 
 
 def _fake(split: Split) -> Split:

@@ -52,7 +52,8 @@ TRIALS = [
         "FLOP/s",
         "",
         "FLOPs of the model's own work on all ranks, flops_per_window less recomputed_flops_per_window, in the time of "
-        "images_per_s. Empty with torch.compile, whose kernels need not be counted.",
+        "images_per_s. With features once it is the head's work. Empty with torch.compile, whose kernels need not be "
+        "counted.",
     ),
     Column(
         "mfu",

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 OF_THREADS = "summed over a process's threads, of the processes' median; empty: not on a CPU."
 WAIT = "Mean wait for data per measured step, of the rank that waited longest."
-RATE = "Images of all processes / the slowest process's time for them, without unmeasured_windows."
+OF_HEAD = "with features once, of the head alone on features that were computed before (feature_pass_s)."
+RATE = f"Images of all processes / the slowest process's time for them, without unmeasured_windows; {OF_HEAD}"
 
 STEPS = [
     Column("step_time_s", "float", "s", "max", "Time of the step, data included, on the slowest rank."),
@@ -36,7 +37,8 @@ EPOCHS = [
         "float",
         "s",
         "max",
-        "Training time of the epoch: of all its steps, without the wait for its first micro-batch and probe_time_s.",
+        "Training time of the epoch: of all its steps, without the wait for its first micro-batch and probe_time_s; "
+        f"{OF_HEAD}",
     ),
     Column("images_per_s", "float", "images/s", "", RATE),
     Column("data_wait_s", "float", "s", "max", WAIT),
@@ -53,7 +55,9 @@ TRIALS = [
     ),
     Column("measured_images", "int", "images", "max", "Images of all processes in them."),
     Column("measured_time_s", "float", "s", "max", "The slowest process's time for them."),
-    Column("images_per_s", "float", "images/s", "", RATE, shown=Shown("images/s", spread=True, order=10)),
+    Column(
+        "images_per_s", "float", "images/s", "", f"{RATE}; {OF_HEAD}", shown=Shown("images/s", spread=True, order=10)
+    ),
     Column("images_per_s_per_process", "float", "images/s", "", "images_per_s / processes."),
     Column(
         "step_time_p50_s",
@@ -86,7 +90,7 @@ TRIALS = [
         "float",
         "s",
         "max",
-        "Median of the epochs' times, without the first if there are several.",
+        f"Median of the epochs' times, without the first if there are several; {OF_HEAD}",
         shown=Shown("epoch s", spread=True, order=13),
     ),
     Column("data_wait_s", "float", "s", "max", WAIT),

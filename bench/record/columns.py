@@ -97,10 +97,21 @@ TRIAL_DERIVED = [
     _column(
         "input_pipeline",
         "str",
-        "The input pipeline that ran: resident, loader, or fixed (synthetic).",
+        "The input pipeline that ran: resident, loader, fixed (synthetic), or features (of features once).",
         roles=("input", "stated"),
     ),
     _column("train_images", "int", "Images in the training set.", "images"),
+    _column(
+        "feature_pass_s",
+        "float",
+        "Time, before the first epoch, in which the backbone computed all features (features once), of the training "
+        "images and of those evaluated on; in no step's and no epoch's time.",
+        "s",
+        "max",
+        shown=Shown("feature\npass s", order=14),
+    ),
+    _column("feature_bytes", "int", "Size of the features that a process keeps.", "bytes", "max"),
+    _column("feature_place", "str", "Where it keeps them: device, host (memory), or file.", roles=("input",)),
     _column(
         "base_rss_bytes",
         "int",
@@ -123,7 +134,8 @@ TRIAL_DERIVED = [
     _column(
         "images_seen",
         "int",
-        "Training images put through the model, including those of earlier launches.",
+        "Training images put through the model, including those of earlier launches; with features once, through its "
+        "head.",
         "images",
     ),
 ]
@@ -250,6 +262,13 @@ EPOCH_HEAD = [
     _column("windows", "int", "Optimizer steps in the epoch, warm-up included."),
     _column("images", "int", "Training images in the epoch.", "images"),
     _column("learning_rate", "float", "Learning rate of the epoch's last step."),
+    _column(
+        "feature_pass_s",
+        "float",
+        "Time of the pass that computed features before the launch's first epoch (features once); empty: none did.",
+        "s",
+        "max",
+    ),
 ]
 EPOCH_RESULT = [
     _column("eval_loss", "float", "Mean cross-entropy over the evaluation set after the epoch."),

@@ -11,7 +11,7 @@ from torch import nn
 from bench.data.datasets import download_limits
 from bench.errors import UsageError
 from bench.trial import CIFAR_MODEL, HANDBUILT, Trial
-from models import ModelError, checkpointing, cifar, imagenet, surgery, weights
+from models import ModelError, backbone, checkpointing, cifar, imagenet, surgery, weights
 from models.resnet34 import resnet34
 
 Build = Callable[[Trial, int], nn.Module]
@@ -63,6 +63,20 @@ def place(model: nn.Module, trial: Trial, device: torch.device) -> nn.Module:
     """The model on its device, in the trial's memory format."""
     layout = torch.channels_last if trial.memory_format == "channels_last" else torch.contiguous_format
     return model.to(device, memory_format=layout)  # type: ignore[call-overload]
+
+
+def trained_part(trial: Trial, model: nn.Module) -> nn.Module:
+    """What micro-batches go through: the model, or its head if the features before it are computed once.
+
+    Raises UsageError if an image's features would not be the same each time.
+    """
+    if trial.features == "each_epoch":
+        return model
+    try:
+        backbone.check_fixed(model)
+        return surgery.head(model)
+    except ModelError as error:
+        raise UsageError(f"--features is once, but {error}") from error
 
 
 def updated_model(trial: Trial, model: nn.Module, build: Build, classes: int) -> nn.Module:

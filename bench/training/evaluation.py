@@ -35,14 +35,12 @@ def after_epoch(
     only: that with which training ends.
     """
     data = pipeline.data
-    # --limit-windows also limits evaluation, to as many micro-batches as training has optimizer steps.
-    limit = math.inf if trial.limit_windows is None else trial.limit_windows * trial.micro_batch * trial.processes
 
     def evaluated(images: int, split: Split | None) -> Evaluation:
         def batches(passes: Passes) -> Iterator[Batch]:
             return beating(pipeline.evaluate(passes, split))
 
-        images = int(min(images, limit))
+        images = limited(trial, images)
         ranks = (group.rank, trial.processes)
         return evaluate(module, batches, images, trial.evaluation_batch(), *ranks, group.add_up, data.classes)
 
@@ -52,6 +50,15 @@ def after_epoch(
         if split is not None:
             parts[name] = evaluated(len(split), split)
     return parts
+
+
+def limited(trial: Trial, images: int) -> int:
+    """How many of these images are evaluated on.
+
+    --limit-windows also limits evaluation, to as many micro-batches as training has optimizer steps.
+    """
+    limit = math.inf if trial.limit_windows is None else trial.limit_windows * trial.micro_batch * trial.processes
+    return int(min(images, limit))
 
 
 def cells(parts: dict[str, Evaluation], file: str) -> dict[str, Any]:

@@ -49,6 +49,13 @@ class Group:
             for buffer in module.buffers():
                 torch.distributed.broadcast(buffer, 0)
 
+    def share_weights(self, module: nn.Module) -> None:
+        """Give every rank the parameters and buffers of rank 0, as DDP does with what it wraps."""
+        if in_group():
+            for parameter in module.parameters():
+                torch.distributed.broadcast(parameter.detach(), 0)
+        self.share_buffers(module)
+
     def gather(self, numbers: list[float]) -> list[list[float]]:
         """Every rank's numbers, rank 0 first. All ranks give the same count; for none there is no collective."""
         if self.processes == 1 or not numbers:

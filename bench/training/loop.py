@@ -25,7 +25,8 @@ from models import surgery
 class Training:
     """What one process trains with.
 
-    `model` is what forward and backward go through (under DDP, the wrapper); `module` is the network itself.
+    `model` is what forward and backward go through (under DDP, the wrapper); `module` is the network itself, and `part`
+    the part of it that micro-batches go through: all of it, or the head alone, of stored features.
     `no_sync` is entered around passes whose gradients are not shared yet, `kept_casts` around all passes of a window
     that has several. With `keeps_gradients`, gradients have memory of their own from the start, which is set to zero
     after each step. `mark` is told which phase follows (see bench.failure.last_phase).
@@ -42,8 +43,10 @@ class Training:
     keeps_gradients: bool = False
     skipped: Tensor | None = None
     mark: Callable[[str], None] = unmarked
+    part: nn.Module = None  # type: ignore[assignment]  # the module, unless another is given
 
     def __post_init__(self) -> None:
+        self.part = self.module if self.part is None else self.part
         if self.scaler is not None:
             self.skipped = torch.zeros((), device=next(self.module.parameters()).device)
             self.optimizer.register_step_post_hook(self._count_skipped)

@@ -17,7 +17,7 @@ from bench.errors import UsageError
 from bench.instruments.collectives import in_group
 from bench.machine import compiler, cuda, environment, nvml
 from bench.machine.backends import allowed
-from bench.training.build import Build, keeps_casts, optimizer_for, place, updated_model
+from bench.training.build import Build, keeps_casts, optimizer_for, place, trained_part, updated_model
 from bench.training.group import Group
 from bench.training.loop import Training, backward_with, kept_casts
 from bench.trial import Trial
@@ -33,7 +33,8 @@ def training(trial: Trial, group: Group, build: Build, classes: int) -> Training
     compiler.compile_model(module, trial)
     # The module is on its device already. Accelerate would look for sharded tensors while it moves it, and fail on a
     # torch that is built without distributed.
-    model = accelerator.prepare_model(module, device_placement=False)
+    part = trained_part(trial, module)
+    model = accelerator.prepare_model(part, device_placement=False)
     if trial.processes > 1 and not isinstance(model, nn.parallel.DistributedDataParallel):
         raise UsageError(f"{trial.processes} processes formed no DDP group on {group.device}; see accelerate env")
     updated = updated_model(trial, module, build, classes)
@@ -42,6 +43,7 @@ def training(trial: Trial, group: Group, build: Build, classes: int) -> Training
     return Training(
         model=model,
         module=module,
+        part=part,
         optimizer=optimizer_for(trial, updated.to(group.device)),
         processes=trial.processes,
         backward=backward_with(scaler),

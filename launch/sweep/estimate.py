@@ -42,7 +42,8 @@ class Estimator:
         if not whole or not 0 < seconds < math.inf or epochs < 1:
             return False
         self.durations.setdefault(str(row["trial_key"]), []).append(seconds)
-        self.epoch_durations.setdefault(settings, []).append(seconds / epochs)
+        if not row.get("feature_pass_s"):  # which does not take longer for more epochs
+            self.epoch_durations.setdefault(settings, []).append(seconds / epochs)
         return True
 
     def seconds(self, trial: Trial) -> float | None:

@@ -83,7 +83,10 @@ def sums(epochs: pd.DataFrame, column: str, factor: float) -> list[tuple[float, 
     whole = len(rows) > 1 and list(rows["epoch"]) == list(range(len(rows))) and rows[column].notna().all()
     if not whole:
         return []
-    points = zip(rows[column].cumsum(), rows["eval_accuracy"], strict=True)
+    before = float(rows[to_target.PASS].fillna(0).sum())
+    if before and column != "epoch_time_s":  # what the features took besides is not known
+        return []
+    points = zip(rows[column].cumsum() + before, rows["eval_accuracy"], strict=True)
     known = [(factor * float(total), 100 * float(share)) for total, share in points if not pd.isna(share)]
     return known[:: 1 + len(known) // LONGEST] if len(known) > 1 else []
 

@@ -162,6 +162,10 @@ def remarks(row: Row) -> list[str]:
     found += prices.remarks(row)
     if row["weights"] == "none" and "all" not in text(row["trainable"]).split():
         found.append("the frozen part has random weights: speed and memory are real, accuracy says nothing")
+    if row["features"] == "once":
+        took = row["feature_pass_s"]
+        after = "" if took is None else f", which the backbone had computed in {took:.4g} s"
+        found.append(f"times, energy and images/s are of the head alone, on stored features{after}")
     if row["data"] == "digits" and row["augment"] == "flip":
         found.append("digits are never mirrored: there is no augmentation here")
     if row["published_where"]:

@@ -85,6 +85,7 @@ def test_the_key_depends_on_every_setting_but_the_repeat() -> None:
     # Of four processes two machines can have half each; a rate of dropout needs a place, another data set its pair.
     base = Trial(processes=4, body_dropout_after=("layer2",))
     needs: dict[str, Any] = {"evaluate_on": {"data": "voc"}, "stop_at_target": {"target_accuracy": 0.5}}
+    needs["features"] = {"trainable": ("head",), "batch_norm": "eval", "augment": "none"}
     keys = {
         name: dataclasses.replace(base, **{name: value, **needs.get(name, {})}).key() for name, value in OTHER.items()
     }
@@ -104,8 +105,15 @@ def test_a_trial_without_checkpointing_has_the_key_that_it_had_before_there_was_
     assert len(set(keys)) == 3
 
 
+def test_a_trial_that_computes_features_in_each_epoch_has_the_key_that_it_had_before_there_was_a_choice() -> None:
+    trial = Trial(trainable=("head",), batch_norm="eval", augment="none")
+    assert trial.key() == "c2cf5e7ce3f3"
+    assert dataclasses.replace(trial, features="once").key() != trial.key()
+
+
 def test_equal_settings_have_equal_keys() -> None:
-    assert Trial(**OTHER).key() == Trial(**OTHER).key()
+    settings = {**OTHER, "features": "each_epoch"}  # once does not go with all the others
+    assert Trial(**settings).key() == Trial(**settings).key()
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,7 @@ def spelled(value: Any) -> list[str]:
 def test_every_field_of_a_trial_is_an_option(name: str) -> None:
     needs = {"machines": ["--processes", "2"], "body_dropout": ["--body-dropout-after", "layer2"]}
     needs["stop_at_target"] = ["--target-accuracy", "0.5"]
+    needs["features"] = ["--trainable", "head", "--batch-norm", "eval", "--augment", "none"]
     needed = needs.get(name, ["--data", "voc"] if name == "evaluate_on" else [])
     changed = dataclasses.replace(read(*needed).trial, **{name: OTHER[name]})
     assert read(*needed, option(name), *spelled(OTHER[name])).trial == changed

@@ -33,6 +33,8 @@ from torch.profiler import ProfilerActivity, profile
 from bench import experiments
 from bench.data import datasets
 from bench.data.pipeline import InputPipeline
+from bench.features.compute import compute
+from bench.features.pipeline import FeaturePipeline
 from bench.machine import environment
 from bench.memory.prediction import predict
 from bench.training import setup
@@ -97,6 +99,7 @@ def cases() -> Iterator[Case]:
             for arm in experiments.load(arms).arms:
                 trial = experiments.load(arms).trial(arms, arm)
                 small = {"weights": "none", "data": "synthetic", "image_size": 96, "micro_batch": 8}
+                small |= {"limit_train": 64, "limit_eval": 16} if trial.features == "once" else {}
                 yield Case(replace(trial, **small, precision=precision))
     for more in (
         {"accumulate": 4},
@@ -175,8 +178,10 @@ def train_profiled(case: Case) -> int:
         gc.collect()  # what an earlier case left would be seen to be freed in this one
         with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
             found = datasets.load(trial, Path())
-            feed = InputPipeline(trial, found, group.device)
+            feed = (InputPipeline if trial.features == "each_epoch" else FeaturePipeline)(trial, found, group.device)
             training = setup.training(trial, group, case.build(), found.classes)
+            if isinstance(feed, FeaturePipeline):
+                compute(trial, feed, training, group, Path())
             windows = list(
                 epoch_windows(
                     2 * trial.effective_batch(), trial.micro_batch, trial.accumulate, trial.processes, group.rank
@@ -185,7 +190,7 @@ def train_profiled(case: Case) -> int:
             batches = feed.train(0, [a_pass for window in windows for a_pass in window.passes])
             meter = Meter([], group.gather, 0, group.device)
             train_epoch(training, windows, batches, meter, lambda window: trial.lr, lambda rows: None)
-            evaluation_sums(training.module, feed.evaluate([(0, trial.micro_batch)]), found.classes)
+            evaluation_sums(training.part, feed.evaluate([(0, trial.micro_batch)]), found.classes)
     events = profiler.profiler.kineto_results.events()
     return peak(sorted((e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]"))
 

@@ -20,6 +20,7 @@ from bench.trial import Trial
 
 SMALL = Trial(model="resnet8", data="synthetic", micro_batch=8)
 MIB = 2**20
+FROZEN: dict[str, Any] = {"trainable": ("head",), "batch_norm": "eval", "augment": "none"}
 
 
 def of(**changes: Any) -> Trial:
@@ -125,6 +126,16 @@ def test_another_model_s_optimizer_keeps_that_model_s_head() -> None:
     assert other == one + 4 * (64 * 10 + 10)
 
 
+@pytest.mark.parametrize(("precision", "each"), [("no", 4), ("bf16", 2)])
+def test_features_that_are_computed_once_take_their_bytes_where_they_fit(precision: Any, each: int) -> None:
+    """Of 50,000 images, their mirror images, and 10,000 to evaluate on: 64 numbers each."""
+    frozen = of(**{**FROZEN, "augment": "flip", "data": "cifar10", "precision": precision, "features": "once"})
+    stored = (2 * 50_000 + 10_000) * 64 * each
+    for limit, there in ((None, 1), (4 * stored, 1), (4 * stored - 1, 0)):
+        found = predict(dataclasses.replace(frozen, memory_limit_bytes=limit), last_window=False)
+        assert list(zip(found.sizes, found.counts_as, strict=True)).count((stored, "input")) == there
+
+
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_precision_halves_the_activations_and_copies_the_weights_it_casts(precision: Any) -> None:
     full, half = (predict(of(precision=each, micro_batch=64)) for each in ("no", precision))
@@ -152,6 +163,7 @@ def test_on_cuda_the_data_set_counts_where_it_is_resident_and_cublas_takes_its_w
         {"processes": 2, "accumulate": 2},
         {"model": "resnet50", "image_size": 64},
         {"model": "resnet50", "image_size": 64, "trainable": ("head",), "batch_norm": "eval"},
+        {"model": "resnet50", "image_size": 64, "features": "once", **FROZEN},
         {"data": "digits", "pipeline": "resident"},
         {"model": "resnet20", "checkpoint_activations": "block", "precision": "bf16"},
         {"model": "resnet20", "checkpoint_activations": "stage"},
@@ -222,6 +234,7 @@ CASES = [
     Case(of(model="resnet50", image_size=64, trainable=("head",), batch_norm="eval")),
     Case(of(model="resnet20", micro_batch=32, checkpoint_activations="block", precision="bf16", accumulate=3)),
     Case(of(model="resnet50", image_size=64, checkpoint_activations="stage")),
+    Case(of(model="resnet18", image_size=64, data="digits", limit_train=99, limit_eval=33, features="once", **FROZEN)),
     Case(of(image_size=96), "mobilenet_v3_large"),
     Case(of(image_size=96, precision="bf16"), "squeezenet1_0"),
     *(

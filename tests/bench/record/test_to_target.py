@@ -29,6 +29,12 @@ def test_the_sums_end_with_the_first_epoch_that_reaches_the_target() -> None:
     assert to_target.cells(EPOCHS, 0.0001)["time_to_target_s"] == 10.0
 
 
+def test_the_time_to_a_target_has_that_of_features_that_were_computed_before_and_their_energy_is_unknown() -> None:
+    found = to_target.cells([{**EPOCHS[0], "feature_pass_s": 7.0}, *EPOCHS[1:]], 0.9)
+    assert (found["time_to_target_s"], found["time_to_target_with_evaluation_s"]) == (40.0, 41.5)
+    assert (found["energy_to_target_j"], found["images_to_target"]) == (None, 192)
+
+
 @pytest.mark.parametrize("target", [0.96, None])
 def test_a_target_that_no_epoch_reaches_leaves_empty_cells_and_the_best(target: float | None) -> None:
     found = to_target.cells(EPOCHS, target)

@@ -241,6 +241,16 @@ def test_rows_of_unlike_machines_stand_in_tables_of_their_own(
     assert tables(shown(tmp_path, capsys)) == 2
 
 
+def test_a_row_of_stored_features_says_what_its_times_are_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plant(tmp_path, {}, {"features": "once", "feature_pass_s": 12.5})
+    text = shown(tmp_path, capsys)
+    said = "times, energy and images/s are of the head alone, on stored features, which the backbone had computed in"
+    assert text.count(f"[1] {said} 12.5 s\n") == 1
+    assert [word for word in text.split() if word in ("feature", "12.5")][:2] == ["feature", "12.5"]
+
+
 OTHER: dict[str, Any] = {
     "commit": "fedcba987654",
     "shortcut": "none",

@@ -139,3 +139,23 @@ def test_the_chart_marks_where_the_target_is_reached(run: Path) -> None:
     assert curve == [(10, 60), (20, 92), (30, 89), (40, 95)]
     (mark,) = [row for row in drawn if "tip" in row]
     assert (mark["x"], mark["y"], mark["low"], mark["high"]) == (30, 90, 20, 40)
+
+
+def test_a_pass_that_computed_features_before_is_time_of_its_curve_and_leaves_no_curve_of_energy(run: Path) -> None:
+    pytest.importorskip("altair")
+    from reports.charts import draw
+
+    trials, (epochs, _), (steps, _) = read.trials(run), read.epochs(run), read.steps(run)
+    epochs.loc[(epochs["launch_id"] == "16x16-1") & (epochs["epoch"] == 0), "feature_pass_s"] = 100.0
+    (sheet,) = table.sheets(to_target.with_target(trials, epochs, 0.9))
+    charts = {chart.kind: chart.drawing.to_dict()["datasets"] for chart in draw(sheet.rows, epochs, steps)}
+    drawn = {
+        quantity: [
+            row["x"]
+            for rows in charts[f"accuracy_over_{quantity}_256"].values()
+            for row in rows
+            if row.get("launch") == "16x16-1"
+        ]
+        for quantity in ("time", "energy")
+    }
+    assert drawn == {"time": [110, 120, 130, 140], "energy": []}
