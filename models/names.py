@@ -8,11 +8,11 @@ from models import ModelError
 CIFAR = ("resnet8", "resnet20", "resnet32", "resnet44", "resnet56", "resnet110", "resnet18_cifar")
 HANDBUILT = "resnet34_handbuilt"
 # All of torchvision's networks that are made of residual blocks of convolutions and end in a linear `fc`.
-TORCHVISION = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
-TORCHVISION += ("resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d", "wide_resnet50_2", "wide_resnet101_2")
-TORCHVISION += tuple(f"regnet_x_{size}" for size in ("400mf", "800mf", "1_6gf", "3_2gf", "8gf", "16gf", "32gf"))
-TORCHVISION += tuple(
-    f"regnet_y_{size}" for size in ("400mf", "800mf", "1_6gf", "3_2gf", "8gf", "16gf", "32gf", "128gf")
+TORCHVISION = (
+    *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
+    *("resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d", "wide_resnet50_2", "wide_resnet101_2"),
+    *(f"regnet_x_{size}" for size in ("400mf", "800mf", "1_6gf", "3_2gf", "8gf", "16gf", "32gf")),
+    *(f"regnet_y_{size}" for size in ("400mf", "800mf", "1_6gf", "3_2gf", "8gf", "16gf", "32gf", "128gf")),
 )
 NAMES = (*CIFAR, HANDBUILT, *TORCHVISION)
 # (mean, deviation) of ImageNet's images. Published weights are trained on images that were normalised with these.

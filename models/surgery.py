@@ -202,8 +202,8 @@ def _fresh(old: nn.Module, skip: bool) -> nn.Module:
     for module in block.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.__class__ = nn.BatchNorm2d  # undoes an earlier `freeze`
-        if hasattr(module, "reset_parameters"):
-            module.reset_parameters()
+        if callable(reset := getattr(module, "reset_parameters", None)):
+            reset()
     kinds = _kinds()
     kind = _kind(block, kinds)
     assert kind is not None

@@ -134,6 +134,13 @@ def test_only_what_a_relu_gave_or_takes_unchanged_can_be_dead() -> None:
     assert goes_through_relu(imagenet.network("resnet50"), names) == ["bn1", "relu", "layer1.0.bn2", "layer4"]
 
 
+def test_without_names_a_regnet_s_stem_and_stages_are_drawn() -> None:
+    model = imagenet.network("regnet_y_400mf")
+    stages = [f"trunk_output.block{stage}" for stage in range(1, 5)]
+    assert channels.layers(model, None) == ["stem", *stages]
+    assert goes_through_relu(model, ["stem.1", "stem", *stages]) == ["stem.1", "stem", *stages]
+
+
 def test_what_an_in_place_relu_overwrites_later_was_copied_before() -> None:
     model = planted().eval()
     images = torch.rand(1, 3, 32, 32)
