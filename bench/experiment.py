@@ -89,12 +89,12 @@ def departures(trial: Trial, published: Trial) -> str:
     Of the batch, only its effective size counts.
     """
     ours, theirs = trial.settings(), published.settings()
-    changed = [f"{name}={_plain(ours[name])}" for name in ours if name not in FREE and ours[name] != theirs[name]]
+    changed = [f"{name}={_plain(name, ours[name])}" for name in ours if name not in FREE and ours[name] != theirs[name]]
     if trial.effective_batch() != published.effective_batch():
         changed.append(f"effective_batch={trial.effective_batch()}")
     return ", ".join(changed)
 
 
-def _plain(value: Any) -> str:
+def _plain(name: str, value: Any) -> str:
     text = " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
-    return Path(text).name if "/" in text else text
+    return Path(text).name if name == "weights" else text  # a path; a model's name may have a slash too

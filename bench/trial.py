@@ -6,19 +6,14 @@ import dataclasses
 import hashlib
 import json
 import math
-import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from tyro.conf import Fixed
 
 from bench.errors import UsageError
+from models import ModelError, names
 
-CIFAR_MODEL = re.compile(r"resnet(8|20|32|44|56|110)|resnet18_cifar")
-IMAGENET_MODEL = re.compile(r"resnet(18|34|50|101|152)|resnet34_handbuilt")
-MODELS = "resnet8, resnet20, resnet32, resnet44, resnet56, resnet110, resnet18_cifar (CIFAR); "
-MODELS += "resnet34_handbuilt, resnet18, resnet34, resnet50, resnet101, resnet152 (ImageNet)"
-HANDBUILT = "resnet34_handbuilt"
 # In bench/data/augment.py.
 BATCHED = Literal["rotation", "color_jitter", "resized_crop", "resize", "center_crop", "cutout", "blur", "salt_pepper"]
 
@@ -35,12 +30,14 @@ class Trial:
     """Which repetition of the same settings this is."""
 
     model: str = "resnet20"
-    """Architecture: a CIFAR ResNet (resnet20, ..., resnet18_cifar), torchvision's (resnet18, ..., resnet152), or
-    resnet34_handbuilt, which can have any of the shortcuts."""
+    """Architecture: a CIFAR ResNet (resnet20, ..., resnet18_cifar), torchvision's (resnet18, ..., resnext50_32x4d,
+    wide_resnet50_2, regnet_y_400mf, ...), timm's (timm/resnet50d, ...), or resnet34_handbuilt, which can have any of
+    the shortcuts."""
     shortcut: Literal["A", "B", "none"] = "B"
     """Shortcut of our own models: zero-padded channels (A), 1x1 projection (B), or a plain network."""
     weights: str = "none"
-    """Starting weights: none, a torchvision name (IMAGENET1K_V1), or the path of a state dict."""
+    """Starting weights: none, a name that torchvision (IMAGENET1K_V1) or timm (a1_in1k) publishes for the model, or
+    the path of a state dict."""
     replace_blocks: tuple[str, ...] = ()
     """Blocks to replace by fresh, untrained ones, such as layer3.10."""
     replaced_skip: bool = True
@@ -245,8 +242,10 @@ def check(trial: Trial) -> None:
             raise UsageError(f"{option(name)} is {value}; give less than 2**53, which every reader of a CSV file keeps")
     if not 0 < trial.bucket_mib <= MOST_BUCKET_MIB:
         raise UsageError(f"--bucket-mib is {trial.bucket_mib}; give MiB above 0 and at most {MOST_BUCKET_MIB}")
-    if not (CIFAR_MODEL.fullmatch(trial.model) or IMAGENET_MODEL.fullmatch(trial.model)):
-        raise UsageError(f"no model {trial.model!r}; choose from: {MODELS}")
+    try:
+        names.check(trial.model)
+    except ModelError as error:
+        raise UsageError(str(error)) from error
     fractions = {"milestones": trial.milestones, "dropout": trial.dropout, "body_dropout": (trial.body_dropout,)}
     fractions |= {"validation": (trial.validation,), "warmup": (trial.warmup,)}
     for name, values in fractions.items():
@@ -266,8 +265,11 @@ def check(trial: Trial) -> None:
     if trial.checkpoint_activations != "none" and trial.trains_head_alone():
         trains = f"--trainable is {' '.join(trial.trainable)}, so no block keeps anything for a backward pass"
         raise UsageError(f"{trains}; leave --checkpoint-activations {trial.checkpoint_activations} out")
-    if trial.shortcut != "B" and IMAGENET_MODEL.fullmatch(trial.model) and trial.model != HANDBUILT:
-        raise UsageError(f"--shortcut is {trial.shortcut}, which {trial.model} cannot have; try --model {HANDBUILT}")
+    if trial.shortcut != "B" and not names.is_ours(trial.model):
+        raise UsageError(
+            f"--shortcut is {trial.shortcut}, which {trial.model} cannot have, only B; give B, or "
+            f"--model {names.HANDBUILT} or a CIFAR model, which have each"
+        )
     if trial.evaluate_on != "none" and trial.data != "synthetic" and not share_classes(trial.data, trial.evaluate_on):
         raise UsageError(
             f"--evaluate-on is {trial.evaluate_on}, which is not another data set with the classes of {trial.data}; "

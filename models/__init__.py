@@ -1,8 +1,8 @@
 """Which networks are there, and how is one changed before it trains?
 
-`cifar` and `resnet34` build our own residual networks out of `stages` and `blocks`; `imagenet` gives torchvision's.
-`weights` loads state dicts. `surgery` replaces blocks and heads, and freezes parts; `backbone` runs all but the head.
-Imports nothing else of resbench.
+`names` lists them. `cifar` and `resnet34` build our own residual networks out of `stages` and `blocks`; `imagenet`
+gives torchvision's, `from_timm` timm's. `weights` loads state dicts. `surgery` replaces blocks and heads, and freezes
+parts; `backbone` runs all but the head. Imports nothing else of resbench.
 """
 
 

@@ -5,6 +5,7 @@ Source: He et al. 2015, "Deep Residual Learning for Image Recognition", https://
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.models.regnet import ResBottleneckBlock
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 
@@ -23,6 +24,13 @@ class PlainBottleneck(Bottleneck):
         out = self.relu(self.bn1(self.conv1(x)))
         out = self.relu(self.bn2(self.conv2(out)))
         return self.relu(self.bn3(self.conv3(out)))
+
+
+class PlainResBottleneckBlock(ResBottleneckBlock):
+    """A RegNet's ResBottleneckBlock that does not add its identity. If it has a `proj`, that is not computed."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.activation(self.f(x))
 
 
 class PaddedShortcut(nn.Module):

@@ -10,40 +10,38 @@ import torchvision
 from torch import nn
 
 from models import ModelError
+from models.names import TORCHVISION
 from models.weights import head_classes, load, read_state_dict
 
-DEPTHS = (18, 34, 50, 101, 152)
 
+def network(name: str, weights: str = "none") -> nn.Module:
+    """torchvision's network of this name: (N, 3, H, W) -> (N, classes), made for 224x224 pixels.
 
-def resnet(depth: int, weights: str = "none") -> nn.Module:
-    """torchvision's ResNet-`depth`: (N, 3, H, W) -> (N, classes), made for 224x224 pixels.
-
-    weights: "none"; a name that torchvision publishes for this depth ("IMAGENET1K_V1"), taken from torch.hub's cache or
-    downloaded into it; or the path of a state dict (see `weights.read_state_dict`). The head has the classes of the
+    weights: "none"; a name that torchvision publishes for this network ("IMAGENET1K_V1"), taken from torch.hub's cache
+    or downloaded into it; or the path of a state dict (see `weights.read_state_dict`). The head has the classes of the
     weights, 1000 for "none"; `surgery.replace_head` changes them. From a file whose head is a Sequential, the backbone
     is loaded and the head is a fresh Linear (see `weights.load`).
-    Raises ModelError for an unknown depth or name, and if the weights cannot be loaded. Random ones never replace them.
+    Raises ModelError for an unknown name, and if the weights cannot be loaded. Random ones never replace them.
     """
-    if depth not in DEPTHS:
-        raise ModelError(f"no ImageNet ResNet of depth {depth}; choose from: {', '.join(map(str, DEPTHS))}")
-    build = getattr(torchvision.models, f"resnet{depth}")
+    if name not in TORCHVISION:
+        raise ModelError(f"no ImageNet model {name!r}; choose from: {', '.join(TORCHVISION)}")
+    build = getattr(torchvision.models, name)
     if weights == "none":
         return build()
-    path = _weights_path(depth, weights)
+    path = _weights_path(name, weights)
     state = read_state_dict(path)
     model = build(num_classes=head_classes(state))
     load(model, state, path)
     return model
 
 
-def _weights_path(depth: int, weights: str) -> Path:
-    published: dict[str, Any] = {entry.name: entry for entry in torchvision.models.get_model_weights(f"resnet{depth}")}
+def _weights_path(name: str, weights: str) -> Path:
+    published: dict[str, Any] = {entry.name: entry for entry in torchvision.models.get_model_weights(name)}
     if weights in published:
         return _cached(published[weights].url)
     if not os.path.isfile(weights):
         raise ModelError(
-            f"no weights {weights!r} for ResNet-{depth}; choose from: none, {', '.join(published)}, "
-            "or the path of a state dict"
+            f"no weights {weights!r} for {name}; choose from: none, {', '.join(published)}, or the path of a state dict"
         )
     return Path(weights)
 

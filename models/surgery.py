@@ -5,15 +5,17 @@ Call `freeze` last: fresh blocks and a fresh head need gradients until it decide
 
 import copy
 import difflib
+import sys
 from collections.abc import Collection, Sequence
 from typing import Literal, get_args
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.models.regnet import ResBottleneckBlock
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from models import ModelError
-from models.blocks import PlainBasicBlock, PlainBottleneck
+from models.blocks import PlainBasicBlock, PlainBottleneck, PlainResBottleneckBlock
 
 BatchNormMode = Literal["train", "eval"]
 
@@ -55,9 +57,10 @@ def count_batches(model: nn.Module, batches: int) -> None:
             module.num_batches_tracked += batches
 
 
-def blocks(model: nn.Module) -> dict[str, BasicBlock | Bottleneck]:
+def blocks(model: nn.Module) -> dict[str, nn.Module]:
     """Name -> module of each residual block, such as "layer3.10", in the order of the forward pass."""
-    return {name: module for name, module in model.named_modules() if isinstance(module, (BasicBlock, Bottleneck))}
+    kinds = _kinds()
+    return {name: module for name, module in model.named_modules() if _kind(module, kinds)}
 
 
 def replace_blocks(model: nn.Module, names: Sequence[str], skip: bool) -> None:
@@ -72,10 +75,12 @@ def replace_blocks(model: nn.Module, names: Sequence[str], skip: bool) -> None:
     """
     found = blocks(model)
     for name in names:
+        if not found:
+            raise ModelError(f"no block {name!r}: this network has none that can be replaced; leave it out")
         if name not in found:
             raise ModelError(f"no block {name!r}; {nearest(name, found)}")
         # The block has no projection. In a plain network a change of channels always comes with a stride.
-        if skip and found[name].downsample is None and found[name].stride != 1:
+        if skip and _projection(found[name]) is None and getattr(found[name], "stride", 1) != 1:
             raise ModelError(
                 f"{name} of this plain network changes the shape and cannot add its identity; leave it out"
             )
@@ -176,6 +181,33 @@ def total_parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
+def _kinds() -> dict[type[nn.Module], type[nn.Module]]:
+    """Kind of block -> the same without its identity."""
+    kinds: dict[type[nn.Module], type[nn.Module]] = {
+        BasicBlock: PlainBasicBlock,
+        Bottleneck: PlainBottleneck,
+        ResBottleneckBlock: PlainResBottleneckBlock,
+    }
+    if "timm.models.resnet" in sys.modules:  # else no model here is timm's
+        from models import timm_blocks
+
+        kinds |= {
+            timm_blocks.BasicBlock: timm_blocks.PlainBasicBlock,
+            timm_blocks.Bottleneck: timm_blocks.PlainBottleneck,
+        }
+    return kinds
+
+
+def _kind(module: nn.Module, kinds: dict[type[nn.Module], type[nn.Module]]) -> type[nn.Module] | None:
+    """The kind of block, whether it adds its identity or not; None: it is none."""
+    return next((kind for kind, plain in kinds.items() if type(module) in (kind, plain)), None)
+
+
+def _projection(block: nn.Module) -> nn.Module | None:
+    """What a block's identity goes through, where that changes its shape."""
+    return getattr(block, "proj" if isinstance(block, ResBottleneckBlock) else "downsample")
+
+
 def _fresh(old: nn.Module, skip: bool) -> nn.Module:
     """A fresh block in place of `old`."""
     # A copy keeps stride, groups, width, downsample, device and dtype of any kind of block.
@@ -183,12 +215,12 @@ def _fresh(old: nn.Module, skip: bool) -> nn.Module:
     for module in block.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.__class__ = nn.BatchNorm2d  # undoes an earlier `freeze`
-        if isinstance(module, (nn.Conv2d, nn.BatchNorm2d)):
-            module.reset_parameters()
-    if isinstance(block, Bottleneck):
-        block.__class__ = Bottleneck if skip else PlainBottleneck
-    else:
-        block.__class__ = BasicBlock if skip else PlainBasicBlock
+        if callable(reset := getattr(module, "reset_parameters", None)):
+            reset()
+    kinds = _kinds()
+    kind = _kind(block, kinds)
+    assert kind is not None
+    block.__class__ = kind if skip else kinds[kind]
     block.train(old.training)
     block.requires_grad_(True)
     _exclude_unused(block)
@@ -196,8 +228,8 @@ def _fresh(old: nn.Module, skip: bool) -> nn.Module:
 
 
 def _exclude_unused(module: nn.Module) -> None:
-    if isinstance(module, (PlainBasicBlock, PlainBottleneck)) and module.downsample is not None:
-        module.downsample.requires_grad_(False)
+    if type(module) in _kinds().values() and (unused := _projection(module)) is not None:
+        unused.requires_grad_(False)
 
 
 def _rates(hidden: Sequence[int], dropout: Sequence[float]) -> Sequence[float]:

@@ -35,7 +35,11 @@ from bench.training import checkpoint
 from bench.trial import Trial
 from models import surgery
 
-LAYERS = ("conv1", "relu", "layer1", "layer2", "layer3", "layer4")
+# Of a ResNet, timm's (act1) and a RegNet.
+LAYERS = (
+    *("conv1", "relu", "act1", "layer1", "layer2", "layer3", "layer4"),
+    *("stem", *(f"trunk_output.block{stage}" for stage in range(1, 5))),
+)
 COLUMNS = ("layer", "channels", "height", "width", "dead_channels", "dead_share", "evaluation_images")
 LIMIT_EVAL = 512
 PASS = 32  # evaluation images at once

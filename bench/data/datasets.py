@@ -16,9 +16,9 @@ from torch import Tensor
 
 from bench.data.dataset import DataSet, Split
 from bench.errors import UsageError, reason
-from bench.trial import IMAGENET_MODEL, Trial
+from bench.trial import Trial
+from models.names import IMAGENET_STATISTICS, is_imagenet
 
-IMAGENET_STATISTICS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 CIFAR10_STATISTICS = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
 # A server that sends nothing for this long is given up; Python by itself would wait for it without end.
 SILENT_S = 60.0
@@ -44,8 +44,8 @@ def load(trial: Trial, root: Path) -> DataSet:
     other = None if trial.evaluate_on == "none" else load_evaluation(trial, root)
     train, validation = set_aside(train, trial.validation)
     train, evaluation = balanced(train, trial.limit_train), balanced(evaluation, trial.limit_eval)
-    if IMAGENET_MODEL.fullmatch(trial.model):
-        mean, std = IMAGENET_STATISTICS  # published weights are trained on images that were normalised with these
+    if is_imagenet(trial.model):
+        mean, std = IMAGENET_STATISTICS
     # Random images have no class names: then those of the other data set are used.
     named = {trial.data, trial.evaluate_on} & {"cifar10", "voc"}
     names = CIFAR10_NAMES if named else tuple(map(str, range(10)))

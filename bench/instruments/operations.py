@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import Any
 
@@ -25,9 +26,10 @@ class Operations(TorchDispatchMode):
     """While entered, counts operations by kind. Slows each of them down.
 
     `flops`: two for each multiply-add of convolutions and matrix products, by torch's own formulas; other operations
-    count as none. `recomputed_flops`: those of them that a backward pass computes again. `bytes_accessed`: by type of
-    device, what all of them read and write, as bench.instruments.memory_traffic counts it. Of compiled code only what
-    is outside its fused kernels is counted.
+    count as none. Torch counts the weights' gradients of a convolution with groups as if it had one group: not so here.
+    `recomputed_flops`: those of them that a backward pass computes again. `bytes_accessed`: by type of device, what all
+    of them read and write, as bench.instruments.memory_traffic counts it. Of compiled code only what is outside its
+    fused kernels is counted.
     """
 
     def __init__(self) -> None:
@@ -51,10 +53,13 @@ class Operations(TorchDispatchMode):
         result = func(*args, **kwargs)
         if kind in CASTS:
             self.blocking_copies += blocks(kind, args, kwargs, result)
-        if count := flop_registry.get(func._overloadpacket):
+        flops = 0
+        if kind == "aten::convolution_backward":
+            flops = convolution_backward_flops(*args, **kwargs)
+        elif count := flop_registry.get(func._overloadpacket):
             flops = count(*args, **kwargs, out_val=result)
-            self.flops += flops
-            self.recomputed_flops += flops if recomputing() else 0
+        self.flops += flops
+        self.recomputed_flops += flops if recomputing() else 0
         self.bytes_accessed += bytes_accessed(func, args, kwargs, result)
         inputs = {tensor.untyped_storage()._cdata for tensor in tensors((args, kwargs))}
         self._storages.add(output for output in tensors(result) if output.untyped_storage()._cdata not in inputs)
@@ -73,6 +78,16 @@ class Operations(TorchDispatchMode):
     def by_kind(self) -> str:
         """The counts as text, such as "add 12, convolution 40"; torch's own kinds without their prefix "aten::"."""
         return ", ".join(f"{kind.removeprefix('aten::')} {count}" for kind, count in sorted(self.kinds.items()))
+
+
+def convolution_backward_flops(grad: Tensor, images: Tensor, weight: Tensor, *others: Any) -> int:
+    """FLOPs of a convolution's gradients, by the arguments of aten::convolution_backward.
+
+    Those of its input and of its weights take as many each as its output does.
+    """
+    transposed, wanted = others[4], others[7]  # of input, weights and bias
+    batch, _, *places = images.shape if transposed else grad.shape
+    return 2 * sum(wanted[:2]) * batch * math.prod(places) * weight.numel()
 
 
 def _source(kind: str, args: Any) -> Any:

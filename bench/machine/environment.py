@@ -22,7 +22,7 @@ from bench.machine.cgroups import cpu_count
 from bench.variables import COMMAND
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-PACKAGES = ("torch", "torchvision", "accelerate", "numpy", "pandas", "nvidia-ml-py", "scikit-learn")
+PACKAGES = ("torch", "torchvision", "timm", "accelerate", "numpy", "pandas", "nvidia-ml-py", "scikit-learn")
 # Families of variables that change how fast one process computes or what memory it takes, by their libraries'
 # documentation. A name that ends in _ is a prefix.
 SPEED: tuple[str, ...] = ("ATEN_", "PYTORCH_", "TORCH_", "TORCHDYNAMO_", "TORCHINDUCTOR_", "TRITON_")  # torch

@@ -65,7 +65,7 @@ def predict(
     convolutions = OneDNNWorkspaces()
     tracker = StorageTracker(convolutions) if backend == "cpu" else StorageTracker(device=GPU)
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), trace.ConstructorArithmetic():
             module = place(build(trial, classes), trial, torch.device("meta"))
             updated = updated_model(trial, module, build, classes)
         with fake_tensor.FakeTensorMode():

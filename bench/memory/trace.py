@@ -12,10 +12,12 @@ import dataclasses
 import functools
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from accelerate.utils.operations import convert_outputs_to_fp32
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from bench.data.dataset import DataSet, Split
 from bench.data.pipeline import FEWEST, Batch, InputPipeline, free_bytes
@@ -37,7 +39,17 @@ from models import backbone
 HOST = torch.device("cpu")
 # Fake tensors "on the GPU" differ from those in host memory only by this index.
 GPU = torch.device("cpu", 0)
+# How tensors are made of numbers. A parameter is made by none of them.
+COMPUTED = (torch.arange, torch.linspace, torch.tensor)
 COUNTED_FROM = 3  # with so many warm-up windows, one of them has its operations counted (bench/probes/operations.py)
+
+
+class ConstructorArithmetic(TorchFunctionMode):
+    """Has the numbers that a constructor computes with, such as RegNet's widths, although its parameters have none."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        return func(*args, **({"device": HOST, **kwargs} if func in COMPUTED else kwargs))
 
 
 def most_images(trial: Trial, data: DataSet) -> int:

@@ -243,6 +243,7 @@ MACHINE = [
     ),
     _column("torch", "str", "Version of torch.", roles=("machine", "identity")),
     _column("torchvision", "str", "Version of torchvision.", roles=("machine",)),
+    _column("timm", "str", "Version of timm; empty: the model is not timm's.", roles=("machine",)),
     _column("accelerate", "str", "Version of accelerate.", roles=("machine",)),
     _column("cuda", "str", "CUDA version that torch was built for, if the trial ran on CUDA.", roles=("adjustable",)),
     _column("driver", "str", "NVIDIA driver version.", roles=("adjustable",)),

@@ -9,6 +9,7 @@ from bench.experiment import Experiment, Published, departures
 from bench.machine import environment
 from bench.record.columns import PARTS
 from bench.trial import Trial
+from models.names import is_timm
 
 BEGAN = "began_monotonic_s"
 """In the copy of a row, beside its columns: time.monotonic() at started_at, which a machine's processes share."""
@@ -35,6 +36,7 @@ def first_row(trial: Trial, experiment: Experiment, launch_id: str) -> dict[str,
         "published_where": published.where or None,
         "published_differs": differs(trial, experiment) if trial.arm in experiment.published else None,
         **environment.machine(),
+        "timm": environment.version("timm") if is_timm(trial.model) else None,
         "log": f"logs/{launch_id}.log",
     }
 

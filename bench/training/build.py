@@ -10,8 +10,8 @@ from torch import nn
 
 from bench.data.datasets import download_limits
 from bench.errors import UsageError
-from bench.trial import CIFAR_MODEL, HANDBUILT, Trial
-from models import ModelError, backbone, checkpointing, cifar, imagenet, surgery, weights
+from bench.trial import Trial
+from models import ModelError, backbone, checkpointing, cifar, imagenet, names, surgery, weights
 from models.resnet34 import resnet34
 
 Build = Callable[[Trial, int], nn.Module]
@@ -42,13 +42,18 @@ def model_for(trial: Trial, classes: int) -> nn.Module:
 
 def _backbone(trial: Trial, classes: int) -> nn.Module:
     """The model with its starting weights, before any surgery."""
-    if not CIFAR_MODEL.fullmatch(trial.model) and trial.model != HANDBUILT:
+    if names.is_timm(trial.model):
+        from models import from_timm
+
         with download_limits():
-            return imagenet.resnet(int(trial.model.removeprefix("resnet")), trial.weights)
+            return from_timm.network(trial.model, trial.weights)
+    if not names.is_ours(trial.model):
+        with download_limits():
+            return imagenet.network(trial.model, trial.weights)
     state = None if trial.weights == "none" else weights.read_state_dict(trial.weights)
     if state is not None:
         classes = weights.head_classes(state)
-    if trial.model == HANDBUILT:
+    if trial.model == names.HANDBUILT:
         model = resnet34(trial.shortcut, classes)
     elif trial.model == "resnet18_cifar":
         model = cifar.resnet18(trial.shortcut, classes)

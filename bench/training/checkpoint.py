@@ -18,8 +18,8 @@ from bench.record.csvfile import cell
 from bench.training import evaluation
 from bench.training.build import model_for
 from bench.training.loop import Training
-from bench.trial import IMAGENET_MODEL, Trial
-from models import ModelError, weights
+from bench.trial import Trial
+from models import ModelError, names, weights
 
 
 def path_for(out: Path, trial: Trial) -> Path:
@@ -126,7 +126,7 @@ def _bare_trial(state: dict[str, torch.Tensor], path: Path, model_name: str | No
     if model_name is None:
         raise UsageError(f"{path} does not say which model it is of; add --model, such as --model resnet20")
     head, dropout = weights.hidden_layers(state)
-    size = 224 if IMAGENET_MODEL.fullmatch(model_name) else Trial.image_size
+    size = 224 if names.is_imagenet(model_name) else Trial.image_size
     return Trial(model=model_name, head=head, dropout=dropout, image_size=size, data=cast(Any, data or Trial.data))
 
 

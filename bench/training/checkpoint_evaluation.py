@@ -19,6 +19,7 @@ from bench.machine.devices import uses_cuda
 from bench.training.build import DTYPES, place
 from bench.training.loop import Evaluation, evaluate
 from bench.trial import Trial
+from models import names
 
 
 def trial_to_evaluate(trained: Trial, evaluate_on: str | None, limit_eval: int | None) -> Trial:
@@ -43,7 +44,7 @@ def load_images(trial: Trial, root: Path) -> DataSet:
     # One training image: none is looked at, but every data set has some.
     minimal = dataclasses.replace(trial, **own, evaluate_on="none", validation=0.0, limit_train=1)
     images = datasets.load(minimal, root)
-    if not other or datasets.IMAGENET_MODEL.fullmatch(trial.model):
+    if not other or names.is_imagenet(trial.model):
         return images
     mean, std = datasets.STATISTICS[trial.data]
     return dataclasses.replace(images, mean=mean, std=std)

@@ -17,6 +17,7 @@ from bench.machine.gpus import built_for, has_distributed
 from bench.machine.gpus import visible as visible_gpus
 from bench.options import Options
 from bench.trial import Trial, check_device_settings, option
+from models import names
 
 # The suite's own configuration file: what a user once answered to `accelerate config` must not change a measurement.
 CONFIG = Path(__file__).with_name("accelerate.json")
@@ -66,7 +67,8 @@ def check(trial: Trial, gpus: int) -> None:
         raise UsageError("--precision fp16 needs a CUDA device, and Accelerate ignores it on a CPU; use bf16 or no")
     if not gpus:
         check_device_settings(trial)
-    if trial.weights != "none" and not trial.weights.startswith("IMAGENET") and not os.path.isfile(trial.weights):
+    published = trial.weights.startswith("IMAGENET") or names.is_timm(trial.model)  # timm says which it has
+    if trial.weights != "none" and not published and not os.path.isfile(trial.weights):
         raise UsageError(
             f"no file {trial.weights!r} for --weights; give none, IMAGENET1K_V1, IMAGENET1K_V2 or a state dict's path"
         )

@@ -10,6 +10,7 @@ from typing import Any
 
 from bench.machine import environment
 from bench.trial import Trial
+from models.names import is_timm
 
 FOLDERS = ("bench", "models", "launch")
 PACKAGES = ("torch", "torchvision", "accelerate", "numpy")
@@ -19,7 +20,8 @@ def fingerprint(trials: Sequence[Trial], resume: bool = False, trace: bool = Fal
     """This machine's code (file -> hash), versions (package -> version) and trials (a hash), as JSON."""
     files = sorted(path for folder in FOLDERS for path in (environment.CHECKOUT / folder).rglob("*.py"))
     code = {str(path.relative_to(environment.CHECKOUT)): _short_hash(path.read_bytes()) for path in files}
-    versions = {"Python": platform.python_version(), **{name: environment.version(name) for name in PACKAGES}}
+    packages = (*PACKAGES, *(["timm"] if any(is_timm(trial.model) for trial in trials) else []))
+    versions = {"Python": platform.python_version(), **{name: environment.version(name) for name in packages}}
     keys = [[trial.key(), trial.repeat, resume, trace] for trial in trials]
     return {"code": code, "versions": versions, "trials": _short_hash(json.dumps(keys).encode())}
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from bench.errors import UsageError
 from bench.record import experiment_trackers
 from launch.group import accelerate_command
@@ -9,6 +11,7 @@ from launch.memory import limits
 from launch.multi_node.address import parse_endpoint
 from launch.run_options import RunOptions
 from launch.sweep.request import RunRequest
+from models import ModelError, names
 
 
 def check(request: RunRequest) -> None:
@@ -21,12 +24,26 @@ def check(request: RunRequest) -> None:
         )
     experiment_trackers.check(request.options.log_with)
     check_machines(request.trials[0].machines, request.run_options)
+    check_timm({(trial.model, trial.weights) for trial in request.trials if names.is_timm(trial.model)})
     for trial in request.trials:
         accelerate_command.check(trial, request.gpus)
         if request.skip_over_limit and trial.compile != "none":
             raise UsageError(f"{limits.SKIP} cannot predict --compile {trial.compile}; leave one of them out")
         if request.skip_over_limit and trial.memory_limit_bytes is None:
             raise UsageError(f"{limits.SKIP} needs a limit; give --memory-limit too")
+
+
+def check_timm(asked: Collection[tuple[str, str]]) -> None:
+    """Raises UsageError if timm has not all of these (model, weights). Imports timm, and torch, if there are any."""
+    if not asked:
+        return
+    from models import from_timm
+
+    try:
+        for model, weights in asked:
+            from_timm.check(model, weights)
+    except ModelError as error:
+        raise UsageError(str(error)) from error
 
 
 def check_machines(machines: int, options: RunOptions) -> None:

@@ -118,7 +118,7 @@ def test_options_of_the_launch_are_no_settings_of_the_trial() -> None:
         (["stray"], ("stray",)),
         (["--micro-batch", "0"], ("--micro-batch is 0; give 1 or more",)),
         (["--accumulate", "-3"], ("--accumulate is -3",)),
-        (["--model", "resnt20"], ("no model 'resnt20'; choose from: ",)),
+        (["--model", "resnt20"], ("no model 'resnt20'; the nearest is resnet20; choose from: ",)),
     ],
     ids=" ".join,
 )

@@ -38,9 +38,10 @@ from bench.training.group import Group
 from bench.training.loop import train_epoch
 from bench.training.meter import Meter
 from bench.training.windows import Window, epoch_windows
-from bench.trial import IMAGENET_MODEL, Trial
+from bench.trial import Trial
 from bench.worker import all_probes
 from launch.gate.referee import referee
+from models.names import is_imagenet
 
 CLASSES = 10
 SIZE = 32
@@ -77,7 +78,7 @@ def random_split(images: int) -> Split:
 
 def statistics(trial: Trial) -> Any:
     """(mean, standard deviation) of the channels, as bench.data.datasets.load chooses them."""
-    return datasets.IMAGENET_STATISTICS if IMAGENET_MODEL.fullmatch(trial.model) else datasets.CIFAR10_STATISTICS
+    return datasets.IMAGENET_STATISTICS if is_imagenet(trial.model) else datasets.CIFAR10_STATISTICS
 
 
 class Pictures(Dataset):

@@ -131,7 +131,14 @@ def test_only_what_a_relu_gave_or_takes_unchanged_can_be_dead() -> None:
     assert goes_through_relu(model, [*block, *rest]) == expected
     assert goes_through_relu(cifar.resnet(8, "none"), ["layer1.0.bn2"]) == ["layer1.0.bn2"]
     names = ["conv1", "bn1", "relu", "maxpool", "layer1.0.bn2", "layer1.0.bn3", "layer4"]
-    assert goes_through_relu(imagenet.resnet(50), names) == ["bn1", "relu", "layer1.0.bn2", "layer4"]
+    assert goes_through_relu(imagenet.network("resnet50"), names) == ["bn1", "relu", "layer1.0.bn2", "layer4"]
+
+
+def test_without_names_a_regnet_s_stem_and_stages_are_drawn() -> None:
+    model = imagenet.network("regnet_y_400mf")
+    stages = [f"trunk_output.block{stage}" for stage in range(1, 5)]
+    assert channels.layers(model, None) == ["stem", *stages]
+    assert goes_through_relu(model, ["stem.1", "stem", *stages]) == ["stem.1", "stem", *stages]
 
 
 def test_what_an_in_place_relu_overwrites_later_was_copied_before() -> None:
@@ -343,7 +350,7 @@ def spoilt(folder: Path) -> Path:
         (["own.pt", "image.png", "--model", "resnet20"], "own.pt is of resnet8, not of resnet20; leave --model out"),
         (["bare.pt", "image.png", "--model", "resnet20"], "bare.pt do not fit this model: layer1.1.conv1.weight"),
         (["bare.pt", "image.png", "--model", "resnet18"], "bare.pt do not fit this model: conv1.weight has shape"),
-        (["bare.pt", "image.png", "--model", "resnet9"], "no model 'resnet9'; choose from: resnet8, "),
+        (["bare.pt", "image.png", "--model", "resnet9"], "no model 'resnet9'; the nearest is resnet8; choose from: "),
         (["missing.pt", "image.png"], "no weights file FOLDER/missing.pt; check the path"),
         (["image.png", "image.png"], "cannot read weights from FOLDER/image.png"),
         (["newer.pt", "image.png"], "newer.pt are not those of a trial here"),

@@ -47,6 +47,18 @@ def test_products_and_convolutions_have_the_flops_of_their_multiply_adds() -> No
     assert counted(lambda: images + images).flops == 0
 
 
+@pytest.mark.parametrize("groups", [1, 4, 8])
+@pytest.mark.parametrize("kind", [torch.nn.Conv2d, torch.nn.ConvTranspose2d])
+def test_the_gradients_of_a_convolution_with_groups_have_the_flops_of_its_output_each(kind: Any, groups: int) -> None:
+    """torch's own formula counts the weights' gradient as if there was one group."""
+    layer, images = kind(8, 16, 3, groups=groups), torch.ones(2, 8, 6, 6, requires_grad=True)
+    places = 6 * 6 if kind is torch.nn.ConvTranspose2d else 4 * 4
+    forward = 2 * 2 * places * 8 * 16 * 9 // groups
+    assert counted(lambda: layer(images)).flops == forward
+    assert counted(lambda: layer(images).sum().backward()).flops == 3 * forward
+    assert counted(lambda: layer(images.detach()).sum().backward()).flops == 2 * forward
+
+
 @pytest.mark.parametrize(
     ("work", "casts"),
     [

@@ -24,6 +24,7 @@ from launching import SMALL, Command, is_one_error, python, rows, until
 
 from bench import experiments
 from bench.errors import UsageError
+from bench.trial import Trial
 from launch.multi_node import address, compatibility, join, store
 from launch.multi_node.store import StoreConnection
 
@@ -233,6 +234,18 @@ def test_other_trials_are_a_difference_and_the_same_are_none() -> None:
     for theirs in (compatibility.fingerprint([trial, trial]), compatibility.fingerprint([trial], trace=True)):
         said = compatibility.difference("machine 1", ours, theirs)
         assert said == "machine 1 is to run other trials than machine 0; give both the same command"
+
+
+def test_the_version_of_timm_has_to_be_the_same_where_a_model_is_timm_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    def known(version: str, model: str) -> dict[str, Any]:
+        monkeypatch.setattr("bench.machine.environment.version", lambda package: version if package == "timm" else "1")
+        return compatibility.fingerprint([Trial(model=model)])
+
+    said = [
+        compatibility.difference("machine 1", known("1.0.31", model), known("1.0.9", model))
+        for model in ("resnet20", "timm/resnet50d")
+    ]
+    assert said == [None, "machine 1 has timm 1.0.9 where machine 0 has 1.0.31; install the same on both"]
 
 
 @pytest.mark.parametrize(

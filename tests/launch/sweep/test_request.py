@@ -14,7 +14,7 @@ from bench.errors import UsageError
 from bench.record.settings import field_texts
 from bench.trial import Trial, option
 from launch import run_options
-from launch.sweep import request
+from launch.sweep import checks, request
 from launch.sweep.request import RunRequest, read
 
 NAME = "resnet20_accumulation"
@@ -185,3 +185,10 @@ def test_a_study_file_can_ask_for_a_preset(tmp_path: Path) -> None:
 def test_an_unknown_preset_is_named_with_those_there_are() -> None:
     with pytest.raises(UsageError, match="no preset 'tiny'; choose from: full, mini"):
         read([NAME, "--preset", "tiny"])
+
+
+def test_a_model_of_timm_s_is_refused_before_the_first_trial_where_timm_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = read(["resnet20_accumulation", "--arm", "16x1", "--model", "resnet20,timm/resnet50d", "--device", "cpu"])
+    monkeypatch.setattr("importlib.util.find_spec", lambda module: None)
+    with pytest.raises(UsageError, match=r"^timm/resnet50d needs timm, which is not installed; pip install timm"):
+        checks.check(asked)
