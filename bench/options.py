@@ -108,8 +108,9 @@ def parse_request(default: TrialRequest, words: Sequence[str], prog: str, descri
     request: TrialRequest = parse(default, words, prog, description)
     trial = request.trial
     names = {word.split("=")[0].replace("_", "-") for word in words}
-    if trial.experiment in experiments.names() and "--micro-batch" not in names:
-        trial = experiments.load(trial.experiment).shared_out(trial)
+    known = bool(trial.experiment_file) or trial.experiment in experiments.names()
+    if known and "--micro-batch" not in names:
+        trial = experiments.of(trial).shared_out(trial)
     if trial.data == "synthetic" and "--evaluate-on" not in names:
         trial = dataclasses.replace(trial, evaluate_on="none")
     # Random images show speed and memory, for which trained weights, and their download, are not needed.

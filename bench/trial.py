@@ -19,6 +19,7 @@ IMAGENET_MODEL = re.compile(r"resnet(18|34|50|101|152)|resnet34_handbuilt")
 MODELS = "resnet8, resnet20, resnet32, resnet44, resnet56, resnet110, resnet18_cifar (CIFAR); "
 MODELS += "resnet34_handbuilt, resnet18, resnet34, resnet50, resnet101, resnet152 (ImageNet)"
 HANDBUILT = "resnet34_handbuilt"
+OWN = "own"  # of model and data: what a file of the user's own defines (bench/own_file.py)
 # In bench/data/augment.py.
 BATCHED = Literal["rotation", "color_jitter", "resized_crop", "resize", "center_crop", "cutout", "blur", "salt_pepper"]
 
@@ -28,15 +29,19 @@ class Trial:
     """Every setting of one launch. Two trials with equal settings have equal `key()`s on any machine."""
 
     experiment: Annotated[str, Fixed] = ""
-    """The file in bench/experiments/ that this trial belongs to."""
+    """The file in bench/experiments/ that this trial belongs to, or a file of the user's own."""
+    experiment_file: Annotated[str, Fixed] = ""
+    """The path of that file of the user's own; empty: bench/experiments/ has the experiment."""
+    experiment_hash: Annotated[str, Fixed] = ""
+    """Hash of what that file of the user's own holds."""
     arm: Annotated[str, Fixed] = ""
     """The variant of the experiment that the other settings start from."""
     repeat: int = 0
     """Which repetition of the same settings this is."""
 
     model: str = "resnet20"
-    """Architecture: a CIFAR ResNet (resnet20, ..., resnet18_cifar), torchvision's (resnet18, ..., resnet152), or
-    resnet34_handbuilt, which can have any of the shortcuts."""
+    """Architecture: a CIFAR ResNet (resnet20, ..., resnet18_cifar), torchvision's (resnet18, ..., resnet152),
+    resnet34_handbuilt, which can have any of the shortcuts, or own: what the experiment's own file builds."""
     shortcut: Literal["A", "B", "none"] = "B"
     """Shortcut of our own models: zero-padded channels (A), 1x1 projection (B), or a plain network."""
     weights: str = "none"
@@ -60,9 +65,9 @@ class Trial:
     optimizer_holds: Literal["this_model", "another_model"] = "this_model"
     """Whose parameters the optimizer updates. another_model repeats a published mistake."""
 
-    data: Literal["cifar10", "digits", "voc", "synthetic"] = "cifar10"
+    data: Literal["cifar10", "digits", "voc", "synthetic", "own"] = "cifar10"
     """Data set: CIFAR-10, scikit-learn's handwritten digits, the objects of five CIFAR-10 classes cut out of PASCAL
-    VOC 2012, or fixed random images on the device."""
+    VOC 2012, fixed random images on the device, or own: what the experiment's own file loads."""
     validation: float = 0.0
     """Share of the training images to set aside, with the classes in balance, and evaluate on as well."""
     evaluate_on: Literal["none", "cifar10", "digits", "voc"] = "none"
@@ -199,6 +204,7 @@ class Trial:
         So has a trial with a target, unless it stops there: what is read off the accuracies changes none of them.
         """
         settings = {name: value for name, value in self.settings().items() if name not in NOT_IN_KEY}
+        settings |= {name: value for name in IN_KEY_IF_SET if (value := getattr(self, name))}
         if (stop := self.stop_accuracy()) is not None:
             settings["stop_accuracy"] = stop
         # Of JSON with sorted keys, not Python's hash: equal in every process and on every machine.
@@ -216,7 +222,9 @@ POSITIVE: tuple[str, ...] = (
     "lr_batch",
 )
 POSITIVE += ("limit_train", "limit_eval", "limit_windows", "memory_limit_bytes")
-NOT_IN_KEY = ("repeat", "target_accuracy", "stop_at_target")
+FIXED = ("experiment", "experiment_file", "experiment_hash")  # no options, as neither is arm, which has one of its own
+IN_KEY_IF_SET = ("experiment_hash",)
+NOT_IN_KEY = ("repeat", "target_accuracy", "stop_at_target", "experiment_file", *IN_KEY_IF_SET)
 CHOICES = {name: get_args(kind) for name, kind in get_type_hints(Trial).items() if get_origin(kind) is Literal}
 MOST_BUCKET_MIB = 2**20  # 1 TiB, more than any model's gradients
 NOT_NEGATIVE = ("repeat", "workers", "warmup_windows", "momentum", "weight_decay", "lr", "seed")
@@ -242,7 +250,7 @@ def check(trial: Trial) -> None:
             raise UsageError(f"{option(name)} is {value}; give less than 2**53, which every reader of a CSV file keeps")
     if not 0 < trial.bucket_mib <= MOST_BUCKET_MIB:
         raise UsageError(f"--bucket-mib is {trial.bucket_mib}; give MiB above 0 and at most {MOST_BUCKET_MIB}")
-    if not (CIFAR_MODEL.fullmatch(trial.model) or IMAGENET_MODEL.fullmatch(trial.model)):
+    if not (trial.model == OWN or CIFAR_MODEL.fullmatch(trial.model) or IMAGENET_MODEL.fullmatch(trial.model)):
         raise UsageError(f"no model {trial.model!r}; choose from: {MODELS}")
     fractions = {"milestones": trial.milestones, "dropout": trial.dropout, "body_dropout": (trial.body_dropout,)}
     fractions |= {"validation": (trial.validation,), "warmup": (trial.warmup,)}
@@ -271,7 +279,8 @@ def check(trial: Trial) -> None:
         raise UsageError(f"--processes is {trial.processes} but --machines is {trial.machines}; give a multiple of it")
     if any(width < 1 for width in trial.head):
         raise UsageError(f"--head has {min(trial.head)}; give widths of 1 or more")
-    if len(set(trial.classes)) != len(trial.classes) or any(not 0 <= c < 10 for c in trial.classes):
+    several = len(set(trial.classes)) == len(trial.classes) and all(c >= 0 for c in trial.classes)
+    if not several or (trial.data != OWN and max(trial.classes, default=0) > 9):
         raise UsageError(f"--classes is {list(trial.classes)}; give different numbers from 0 to 9")
     if len(trial.classes) == 1:
         raise UsageError(f"--classes is {list(trial.classes)}; give two classes or more")

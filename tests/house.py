@@ -8,7 +8,7 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parents[1]
 HOUSE = ("models", "bench", "launch", "reports")
 # What all of bench is written in: a row's columns, a trial's settings, how a request is refused.
-WORDS = ("errors", "discovery", "terminal", "variables", "column", "trial", "experiment")
+WORDS = ("errors", "discovery", "terminal", "variables", "column", "trial", "experiment", "own_file")
 # folder -> room -> the other rooms of the folder that its files may import. A room is a sub-package or, beside those, a
 # file. Lowest first: a room may only import rooms above it here.
 ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
@@ -22,6 +22,7 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
         "column": (),
         "trial": ("errors",),
         "experiment": ("errors", "trial"),
+        "own_file": ("errors", "trial", "experiment"),
         "experiments": WORDS,
         "machine": WORDS,
         "instruments": WORDS,
@@ -29,7 +30,7 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
         "record": (*WORDS, "experiments", "machine", "probes"),
         "data": (*WORDS, "machine"),
         "failure": (*WORDS, "machine", "instruments", "record"),
-        "training": (*WORDS, "machine", "instruments", "probes", "record", "data", "failure"),
+        "training": (*WORDS, "experiments", "machine", "instruments", "probes", "record", "data", "failure"),
         "memory": (*WORDS, "instruments", "data", "training"),
         "activations": (*WORDS, "entry", "record", "data", "training"),
         "pytest_plugins": ("errors", "variables", "machine", "instruments"),

@@ -6,6 +6,8 @@ from typing import Any
 
 OTHER: dict[str, Any] = {
     "experiment": "e",
+    "experiment_file": "/e.py",
+    "experiment_hash": "0123456789ab",
     "arm": "a",
     "repeat": 1,
     "model": "resnet32",

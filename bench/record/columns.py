@@ -91,6 +91,8 @@ TRIAL_DERIVED = [
         "1",
         roles=("setting",),
     ),
+    _column("question", "str", "What an experiment in a file of your own asks; empty: bench/experiments/ has it."),
+    _column("arm_settings", "str", "Settings in which the arms of such an experiment differ."),
     _column("batch_is_shared", "bool", "Whether the processes share the arm's micro-batch: strong scaling."),
     _column("total_parameters", "int", "Parameters of the model."),
     _column("trainable_parameters", "int", "Parameters of the model that are not frozen."),

@@ -8,6 +8,9 @@ usage: python -m launch run EXPERIMENT... [--arm A,B] [--preset full|mini] [--FI
        python -m launch run STUDY.toml [options as above, which replace the file's]
        python -m launch run EXPERIMENT --help   explains every option, with the experiment's own settings
 
+An EXPERIMENT is a name of python -m launch list, or the path of a file of your own, such as ./my_study.py, that holds
+what the files in bench/experiments/ hold; with its own model and data if it defines model(trial, classes), data(trial).
+
 --preset mini      the miniature of each arm (digits, small images, minutes on two CPUs), to try out a study; of all
                    experiments if none is named; other options override it
 --repeats N        run each trial N times; interleaved: all trials once, then all once more in reverse order

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import experiments
+from bench import experiments, own_file
 from bench.errors import UsageError
 from bench.machine.environment import version
 from bench.machine.gpus import built_for, has_distributed
@@ -48,6 +48,7 @@ def starts_cold(gpus: int) -> bool:
 
 def check(trial: Trial, gpus: int) -> None:
     """Raises UsageError if this machine cannot run the trial, before any process is started."""
+    own_file.check(trial)
     if importlib.util.find_spec("accelerate") is None:
         raise UsageError(f"accelerate is not installed for {sys.executable}; run make setup, or pip install -e .")
     if trial.processes > 1 and not has_distributed():
@@ -90,8 +91,11 @@ class Work:
 
 
 def work_of(trial: Trial, options: Options) -> Work:
-    """The trial itself."""
-    return Work(f"bench.experiments.{trial.experiment}", [*words(trial), *option_words(options)])
+    """The trial itself. One of a file of the user's own names the key too, by which it knows what it was asked for."""
+    both = [*words(trial), *option_words(options)]
+    if trial.experiment_file:
+        return Work("bench.cli", [trial.experiment_file, "--trial-key", trial.key(), *both])
+    return Work(f"bench.experiments.{trial.experiment}", both)
 
 
 def accelerate_command(
@@ -128,7 +132,7 @@ def inherited() -> dict[str, str]:
 
 def words(trial: Trial) -> list[str]:
     """The options that turn the arm's settings into this trial's."""
-    arm = experiments.load(trial.experiment).trial(trial.experiment, trial.arm).settings()
+    arm = experiments.of(trial).trial(trial.experiment, trial.arm).settings()
     result = ["--arm", trial.arm]
     for name, value in trial.settings().items():
         if value != arm[name] or name in ALWAYS_PASSED:
