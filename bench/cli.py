@@ -38,7 +38,10 @@ def main(file: str) -> None:
         request = read_request(name, experiment, arm, words, preset or "full")
         experiment_trackers.check(request.options.log_with)
         if key not in (None, request.trial.key()):
-            raise UsageError(f"{file} has changed since the sweep began, which asked for trial {key}; start it anew")
+            changed = f"{file}, or the folder of --data, has changed since then"
+            raise UsageError(
+                f"the sweep asked for trial {key}, and this is {request.trial.key()}: {changed}; start anew"
+            )
         from bench.worker import run
 
         launch_id = os.environ.get(LAUNCH_ID) or _common_id()

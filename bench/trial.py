@@ -19,6 +19,8 @@ IMAGENET_MODEL = re.compile(r"resnet(18|34|50|101|152)|resnet34_handbuilt")
 MODELS = "resnet8, resnet20, resnet32, resnet44, resnet56, resnet110, resnet18_cifar (CIFAR); "
 MODELS += "resnet34_handbuilt, resnet18, resnet34, resnet50, resnet101, resnet152 (ImageNet)"
 HANDBUILT = "resnet34_handbuilt"
+DATA = ("cifar10", "digits", "voc", "synthetic", "own")
+FOLDER = "folder:"  # of data: what stands before a path
 OWN = "own"  # of model and data: what a file of the user's own defines (bench/own_file.py)
 # In bench/data/augment.py.
 BATCHED = Literal["rotation", "color_jitter", "resized_crop", "resize", "center_crop", "cutout", "blur", "salt_pepper"]
@@ -65,9 +67,12 @@ class Trial:
     optimizer_holds: Literal["this_model", "another_model"] = "this_model"
     """Whose parameters the optimizer updates. another_model repeats a published mistake."""
 
-    data: Literal["cifar10", "digits", "voc", "synthetic", "own"] = "cifar10"
-    """Data set: CIFAR-10, scikit-learn's handwritten digits, the objects of five CIFAR-10 classes cut out of PASCAL
-    VOC 2012, fixed random images on the device, or own: what the experiment's own file loads."""
+    data: str = "cifar10"
+    """Data set: cifar10, digits (scikit-learn's handwritten ones), voc (the objects of five CIFAR-10 classes cut out of
+    PASCAL VOC 2012), synthetic (fixed random images on the device), own (what the experiment's own file loads), or
+    folder:PATH, whose PATH/train and PATH/val (or test) have a folder of images for each class."""
+    data_contents: Annotated[str, Fixed] = ""
+    """Images and classes in the folder of data, and a hash of the files' names and sizes; empty: it is no folder."""
     validation: float = 0.0
     """Share of the training images to set aside, with the classes in balance, and evaluate on as well."""
     evaluate_on: Literal["none", "cifar10", "digits", "voc"] = "none"
@@ -222,8 +227,9 @@ POSITIVE: tuple[str, ...] = (
     "lr_batch",
 )
 POSITIVE += ("limit_train", "limit_eval", "limit_windows", "memory_limit_bytes")
-FIXED = ("experiment", "experiment_file", "experiment_hash")  # no options, as neither is arm, which has one of its own
-IN_KEY_IF_SET = ("experiment_hash",)
+# What follows from other options; arm is no field to set either, but has an option of its own.
+FIXED = ("experiment", "experiment_file", "experiment_hash", "data_contents")
+IN_KEY_IF_SET = ("experiment_hash", "data_contents")
 NOT_IN_KEY = ("repeat", "target_accuracy", "stop_at_target", "experiment_file", *IN_KEY_IF_SET)
 CHOICES = {name: get_args(kind) for name, kind in get_type_hints(Trial).items() if get_origin(kind) is Literal}
 MOST_BUCKET_MIB = 2**20  # 1 TiB, more than any model's gradients
@@ -250,6 +256,8 @@ def check(trial: Trial) -> None:
             raise UsageError(f"{option(name)} is {value}; give less than 2**53, which every reader of a CSV file keeps")
     if not 0 < trial.bucket_mib <= MOST_BUCKET_MIB:
         raise UsageError(f"--bucket-mib is {trial.bucket_mib}; give MiB above 0 and at most {MOST_BUCKET_MIB}")
+    if trial.data not in DATA and not (trial.data.startswith(FOLDER) and trial.data != FOLDER):
+        raise UsageError(f"--data is {trial.data!r}; choose from: {', '.join(DATA)}, {FOLDER}PATH")
     if not (trial.model == OWN or CIFAR_MODEL.fullmatch(trial.model) or IMAGENET_MODEL.fullmatch(trial.model)):
         raise UsageError(f"no model {trial.model!r}; choose from: {MODELS}")
     fractions = {"milestones": trial.milestones, "dropout": trial.dropout, "body_dropout": (trial.body_dropout,)}
@@ -280,7 +288,7 @@ def check(trial: Trial) -> None:
     if any(width < 1 for width in trial.head):
         raise UsageError(f"--head has {min(trial.head)}; give widths of 1 or more")
     several = len(set(trial.classes)) == len(trial.classes) and all(c >= 0 for c in trial.classes)
-    if not several or (trial.data != OWN and max(trial.classes, default=0) > 9):
+    if not several or (trial.data in DATA and trial.data != OWN and max(trial.classes, default=0) > 9):
         raise UsageError(f"--classes is {list(trial.classes)}; give different numbers from 0 to 9")
     if len(trial.classes) == 1:
         raise UsageError(f"--classes is {list(trial.classes)}; give two classes or more")

@@ -34,7 +34,7 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
         "memory": (*WORDS, "instruments", "data", "training"),
         "activations": (*WORDS, "entry", "record", "data", "training"),
         "pytest_plugins": ("errors", "variables", "machine", "instruments"),
-        "options": (*WORDS, "experiments"),
+        "options": (*WORDS, "experiments", "data"),
         "ceilings": (*WORDS, "options", "machine", "instruments", "record", "data", "failure", "training"),
         "worker": (*WORDS, "options", "machine", "instruments", "probes", "record", "data", "failure", "training"),
         "cli": (*WORDS, "entry", "experiments", "options", "record", "worker"),

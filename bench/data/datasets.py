@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bench import own_file
+from bench.data import class_folders
 from bench.data.dataset import DataSet, Split
 from bench.errors import UsageError, reason
 from bench.trial import IMAGENET_MODEL, OWN, Trial
@@ -58,6 +59,10 @@ def read(trial: Trial, root: Path) -> DataSet:
     """The whole data set, whose `names` are as many as its classes. Raises UsageError as `load`."""
     if trial.data == OWN:
         return checked(own_file.function(trial, "data")(trial), trial.experiment_file)
+    if folder := class_folders.of(trial):
+        from bench.data import image_files
+
+        return image_files.in_folder(folder, trial.image_size, *IMAGENET_STATISTICS)
     train, evaluation, (mean, std) = READERS[trial.data](root, trial.image_size)
     # Random images have no class names: then those of the other data set are used.
     named = {trial.data, trial.evaluate_on} & {"cifar10", "voc"}
@@ -66,7 +71,7 @@ def read(trial: Trial, root: Path) -> DataSet:
 
 def class_count(trial: Trial) -> int:
     """How many classes the trial's model tells apart."""
-    return len(trial.classes) or (read(trial, Path()).classes if trial.data == OWN else 10)
+    return len(trial.classes) or (10 if trial.data in READERS else read(trial, Path()).classes)
 
 
 def numbers(classes: int) -> tuple[str, ...]:

@@ -34,6 +34,7 @@ SETTINGS_ROLES: dict[str, tuple[Role, ...]] = {
     "experiment": ("work",),
     "experiment_file": (),  # wherever it lies, its hash says what it is
     "experiment_hash": ("work", "stated"),
+    "data_contents": ("work", "stated"),
     **dict.fromkeys(("model", "weights", "data", "classes"), ("work", "stated")),
     **dict.fromkeys(("image_size", "limit_train", "epochs"), ("work", "stated")),
     **dict.fromkeys(("micro_batch", "bucket_mib", "gradient_compression"), ("group",)),

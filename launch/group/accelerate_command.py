@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from bench import experiments, own_file
+from bench.data import class_folders
 from bench.errors import UsageError
 from bench.machine.environment import version
 from bench.machine.gpus import built_for, has_distributed
 from bench.machine.gpus import visible as visible_gpus
 from bench.options import Options
-from bench.trial import Trial, check_device_settings, option
+from bench.trial import FIXED, Trial, check_device_settings, option
 
 # The suite's own configuration file: what a user once answered to `accelerate config` must not change a measurement.
 CONFIG = Path(__file__).with_name("accelerate.json")
@@ -49,6 +50,7 @@ def starts_cold(gpus: int) -> bool:
 def check(trial: Trial, gpus: int) -> None:
     """Raises UsageError if this machine cannot run the trial, before any process is started."""
     own_file.check(trial)
+    class_folders.check(trial)
     if importlib.util.find_spec("accelerate") is None:
         raise UsageError(f"accelerate is not installed for {sys.executable}; run make setup, or pip install -e .")
     if trial.processes > 1 and not has_distributed():
@@ -91,11 +93,12 @@ class Work:
 
 
 def work_of(trial: Trial, options: Options) -> Work:
-    """The trial itself. One of a file of the user's own names the key too, by which it knows what it was asked for."""
+    """The trial itself. What depends on the user's own files names the key, by which it knows whether they changed."""
     both = [*words(trial), *option_words(options)]
+    key = ["--trial-key", trial.key()]
     if trial.experiment_file:
-        return Work("bench.cli", [trial.experiment_file, "--trial-key", trial.key(), *both])
-    return Work(f"bench.experiments.{trial.experiment}", both)
+        return Work("bench.cli", [trial.experiment_file, *key, *both])
+    return Work(f"bench.experiments.{trial.experiment}", [*key, *both] if trial.data_contents else both)
 
 
 def accelerate_command(
@@ -135,7 +138,7 @@ def words(trial: Trial) -> list[str]:
     arm = experiments.of(trial).trial(trial.experiment, trial.arm).settings()
     result = ["--arm", trial.arm]
     for name, value in trial.settings().items():
-        if value != arm[name] or name in ALWAYS_PASSED:
+        if name not in FIXED and (value != arm[name] or name in ALWAYS_PASSED):
             result += [option(name), *_spelled(value)]
     return result
 
