@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable
@@ -35,12 +36,12 @@ def is_path(name: str) -> bool:
 
 def absolute(names: Iterable[str]) -> list[str]:
     """The names of experiments with the paths among them absolute, for processes that run in another folder."""
-    return [str(Path(name).absolute()) if is_path(name) else name for name in names]
+    return [os.path.abspath(name) if is_path(name) else name for name in names]
 
 
 def load(path: str) -> Experiment:
     """The experiment in this file. Raises UsageError, with file and line, if it does not load."""
-    absolute = str(Path(path).absolute())
+    absolute = os.path.abspath(path)
     return _experiment(absolute, _hash(_read(absolute)))
 
 

@@ -6,7 +6,7 @@ import ast
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-HOUSE = ("models", "bench", "launch", "reports")
+HOUSE = ("models", "bench", "launch", "reports", "resbench")
 # What all of bench is written in: a row's columns, a trial's settings, how a request is refused.
 WORDS = ("errors", "discovery", "terminal", "variables", "column", "trial", "experiment", "own_file")
 # folder -> room -> the other rooms of the folder that its files may import. A room is a sub-package or, beside those, a
@@ -78,6 +78,7 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
         "cli": ("arguments", "commands"),
         "__main__": ("cli",),
     },
+    "resbench": {"start": (), "__main__": ()},
 }
 # What a folder may import of the others; a name stands for all that is below it.
 MAY_IMPORT = {
@@ -85,6 +86,7 @@ MAY_IMPORT = {
     "bench": ("models",),
     "launch": ("bench", "models"),
     "reports": ("bench.record", "bench.discovery", "bench.errors", "bench.entry", "bench.terminal", "bench.column"),
+    "resbench": ("bench", "launch", "reports"),
 }
 
 

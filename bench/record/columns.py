@@ -239,10 +239,11 @@ MACHINE = [
     _column(
         "commit",
         "str",
-        "Commit of this checkout; -dirty: with uncommitted changes; empty: it is none.",
+        "Commit of this checkout, or that a wheel was built of; -dirty: with uncommitted changes; empty: it is none.",
         roles=("code", "stated"),
         form=COMMIT,
     ),
+    _column("resbench", "str", "Version of the wheel that ran it; empty: a checkout did.", roles=("code", "stated")),
     _column("environment", "str", "Key of this launch's entry in environment.json."),
     _column("log", "str", "The trial's log, relative to the run folder."),
 ]

@@ -31,9 +31,9 @@ from __future__ import annotations
 import functools
 import os
 import subprocess
-import sys
 from collections.abc import Sequence
 
+from bench.entry import module_command
 from bench.variables import TURNS
 from launch.memory import limits
 from launch.sweep import checks, dry_run, runner, study_folder
@@ -66,5 +66,5 @@ def run(words: Sequence[str]) -> int:
     )
     # In a gate nobody reads the table, and it would take as long as a short launch.
     if request.run_options.machine_rank == 0 and TURNS not in os.environ:
-        subprocess.run([sys.executable, "-m", "reports", "show", str(out)], check=False)
+        subprocess.run(module_command("reports", "show", str(out)), check=False)
     return code

@@ -12,6 +12,7 @@ from typing import Any
 
 from bench import experiments, own_file
 from bench.data import class_folders
+from bench.entry import module_command, module_words
 from bench.errors import UsageError
 from bench.machine.environment import version
 from bench.machine.gpus import built_for, has_distributed
@@ -112,7 +113,7 @@ def accelerate_command(
     and --multi_gpu alone two unconnected ones. On GPUs, CUDA numbers devices in PCI order, as NVML does, unless the
     user has chosen another order.
     """
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(CONFIG)]
+    command = module_command("accelerate.commands.launch", "--config_file", str(CONFIG))
     command += ["--num_processes", str(trial.processes), "--num_machines", str(trial.machines)]
     command += ["--mixed_precision", trial.precision, "--dynamo_backend", "no"]
     if trial.machines > 1:
@@ -123,7 +124,7 @@ def accelerate_command(
     elif not gpus:
         command += ["--cpu"]
     work = work or work_of(trial, options)
-    command += ["-m", work.module, *work.words]
+    command += [*module_words(work.module), *work.words]
     on_gpus = {} if "CUDA_DEVICE_ORDER" in os.environ else {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
     return (on_gpus if gpus else {"ACCELERATE_USE_CPU": "true"}), command
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from multiprocessing import Pipe
@@ -16,6 +15,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from bench.entry import module_command
 from bench.variables import RUNNER_ID
 from launch.group import processes
 from launch.group.accelerate_command import inherited, work_of
@@ -97,7 +97,7 @@ class WarmStarter:
         variables.setdefault("OPENBLAS_NUM_THREADS", "1")
         with open(self.log, "a", encoding="utf-8") as log, theirs:
             self.server = subprocess.Popen(
-                [sys.executable, "-m", "launch.group.fork_server", str(theirs.fileno())],
+                module_command("launch.group.fork_server", str(theirs.fileno())),
                 env=variables,
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
