@@ -21,17 +21,27 @@ if TYPE_CHECKING:  # what imports other packages is imported inside `guarded`
 
 
 def main(file: str) -> None:
-    """Run one trial of the experiment in `file`, under `accelerate launch -m` or as a single process."""
+    """Run one trial of the experiment in `file`, under `accelerate launch -m` or as a single process.
+
+    With --trial-key, which a launcher gives, it has to be the trial of that key.
+    """
     with guarded(in_log=LAUNCH_ID in os.environ):
         from bench.options import take_option
         from bench.record import experiment_trackers
 
-        name = Path(file).stem
+        ours = Path(file).resolve().parent == Path(experiments.__file__).resolve().parent
+        name = Path(file).stem if ours else file
         experiment = experiments.load(name)
-        arm, words = take_option(sys.argv[1:], "--arm")
+        key, words = take_option(sys.argv[1:], "--trial-key")
+        arm, words = take_option(words, "--arm")
         preset, words = take_option(words, "--preset")
         request = read_request(name, experiment, arm, words, preset or "full")
         experiment_trackers.check(request.options.log_with)
+        if key not in (None, request.trial.key()):
+            changed = f"{file}, or the folder of --data, has changed since then"
+            raise UsageError(
+                f"the sweep asked for trial {key}, and this is {request.trial.key()}: {changed}; start anew"
+            )
         from bench.worker import run
 
         launch_id = os.environ.get(LAUNCH_ID) or _common_id()
@@ -53,7 +63,8 @@ def read_request(
     }
     default = TrialRequest(dataclasses.replace(base, **by_accelerate))
     description = f"{experiment.question} Arms (--arm): {', '.join(experiment.arms)}. Presets (--preset): full, mini."
-    return parse_request(default, words, f"python -m bench.experiments.{name}", description)
+    prog = f"python -m bench.cli {name}" if base.experiment_file else f"python -m bench.experiments.{name}"
+    return parse_request(default, words, prog, description)
 
 
 def _common_id() -> str:
@@ -66,3 +77,7 @@ def _common_id() -> str:
     stat = Path(f"/proc/{launcher}/stat").read_text(encoding="utf-8", errors="replace")
     started = stat.rpartition(")")[2].split()[19]
     return new_id(uuid.uuid5(uuid.NAMESPACE_OID, f"{uuid.getnode()} {launcher} {started}"))
+
+
+if __name__ == "__main__":
+    main(sys.argv.pop(1) if len(sys.argv) > 1 else "")

@@ -1,4 +1,5 @@
-"""How a command begins: in UTF-8, on streams that do not end it, and with whatever ends it turned into an exit code.
+"""How a command begins: in UTF-8, on streams that do not end it, and with whatever ends it turned into an exit code;
+and how a process of ours starts another.
 
 An entry point imports this, and all else inside `guarded`: a package that is missing or broken is then an error there.
 """
@@ -11,12 +12,15 @@ import io
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from bench.errors import one_sentence
 
 # Nobody is left to read: the other end of the pipe, or the terminal, is gone.
 GONE = (errno.EPIPE, errno.EIO)
+ROOT = Path(__file__).resolve().parents[1]  # of our folders: the checkout, or a wheel's resbench/
+START = ROOT / "start.py"  # of a wheel
 
 
 @contextlib.contextmanager
@@ -75,3 +79,13 @@ class LossyFile(io.FileIO):
             if self.fileno() != 2 and error.errno not in GONE:
                 raise
             return len(data)
+
+
+def module_words(module: str) -> list[str]:
+    """The words behind `python` that run a module: -m MODULE, or in a wheel START MODULE."""
+    return [str(START), module] if START.is_file() else ["-m", module]
+
+
+def module_command(module: str, *words: str) -> list[str]:
+    """The command that runs a module of ours in a process of its own."""
+    return [sys.executable, *module_words(module), *words]

@@ -54,13 +54,17 @@ class Experiment:
     faults: str = ""
 
     def trial(self, name: str, arm: str, preset: str = "full") -> Trial:
-        """The arm's trial in the preset "full" or "mini". Raises UsageError if there is no such arm or preset."""
+        """The arm's trial in the preset "full" or "mini". `name`: the experiment's, or the path of its file.
+
+        Raises UsageError if there is no such arm or preset.
+        """
         if arm not in self.arms:
             raise UsageError(f"no arm {arm!r} in {name}; choose from: {', '.join(self.arms)}")
         if preset not in PRESETS:
             raise UsageError(f"no preset {preset!r}; choose from: {', '.join(PRESETS)}")
         mini, mini_arm = (MINI | self.mini, self.mini_arms.get(arm, {})) if preset == "mini" else ({}, {})
-        return dataclasses.replace(self.base, **{"experiment": name, "arm": arm, **mini, **self.arms[arm], **mini_arm})
+        changes = {**mini, **self.arms[arm], **mini_arm}
+        return dataclasses.replace(self.base, **{"experiment": Path(name).stem, "arm": arm, **changes})
 
     def shared_out(self, trial: Trial) -> Trial:
         """The trial with its micro-batch divided among the processes, if its arm is one of `shared_batch`.

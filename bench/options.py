@@ -20,8 +20,9 @@ import tyro
 from tyro.conf import FlagConversionOff, OmitArgPrefixes, SuppressFixed
 
 from bench import experiments
+from bench.data import class_folders
 from bench.errors import UsageError
-from bench.trial import Trial
+from bench.trial import FOLDER, Trial
 
 
 @dataclass(frozen=True)
@@ -101,15 +102,20 @@ def take_option(words: Sequence[str], name: str) -> tuple[str | None, list[str]]
 def parse_request(default: TrialRequest, words: Sequence[str], prog: str, description: str) -> TrialRequest:
     """As `parse`, with settings that follow from other options unless they are given themselves.
 
-    With `--data synthetic`, the weights are none and no other data set is evaluated on. A shared batch is divided among
-    `--processes`; a `--micro-batch` is each process's own.
+    Of `--data folder:PATH`, the trial has the absolute path, and what is there. With `--data synthetic`, the weights
+    are none and no other data set is evaluated on. A shared batch is divided among `--processes`; a `--micro-batch` is
+    each process's own.
     """
     words = spelled_out(words)
     request: TrialRequest = parse(default, words, prog, description)
     trial = request.trial
     names = {word.split("=")[0].replace("_", "-") for word in words}
-    if trial.experiment in experiments.names() and "--micro-batch" not in names:
-        trial = experiments.load(trial.experiment).shared_out(trial)
+    if folder := class_folders.of(trial):
+        contents = class_folders.scan(str(folder)).contents
+        trial = dataclasses.replace(trial, data=f"{FOLDER}{folder}", data_contents=contents)
+    known = bool(trial.experiment_file) or trial.experiment in experiments.names()
+    if known and "--micro-batch" not in names:
+        trial = experiments.of(trial).shared_out(trial)
     if trial.data == "synthetic" and "--evaluate-on" not in names:
         trial = dataclasses.replace(trial, evaluate_on="none")
     # Random images show speed and memory, for which trained weights, and their download, are not needed.

@@ -13,7 +13,10 @@ from tyro.conf import Fixed
 
 from bench.errors import UsageError
 from models import ModelError, names
+from models.names import OWN
 
+DATA = ("cifar10", "digits", "voc", "synthetic", OWN)
+FOLDER = "folder:"  # of data: what stands before a path
 # In bench/data/augment.py.
 BATCHED = Literal["rotation", "color_jitter", "resized_crop", "resize", "center_crop", "cutout", "blur", "salt_pepper"]
 
@@ -23,7 +26,11 @@ class Trial:
     """Every setting of one launch. Two trials with equal settings have equal `key()`s on any machine."""
 
     experiment: Annotated[str, Fixed] = ""
-    """The file in bench/experiments/ that this trial belongs to."""
+    """The file in bench/experiments/ that this trial belongs to, or a file of the user's own."""
+    experiment_file: Annotated[str, Fixed] = ""
+    """The path of that file of the user's own; empty: bench/experiments/ has the experiment."""
+    experiment_hash: Annotated[str, Fixed] = ""
+    """Hash of what that file of the user's own holds."""
     arm: Annotated[str, Fixed] = ""
     """The variant of the experiment that the other settings start from."""
     repeat: int = 0
@@ -31,8 +38,8 @@ class Trial:
 
     model: str = "resnet20"
     """Architecture: a CIFAR ResNet (resnet20, ..., resnet18_cifar), torchvision's (resnet18, ..., resnext50_32x4d,
-    wide_resnet50_2, regnet_y_400mf, ...), timm's (timm/resnet50d, ...), or resnet34_handbuilt, which can have any of
-    the shortcuts."""
+    wide_resnet50_2, regnet_y_400mf, ...), timm's (timm/resnet50d, ...), resnet34_handbuilt, which can have any of the
+    shortcuts, or own: what the experiment's own file builds."""
     shortcut: Literal["A", "B", "none"] = "B"
     """Shortcut of our own models: zero-padded channels (A), 1x1 projection (B), or a plain network."""
     weights: str = "none"
@@ -60,9 +67,12 @@ class Trial:
     optimizer_holds: Literal["this_model", "another_model"] = "this_model"
     """Whose parameters the optimizer updates. another_model repeats a published mistake."""
 
-    data: Literal["cifar10", "digits", "voc", "synthetic"] = "cifar10"
-    """Data set: CIFAR-10, scikit-learn's handwritten digits, the objects of five CIFAR-10 classes cut out of PASCAL
-    VOC 2012, or fixed random images on the device."""
+    data: str = "cifar10"
+    """Data set: cifar10, digits (scikit-learn's handwritten ones), voc (the objects of five CIFAR-10 classes cut out of
+    PASCAL VOC 2012), synthetic (fixed random images on the device), own (what the experiment's own file loads), or
+    folder:PATH, whose PATH/train and PATH/val (or test) have a folder of images for each class."""
+    data_contents: Annotated[str, Fixed] = ""
+    """Images and classes in the folder of data, and a hash of the files' names and sizes; empty: it is no folder."""
     validation: float = 0.0
     """Share of the training images to set aside, with the classes in balance, and evaluate on as well."""
     evaluate_on: Literal["none", "cifar10", "digits", "voc"] = "none"
@@ -206,6 +216,7 @@ class Trial:
         """
         settings = {name: value for name, value in self.settings().items() if name not in NOT_IN_KEY}
         settings = {name: value for name, value in settings.items() if (name, value) not in AS_BEFORE.items()}
+        settings |= {name: value for name in IN_KEY_IF_SET if (value := getattr(self, name))}
         if (stop := self.stop_accuracy()) is not None:
             settings["stop_accuracy"] = stop
         # Of JSON with sorted keys, not Python's hash: equal in every process and on every machine.
@@ -214,7 +225,10 @@ class Trial:
 
 POSITIVE: tuple[str, ...] = ("image_size", "epochs", "micro_batch", "accumulate", "eval_batch", "processes", "machines")
 POSITIVE += ("lr_batch", "limit_train", "limit_eval", "limit_windows", "memory_limit_bytes")
-NOT_IN_KEY = ("repeat", "target_accuracy", "stop_at_target")
+# What follows from other options; arm is no field to set either, but has an option of its own.
+FIXED = ("experiment", "experiment_file", "experiment_hash", "data_contents")
+IN_KEY_IF_SET = ("experiment_hash", "data_contents")
+NOT_IN_KEY = ("repeat", "target_accuracy", "stop_at_target", "experiment_file", *IN_KEY_IF_SET)
 # Settings that were added since keys are kept, and the value of what ran before: with it, a trial keeps its key.
 AS_BEFORE = {"features": "each_epoch", "checkpoint_activations": "none"}
 CHOICES = {name: get_args(kind) for name, kind in get_type_hints(Trial).items() if get_origin(kind) is Literal}
@@ -242,6 +256,8 @@ def check(trial: Trial) -> None:
             raise UsageError(f"{option(name)} is {value}; give less than 2**53, which every reader of a CSV file keeps")
     if not 0 < trial.bucket_mib <= MOST_BUCKET_MIB:
         raise UsageError(f"--bucket-mib is {trial.bucket_mib}; give MiB above 0 and at most {MOST_BUCKET_MIB}")
+    if trial.data not in DATA and not (trial.data.startswith(FOLDER) and trial.data != FOLDER):
+        raise UsageError(f"--data is {trial.data!r}; choose from: {', '.join(DATA)}, {FOLDER}PATH")
     try:
         names.check(trial.model)
     except ModelError as error:
@@ -279,7 +295,8 @@ def check(trial: Trial) -> None:
         raise UsageError(f"--processes is {trial.processes} but --machines is {trial.machines}; give a multiple of it")
     if any(width < 1 for width in trial.head):
         raise UsageError(f"--head has {min(trial.head)}; give widths of 1 or more")
-    if len(set(trial.classes)) != len(trial.classes) or any(not 0 <= c < 10 for c in trial.classes):
+    several = len(set(trial.classes)) == len(trial.classes) and all(c >= 0 for c in trial.classes)
+    if not several or (trial.data in DATA and trial.data != OWN and max(trial.classes, default=0) > 9):
         raise UsageError(f"--classes is {list(trial.classes)}; give different numbers from 0 to 9")
     if len(trial.classes) == 1:
         raise UsageError(f"--classes is {list(trial.classes)}; give two classes or more")

@@ -21,7 +21,7 @@ import torch
 
 from bench.data import datasets
 from bench.data.dataset import DataSet
-from bench.data.pipeline import InputPipeline, free_bytes, mix
+from bench.data.pipeline import InputPipeline, free_for, mix
 from bench.errors import UsageError
 from bench.experiment import Experiment
 from bench.failure import crash_handler, last_phase, signals
@@ -186,7 +186,7 @@ class Worker:
         with group.accelerator.local_main_process_first():  # only one process of each machine downloads
             data = load(self.trial, self.options.data_root)
         # All ranks have to choose the same pipeline: one that fits on each.
-        free = min(rank_bytes for (rank_bytes,) in group.gather([free_bytes(self.trial, group.device)]))
+        free = min(rank_bytes for (rank_bytes,) in group.gather([free_for(self.trial, data, group.device)]))
         pipeline = FeaturePipeline if self.trial.features == "once" else InputPipeline
         return data, pipeline(self.trial, data, group.device, free)
 

@@ -7,6 +7,7 @@ from models import ModelError
 
 CIFAR = ("resnet8", "resnet20", "resnet32", "resnet44", "resnet56", "resnet110", "resnet18_cifar")
 HANDBUILT = "resnet34_handbuilt"
+OWN = "own"  # what an experiment's own file builds
 # All of torchvision's networks that are made of residual blocks of convolutions and end in a linear `fc`.
 TORCHVISION = (
     *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
@@ -23,7 +24,7 @@ TIMM_NAME = re.compile(r"timm/[a-z0-9_]+")
 
 def check(name: str) -> None:
     """Raises ModelError, with the nearest name, for one that is no model's. Which names timm has, timm says."""
-    if name in NAMES or TIMM_NAME.fullmatch(name):
+    if name in (*NAMES, OWN) or TIMM_NAME.fullmatch(name):
         return
     longer = [known for known in NAMES if name and known.startswith(name)]
     close = (longer or difflib.get_close_matches(name, (*NAMES, "timm/resnet50d"), cutoff=0))[0]
@@ -44,4 +45,4 @@ def is_timm(name: str) -> bool:
 
 def is_imagenet(name: str) -> bool:
     """Whether the model is made for ImageNet's 224x224 pixels, and its images are normalised as ImageNet's."""
-    return name not in CIFAR
+    return name not in (*CIFAR, OWN)

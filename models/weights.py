@@ -56,15 +56,23 @@ def read(path: str | Path) -> Any:
     return _safetensors(path) if Path(path).suffix == ".safetensors" else _unpickle(path)
 
 
-def state_dict_of(loaded: Any, path: str | Path) -> dict[str, Tensor]:
-    """The state dict in what `read` returned for the path. Raises ModelError if there is none, or more than one."""
+def as_saved(loaded: Any, path: str | Path) -> dict[str, Tensor]:
+    """The state dict in what `read` returned for the path, under the names that it was saved with.
+
+    Raises ModelError if there is none, or more than one.
+    """
     found = dict(_state_dicts(loaded))
     if len(found) > 1:
         raise ModelError(f"{path} holds state dicts under {' and '.join(found)}; save the one that is meant alone")
     if not found:
         keys = f" under {', '.join(WRAPPERS)}, but {_listed(loaded)}" if isinstance(loaded, dict) and loaded else ""
         raise ModelError(f"{path} holds no state dict{keys}; save one with torch.save(model.state_dict(), path)")
-    (bare,) = (_without_prefixes(state) for state in found.values())
+    return next(iter(found.values()))
+
+
+def state_dict_of(loaded: Any, path: str | Path) -> dict[str, Tensor]:
+    """As `as_saved`, under torchvision's names."""
+    bare = _without_prefixes(as_saved(loaded, path))
     from_zero = any(key.startswith("layer0.") for key in bare)
     renamed: dict[str, str] = {}
     for key in bare:

@@ -86,7 +86,7 @@ def section(sheet: Sheet, epochs: pd.DataFrame, steps: pd.DataFrame) -> dict[str
     return {
         "sheet": sheet,
         "experiment": str(sheet.rows[0]["experiment"]),
-        "question": experiment_lookup.question(sheet.rows[0]["experiment"]),
+        "question": experiment_lookup.question(sheet.rows[0]),
         "statuses": list(dict.fromkeys(str(row["status"]) for row in sheet.rows)),
         "lines": list(zip(sheet.rows, sheet.lines, sheet.marks, map(published.worst, verdicts), strict=True)),
         "beside": beside(sheet.rows, verdicts),

@@ -6,9 +6,9 @@ import ast
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-HOUSE = ("models", "bench", "launch", "reports")
+HOUSE = ("models", "bench", "launch", "reports", "resbench")
 # What all of bench is written in: a row's columns, a trial's settings, how a request is refused.
-WORDS = ("errors", "discovery", "terminal", "variables", "column", "trial", "experiment")
+WORDS = ("errors", "discovery", "terminal", "variables", "column", "trial", "experiment", "own_file")
 # folder -> room -> the other rooms of the folder that its files may import. A room is a sub-package or, beside those, a
 # file. Lowest first: a room may only import rooms above it here.
 ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
@@ -22,6 +22,7 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
         "column": (),
         "trial": ("errors",),
         "experiment": ("errors", "trial"),
+        "own_file": ("errors", "trial", "experiment"),
         "experiments": WORDS,
         "machine": WORDS,
         "instruments": WORDS,
@@ -29,12 +30,12 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
         "record": (*WORDS, "experiments", "machine", "probes"),
         "data": (*WORDS, "machine"),
         "failure": (*WORDS, "machine", "instruments", "record"),
-        "training": (*WORDS, "machine", "instruments", "probes", "record", "data", "failure"),
+        "training": (*WORDS, "experiments", "machine", "instruments", "probes", "record", "data", "failure"),
         "features": (*WORDS, "record", "data", "training"),
         "memory": (*WORDS, "instruments", "data", "training", "features"),
         "activations": (*WORDS, "entry", "record", "data", "training"),
         "pytest_plugins": ("errors", "variables", "machine", "instruments"),
-        "options": (*WORDS, "experiments"),
+        "options": (*WORDS, "experiments", "data"),
         "ceilings": (*WORDS, "options", "machine", "instruments", "record", "data", "failure", "training"),
         "worker": (
             *(*WORDS, "options", "machine", "instruments", "probes", "record", "data"),
@@ -81,6 +82,7 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
         "cli": ("arguments", "commands"),
         "__main__": ("cli",),
     },
+    "resbench": {"start": (), "__main__": ()},
 }
 # What a folder may import of the others; a name stands for all that is below it.
 MAY_IMPORT = {
@@ -88,6 +90,7 @@ MAY_IMPORT = {
     "bench": ("models",),
     "launch": ("bench", "models"),
     "reports": ("bench.record", "bench.discovery", "bench.errors", "bench.entry", "bench.terminal", "bench.column"),
+    "resbench": ("bench", "launch", "reports"),
 }
 
 

@@ -253,15 +253,14 @@ def without_bf16(trial: Trial, folder: Path, build: Any, load: Any) -> None:
 
 def pipeline_by_rank(trial: Trial, available: Sequence[int], folder: Path) -> None:
     """Print what makes micro-batches on this rank, whose kernel says that so many KiB are available."""
-    from bench import worker as module
-    from bench.data.pipeline import free_bytes
+    from bench.data import pipeline as module
     from bench.training.group import Group
     from bench.worker import Worker
 
     root = folder / f"root{this_rank()}"
     (root / "proc").mkdir(parents=True)
     (root / "proc/meminfo").write_text(f"MemTotal: {2**30} kB\nMemAvailable: {available[this_rank()]} kB\n")
-    module.free_bytes = functools.partial(free_bytes, root=root)
+    module.free_bytes = functools.partial(module.free_bytes, root=root)
     worker = Worker(trial, Options(out=folder), EXPERIMENT, "id")
     _, pipeline = worker.load_data(Group(trial), datasets.load)
     print(pipeline.pipeline)

@@ -6,6 +6,8 @@ from typing import Any
 
 OTHER: dict[str, Any] = {
     "experiment": "e",
+    "experiment_file": "/e.py",
+    "experiment_hash": "0123456789ab",
     "arm": "a",
     "repeat": 1,
     "model": "resnet32",
@@ -22,6 +24,7 @@ OTHER: dict[str, Any] = {
     "body_dropout_after": ("layer1",),
     "optimizer_holds": "another_model",
     "data": "voc",
+    "data_contents": "6 images in 2 classes (0123456789ab)",
     "validation": 0.1,
     "evaluate_on": "cifar10",
     "classes": (1, 2),

@@ -22,7 +22,7 @@ from bench import experiments
 from bench.experiment import Experiment
 from bench.probes import probe_modules
 from bench.record.columns import FILES as CSV_FILES
-from bench.trial import Trial, option
+from bench.trial import FIXED, Trial, option
 from launch import commands
 from reports import dictionary
 
@@ -273,7 +273,7 @@ def test_an_experiment_run_by_hand_takes_every_field_of_a_trial(name: str) -> No
     done = without_torch(f"bench.experiments.{name}", "--help")
     assert done.returncode == 0, done.stderr
     assert all(arm in done.stdout for arm in experiments.load(name).arms)
-    fields = {field.name for field in dataclasses.fields(Trial)} - {"experiment", "arm"}
+    fields = {field.name for field in dataclasses.fields(Trial)} - {*FIXED, "arm"}
     assert [field for field in fields if option(field) not in done.stdout] == []
 
 

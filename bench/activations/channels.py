@@ -172,7 +172,7 @@ def prepared(image: Tensor, trial: Trial, data: DataSet) -> Tensor:
     """A uint8 image (3, H, W) as the trial's model gets an evaluation image: (1, 3, S, S), resized and normalised."""
     alone = dataclasses.replace(data, evaluation=Split(image[None], torch.zeros(1, dtype=torch.long)))
     # Not with data="synthetic", whose pipeline would return random images.
-    pipeline = InputPipeline(dataclasses.replace(trial, data="cifar10", pipeline="resident"), alone, CPU)
+    pipeline = InputPipeline(dataclasses.replace(trial, data="cifar10", classes=(), pipeline="resident"), alone, CPU)
     return next(pipeline.evaluate([(0, 1)]))[0]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Split:
-    """Images (N, 3, H, W) uint8 and labels (N,) int64, on the CPU."""
+    """Images (N, 3, H, W) uint8 and labels (N,) int64, on the CPU. The images may be image_files.ImageFiles."""
 
     images: Tensor
     labels: Tensor
@@ -34,3 +35,15 @@ class DataSet:
     """Training images that are set aside for evaluation."""
     other: Split | None = None
     """Evaluation images of another data set (--evaluate-on)."""
+
+
+def in_files(split: Split) -> bool:
+    """Whether the images are in files, from which they are read when they are asked for."""
+    return not isinstance(split.images, Tensor)
+
+
+def in_memory(data: DataSet) -> DataSet:
+    """The data set with all images read that are in files."""
+    splits = {name: getattr(data, name) for name in ("train", "evaluation", "validation")}
+    read = {name: Split(s.images.read(), s.labels) for name, s in splits.items() if s is not None and in_files(s)}
+    return dataclasses.replace(data, **read)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib.util
 import socket
 from collections.abc import Iterator, Sequence
@@ -14,10 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bench import own_file
+from bench.data import class_folders
 from bench.data.dataset import DataSet, Split
 from bench.errors import UsageError, reason
 from bench.trial import Trial
-from models.names import IMAGENET_STATISTICS, is_imagenet
+from models.names import IMAGENET_STATISTICS, OWN, is_imagenet
 
 CIFAR10_STATISTICS = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
 # A server that sends nothing for this long is given up; Python by itself would wait for it without end.
@@ -38,19 +41,63 @@ def download_limits() -> Iterator[None]:
 
 def load(trial: Trial, root: Path) -> DataSet:
     """The trial's data. Raises UsageError if it is missing or damaged."""
-    train, evaluation, (mean, std) = READERS[trial.data](root, trial.image_size)
-    classes = len(trial.classes) or 10
-    train, evaluation = (choose_classes(trial.data, split, trial.classes) for split in (train, evaluation))
+    whole = read(trial, root)
+    train, evaluation = (
+        choose_classes(trial.data, split, trial.classes, whole.classes) for split in (whole.train, whole.evaluation)
+    )
     other = None if trial.evaluate_on == "none" else load_evaluation(trial, root)
     train, validation = set_aside(train, trial.validation)
     train, evaluation = balanced(train, trial.limit_train), balanced(evaluation, trial.limit_eval)
+    mean, std = whole.mean, whole.std
     if is_imagenet(trial.model):
         mean, std = IMAGENET_STATISTICS
+    names = tuple(whole.names[number] for number in trial.classes) or whole.names
+    return DataSet(train, evaluation, len(names), mean, std, names, validation, other)
+
+
+def read(trial: Trial, root: Path) -> DataSet:
+    """The whole data set, whose `names` are as many as its classes. Raises UsageError as `load`."""
+    if trial.data == OWN:
+        return checked(own_file.function(trial, "data")(trial), trial.experiment_file)
+    if folder := class_folders.of(trial):
+        from bench.data import image_files
+
+        return image_files.in_folder(folder, trial.image_size, *IMAGENET_STATISTICS)
+    train, evaluation, (mean, std) = READERS[trial.data](root, trial.image_size)
     # Random images have no class names: then those of the other data set are used.
     named = {trial.data, trial.evaluate_on} & {"cifar10", "voc"}
-    names = CIFAR10_NAMES if named else tuple(map(str, range(10)))
-    names = tuple(names[number] for number in trial.classes) or names
-    return DataSet(train, evaluation, classes, mean, std, names, validation, other)
+    return DataSet(train, evaluation, 10, mean, std, CIFAR10_NAMES if named else numbers(10))
+
+
+def class_count(trial: Trial) -> int:
+    """How many classes the trial's model tells apart."""
+    return len(trial.classes) or (10 if trial.data in READERS else read(trial, Path()).classes)
+
+
+def numbers(classes: int) -> tuple[str, ...]:
+    """Names of classes that have no other."""
+    return tuple(map(str, range(classes)))
+
+
+def checked(data: Any, source: str) -> DataSet:
+    """What a file of the user's own loaded. Raises UsageError if it is not what a pipeline takes."""
+    where = f"data(trial) in {source}"
+    if not isinstance(data, DataSet):
+        raise UsageError(f"{where} returns a {type(data).__name__}; return a bench.data.dataset.DataSet")
+    for part, split in (("train", data.train), ("evaluation", data.evaluation)):
+        images, labels = split.images, split.labels
+        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
+            found = f"{images.dtype} of shape {tuple(images.shape)}"
+            raise UsageError(f"{where}: the images of {part} are {found}; give torch.uint8 of shape (N, 3, H, W)")
+        if labels.dtype != torch.int64 or labels.shape != images.shape[:1] or not len(labels):
+            found = f"{labels.dtype} of shape {tuple(labels.shape)}"
+            raise UsageError(f"{where}: the labels of {part} are {found}; give torch.int64, one for each image")
+        if not 0 <= int(labels.min()) <= int(labels.max()) < data.classes:
+            found = f"from {int(labels.min())} to {int(labels.max())}"
+            raise UsageError(f"{where}: the labels of {part} are {found}; give 0 to {data.classes - 1}")
+    if len(data.names) not in (0, data.classes):
+        raise UsageError(f"{where}: {len(data.names)} names for {data.classes} classes; give one each, or none")
+    return data if data.names else dataclasses.replace(data, names=numbers(data.classes))
 
 
 def load_evaluation(trial: Trial, root: Path) -> Split:
@@ -62,7 +109,7 @@ def load_evaluation(trial: Trial, root: Path) -> Split:
         split = voc.objects(root, "val", trial.image_size)  # not voc.load, which takes long to cut out the train images
     else:
         _, split, _ = READERS[name](root, trial.image_size)
-    return balanced(choose_classes(name, split, trial.classes), trial.limit_eval)
+    return balanced(choose_classes(name, split, trial.classes, 10), trial.limit_eval)
 
 
 def _voc(root: Path, size: int) -> tuple[Split, Split, Any]:
@@ -136,13 +183,15 @@ def take(split: Split, index: Tensor) -> Split:
     return Split(split.images[index], split.labels[index])
 
 
-def choose_classes(name: str, split: Split, classes: Sequence[int]) -> Split:
-    """Only these classes of the data set `name`, labelled by their index in the list; of an empty list, all.
+def choose_classes(name: str, split: Split, classes: Sequence[int], of: int) -> Split:
+    """Only these of the data set's classes, `of` in all, labelled by their index in the list; of an empty list, all.
 
-    Raises UsageError if no image is left.
+    Raises UsageError if there is no such class, or if no image is left.
     """
+    if max(classes, default=0) >= of:
+        raise UsageError(f"--classes has {max(classes)}, but {name} has the classes 0 to {of - 1}; choose among them")
     if classes:
-        new_label = torch.full((10,), -1)
+        new_label = torch.full((of,), -1)
         new_label[list(classes)] = torch.arange(len(classes))
         split = take(split, torch.nonzero(new_label[split.labels] >= 0).flatten())
         split = Split(split.images, new_label[split.labels])

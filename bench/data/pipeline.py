@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bench.data import augment, loader
-from bench.data.dataset import DataSet, Split
+from bench.data.dataset import DataSet, Split, in_files, in_memory
 from bench.data.loader import PAD, Batch
 from bench.machine import cgroups
 from bench.trial import Trial
@@ -37,6 +37,12 @@ def free_bytes(trial: Trial, device: torch.device, root: Path = Path("/")) -> fl
     free = cgroups.free_memory(root)
     free_here = psutil.virtual_memory().available if free is None else free.free_bytes  # None: not Linux
     return free_here * trial.machines / trial.processes
+
+
+def free_for(trial: Trial, data: DataSet, device: torch.device) -> float:
+    """`free_bytes` for this data set. What is in files is read into the machine's memory on its way to a GPU."""
+    devices = {device, torch.device("cpu")} if in_files(data.train) else {device}
+    return min(free_bytes(trial, each) for each in devices)
 
 
 def pipeline_for(trial: Trial, data: DataSet, free: float) -> str:
@@ -63,10 +69,11 @@ class InputPipeline:
     def __init__(self, trial: Trial, data: DataSet, device: torch.device, free: float | None = None) -> None:
         """`free`: bytes for one process, for `pipeline=auto`; None: what is free now. It must be equal on all ranks."""
         self.trial, self.data, self.device = trial, data, device
-        self.pipeline = self._choice(free_bytes(trial, device) if free is None else free)
+        self.pipeline = self._choice(free_for(trial, data, device) if free is None else free)
         self.format = torch.channels_last if trial.memory_format == "channels_last" else torch.contiguous_format
         self.mean, self.std = (torch.tensor(v, device=device).view(1, 3, 1, 1) * 255 for v in (data.mean, data.std))
         if self.pipeline == "resident":
+            self.data = data = in_memory(data)
             # Padded once, for all crops; (M, H, W, C), so that a crop copies whole pixels (see `crops`).
             self.images = F.pad(data.train.images, [PAD] * 4 if trial.augmentation()[0] else [0] * 4)
             self.images = self.images.permute(0, 2, 3, 1).contiguous().to(device)
@@ -99,11 +106,12 @@ class InputPipeline:
         if self.pipeline == "fixed" and (split is None or split is self.data.validation):
             labels = self.eval_labels if split is None else split.labels.to(self.device)
             return ((self.images[: b - a], labels[a:b]) for a, b in passes)
-        if split is not None:
+        if split is not None and not (self.pipeline == "loader" and in_files(split)):
             parts = ((split.images[a:b], split.labels[a:b]) for a, b in passes)
             return ((self._finish(images.to(self.device)), labels.to(self.device)) for images, labels in parts)
         if self.pipeline == "loader":
-            batches = self._load(self.data.evaluation, [torch.arange(*p) for p in passes], (False, False))
+            split = self.data.evaluation if split is None else split
+            batches = self._load(split, [torch.arange(*p) for p in passes], (False, False))
             return ((self._finish(images), labels) for images, labels in batches)
         return ((self._finish(self.eval_images[a:b]), self.eval_labels[a:b]) for a, b in passes)
 

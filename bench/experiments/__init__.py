@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from bench import discovery
+from bench import discovery, own_file
 from bench.experiment import Experiment
+from bench.trial import Trial
 
 
 def names() -> list[str]:
@@ -12,5 +13,10 @@ def names() -> list[str]:
 
 
 def load(name: str) -> Experiment:
-    """The experiment of this name. Raises UsageError if there is none."""
-    return discovery.load(__name__, name, "experiment").EXPERIMENT
+    """The experiment of this name, or in the file of this path. Raises UsageError if there is none."""
+    return own_file.load(name) if own_file.is_path(name) else discovery.load(__name__, name, "experiment").EXPERIMENT
+
+
+def of(trial: Trial) -> Experiment:
+    """The experiment that the trial belongs to. Raises UsageError if there is none."""
+    return own_file.of(trial) if trial.experiment_file else load(trial.experiment)

@@ -97,9 +97,20 @@ def is_jetson(root: Path = Path("/")) -> bool:
 
 
 @functools.cache
+def built() -> dict[str, Any] | None:
+    """What setup.py noted when it built the wheel that this is: version, commit, clean. None: this is a checkout."""
+    path = CHECKOUT / "built.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+@functools.cache
 def commit() -> tuple[str | None, bool | None]:
-    """(this checkout's commit, whether there are no uncommitted changes); (None, None) where git knows none."""
-    return repository.commit(CHECKOUT)
+    """(this checkout's commit, whether there are no uncommitted changes), of a wheel, those that it was built of.
+
+    (None, None) where git knows none.
+    """
+    wheel = built()
+    return (wheel["commit"], wheel["clean"]) if wheel is not None else repository.commit(CHECKOUT)
 
 
 def version(package: str) -> str | None:
@@ -120,6 +131,7 @@ def machine() -> dict[str, Any]:
         "driver": nvml.driver_version(),
         "variables": of_speed(),
         "commit": sha and sha[:12] + ("" if clean else "-dirty"),
+        "resbench": (built() or {}).get("version"),
         **{name: version(name) for name in ("torch", "torchvision", "accelerate")},
     }
 

@@ -19,8 +19,8 @@ from accelerate.utils.operations import convert_outputs_to_fp32
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from bench.data.dataset import DataSet, Split
-from bench.data.pipeline import FEWEST, Batch, InputPipeline, free_bytes
+from bench.data.dataset import DataSet, Split, in_files
+from bench.data.pipeline import FEWEST, Batch, InputPipeline, free_bytes, free_for, pipeline_for
 from bench.features.backbone import Backbone
 from bench.features.compute import computed
 from bench.features.pipeline import FeaturePipeline
@@ -194,16 +194,21 @@ def _pipeline(trial: Trial, backend: Backend, data: DataSet, device: torch.devic
     if backend == "cpu" and trial.data == "cifar10":
         # What reading CIFAR-10 takes at its peak: torchvision stacks five arrays to one, for all classes and images.
         torch.empty((2, 50_000, 3, 32, 32), dtype=torch.uint8)
-    fake = dataclasses.replace(data, train=_fake(data.train), evaluation=_fake(data.evaluation))
     # Nothing is known about the GPU, which may be another machine's; only the trial's limit counts.
+    free = math.inf if backend == "cuda" else free_for(trial, data, device)
+    # What loader workers read from files is never in memory as a whole.
+    held = not in_files(data.train) or pipeline_for(trial, data, free) == "resident"
+    fake = dataclasses.replace(data, train=_fake(data.train, held), evaluation=_fake(data.evaluation, held))
     make = FakePipeline if trial.features == "each_epoch" else FeaturePipeline
-    pipeline = make(trial, fake, device, free=math.inf if backend == "cuda" else None)
+    pipeline = make(trial, fake, device, free=free)
     pipeline.mean, pipeline.std = pipeline.mean.to(device), pipeline.std.to(device)  # torch.tensor ignores the index
     return pipeline
 
 
-def _fake(split: Split) -> Split:
-    return Split(*(torch.empty(part.shape, dtype=part.dtype) for part in (split.images, split.labels)))
+def _fake(split: Split, held: bool) -> Split:
+    one = split.images.shape if held else (1,)
+    images = torch.empty(one, dtype=split.images.dtype).expand(split.images.shape)
+    return Split(images, torch.empty(split.labels.shape, dtype=split.labels.dtype))
 
 
 def _as_input(batches: Iterator[Batch], tracker: StorageTracker) -> Iterator[Batch]:

@@ -91,6 +91,8 @@ TRIAL_DERIVED = [
         "1",
         roles=("setting",),
     ),
+    _column("question", "str", "What an experiment in a file of your own asks; empty: bench/experiments/ has it."),
+    _column("arm_settings", "str", "Settings in which the arms of such an experiment differ."),
     _column("batch_is_shared", "bool", "Whether the processes share the arm's micro-batch: strong scaling."),
     _column("total_parameters", "int", "Parameters of the model."),
     _column("trainable_parameters", "int", "Parameters of the model that are not frozen."),
@@ -250,10 +252,11 @@ MACHINE = [
     _column(
         "commit",
         "str",
-        "Commit of this checkout; -dirty: with uncommitted changes; empty: it is none.",
+        "Commit of this checkout, or that a wheel was built of; -dirty: with uncommitted changes; empty: it is none.",
         roles=("code", "stated"),
         form=COMMIT,
     ),
+    _column("resbench", "str", "Version of the wheel that ran it; empty: a checkout did.", roles=("code", "stated")),
     _column("environment", "str", "Key of this launch's entry in environment.json."),
     _column("log", "str", "The trial's log, relative to the run folder."),
 ]

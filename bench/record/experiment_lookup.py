@@ -12,30 +12,45 @@ from typing import Any
 from bench import experiments
 from bench.experiment import Experiment, Published
 from bench.record.csvfile import cell
-from bench.trial import Trial, option
+from bench.trial import FIXED, Trial, option
 
 
-def experiment(name: object) -> Experiment | None:
-    """The experiment of this name; None if only another checkout has it."""
-    return experiments.load(str(name)) if name in experiments.names() else None
+def experiment(row: Mapping[str, Any]) -> Experiment | None:
+    """The row's experiment; None if only another checkout has it, or a file of the user's own.
+
+    That file is not loaded: rows may be another user's, and to look at them must not run what they name.
+    """
+    name = row.get("experiment")
+    return experiments.load(str(name)) if name in experiments.names() and not told(row, "experiment_hash") else None
 
 
-def question(name: object) -> str | None:
-    """The question that the experiment asks."""
-    found = experiment(name)
-    return found.question if found else None
+def told(row: Mapping[str, Any], name: str) -> str:
+    """The text in this cell, "" if there is none."""
+    value = row.get(name)
+    return value if isinstance(value, str) else ""
 
 
-def published(name: object, arm: object) -> Published | None:
-    """The figures that a source reports for the arm."""
-    found = experiment(name)
-    return found.published.get(str(arm)) if found else None
+def question(row: Mapping[str, Any]) -> str | None:
+    """The question that the row's experiment asks."""
+    found = experiment(row)
+    return found.question if found else told(row, "question") or None
 
 
-def arm_settings(name: object) -> set[str]:
+def published(row: Mapping[str, Any]) -> Published | None:
+    """The figures that a source reports for the row's arm."""
+    found = experiment(row)
+    return found.published.get(str(row.get("arm"))) if found else None
+
+
+def arm_settings(row: Mapping[str, Any]) -> set[str]:
+    """The settings in which the arms of the row's experiment differ."""
+    found = experiment(row)
+    return changed(found) if found else set(told(row, "arm_settings").split())
+
+
+def changed(experiment: Experiment) -> set[str]:
     """The settings in which the experiment's arms differ."""
-    found = experiment(name)
-    return {setting for changes in found.arms.values() for setting in changes} if found else set()
+    return {setting for changes in experiment.arms.values() for setting in changes}
 
 
 def command(row: Mapping[str, Any]) -> str | None:
@@ -43,7 +58,7 @@ def command(row: Mapping[str, Any]) -> str | None:
 
     None: this checkout has no such arm, or cells of the row cannot be read, as its "unreadable" says.
     """
-    found = experiment(row["experiment"])
+    found = experiment(row)
     if found is None or row.get("unreadable") or row["arm"] not in found.arms:
         return None
     own = found.trial(str(row["experiment"]), str(row["arm"]))
@@ -52,7 +67,7 @@ def command(row: Mapping[str, Any]) -> str | None:
         text = cell(row.get(name))
         if not text and isinstance(getattr(own, name), bool):  # an older version's row, which has no such setting
             continue
-        if name not in ("experiment", "arm", "repeat") and text != own_text(own, name, row):
+        if name not in (*FIXED, "arm", "repeat") and text != own_text(own, name, row):
             words += [option(name), *spelt(text, many=isinstance(getattr(own, name), tuple))]
     return shlex.join(words)
 

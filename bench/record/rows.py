@@ -8,6 +8,7 @@ from typing import Any
 from bench.experiment import Experiment, Published, departures
 from bench.machine import environment
 from bench.record.columns import PARTS
+from bench.record.experiment_lookup import changed
 from bench.trial import Trial
 from models.names import is_timm
 
@@ -23,6 +24,7 @@ def time_stamp() -> str:
 def first_row(trial: Trial, experiment: Experiment, launch_id: str) -> dict[str, Any]:
     """The row of a trial that has not started; one that never starts leaves it as it is."""
     published = experiment.published.get(trial.arm, Published())
+    own = bool(trial.experiment_file)  # of others, `reports` has the file
     return {
         "launch_id": launch_id,
         "trial_key": trial.key(),
@@ -30,6 +32,8 @@ def first_row(trial: Trial, experiment: Experiment, launch_id: str) -> dict[str,
         **trial.settings(),
         "effective_batch": trial.effective_batch(),
         "stop_accuracy": trial.stop_accuracy(),
+        "question": experiment.question if own else None,
+        "arm_settings": " ".join(sorted(changed(experiment))) if own else None,
         "batch_is_shared": trial.arm in experiment.shared_batch,
         **{f"published_{part}_accuracy": getattr(published, f"{part}_accuracy") for part in PARTS},
         "published_epoch_time_s": published.epoch_time_s,

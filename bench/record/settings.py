@@ -33,6 +33,9 @@ SETTINGS_ROLES: dict[str, tuple[Role, ...]] = {
     "target_accuracy": ("reading", "stated"),
     "stop_at_target": (),  # the column stop_accuracy has what it makes of the work
     "experiment": ("work",),
+    "experiment_file": (),  # wherever it lies, its hash says what it is
+    "experiment_hash": ("work", "stated"),
+    "data_contents": ("work", "stated"),
     **dict.fromkeys(("model", "weights", "data", "classes"), ("work", "stated")),
     **dict.fromkeys(("image_size", "limit_train", "epochs"), ("work", "stated")),
     **dict.fromkeys(("micro_batch", "bucket_mib", "gradient_compression"), ("group",)),

@@ -8,10 +8,12 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from bench import own_file
 from bench.data.datasets import download_limits
 from bench.errors import UsageError
 from bench.trial import Trial
 from models import ModelError, backbone, checkpointing, cifar, imagenet, names, surgery, weights
+from models.names import OWN
 from models.resnet34 import resnet34
 
 Build = Callable[[Trial, int], nn.Module]
@@ -26,10 +28,13 @@ def model_for(trial: Trial, classes: int) -> nn.Module:
     """
     torch.manual_seed(trial.seed)
     try:
-        model = _backbone(trial, classes)
-        # In this order: replaced blocks draw from the seed before the head, and `freeze` has to see all of them.
-        surgery.replace_blocks(model, trial.replace_blocks, trial.replaced_skip)
-        surgery.replace_head(model, classes, trial.head, trial.dropout)
+        if trial.model == OWN:
+            model = _own(trial, classes)
+        else:
+            model = _backbone(trial, classes)
+            # In this order: replaced blocks draw from the seed before the head, and `freeze` has to see all of them.
+            surgery.replace_blocks(model, trial.replace_blocks, trial.replaced_skip)
+            surgery.replace_head(model, classes, trial.head, trial.dropout)
         surgery.add_dropout(model, trial.body_dropout_after, trial.body_dropout)
         surgery.freeze(model, trial.trainable, trial.batch_norm)
         surgery.leave_uncounted(model)
@@ -37,6 +42,28 @@ def model_for(trial: Trial, classes: int) -> nn.Module:
             checkpointing.checkpoint_activations(model, trial.checkpoint_activations)
     except ModelError as error:
         raise UsageError(str(error)) from error
+    return model
+
+
+def _own(trial: Trial, classes: int) -> nn.Module:
+    """The model of the user's own file, as it starts. Raises UsageError if the file builds none."""
+    own_file.check(trial)
+    model = own_file.function(trial, "model")(trial, classes)
+    if not isinstance(model, nn.Module):
+        found = type(model).__name__
+        raise UsageError(
+            f"model(trial, classes) in {trial.experiment_file} returns a {found}; return a torch.nn.Module"
+        )
+    mode = model.training
+    with torch.no_grad():
+        shape = tuple(model.eval()(torch.zeros(2, 3, trial.image_size, trial.image_size)).shape)
+    model.train(mode)
+    if shape != (2, classes):  # the matrix of evaluation counts would be another's
+        raise UsageError(
+            f"the model of {trial.experiment_file} makes {shape} of 2 images; give it outputs of shape (N, {classes})"
+        )
+    if trial.weights != "none":
+        weights.load_whole(model, weights.as_saved(weights.read(trial.weights), trial.weights), trial.weights)
     return model
 
 

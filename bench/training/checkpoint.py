@@ -12,6 +12,8 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from bench import experiments, own_file
+from bench.data import datasets
 from bench.errors import UsageError, one_line, reason
 from bench.record.columns import OLDER
 from bench.record.csvfile import cell
@@ -20,6 +22,7 @@ from bench.training.build import model_for
 from bench.training.loop import Training
 from bench.trial import Trial
 from models import ModelError, names, weights
+from models.names import OWN
 
 
 def path_for(out: Path, trial: Trial) -> Path:
@@ -92,6 +95,7 @@ def restore(path: Path, training: Training, trial: Trial) -> dict[str, Any]:
 def load_model(path: Path, model_name: str | None = None, data: str | None = None) -> tuple[Trial, nn.Module]:
     """(a checkpoint's trial, its model), on the CPU, in evaluation mode.
 
+    A trial with a model or data of the user's own needs that file as `model_name`: what a checkpoint names is not run.
     A file without settings (a bare state dict, or a checkpoint of an earlier version) needs the model's name. It is
     loaded as that model with projected shortcuts, no replaced block, and the hidden layers that its head has, trained
     on `data`, by default CIFAR-10.
@@ -99,12 +103,17 @@ def load_model(path: Path, model_name: str | None = None, data: str | None = Non
     """
     try:
         loaded = weights.read(path)
-        state = weights.plain_head(weights.state_dict_of(loaded, path))
-        settings = loaded.get("settings")
-        trial = _trial(settings, path) if isinstance(settings, dict) else _bare_trial(state, path, model_name, data)
-        if model_name not in (None, trial.model):
+        settings = loaded.get("settings") if isinstance(loaded, dict) else None
+        trial = _trial(settings, path) if isinstance(settings, dict) else None
+        own = trial is not None and trial.model == OWN
+        state = weights.as_saved(loaded, path) if own else weights.plain_head(weights.state_dict_of(loaded, path))
+        trial = trial or _bare_trial(state, path, model_name, data)
+        if OWN in (trial.model, trial.data):
+            trial = _with_own_file(trial, path, model_name)
+        elif model_name not in (None, trial.model):
             raise UsageError(f"{path} is of {trial.model}, not of {model_name}; leave --model out")
-        model = model_for(dataclasses.replace(trial, weights="none"), weights.head_classes(state))
+        classes = datasets.class_count(trial) if own else weights.head_classes(state)
+        model = model_for(dataclasses.replace(trial, weights="none"), classes)
         weights.load_whole(model, state, path)
     except ModelError as error:
         raise UsageError(str(error)) from error
@@ -120,6 +129,17 @@ def _trial(settings: dict[str, Any], path: Path) -> Trial:
         raise UsageError(
             f"the settings in {path} are not those of a trial here ({error}); use the version that wrote them"
         ) from error
+
+
+def _with_own_file(trial: Trial, path: Path, given: str | None) -> Trial:
+    """The trial with its experiment in the file that is given. UsageError: it is not what the trial was of."""
+    if given is None or not own_file.is_path(given):
+        raise UsageError(f"{path} is of {trial.experiment_file}, which is not run unless it is given; add --model FILE")
+    found = experiments.load(given).base
+    if found.experiment_hash != trial.experiment_hash:
+        what = f"the hash {found.experiment_hash}, not {trial.experiment_hash}"
+        raise UsageError(f"{path} is of an experiment's file, of which {given} has {what}; give the file of then")
+    return dataclasses.replace(trial, experiment_file=found.experiment_file)
 
 
 def _bare_trial(state: dict[str, torch.Tensor], path: Path, model_name: str | None, data: str | None) -> Trial:

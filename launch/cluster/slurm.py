@@ -5,18 +5,19 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.entry import module_command
 from bench.errors import UsageError
+from bench.machine import environment
+from bench.machine.environment import CHECKOUT
 from bench.record.columns import columns
 from bench.record.csvfile import write_whole
 from bench.record.run_folder import RunFolder
 from launch.cluster import batch_job
 from launch.group import accelerate_command
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 # Slurm sends SIGTERM this many seconds before the time limit (up to 60 earlier). Stopping takes the study about 10.
 NOTICE_S = 60
 # Seconds that the other tasks may go on after one has ended: machine 0 may have rows to write.
@@ -87,12 +88,17 @@ def script(batch: Batch, command: batch_job.RunCommand, out: Path) -> str:
         "signal": f"TERM@{NOTICE_S}",
     }
     lines = ["#!/bin/bash", *(f"#SBATCH --{name}={value}" for name, value in directives.items() if value is not None)]
-    lines += ["#SBATCH --requeue", "set -u", f"cd -- {shlex.quote(str(CHECKOUT))} || exit 2"]
+    lines += ["#SBATCH --requeue", "set -u", f"cd -- {shlex.quote(str(folder()))} || exit 2"]
     words = batch_job.with_out(command.words, str(out))
-    lines += [f"study=({shlex.join([sys.executable, '-m', 'launch', 'run', *words])})"]
+    lines += [f"study=({shlex.join(module_command('launch', 'run', *words))})"]
     lines += SEVERAL if batch.nodes > 1 else []
     lines += [f"finished() {{ {finished(out, command.options.checkpoint)}; }}", *BODY]
     return "\n".join(lines) + "\n"
+
+
+def folder() -> Path:
+    """Where the job runs: in the checkout, or where a wheel's command was given."""
+    return CHECKOUT if environment.built() is None else Path.cwd()
 
 
 # The port is made of the job's id, so that two jobs on one machine get different ones (and the next port, which is used

@@ -38,6 +38,7 @@ from bench.terminal import say
 from launch.bisect import search
 from launch.gate.commits import compare
 from launch.gate.request import FORMS, read
+from launch.gate.worktrees import require_checkout
 from launch.sweep.option_words import dashed
 
 REPOSITORY = CHECKOUT
@@ -53,7 +54,7 @@ def run(words: Sequence[str]) -> int:
     # With --help, compare still checks the options before it: a wrong one is refused before minutes of trials.
     if compare(request, "--help", stdout=subprocess.DEVNULL):
         return 2  # it has printed the error
-    repository.require_top_level(REPOSITORY)
+    require_checkout(REPOSITORY, "bisect")
     good, bad = (repository.resolve(REPOSITORY, ref) for ref in request.refs)
     if not repository.is_clean(REPOSITORY, untracked=False):
         say("uncommitted changes are in no commit, and not measured")

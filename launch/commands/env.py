@@ -69,10 +69,11 @@ def memory(root: Path) -> str:
 def commit() -> str:
     """The checkout's commit as rows have it, or why they have none."""
     try:
-        repository.state(environment.CHECKOUT)
+        if environment.built() is None:
+            repository.state(environment.CHECKOUT)
     except UsageError as error:
         return f"unknown: {error}"
-    return str(environment.machine()["commit"])
+    return environment.machine()["commit"] or "unknown: the wheel was built of no commit"
 
 
 def readable() -> list[tuple[str, str, str, str]]:

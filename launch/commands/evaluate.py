@@ -23,6 +23,7 @@ from bench.machine import environment
 from bench.record.csvfile import write_whole
 from bench.record.run_folder import RunFolder
 from bench.variables import new_id
+from models.names import OWN
 
 OWN_HELP = True  # tyro lists the options below
 PROG = "python -m launch evaluate"
@@ -37,7 +38,8 @@ class EvaluateOptions:
     evaluate_on: Literal["cifar10", "digits", "voc"] | None = None
     """The data set whose evaluation images are taken; None: the one that was trained on."""
     model: str | None = None
-    """Architecture of a file that does not name it, such as resnet20."""
+    """Architecture of a file that does not name it, such as resnet20; of a trial with a model or data of your own, the
+    experiment's file, which is run."""
     limit_eval: int | None = None
     """Evaluate on this many images only, the classes kept in balance."""
     data_root: Path = Path("data")
@@ -63,7 +65,7 @@ def run(words: Sequence[str]) -> None:
     folder = RunFolder(evaluate_options.out)
     folder.prepare()
     images = checkpoint_evaluation.load_images(trial, evaluate_options.data_root)
-    outputs = weights.head_classes(model.state_dict())
+    outputs = images.classes if trial.model == OWN else weights.head_classes(model.state_dict())
     if outputs != images.classes:
         raise UsageError(f"{evaluate_options.checkpoint} has {outputs} classes, but the data has {images.classes}")
     result, how = checkpoint_evaluation.evaluate_model(trial, model, images)

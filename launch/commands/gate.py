@@ -50,6 +50,7 @@ from launch.gate import measure
 from launch.gate.commits import compare, compare_commits
 from launch.gate.pytest_commits import compare_projects
 from launch.gate.request import read
+from launch.gate.worktrees import require_checkout
 
 REPOSITORY = CHECKOUT
 
@@ -64,7 +65,7 @@ def run(words: Sequence[str]) -> int:
     if request.pytest:
         checkout = repository.top_level(folder)
     else:
-        repository.require_top_level(checkout := REPOSITORY)
+        require_checkout(checkout := REPOSITORY, "gate")
     commits = [repository.resolve(checkout, ref) for ref in request.refs]
     if request.out.exists() and (not request.out.is_dir() or any(request.out.iterdir())):
         raise UsageError(f"{request.out} is there already; choose another --out, or remove it")

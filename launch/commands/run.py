@@ -8,6 +8,9 @@ usage: python -m launch run EXPERIMENT... [--arm A,B] [--preset full|mini] [--FI
        python -m launch run STUDY.toml [options as above, which replace the file's]
        python -m launch run EXPERIMENT --help   explains every option, with the experiment's own settings
 
+An EXPERIMENT is a name of python -m launch list, or the path of a file of your own, such as ./my_study.py, that holds
+what the files in bench/experiments/ hold; with its own model and data if it defines model(trial, classes), data(trial).
+
 --preset mini      the miniature of each arm (digits, small images, minutes on two CPUs), to try out a study; of all
                    experiments if none is named; other options override it
 --repeats N        run each trial N times; interleaved: all trials once, then all once more in reverse order
@@ -28,9 +31,9 @@ from __future__ import annotations
 import functools
 import os
 import subprocess
-import sys
 from collections.abc import Sequence
 
+from bench.entry import module_command
 from bench.variables import TURNS
 from launch.memory import limits
 from launch.sweep import checks, dry_run, runner, study_folder
@@ -63,5 +66,5 @@ def run(words: Sequence[str]) -> int:
     )
     # In a gate nobody reads the table, and it would take as long as a short launch.
     if request.run_options.machine_rank == 0 and TURNS not in os.environ and (out / "trials.csv").exists():
-        subprocess.run([sys.executable, "-m", "reports", "show", str(out)], check=False)
+        subprocess.run(module_command("reports", "show", str(out)), check=False)
     return code

@@ -34,7 +34,7 @@ def run(words: Sequence[str]) -> None:
         few = dataclasses.replace(trial, limit_train=augment_sheet.IMAGES, evaluate_on="none")
         png = io.BytesIO()
         augment_sheet.draw(trial, datasets.load(few, options.data_root)).save(png, "PNG")
-        path = Path(folder or "runs/sheets") / f"{name}-{trial.arm}.png"
+        path = Path(folder or "runs/sheets") / f"{trial.experiment}-{trial.arm}.png"
         write(path, png.getvalue())
         print(path)
 

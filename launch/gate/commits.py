@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from bench.entry import module_command
 from bench.errors import INTERRUPTED, UNFORESEEN, Ended
 from bench.machine.environment import CHECKOUT
 from bench.terminal import say
@@ -78,7 +79,7 @@ def compare(request: GateRequest, *words: str, stdout: int | None = None) -> int
     Where it gives neither a verdict nor UsageError's 2, this command ends as well: that one has said why.
     """
     how = ["--level", LEVEL, "--fail-inconclusive", *request.judged]
-    command = [sys.executable, "-m", "reports", "compare", *how, *words]
+    command = module_command("reports", "compare", *how, *words)
     code = subprocess.run(command, cwd=CHECKOUT, stdout=stdout, check=False).returncode
     if code < 0:
         say(f"error: reports compare was killed by {signal.Signals(-code).name}; if not by you, see dmesg")

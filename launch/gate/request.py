@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench import own_file
+from bench.data import class_folders
 from bench.errors import UsageError
 from bench.options import take_option
 from launch.gate import looks, project_table
@@ -93,6 +95,9 @@ def of_trials(refs: list[str], rest: list[str], command: str) -> GateRequest:
         value = value or default
         if value is not None:
             rest += [option, str(Path(value).absolute()) if default or Path(value).exists() else value]
+    count = next((index for index, word in enumerate(rest) if word.startswith("-")), len(rest))
+    # Both sides take them as they stand here.
+    rest = [*own_file.absolute(rest[:count]), *map(class_folders.absolute, rest[count:])]
     given = {word.partition("=")[0] for word in rest}
     if seeds and "--seed" in given:
         raise UsageError(f"--seeds {seeds} makes the seeds 0, 1, ... itself; leave --seed out")

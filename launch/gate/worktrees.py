@@ -8,10 +8,19 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from bench.errors import UsageError
 from bench.instruments.turns import PROTOCOL
-from bench.machine import repository
+from bench.machine import environment, repository
 
 TURNS_FILE = "bench/instruments/turns.py"
+
+
+def require_checkout(checkout: Path, command: str) -> None:
+    """Raises UsageError unless this is a git checkout of the suite, whose commits can be compared."""
+    if environment.built() is not None:
+        what = "compares commits of a git checkout of resbench, and this is an installed wheel"
+        raise UsageError(f"{command} {what}; get one with git clone, and run it there")
+    repository.require_top_level(checkout)
 
 
 @contextlib.contextmanager

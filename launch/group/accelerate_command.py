@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import experiments
+from bench import experiments, own_file
+from bench.data import class_folders
+from bench.entry import module_command, module_words
 from bench.errors import UsageError
 from bench.machine.environment import version
 from bench.machine.gpus import built_for, has_distributed
 from bench.machine.gpus import visible as visible_gpus
 from bench.options import Options
-from bench.trial import Trial, check_device_settings, option
+from bench.trial import FIXED, Trial, check_device_settings, option
 from models import names
 
 # The suite's own configuration file: what a user once answered to `accelerate config` must not change a measurement.
@@ -49,6 +51,8 @@ def starts_cold(gpus: int) -> bool:
 
 def check(trial: Trial, gpus: int) -> None:
     """Raises UsageError if this machine cannot run the trial, before any process is started."""
+    own_file.check(trial)
+    class_folders.check(trial)
     if importlib.util.find_spec("accelerate") is None:
         raise UsageError(f"accelerate is not installed for {sys.executable}; run make setup, or pip install -e .")
     if trial.processes > 1 and not has_distributed():
@@ -92,8 +96,12 @@ class Work:
 
 
 def work_of(trial: Trial, options: Options) -> Work:
-    """The trial itself."""
-    return Work(f"bench.experiments.{trial.experiment}", [*words(trial), *option_words(options)])
+    """The trial itself. What depends on the user's own files names the key, by which it knows whether they changed."""
+    both = [*words(trial), *option_words(options)]
+    key = ["--trial-key", trial.key()]
+    if trial.experiment_file:
+        return Work("bench.cli", [trial.experiment_file, *key, *both])
+    return Work(f"bench.experiments.{trial.experiment}", [*key, *both] if trial.data_contents else both)
 
 
 def accelerate_command(
@@ -107,7 +115,7 @@ def accelerate_command(
     and --multi_gpu alone two unconnected ones. On GPUs, CUDA numbers devices in PCI order, as NVML does, unless the
     user has chosen another order.
     """
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(CONFIG)]
+    command = module_command("accelerate.commands.launch", "--config_file", str(CONFIG))
     command += ["--num_processes", str(trial.processes), "--num_machines", str(trial.machines)]
     command += ["--mixed_precision", trial.precision, "--dynamo_backend", "no"]
     if trial.machines > 1:
@@ -118,7 +126,7 @@ def accelerate_command(
     elif not gpus:
         command += ["--cpu"]
     work = work or work_of(trial, options)
-    command += ["-m", work.module, *work.words]
+    command += [*module_words(work.module), *work.words]
     on_gpus = {} if "CUDA_DEVICE_ORDER" in os.environ else {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
     return (on_gpus if gpus else {"ACCELERATE_USE_CPU": "true"}), command
 
@@ -130,10 +138,10 @@ def inherited() -> dict[str, str]:
 
 def words(trial: Trial) -> list[str]:
     """The options that turn the arm's settings into this trial's."""
-    arm = experiments.load(trial.experiment).trial(trial.experiment, trial.arm).settings()
+    arm = experiments.of(trial).trial(trial.experiment, trial.arm).settings()
     result = ["--arm", trial.arm]
     for name, value in trial.settings().items():
-        if value != arm[name] or name in ALWAYS_PASSED:
+        if name not in FIXED and (value != arm[name] or name in ALWAYS_PASSED):
             result += [option(name), *_spelled(value)]
     return result
 

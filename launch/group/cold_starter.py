@@ -6,6 +6,7 @@ import subprocess
 import time
 from dataclasses import dataclass
 
+from bench.entry import module_words
 from bench.variables import LAUNCH_ID
 from launch.group import processes
 from launch.group.starter import UNKILLABLE_S, StartRequest
@@ -47,7 +48,8 @@ class ColdStarter:
         more, command = request.command()
         more["PET_LOG_DIR"] = str(request.scratch)  # torchrun leaves an empty folder there
         if request.is_local_group():
-            index = command.index("-m", command.index("--config_file"))  # of the trial's module, not accelerate's
+            first = module_words("")[0]
+            index = command.index(first, command.index("--config_file"))  # of the trial's module, not accelerate's
             command[index:index] = ["--rdzv_backend", "c10d", "--rdzv_conf", "store_type=file"]
             more["PET_RDZV_ENDPOINT"] = request.rendezvous_file()
         with open(request.log, "a", encoding="utf-8") as log:

@@ -23,7 +23,7 @@ def written(folder: RunFolder, launch_id: str) -> dict[str, Any] | None:
 
 def before_start(trial: Trial, launch_id: str, started_by: str | None, parallel: int) -> dict[str, Any]:
     """The columns that are known before a trial starts: its settings, and how it is started."""
-    row = first_row(trial, experiments.load(trial.experiment), launch_id)
+    row = first_row(trial, experiments.of(trial), launch_id)
     return {**row, "started_by": started_by, "parallel": parallel}
 
 

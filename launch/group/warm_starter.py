@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from multiprocessing import Pipe
@@ -16,6 +15,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from bench.entry import module_command
 from bench.variables import RUNNER_ID
 from launch.group import processes
 from launch.group.accelerate_command import inherited, work_of
@@ -99,7 +99,7 @@ class WarmStarter:
         # A signal between the server's start and its being known would leave it running.
         with undisturbed(), theirs, open(self.log, "a", encoding="utf-8") as log:
             self.server = subprocess.Popen(
-                [sys.executable, "-m", "launch.group.fork_server", str(theirs.fileno())],
+                module_command("launch.group.fork_server", str(theirs.fileno())),
                 env=variables,
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,

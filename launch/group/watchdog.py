@@ -15,6 +15,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.entry import module_command
 from bench.failure import last_phase
 from bench.variables import RUNNER_ID
 from launch.group import processes
@@ -41,7 +42,7 @@ class Watchdog:
             return
         self.close()
         reading, self.lifeline = os.pipe()
-        command = [sys.executable, "-m", "launch.group.watchdog", self.runner_id, str(reading), str(self.scratch)]
+        command = module_command("launch.group.watchdog", self.runner_id, str(reading), str(self.scratch))
         # It inherits the lock file: flock holds until the last process that has it open closes it, or ends.
         self.process = subprocess.Popen(
             command, pass_fds=(reading, self.lock), stdin=subprocess.DEVNULL, start_new_session=True

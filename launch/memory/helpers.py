@@ -7,7 +7,8 @@ import ctypes
 import functools
 import os
 import signal
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import forkserver, get_context
@@ -29,10 +30,13 @@ PR_SET_PDEATHSIG = 1  # of sys/prctl.h
 def predict_all(jobs: Sequence[Trial], budget: Budget) -> list[tuple[Footprint, int]]:
     """Each trial's footprint and number of training images, predicted in parallel by forks of a process with torch."""
     context = get_context("forkserver")
-    context.set_forkserver_preload(["bench.memory.prediction"])
+    # Without -P, that process would take a `bench` in the current folder for ours.
+    preload = ["bench.memory.prediction"] if sys.version_info >= (3, 11) else []
+    context.set_forkserver_preload(preload)
     # Ctrl-C reaches the helpers too, and each would print a traceback. They ignore it, and are ended below.
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    forkserver.ensure_running()
+    with set_for_a_start(PYTHONSAFEPATH="1", PYTHONPATH=os.pathsep.join(filter(None, sys.path))):
+        forkserver.ensure_running()
     signal.signal(signal.SIGINT, handler)
     pool = ProcessPoolExecutor(min(len(jobs), environment.cpu_count()), context, _end_with_parent)
     try:
@@ -50,6 +54,21 @@ def predict_all(jobs: Sequence[Trial], budget: Budget) -> list[tuple[Footprint, 
         raise
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+@contextlib.contextmanager
+def set_for_a_start(**variables: str) -> Iterator[None]:
+    """While entered, a process that is started has these variables."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _end_with_parent() -> None:

@@ -112,7 +112,8 @@ def _all_plans(trials: Sequence[Trial], effective_batch: int, budget: Budget) ->
     """Every plan of each trial, largest micro-batch first."""
     same_memory: dict[Trial, list[Trial]] = {}
     for trial in trials:
-        same_memory.setdefault(dataclasses.replace(trial, **NO_EFFECT), []).append(trial)
+        arm = trial.arm if trial.experiment_file else ""  # which a model of the user's own may look at
+        same_memory.setdefault(dataclasses.replace(trial, **{**NO_EFFECT, "arm": arm}), []).append(trial)
     jobs = [
         dataclasses.replace(trial, accumulate=accumulate, micro_batch=micro_batch)
         for trial in same_memory

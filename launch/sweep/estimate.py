@@ -13,7 +13,7 @@ from bench.trial import Trial
 
 # Settings that do not change the time of an epoch.
 NO_EFFECT = {"experiment", "arm", "repeat", "epochs", "seed", "lr", "lr_batch", "milestones", "gamma", "warmup"}
-NO_EFFECT |= {"warmup_windows", "target_accuracy", "stop_at_target"}
+NO_EFFECT |= {"warmup_windows", "target_accuracy", "stop_at_target", "experiment_file"}
 
 
 class Estimator:

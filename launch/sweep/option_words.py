@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any, get_origin, get_type_hints
 
 from bench.options import Options
-from bench.trial import Trial
+from bench.trial import FIXED, Trial
 from launch.run_options import RunOptions
 
 TRIAL_TYPES = get_type_hints(Trial)
@@ -28,8 +28,7 @@ SEVERAL = {*TRIAL_TYPES, "arm", "memory_limit"}
 def kinds() -> dict[str, Any]:
     """Every option as the field that it sets, and the field's type."""
     fields = {**TRIAL_TYPES, **get_type_hints(Options), **get_type_hints(RunOptions), **OTHERS}
-    del fields["experiment"]
-    return fields
+    return {name: kind for name, kind in fields.items() if name not in FIXED}
 
 
 # Options that are switched on by their name alone, and off by --no-NAME.

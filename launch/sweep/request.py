@@ -10,7 +10,8 @@ from typing import Annotated
 
 from tyro.conf import FlagConversionOff
 
-from bench import experiments
+from bench import experiments, own_file
+from bench.data import class_folders
 from bench.errors import UsageError
 from bench.options import Options, parse, take_option
 from bench.trial import Trial
@@ -97,7 +98,7 @@ def split_names(words: Sequence[str]) -> tuple[list[str], list[str]]:
     files = [name for name in names if name.endswith(".toml")]
     if files and len(names) > 1:
         raise UsageError(f"the study file {files[0]} names its experiments itself; give it alone, options after it")
-    return names, [option_words.dashed(word) for word in rest]
+    return own_file.absolute(names), [class_folders.absolute(option_words.dashed(word)) for word in rest]
 
 
 def override(study: Study, words: Sequence[str]) -> tuple[Study, list[str]]:

@@ -42,7 +42,7 @@ def section(found: Across) -> dict[str, Any]:
         "experiments": [
             {
                 "name": str(name),
-                "question": experiment_lookup.question(name),
+                "question": experiment_lookup.question(trials[0].row()),
                 "sheets": [sheet(trial, found.by) for trial in trials],
                 "charts": [(each, Markup(each.svg()), Markup(each.svg(NARROW))) for each in draw(trials)],
             }

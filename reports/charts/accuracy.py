@@ -31,8 +31,9 @@ def chart(run: Run, part: str, kind: str, title: str, what: str) -> Chart | None
 def published(run: Run, part: str) -> list[dict[str, Any]]:
     """The points of the curves that the sources report for these arms."""
     found = []
-    for experiment, arm in dict.fromkeys((row["experiment"], row["arm"]) for row in run.rows):
-        source, title = experiment_lookup.published(experiment, arm), f"{arm}, published"
+    of_arms = {(row["experiment"], row.get("experiment_hash"), row["arm"]): row for row in run.rows}
+    for row in of_arms.values():
+        source, title = experiment_lookup.published(row), f"{row['arm']}, published"
         for epoch, share in enumerate(getattr(source, f"{part}_accuracies") if source else ()):
             found.append(curves.point(title, title, epoch, (100 * share,) * 3, "%"))
     return found

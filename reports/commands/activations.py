@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import argparse
 import subprocess
-import sys
 from pathlib import Path
 
+from bench.entry import module_command
 from reports.arguments import at_least
 
 OPTIONS = ("out", "layers", "model", "data", "data_root", "limit_eval")
@@ -37,6 +37,6 @@ def run(options: argparse.Namespace) -> int:
     values = {name: getattr(options, name) for name in OPTIONS}
     words = [f"--{name.replace('_', '-')}={value}" for name, value in values.items() if value is not None]
     # A process of its own, since `reports` imports no torch.
-    command = [sys.executable, "-m", "bench.activations", *words, "--", options.checkpoint, options.image]
+    command = module_command("bench.activations", *words, "--", options.checkpoint, options.image)
     code = subprocess.run(command, check=False).returncode
     return code if code >= 0 else 128 - code

@@ -64,8 +64,9 @@ def sheets(trials: pd.DataFrame, measured: Sequence[Row] = ()) -> list[Sheet]:
     `measured`: the rows of ceilings.csv.
     """
     found = []
-    for name, own in trials.groupby("experiment", sort=False, dropna=False):
-        apart = [column for column in APART if column not in experiment_lookup.arm_settings(str(name))]
+    for _, own in trials.groupby(["experiment", "experiment_hash"], sort=False, dropna=False):
+        by_arms = experiment_lookup.arm_settings(summary.row_of(own.iloc[0].to_dict()))
+        apart = [column for column in APART if column not in by_arms]
         for _, group in own.groupby(apart, sort=False, dropna=False):
             rows = [summary.row_of(row) for row in group.to_dict("records")]
             rows = scaling.with_efficiency(summary.summarised(rows))

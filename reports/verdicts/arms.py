@@ -110,7 +110,7 @@ def pairs(
     one, other = ([side for side in sides if spelled(side.rows[0], setting) == value] for value in values)
     free = {setting}
     if setting == "arm":
-        free |= {name for side in (*one, *other) for name in experiment_lookup.arm_settings(side.rows[0]["experiment"])}
+        free |= {name for side in (*one, *other) for name in experiment_lookup.arm_settings(side.rows[0])}
     by_key = {key: (alike(one, key, free), alike(other, key, free)) for key in (likeness(s.rows[0], free) for s in one)}
     both = [found for found in by_key.values() if found[1]]
     if not both:

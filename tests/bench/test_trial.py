@@ -89,7 +89,7 @@ def test_the_key_depends_on_every_setting_but_the_repeat() -> None:
     keys = {
         name: dataclasses.replace(base, **{name: value, **needs.get(name, {})}).key() for name, value in OTHER.items()
     }
-    assert keys.pop("repeat") == keys.pop("target_accuracy") == base.key()
+    assert keys.pop("repeat") == keys.pop("target_accuracy") == keys.pop("experiment_file") == base.key()
     assert len({*keys.values(), base.key()}) == len(keys) + 1
 
 

@@ -16,12 +16,13 @@ from bench.cli import read_request
 from bench.errors import UsageError
 from bench.options import Options, TrialRequest, parse_request, take_option
 from bench.record.run_folder import LAUNCH_ID
+from bench.trial import FIXED as NO_OPTIONS
 from bench.trial import Trial, option
 from bench.variables import new_id
 
 NAME = "resnet20_accumulation"
 EXPERIMENT = experiments.load(NAME)
-FIXED = {"experiment", "arm"}
+FIXED = {*NO_OPTIONS, "arm"}
 LAUNCHER = ("WORLD_SIZE", "ACCELERATE_MIXED_PRECISION")
 
 

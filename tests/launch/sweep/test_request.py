@@ -12,7 +12,7 @@ from launching import python
 from bench import experiments
 from bench.errors import UsageError
 from bench.record.settings import field_texts
-from bench.trial import Trial, option
+from bench.trial import FIXED, Trial, option
 from launch import run_options
 from launch.sweep import checks, request
 from launch.sweep.request import RunRequest, read
@@ -145,7 +145,7 @@ def test_what_cannot_be_is_named_in_one_line(words: list[str], said: str) -> Non
 def test_help_lists_every_field_and_how_a_sweep_is_conducted() -> None:
     shown = python("-m", "launch", "run", NAME, "--help", env={"COLUMNS": "200"})
     assert shown.returncode == 0, shown.stderr
-    wanted = {*(field.name for field in dataclasses.fields(Trial)), *run_options.FIELDS} - {"experiment", "arm"}
+    wanted = {*(field.name for field in dataclasses.fields(Trial)), *run_options.FIELDS} - {*FIXED, "arm"}
     assert [name for name in wanted if option(name) not in shown.stdout] == []
     assert all(arm in shown.stdout for arm in ARMS)
     assert field_texts()["accumulate"] in shown.stdout

@@ -274,7 +274,7 @@ def other(column: str, kind: str) -> Any:
 
 
 SETTINGS = [column for column in columns("trials") if column.name in {f.name for f in dataclasses.fields(Trial)}]
-SETTINGS = [column for column in SETTINGS if column.name not in ("experiment", "arm", "repeat")]
+SETTINGS = [column for column in SETTINGS if column.name not in ("experiment", "experiment_file", "arm", "repeat")]
 
 
 @pytest.mark.parametrize("column", SETTINGS, ids=lambda column: column.name)

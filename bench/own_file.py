@@ -1,0 +1,144 @@
+"""An experiment in a file of the user's own, loaded from its path and known by the hash of what it holds.
+
+The file holds what one in bench/experiments/ holds. It may also define `model(trial, classes)`, which returns the
+network to train, and `data(trial)`, which returns a bench.data.dataset.DataSet without `validation` and `other`; then
+`--model own` and `--data own` are the defaults. It is alone: the hash knows nothing of another file that it imports.
+Imports no torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from bench.errors import UsageError, one_line
+from bench.experiment import PRESETS, Experiment
+from bench.trial import Trial, option
+from models.names import OWN
+
+FUNCTIONS = {"model": "model(trial, classes)", "data": "data(trial)"}
+# Settings that are carried out on a network of ours alone; those that a model of one's own may have.
+OF_OUR_MODELS = ("shortcut", "replace_blocks", "head", "dropout")
+NAME = re.compile(r"[\w.+-]+")  # of what becomes part of a path, or stands between commas
+
+
+def is_path(name: str) -> bool:
+    """Whether this word is the path of such a file, and no name of an experiment."""
+    return name.endswith(".py")
+
+
+def absolute(names: Iterable[str]) -> list[str]:
+    """The names of experiments with the paths among them absolute, for processes that run in another folder."""
+    return [os.path.abspath(name) if is_path(name) else name for name in names]
+
+
+def load(path: str) -> Experiment:
+    """The experiment in this file. Raises UsageError, with file and line, if it does not load."""
+    absolute = os.path.abspath(path)
+    return _experiment(absolute, _hash(_read(absolute)))
+
+
+def of(trial: Trial) -> Experiment:
+    """The experiment of a trial with such a file. Raises UsageError if the file has changed meanwhile."""
+    return _experiment(trial.experiment_file, trial.experiment_hash)
+
+
+def function(trial: Trial, name: str) -> Callable[..., Any]:
+    """The file's own `model` or `data`. Raises UsageError if it defines none."""
+    if not trial.experiment_file:
+        raise UsageError(f"{option(name)} is own, which only an experiment in a file of your own has; choose another")
+    found = getattr(_module(trial.experiment_file, trial.experiment_hash), name, None)
+    if not callable(found):
+        raise UsageError(f"{option(name)} is own, but {trial.experiment_file} defines no {FUNCTIONS[name]}; define it")
+    return found
+
+
+def check(trial: Trial) -> None:
+    """Raises UsageError if the trial asks for what its file does not define, or cannot do."""
+    for name in FUNCTIONS:
+        if getattr(trial, name) == OWN:
+            function(trial, name)
+    for name in OF_OUR_MODELS if trial.model == OWN else ():
+        if (value := getattr(trial, name)) != getattr(Trial, name):
+            raise UsageError(f"{option(name)} is {value}, which a model of your own does not get; leave it out")
+    if trial.model == OWN and trial.weights.startswith("IMAGENET"):
+        raise UsageError(f"--weights is {trial.weights}, which a model of your own has none of; give none or a path")
+
+
+@functools.cache
+def _experiment(path: str, digest: str) -> Experiment:
+    module = _module(path, digest)
+    experiment = getattr(module, "EXPERIMENT", None)
+    if not isinstance(experiment, Experiment):
+        raise UsageError(f"{path} defines no EXPERIMENT of bench.experiment.Experiment; see bench/experiments/")
+    for name in (Path(path).stem, *experiment.arms):
+        if not NAME.fullmatch(name):
+            raise UsageError(f"{path}: the name {name!r} is not of letters, digits and _ . + - alone; rename it")
+    if not experiment.arms:
+        raise UsageError(f"{path}: EXPERIMENT has no arms; give one or more")
+    own: dict[str, Any] = {name: OWN for name in FUNCTIONS if callable(getattr(module, name, None))}
+    for name in own:
+        if (value := getattr(experiment.base, name)) not in (OWN, getattr(Trial, name)):
+            raise UsageError(f"{path}: base has {name}={value!r} and the file defines {name}(); leave one of them out")
+    base = dataclasses.replace(experiment.base, **own, experiment_file=path, experiment_hash=digest)
+    mini = {**{name: OWN for name in own if name == "data"}, **experiment.mini}
+    experiment = dataclasses.replace(experiment, base=base, mini=mini)
+    for arm in experiment.arms:
+        for preset in PRESETS:
+            _check_arm(experiment, path, arm, preset)
+    return experiment
+
+
+def _check_arm(experiment: Experiment, path: str, arm: str, preset: str) -> None:
+    try:
+        check(experiment.trial(path, arm, preset))
+    except (UsageError, TypeError) as error:  # TypeError: no such setting, or a value of another type
+        what = str(error).replace("Trial.__init__() ", "")
+        raise UsageError(f"{path}: arm {arm}, preset {preset}: {what}") from error
+
+
+@functools.cache
+def _module(path: str, digest: str) -> ModuleType:
+    content = _read(path)
+    if _hash(content) != digest:
+        raise UsageError(f"{path} is not what it was when this began (hash {digest}); start anew")
+    module = ModuleType(f"own_{digest}")
+    module.__file__ = path
+    sys.modules[module.__name__] = module  # where dataclasses and torch look for the module of a class
+    try:
+        exec(compile(content, path, "exec", dont_inherit=True), module.__dict__)
+    except (Exception, SystemExit) as error:
+        del sys.modules[module.__name__]
+        what = one_line(error).replace(f" ({Path(path).name}, line {_line(error, path)})", "")
+        raise UsageError(f"{path}, line {_line(error, path)}: {what}; correct it there") from error
+    return module
+
+
+def _line(error: BaseException, path: str) -> int | None:
+    """The line of the file where the error came from."""
+    if isinstance(error, SyntaxError) and error.filename == path:
+        return error.lineno
+    lines, frame = [], error.__traceback__
+    while frame is not None:
+        lines += [frame.tb_lineno] if frame.tb_frame.f_code.co_filename == path else []
+        frame = frame.tb_next
+    return lines[-1] if lines else 1
+
+
+def _read(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read the experiment {path}: {error.strerror}; check the path") from error
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:12]

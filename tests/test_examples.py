@@ -1,0 +1,72 @@
+"""The studies in examples/, as a user runs them: from an empty folder elsewhere, and looked at there."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import CHECKOUT
+from launching import rows
+
+from reports import cli
+
+STUDIES = sorted((CHECKOUT / "examples").glob("*.py"))
+TINY = ("--limit-train", "96", "--limit-eval", "32", "--epochs", "1", "--warmup-windows", "0")
+
+
+def reports(*words: str | Path) -> int:
+    """The exit code of `python -m reports`."""
+    try:
+        cli.main([str(word) for word in words])
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    return 0
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_a_study_fits_on_a_page(path: Path) -> None:
+    assert len(path.read_text().splitlines()) < 60
+
+
+def test_a_study_of_one_s_own_runs_and_is_looked_at(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    empty, out = tmp_path / "empty", tmp_path / "empty" / "runs" / "stripes"
+    empty.mkdir()
+    study = str(CHECKOUT / "examples" / "stripes.py")
+    words = ["-m", "launch", "run", study, "--arm", "wide,wide_slow", *TINY, "--out", "runs/stripes"]
+    env = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
+    done = subprocess.run([sys.executable, *words], cwd=empty, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in empty.iterdir()] == ["runs"]
+    found = rows(out, "trials")
+    assert [(row["status"], row["arm"], row["data"], row["model"]) for row in found] == [
+        ("ok", arm, "own", "own") for arm in ("wide", "wide_slow")
+    ]
+    assert {int(row["total_parameters"]) for row in found} == {3 * 16 * 9 + 16 + 2 * 16 + 2 * 16 + 2}
+    assert {row["train_images"] for row in found} == {"96"}
+    assert {row["class_name"] for row in rows(out, "per_class")} == {"upright", "level"}
+    assert reports("show", out) == 0
+    shown = capsys.readouterr().out
+    assert f"experiment_hash {found[0]['experiment_hash']}, model own, weights none, data own" in shown
+    # Both arms in one table: they are about lr.
+    assert [line.strip() for line in shown.splitlines()].count("stripes") == 1
+    assert reports("page", out, "-o", tmp_path / "page.html") == 0
+    page = (tmp_path / "page.html").read_text()
+    assert "How wide must a network of two layers be" in page
+    # Against a second run, here of equal rows, and against one of another version of the file.
+    own = found[0]["experiment_hash"]
+    assert reports("compare", out, second(out, tmp_path / "again")) in (0, 1)
+    assert reports("compare", out, second(out, tmp_path / "other", own, "0123456789ab")) == 3
+    assert f"not comparable: experiment_hash {own} against 0123456789ab" in capsys.readouterr().out
+
+
+def second(run: Path, folder: Path, old: str = "", new: str = "") -> Path:
+    """A run folder with the trials of this one under other launch ids, and with another text in a cell."""
+    text = (run / "trials.csv").read_text()
+    for row in rows(run, "trials"):
+        text = text.replace(row["launch_id"], row["launch_id"][:-1] + "x")
+    folder.mkdir()
+    (folder / "trials.csv").write_text(text.replace(old, new) if old else text)
+    return folder
