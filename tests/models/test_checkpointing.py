@@ -75,7 +75,7 @@ MODELS = {
     "resnet8": seeded(cifar.resnet(8)),
     "plain": seeded(cifar.resnet(8, "none")),
     "option A": seeded(resnet34.resnet34("A", 10)),
-    "resnet50": seeded(imagenet.resnet(50)),
+    "resnet50": seeded(imagenet.network("resnet50")),
     "dropout": seeded(dropping(cifar.resnet(8))),
     "no momentum": seeded(cumulative(cifar.resnet(8))),
     "no skip": seeded(replaced(cifar.resnet(20))),
@@ -156,7 +156,7 @@ def test_an_evaluation_recomputes_nothing_and_is_what_it_was() -> None:
 
 
 def test_stages_are_what_holds_blocks() -> None:
-    assert list(units(imagenet.resnet(18), "stage")) == ["layer1", "layer2", "layer3", "layer4"]
+    assert list(units(imagenet.network("resnet18"), "stage")) == ["layer1", "layer2", "layer3", "layer4"]
     assert list(units(cifar.resnet(8), "block")) == ["layer1.0", "layer2.0", "layer3.0"]
 
 
