@@ -35,8 +35,9 @@ def checkpoint_activations(model: nn.Module, unit: Unit) -> None:
         )
     for module in found.values():
         # A Sequential's children one by one: those before the first that trains need no recomputation.
-        is_sequence = unit == "stage" and isinstance(module, nn.Sequential)
-        parts: list[Part] = [(child, child) for child in module] if is_sequence else [(module, module.forward)]
+        parts: list[Part] = [(module, module.forward)]
+        if unit == "stage" and isinstance(module, nn.Sequential):
+            parts = [(child, child) for child in module]
         module.forward = functools.partial(_forward, parts)
 
 

@@ -28,6 +28,9 @@ def of_arm(name: str, arm: str, **changes: Any) -> Trial:
 
 CASES = {
     "resnet20 128x1 fp32": of_arm("resnet20_accumulation", "128x1"),
+    "resnet20 64x2 bf16, blocks recomputed": of_arm(
+        "resnet20_accumulation", "64x2", precision="bf16", checkpoint_activations="block"
+    ),
     "resnet152 frozen bn_eval 32x1 bf16": of_arm("resnet152_frozen", "bn_eval", micro_batch=32, precision="bf16"),
     "resnet152 no skip 16x2 fp16": of_arm(
         "resnet152_noskip", "corrected", micro_batch=16, accumulate=2, precision="fp16"

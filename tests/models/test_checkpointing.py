@@ -118,7 +118,12 @@ def ran_twice(model: nn.Module, unit: Unit) -> tuple[set[str], int]:
         if isinstance(module, nn.Conv2d):
             module.register_forward_hook(note(name))
     kept: list[Tensor] = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         loss = model(torch.randn(2, 3, 32, 32)).sum()
     # Of four dimensions, not weights: what is kept of activations.
     images = {each.data_ptr() for each in kept if each.ndim == 4 and each.shape[0] == 2}
