@@ -19,7 +19,7 @@ import dataclasses
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -225,7 +225,7 @@ NAMES = PLAIN, BN_EVAL, ONCE = "plain fp32", "ours bn_eval bf16", "ours features
 TARGETS = {PLAIN: 12.0, BN_EVAL: 2.4}
 
 
-def rows_of(rounds: list[Mapping[str, Result]]) -> list[speed.Row]:
+def rows_of(rounds: Sequence[Mapping[str, Result]]) -> list[speed.Row]:
     """How many times as long each of the others took as features_once, round by round."""
     rows = []
     for name, target in TARGETS.items():
