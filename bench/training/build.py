@@ -100,13 +100,14 @@ def place(model: nn.Module, trial: Trial, device: torch.device) -> nn.Module:
 def trained_part(trial: Trial, model: nn.Module) -> nn.Module:
     """What micro-batches go through: the model, or its head if the features before it are computed once.
 
+    The head is the one child of a module of its own: Accelerate gives that its autocast, whose results are float32.
     Raises UsageError if an image's features would not be the same each time.
     """
     if trial.features == "each_epoch":
         return model
     try:
         backbone.check_fixed(model)
-        return surgery.head(model)
+        return nn.Sequential(surgery.head(model))
     except ModelError as error:
         raise UsageError(f"--features is once, but {error}") from error
 

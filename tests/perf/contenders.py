@@ -335,16 +335,19 @@ def compete(results: Connection, address: str, contender: Contender, images: int
         results.send(pace.seconds)
 
 
-def in_turns(contenders: Sequence[Contender], images: int, wanted: int) -> dict[str, list[float]]:
+def in_turns(
+    contenders: Sequence[Contender], images: int, wanted: int, target: Callable[..., None] = compete
+) -> dict[str, Any]:
     """By name, the seconds that a window took in each of so many turns; turns of one position are neighbours in time.
 
-    Starts a process for each contender. Raises RuntimeError if one fails.
+    Starts a process for each contender. `target`: what it runs, and sends what is returned here. Raises RuntimeError if
+    one fails.
     """
     context = get_context("spawn")
     with referee([str(number) for number in range(len(contenders))], turn_s=TURN_S) as judge:
         pipes = [context.Pipe(duplex=False) for _ in contenders]
         processes = [
-            context.Process(target=compete, args=(its_end, str(side.address), contender, images, wanted), daemon=True)
+            context.Process(target=target, args=(its_end, str(side.address), contender, images, wanted), daemon=True)
             for (_, its_end), side, contender in zip(pipes, judge.sides, contenders, strict=True)
         ]
         try:

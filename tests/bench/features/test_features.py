@@ -70,6 +70,7 @@ def same(one: planted.Ran, other: planted.Ran) -> bool:
 CASES: tuple[tuple[int, dict[str, Any]], ...] = (
     (24, {"accumulate": 2}),
     (29, {"accumulate": 2, "precision": "bf16", "head": (8,), "dropout": (0.5,)}),
+    (29, {"precision": "bf16"}),
 )
 
 
