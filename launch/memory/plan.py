@@ -14,19 +14,18 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import forkserver, get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psutil
 
 from bench.errors import UsageError
+from bench.instruments.parts import PARTS, Part
 from bench.machine import environment
+from bench.memory.footprint import Footprint, at_batch
 from bench.record.csvfile import write_table
 from bench.trial import Trial
+from launch.memory import footprint_cache
 from launch.memory.devices import Budget
-
-if TYPE_CHECKING:
-    from bench.instruments.storage_tracker import Part
-    from bench.memory.footprint import Footprint
 
 # Settings that do not change a trial's peak memory, at one value for all. (micro_batch does, but is set later.)
 NO_EFFECT: dict[str, Any] = {"arm": "", "repeat": 0, "accumulate": 1, "weights": "none", "lr": 0.1, "lr_batch": None}
@@ -113,7 +112,20 @@ def splits(effective_batch: int, processes: int) -> Iterator[tuple[int, int]]:
 
 
 def _predict_all(jobs: Sequence[Trial], budget: Budget) -> list[tuple[Footprint, int]]:
-    """Each trial's footprint and number of training images, predicted in parallel by forks of a process with torch."""
+    """Each trial's footprint and number of training images, those from earlier plans without a prediction."""
+    files = [footprint_cache.path_for(job, budget) if footprint_cache.is_kept(job, budget) else None for job in jobs]
+    found = {job: kept for job, file in zip(jobs, files, strict=True) if file and (kept := footprint_cache.read(file))}
+    missing = [job for job in jobs if job not in found]
+    if missing:
+        found |= zip(missing, _predict_missing(missing, budget), strict=True)
+    for job, file in zip(jobs, files, strict=True):
+        if file and job in missing:
+            footprint_cache.write(file, *found[job])
+    return [found[job] for job in jobs]
+
+
+def _predict_missing(jobs: Sequence[Trial], budget: Budget) -> list[tuple[Footprint, int]]:
+    """The same, predicted in parallel by forks of a process with torch."""
     context = get_context("forkserver")
     context.set_forkserver_preload(["bench.memory.prediction"])
     # Ctrl-C reaches the helpers too, and each would print a traceback. They ignore it, and are ended below.
@@ -154,8 +166,6 @@ def _predict(budget: Budget, trial: Trial) -> tuple[Footprint, int]:
 
 
 def _footprint(trial: Trial, micro_batch: int, accumulate: int, predicted: dict[Trial, Footprint]) -> Footprint:
-    from bench.memory.footprint import at_batch
-
     # Memory is the same for all accumulations above 1, and for a micro-batch of one image, which is padded to two.
     trial = dataclasses.replace(trial, accumulate=min(accumulate, 2))
     by_batch = {batch: predicted[dataclasses.replace(trial, micro_batch=batch)] for batch in TRACED}
@@ -197,8 +207,6 @@ def _choose(group: Sequence[Plan]) -> None:
 
 def write(path: Path, plans: Sequence[Plan]) -> None:
     """Write plan.csv, a row for each plan."""
-    from bench.instruments.storage_tracker import PARTS
-
     write_table(path, [row(plan, PARTS) for plan in plans])
 
 

@@ -23,6 +23,12 @@ PLAN = ["-m", "launch", "plan", "resnet20_accumulation", "--model", "resnet8", "
 RESNET8 = Trial(model="resnet8", data="synthetic")
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No footprint is kept from another test."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
 def cpu(limit: int) -> devices.Budget:
     return devices.budget(str(limit), cpu=True)
 
