@@ -7,12 +7,14 @@ and the variables that change memory. A file that is damaged is as none, and so 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import hashlib
 import json
 import os
 import platform
 from pathlib import Path
+from typing import Any
 
 from bench.errors import UsageError
 from bench.machine import environment
@@ -22,7 +24,6 @@ from bench.trial import Trial
 from launch.memory.devices import Budget
 
 CODE = ("bench", "models")  # the folders whose code predicts
-FIELDS = ("backend", "sizes", "counts_as", "order", "code_bytes")  # of a footprint
 MOST = 400  # footprints that are kept, the latest; one takes some 100 KB
 
 
@@ -52,15 +53,17 @@ def read(path: Path) -> tuple[Footprint, int] | None:
         if digest != _digest(text):
             return None
         found = json.loads(text)
-        backend, *lists, code_bytes = (found["footprint"][name] for name in FIELDS)
-        return Footprint(backend, *map(tuple, lists), code_bytes), found["images"]
+        fields: dict[str, Any] = found["footprint"]
+        fields = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+        return Footprint(**fields), found["images"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
 def write(path: Path, footprint: Footprint, images: int) -> None:
     """Keep a prediction, if the folder can be written."""
-    text = json.dumps({"footprint": {name: getattr(footprint, name) for name in FIELDS}, "images": images})
+    fields = {field.name: getattr(footprint, field.name) for field in dataclasses.fields(footprint)}
+    text = json.dumps({"footprint": fields, "images": images})
     with contextlib.suppress(OSError, UsageError):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, f"{_digest(text)}\n{text}")

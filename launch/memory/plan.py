@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import dataclasses
 import functools
+import gc
 import os
 import signal
 from collections.abc import Iterator, Sequence
@@ -132,7 +133,7 @@ def _predict_missing(jobs: Sequence[Trial], budget: Budget) -> list[tuple[Footpr
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     forkserver.ensure_running()
     signal.signal(signal.SIGINT, handler)
-    pool = ProcessPoolExecutor(min(len(jobs), environment.cpu_count()), context, _end_with_parent)
+    pool = ProcessPoolExecutor(min(len(jobs), environment.cpu_count()), context, _begin_helper)
     try:
         return list(pool.map(functools.partial(_predict, budget), jobs))
     except BrokenProcessPool as error:
@@ -148,6 +149,11 @@ def _predict_missing(jobs: Sequence[Trial], budget: Budget) -> list[tuple[Footpr
         raise
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _begin_helper() -> None:
+    _end_with_parent()
+    gc.freeze()  # what torch's import made lives as long as the helper: collections need not look at it
 
 
 def _end_with_parent() -> None:
