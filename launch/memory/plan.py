@@ -66,12 +66,12 @@ class Plan:
 def plans(trials: Sequence[Trial], effective_batch: int, budget: Budget) -> list[Plan]:
     """All plans of each trial, largest micro-batch first. For each arm, one is `chosen`.
 
-    Trials that differ only in settings of NO_EFFECT share their plans. Raises UsageError if the processes do not divide
+    Trials that are `alike` share their plans. Raises UsageError if the processes do not divide
     the effective batch, or the weights alone do not fit.
     """
     same_memory: dict[Trial, list[Trial]] = {}
     for trial in trials:
-        same_memory.setdefault(dataclasses.replace(trial, **NO_EFFECT), []).append(trial)
+        same_memory.setdefault(alike(trial), []).append(trial)
     jobs = [
         dataclasses.replace(trial, accumulate=accumulate, micro_batch=micro_batch)
         for trial in same_memory
@@ -92,6 +92,17 @@ def plans(trials: Sequence[Trial], effective_batch: int, budget: Budget) -> list
     for group in by_arms.values():
         _choose(group)
     return [plan for group in by_arms.values() for plan in group]
+
+
+def alike(trial: Trial) -> Trial:
+    """The trial that stands for all that take the same memory. Dropout takes a mask at any rate, and none at 0."""
+    return dataclasses.replace(
+        trial,
+        **NO_EFFECT,
+        dropout=tuple(0.5 if rate else 0.0 for rate in trial.dropout),
+        body_dropout=0.5 if trial.body_dropout else 0.0,
+        body_dropout_after=trial.body_dropout_after if trial.body_dropout else (),
+    )
 
 
 def splits(effective_batch: int, processes: int) -> Iterator[tuple[int, int]]:

@@ -137,7 +137,7 @@ def test_a_plan_from_the_cache_imports_no_torch(cache: Path, tmp_path: Path) -> 
     experiment = "resnet20_accumulation"
     from bench import experiments
 
-    trial = dataclasses.replace(experiments.load(experiment).trial(experiment, "16x1"), **plan.NO_EFFECT)
+    trial = plan.alike(experiments.load(experiment).trial(experiment, "16x1"))
     trial = dataclasses.replace(trial, data="synthetic", memory_limit_bytes=2**30)
     for accumulate in (1, 2):
         for batch in plan.TRACED:
