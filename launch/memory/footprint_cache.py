@@ -24,7 +24,7 @@ from bench.trial import Trial
 from launch.memory.devices import Budget
 
 CODE = ("bench", "models")  # the folders whose code predicts
-MOST = 400  # footprints that are kept, the latest; one takes some 100 KB
+MOST = 500  # footprints that are kept, of some 100 KB each; whichever are too many go, and cost a trace
 
 
 def folder() -> Path:
@@ -67,8 +67,8 @@ def write(path: Path, footprint: Footprint, images: int) -> None:
     with contextlib.suppress(OSError, UsageError):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, f"{_digest(text)}\n{text}")
-        latest = sorted(path.parent.glob("*.json"), key=lambda kept: kept.stat().st_mtime)
-        for old in latest[:-MOST]:
+        others = [kept for kept in path.parent.glob("*.json") if kept != path]
+        for old in others[MOST - 1 :]:
             old.unlink()
 
 
