@@ -10,18 +10,15 @@ import contextlib
 import itertools
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from bench.instruments.parts import Part
 from bench.instruments.recomputation import in_backward, recomputing
-
-Gradients = Literal["gradients", "accumulated gradients", "DDP buckets"]
-Part = Literal["weights", Gradients, "optimizer", "activations", "autocast copies", "input", "workspace"]
-PARTS: tuple[Part, ...] = get_args(Part)
 
 # Bytes that an operation takes before its results, and after them. It releases all of them before it returns.
 Sizes = tuple[Sequence[int], Sequence[int]]

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from bench.instruments.storage_tracker import PARTS, Part
+from bench.instruments.parts import PARTS, Part
 from bench.memory.caching_allocator import Block, CachingAllocator, Exhausted
 
 Backend = Literal["cuda", "cpu"]
@@ -57,8 +57,12 @@ class Footprint:
 
     def fits(self, limit_bytes: int) -> bool:
         """Whether training fits under this limit; on CUDA, one on what the allocator may reserve."""
-        if self.backend == "cpu":
-            return self.limited_bytes <= limit_bytes
+        if self.limited_bytes <= limit_bytes:
+            return True
+        # The allocator can do with less than it likes to cache, but never with less than it is asked for.
+        changes = (self.sizes[event - 1] if event > 0 else -self.sizes[-event - 1] for event in self.order)
+        if self.backend == "cpu" or max(itertools.accumulate(changes), default=0) > limit_bytes:
+            return False
         try:
             self._allocate(limit_bytes)
         except Exhausted:

@@ -76,7 +76,7 @@ def predict(
         operation = getattr(error, "func", None) or reason(error)
         raise UsageError(f"{trial.model} cannot be traced: {operation} needs data, or has no fake version") from error
     code_bytes = convolutions.code_bytes(trial.epochs)
-    order = settled(tracker.order)
+    order = tuple(settled(tracker.order))
     return Footprint(backend, tuple(tracker.sizes), tuple(tracker.parts), order, code_bytes)
 
 

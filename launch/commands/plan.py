@@ -22,7 +22,7 @@ from rich.console import Console
 from bench.errors import UsageError
 from bench.options import take_option
 from launch.memory import limits, plan, plan_tables
-from launch.sweep import matrix, option_words, plan_measurement
+from launch.sweep import matrix, option_words
 
 SEVERAL = ("precision", "checkpoint_activations")
 
@@ -57,6 +57,8 @@ def run(words: Sequence[str]) -> int:
         chosen = plan.neighbours(plans)
         if not chosen:
             raise UsageError("no plan fits, so there is none to measure; give a larger --memory-limit")
+        from launch.sweep import plan_measurement  # takes a while, and a plan alone needs nothing of it
+
         code = plan_measurement.measure(chosen, options, gpus, fields)
         plan_tables.show_measured(chosen, gpus)
         plan.write(path, plans)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import gc
 import os
 import signal
 import sys
@@ -38,7 +39,7 @@ def predict_all(jobs: Sequence[Trial], budget: Budget) -> list[tuple[Footprint, 
     with set_for_a_start(PYTHONSAFEPATH="1", PYTHONPATH=os.pathsep.join(filter(None, sys.path))):
         forkserver.ensure_running()
     signal.signal(signal.SIGINT, handler)
-    pool = ProcessPoolExecutor(min(len(jobs), environment.cpu_count()), context, _end_with_parent)
+    pool = ProcessPoolExecutor(min(len(jobs), environment.cpu_count()), context, _begin_helper)
     try:
         return list(pool.map(functools.partial(_predict, budget), jobs))
     except BrokenProcessPool as error:
@@ -69,6 +70,11 @@ def set_for_a_start(**variables: str) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+def _begin_helper() -> None:
+    _end_with_parent()
+    gc.freeze()  # what torch's import made lives as long as the helper: collections need not look at it
 
 
 def _end_with_parent() -> None:

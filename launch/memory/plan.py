@@ -6,17 +6,16 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bench.errors import UsageError
+from bench.instruments.parts import PARTS, Part
+from bench.memory.footprint import Footprint, at_batch
 from bench.record.csvfile import write_table
 from bench.trial import Trial
+from launch.memory import footprint_cache
 from launch.memory.devices import Budget
 from launch.memory.helpers import predict_all
-
-if TYPE_CHECKING:
-    from bench.instruments.storage_tracker import Part
-    from bench.memory.footprint import Footprint
 
 # Settings that do not change a trial's peak memory, at one value for all. (micro_batch does, but is set later.)
 NO_EFFECT: dict[str, Any] = {"arm": "", "repeat": 0, "accumulate": 1, "weights": "none", "lr": 0.1, "lr_batch": None}
@@ -73,9 +72,9 @@ class Plan:
 def plans(trials: Sequence[Trial], effective_batch: int, budget: Budget, recompute: bool = False) -> list[Plan]:
     """All plans of each trial, largest micro-batch first. For each arm, one is `chosen`.
 
-    Trials that differ only in settings of NO_EFFECT share their plans. With `recompute`, also plans that recompute
-    blocks, where these allow a larger micro-batch than all plans without. Raises UsageError if the processes do not
-    divide the effective batch, or the weights alone do not fit.
+    Trials that are `alike` share their plans. With `recompute`, also plans that recompute blocks, where these allow a
+    larger micro-batch than all plans without. Raises UsageError if the processes do not divide the effective batch, or
+    the weights alone do not fit.
     """
     found = _all_plans(trials, effective_batch, budget)
     if recompute and (more := _recomputing(trials, found)):
@@ -112,15 +111,14 @@ def _all_plans(trials: Sequence[Trial], effective_batch: int, budget: Budget) ->
     """Every plan of each trial, largest micro-batch first."""
     same_memory: dict[Trial, list[Trial]] = {}
     for trial in trials:
-        arm = trial.arm if trial.experiment_file else ""  # which a model of the user's own may look at
-        same_memory.setdefault(dataclasses.replace(trial, **{**NO_EFFECT, "arm": arm}), []).append(trial)
+        same_memory.setdefault(alike(trial), []).append(trial)
     jobs = [
         dataclasses.replace(trial, accumulate=accumulate, micro_batch=micro_batch)
         for trial in same_memory
         for accumulate in (1, 2)
         for micro_batch in TRACED
     ]
-    footprints, images = zip(*predict_all(jobs, budget), strict=True)
+    footprints, images = zip(*_predict_all(jobs, budget), strict=True)
     if effective_batch > min(images):
         raise UsageError(f"--effective-batch {effective_batch} is more than the {min(images)} training images")
     predicted = dict(zip(jobs, footprints, strict=True))
@@ -131,6 +129,17 @@ def _all_plans(trials: Sequence[Trial], effective_batch: int, budget: Budget) ->
             footprint = _footprint(trial, micro_batch, accumulate, predicted)
             found.append(_plan(members[0], arms, micro_batch, accumulate, budget, footprint))
     return found
+
+
+def alike(trial: Trial) -> Trial:
+    """The trial that stands for all that take the same memory. Dropout takes a mask at any rate, and none at 0."""
+    return dataclasses.replace(
+        trial,
+        **NO_EFFECT | ({"arm": trial.arm} if trial.experiment_file else {}),  # a model of the user's own may look at it
+        dropout=tuple(0.5 if rate else 0.0 for rate in trial.dropout),
+        body_dropout=0.5 if trial.body_dropout else 0.0,
+        body_dropout_after=trial.body_dropout_after if trial.body_dropout else (),
+    )
 
 
 def splits(effective_batch: int, processes: int) -> Iterator[tuple[int, int]]:
@@ -151,9 +160,20 @@ def splits(effective_batch: int, processes: int) -> Iterator[tuple[int, int]]:
             yield micro_batch, per_process // micro_batch
 
 
-def _footprint(trial: Trial, micro_batch: int, accumulate: int, predicted: dict[Trial, Footprint]) -> Footprint:
-    from bench.memory.footprint import at_batch
+def _predict_all(jobs: Sequence[Trial], budget: Budget) -> list[tuple[Footprint, int]]:
+    """Each trial's footprint and number of training images, those from earlier plans without a prediction."""
+    files = [footprint_cache.path_for(job, budget) if footprint_cache.is_kept(job, budget) else None for job in jobs]
+    found = {job: kept for job, file in zip(jobs, files, strict=True) if file and (kept := footprint_cache.read(file))}
+    missing = [job for job in jobs if job not in found]
+    if missing:
+        found |= zip(missing, predict_all(missing, budget), strict=True)
+    for job, file in zip(jobs, files, strict=True):
+        if file and job in missing:
+            footprint_cache.write(file, *found[job])
+    return [found[job] for job in jobs]
 
+
+def _footprint(trial: Trial, micro_batch: int, accumulate: int, predicted: dict[Trial, Footprint]) -> Footprint:
     # Memory is the same for all accumulations above 1, and for a micro-batch of one image, which is padded to two.
     trial = dataclasses.replace(trial, accumulate=min(accumulate, 2))
     by_batch = {batch: predicted[dataclasses.replace(trial, micro_batch=batch)] for batch in TRACED}
@@ -199,8 +219,6 @@ def _choose(group: Sequence[Plan]) -> None:
 
 def write(path: Path, plans: Sequence[Plan]) -> None:
     """Write plan.csv, a row for each plan."""
-    from bench.instruments.storage_tracker import PARTS
-
     write_table(path, [row(plan, PARTS) for plan in plans])
 
 

@@ -11,12 +11,13 @@ from torch import nn
 
 from bench import experiments
 from bench.errors import UsageError
-from bench.memory import prediction
+from bench.memory import prediction, trace
 from bench.memory.cuda_workspaces import workspace_bytes
 from bench.memory.footprint import at_batch
 from bench.memory.prediction import predict
 from bench.training.build import model_for
 from bench.trial import Trial
+from models.surgery import total_parameters
 
 SMALL = Trial(model="resnet8", data="synthetic", micro_batch=8)
 MIB = 2**20
@@ -221,6 +222,15 @@ def test_a_model_that_cannot_be_traced_is_told_with_its_operation() -> None:
         predict(SMALL, "cpu", built(Peeks))
 
 
+@pytest.mark.parametrize("model", ["wide_resnet101_2", "regnet_y_128gf"])
+def test_the_weights_of_the_largest_of_each_family_are_their_parameters(model: str) -> None:
+    """Their constructors compute, and their weights, of up to 2.4 GiB, are never in memory here."""
+    found = predict(of(model=model, trainable=("head",), image_size=32, micro_batch=2), last_window=False)
+    with torch.device("meta"), trace.ConstructorArithmetic():
+        network = model_for(of(model=model), 10)
+    assert found.parts["weights"] == pytest.approx(4 * total_parameters(network), rel=0.03)  # in blocks
+
+
 def test_a_compiled_model_is_refused() -> None:
     with pytest.raises(UsageError, match="--compile"):
         predict(of(compile="default"))
@@ -235,6 +245,8 @@ CASES = [
     Case(of(model="resnet20", micro_batch=32, checkpoint_activations="block", precision="bf16", accumulate=3)),
     Case(of(model="resnet50", image_size=64, checkpoint_activations="stage")),
     Case(of(model="resnet18", image_size=64, data="digits", limit_train=99, limit_eval=33, features="once", **FROZEN)),
+    Case(of(model="resnext50_32x4d", micro_batch=4)),
+    Case(of(model="regnet_y_400mf", micro_batch=4)),
     Case(of(image_size=96), "mobilenet_v3_large"),
     Case(of(image_size=96, precision="bf16"), "squeezenet1_0"),
     *(

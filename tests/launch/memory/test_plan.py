@@ -23,6 +23,12 @@ PLAN = ["-m", "launch", "plan", "resnet20_accumulation", "--model", "resnet8", "
 RESNET8 = Trial(model="resnet8", data="synthetic")
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No footprint is kept from another test."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
 def cpu(limit: int) -> devices.Budget:
     return devices.budget(str(limit), cpu=True)
 
@@ -84,6 +90,16 @@ def test_arms_that_take_the_same_memory_are_one_and_others_are_not() -> None:
     trials = [arms.trial("resnet20_accumulation", arm) for arm in ("16x4", "256x1", "16x1_scaled")]
     trials.append(dataclasses.replace(trials[0], arm="plain", momentum=0.0))
     assert {each.arms for each in plans(2**30, *trials)} == {("16x4", "256x1", "16x1_scaled"), ("plain",)}
+
+
+def test_dropout_takes_the_same_memory_at_each_rate_but_0() -> None:
+    arms = experiments.load("dropout")
+    trials = [arms.trial("dropout", arm) for arm in arms.arms]
+    assert len({plan.alike(trial) for trial in trials}) == 2
+    rates = [dataclasses.replace(RESNET8, head=(8, 8), dropout=each) for each in ((0.1, 0.9), (0.3, 0.2), (0.3, 0.0))]
+    assert plan.alike(rates[0]) == plan.alike(rates[1]) != plan.alike(rates[2])
+    one, two = (predict(rate, "cuda", last_window=False) for rate in rates[:2])
+    assert (one.sizes, one.order) == (two.sizes, two.order)
 
 
 def test_what_fits_only_by_giving_cached_memory_back_is_tight_and_not_chosen_where_another_fits() -> None:
