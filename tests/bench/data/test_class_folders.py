@@ -177,3 +177,7 @@ def test_a_file_that_breaks_off_is_named_when_it_is_read(folder: Path) -> None:
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(UsageError, match=r"cannot read the image .*train/red/0\.png: "):
         InputPipeline(trial_of(folder), datasets.load(trial_of(folder), Path()), CPU, 1e9)
+    trial = trial_of(folder, "--pipeline", "loader", "--workers", "1")
+    batches = InputPipeline(trial, datasets.load(trial, Path()), CPU).train(0, [(0, 6)])
+    with pytest.raises(UsageError, match=r"^cannot read the image .*train/red/0\.png: .* remove it$"):
+        next(batches)
