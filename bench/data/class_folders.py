@@ -47,7 +47,7 @@ class ClassFolders:
 
 def of(trial: Trial) -> Path | None:
     """The absolute path of the folder of the trial's data; None: it has none."""
-    return Path(trial.data.removeprefix(FOLDER)).expanduser().absolute() if trial.data.startswith(FOLDER) else None
+    return _absolute(trial.data.removeprefix(FOLDER)) if trial.data.startswith(FOLDER) else None
 
 
 def absolute(word: str) -> str:
@@ -56,13 +56,11 @@ def absolute(word: str) -> str:
     if not value.startswith(FOLDER):
         return word
     parts = [each.partition(FOLDER) for each in value.split(",")]
-    return (
-        name
-        + equals
-        + ",".join(
-            head + mark + (str(Path(path).expanduser().absolute()) if mark else "") for head, mark, path in parts
-        )
-    )
+    return name + equals + ",".join(head + mark + (str(_absolute(path)) if mark else "") for head, mark, path in parts)
+
+
+def _absolute(path: str) -> Path:
+    return Path(os.path.abspath(os.path.expanduser(path)))
 
 
 def check(trial: Trial) -> None:

@@ -44,6 +44,9 @@ def in_files(split: Split) -> bool:
 
 def in_memory(data: DataSet) -> DataSet:
     """The data set with all images read that are in files."""
-    splits = {name: getattr(data, name) for name in ("train", "evaluation", "validation")}
-    read = {name: Split(s.images.read(), s.labels) for name, s in splits.items() if s is not None and in_files(s)}
-    return dataclasses.replace(data, **read)
+
+    def read(split: Split) -> Split:
+        return Split(split.images.read(), split.labels) if in_files(split) else split  # type: ignore[attr-defined]
+
+    aside = None if data.validation is None else read(data.validation)
+    return dataclasses.replace(data, train=read(data.train), evaluation=read(data.evaluation), validation=aside)

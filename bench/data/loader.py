@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from bench.data.dataset import Split
+from bench.errors import UsageError, one_message
 from bench.machine import memory_limit
 
 PAD = 4  # pixels on each side before a random crop (He et al. 2015, section 4.2)
@@ -85,6 +86,8 @@ def watched(loader: DataLoader) -> Iterator[Batch]:
             watch.waiting_since = time.monotonic()
             try:
                 batch = next(batches, None)
+            except UsageError as error:  # a worker's: its traceback stands before it
+                raise UsageError(one_message(str(error)).rpartition("UsageError: ")[2]) from error
             except (RuntimeError, OSError, EOFError) as error:
                 if (why := _explained(error, watch)) is error:
                     raise

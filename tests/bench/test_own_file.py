@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from launching import is_one_error, python
 
 from bench import experiments, own_file
 from bench.data import datasets
@@ -16,6 +17,7 @@ from bench.record import experiment_lookup
 from bench.record.rows import first_row
 from bench.training import build, checkpoint
 from bench.trial import Trial
+from launch.gate import request as gate
 from launch.group import accelerate_command
 from launch.sweep import request
 
@@ -186,3 +188,25 @@ def test_a_checkpoint_of_it_is_read_with_the_file_that_is_given_and_no_other(stu
     assert found == dataclasses.replace(trial, experiment_file=str(moved))
     assert all(torch.equal(loaded.state_dict()[name], value) for name, value in model.state_dict().items())
     assert build.model_for(dataclasses.replace(trial, weights=str(path), seed=1), 3).state_dict().keys()
+
+
+def test_a_rank_refuses_to_be_another_trial_than_it_was_asked_to_be(tmp_path: Path) -> None:
+    path = tmp_path / "ours.py"
+    text = "from bench.experiment import Experiment, Trial\nEXPERIMENT = Experiment('?', Trial(), {'a': {}})\n"
+    path.write_text(text)
+    (trial,) = trials(path)
+    path.write_text(text + "# later\n")
+    done = python(
+        "-m", "bench.cli", str(path), "--trial-key", trial.key(), "--arm", "a", "--out", str(tmp_path / "run")
+    )
+    assert is_one_error(done), done.stderr
+    assert f"the sweep asked for trial {trial.key()}" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_both_sides_of_a_gate_run_the_file_and_the_images_that_are_here(
+    study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(study.parent)
+    words = gate.read(["a", "b", "my_study.py", "dropout", "--data", "folder:mine"]).words
+    assert words[:4] == [str(study), "dropout", "--data", f"folder:{study.parent / 'mine'}"]

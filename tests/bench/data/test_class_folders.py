@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -97,7 +98,7 @@ def test_they_are_resident_where_they_fit_and_read_by_the_loader_where_not_and_a
 
 
 def test_what_a_loader_reads_takes_no_memory_as_a_whole(folder: Path) -> None:
-    def allocated(pipeline: str) -> int:
+    def allocated(pipeline: Literal["resident", "loader"]) -> int:
         trial = dataclasses.replace(trial_of(folder), image_size=512, micro_batch=2, model="resnet8", pipeline=pipeline)
         return prediction.predict(trial, "cpu").allocated_bytes
 
@@ -176,3 +177,7 @@ def test_a_file_that_breaks_off_is_named_when_it_is_read(folder: Path) -> None:
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(UsageError, match=r"cannot read the image .*train/red/0\.png: "):
         InputPipeline(trial_of(folder), datasets.load(trial_of(folder), Path()), CPU, 1e9)
+    trial = trial_of(folder, "--pipeline", "loader", "--workers", "1")
+    batches = InputPipeline(trial, datasets.load(trial, Path()), CPU).train(0, [(0, 6)])
+    with pytest.raises(UsageError, match=r"^cannot read the image .*train/red/0\.png: .* remove it$"):
+        next(batches)
