@@ -3,6 +3,7 @@
 # make test    lint, types and all tests but those under Slurm
 # make studies  the miniatures of all experiments, ten minutes or so
 # make docs-tables  writes the parts of README that are generated
+# make wheel   dist/resbench-*.whl, which brings the command resbench
 # make faults  100 faults into real sweeps, a quarter of an hour; writes tests/FAULTS.md
 # make test-gpu  what this machine's GPU shows, in under ten minutes; writes tests/GPU.md, and fails without a GPU
 # make test-oldest  the oldest versions of everything that pyproject.toml allows, in an environment of their own (8 GB)
@@ -26,12 +27,12 @@ BACKBONE := runs/demo-backbone
 TRANSFER20 = $(SMALL) --model resnet20 --weights $$(ls $(BACKBONE)/checkpoints/*.pt) --classes 5 6 7 8 9 \
 	--augment crop_flip --epochs 10 --micro-batch 16
 
-.PHONY: setup demo test studies docs-tables faults test-gpu test-oldest test-slurm lint format clean
+.PHONY: setup demo test studies docs-tables wheel faults test-gpu test-oldest test-slurm lint format clean
 
 setup: $(STAMP)
 
 # Where Python has its own torch (a Jetson's comes from NVIDIA), that one is used and kept at its version.
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml setup.py
 	@$(PYTHON) -c 'import sys; sys.exit("error: %s is Python %d.%d; resbench needs 3.10 or newer: make PYTHON=..." \
 		% (sys.executable, *sys.version_info[:2])) if sys.version_info < (3, 10) else 0'
 	@if [ -L $(VENV) ]; then echo 'error: $(VENV) is a link, and set-up would empty what it leads to' >&2; exit 2; fi
@@ -70,6 +71,9 @@ studies: setup
 
 docs-tables: setup
 	$(BIN)/python -m tests.docs_tables
+
+wheel: setup
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 
 faults: setup
 	$(BIN)/python -m tests.campaign --faults 100 --seed 0 --out tests/FAULTS.md
