@@ -28,8 +28,10 @@ def check(name: str) -> None:
         return
     longer = [known for known in NAMES if name and known.startswith(name)]
     close = (longer or difflib.get_close_matches(name, (*NAMES, "timm/resnet50d"), cutoff=0))[0]
+    own = ", ".join((*CIFAR, HANDBUILT))
     raise ModelError(
-        f"no model {name!r}; the nearest is {close}; choose from: {', '.join(NAMES)}, or timm's as timm/resnet50d"
+        f"no model {name!r}; the nearest is {close}; choose from: {own}, torchvision's (resnet18, resnext50_32x4d, "
+        f"wide_resnet50_2, regnet_y_400mf, ...), or timm's (timm/resnet50d, ...)"
     )
 
 

@@ -45,6 +45,7 @@ SHOWN_BY = {
     "scipy": ["reports/verdicts/test_significance.py"],
     "setuptools": [],
     "tensorboard": ["bench/record/test_experiment_trackers.py", "reports/tables/test_export.py"],
+    "timm": ["models/test_from_timm.py", "models/test_families.py"],
     "tomli": ["test_oldest.py"],
     "torch": ["bench/training/test_build.py", "bench/training/test_checkpoint.py", "models/test_weights.py"],
     "torchvision": ["models/test_imagenet.py", "bench/data/test_augment.py"],

@@ -147,7 +147,7 @@ def test_equal_settings_have_equal_keys() -> None:
         ({"batch_norm": "evla"}, "--batch-norm is 'evla'; choose from: train, eval"),
         ({"model": "resnt20"}, "no model 'resnt20'; the nearest is resnet20; choose from: resnet8, resnet20"),
         ({"model": "resnet201"}, "no model 'resnet201'; the nearest is resnet20; "),
-        ({"model": "resnext50"}, "no model 'resnext50'; the nearest is resnext50_32x4d; .*, regnet_y_128gf, or timm"),
+        ({"model": "resnext50"}, "no model 'resnext50'; the nearest is resnext50_32x4d; .*, regnet_y_400mf, "),
         ({"model": "timm/resnet50D"}, "no model 'timm/resnet50D'; the nearest is timm/resnet50d; "),
         ({"model": "timm/../resnet50d"}, "no model 'timm/../resnet50d'; the nearest is timm/resnet50d; "),
         ({"model": "vgg11"}, "no model 'vgg11'; the nearest is "),

@@ -34,13 +34,18 @@ from models.surgery import replace_head  # noqa: E402
             "IMAGENET1K_V1",
             "no weights 'IMAGENET1K_V1' for timm/resnet50d; choose from: none, a1_in1k",
         ),
-        ("timm/resnet50d", "ra4_e3600_r224_in1k", r"are for images normalised by \(0.5, 0.5, 0.5\), not by ImageNet's"),
     ],
 )
 def test_what_timm_does_not_have_is_a_sentence_with_what_it_has(name: str, weights: str, said: str) -> None:
     with pytest.raises(ModelError, match=said) as caught:
         from_timm.network(name, weights)
     assert "\n" not in str(caught.value)
+
+
+def test_weights_for_images_that_are_normalised_otherwise_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(from_timm, "IMAGENET_STATISTICS", ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)))
+    with pytest.raises(ModelError, match=r"ra2_in1k of timm/resnet50d are for images normalised by \(0.485, 0.456, "):
+        from_timm.network("timm/resnet50d", "ra2_in1k")
 
 
 @pytest.mark.parametrize("module", from_timm.MODULES)
@@ -57,7 +62,7 @@ def test_a_network_of_each_module_has_a_head_to_replace_and_no_batch_norm_but_to
 def test_published_weights_come_from_the_cache_and_are_not_downloaded_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = timm.create_model("test_resnet", num_classes=1000)
+    source = timm.create_model("resnet18d")
     asked = []
 
     def download(repository: str, file: str) -> str:
@@ -66,9 +71,8 @@ def test_published_weights_come_from_the_cache_and_are_not_downloaded_again(
         return str(tmp_path / file)
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
-    monkeypatch.setattr(from_timm, "check", lambda name, weights: None)  # these ones' images are normalised otherwise
-    model = from_timm.network("timm/test_resnet", "r160_in1k")
-    assert asked == [("timm/test_resnet.r160_in1k", "model.safetensors")]
+    model = from_timm.network("timm/resnet18d", "ra2_in1k")
+    assert asked == [("timm/resnet18d.ra2_in1k", "model.safetensors")]
     assert all(torch.equal(value, source.state_dict()[key]) for key, value in model.state_dict().items())
 
 
