@@ -19,6 +19,8 @@ NAMES = (*CIFAR, HANDBUILT, *TORCHVISION)
 # (mean, deviation) of ImageNet's images. Published weights are trained on images that were normalised with these.
 IMAGENET_STATISTICS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 TIMM = "timm/"
+# timm's families whose residual blocks are of kinds that `surgery` does not know.
+WITHOUT_BLOCKS = ("timm/res2ne", "timm/resnest")
 TIMM_NAME = re.compile(r"timm/[a-z0-9_]+")
 
 
@@ -43,6 +45,11 @@ def is_ours(name: str) -> bool:
 def is_timm(name: str) -> bool:
     """Whether the model is timm's."""
     return name.startswith(TIMM)
+
+
+def has_blocks(name: str) -> bool:
+    """Whether `surgery.blocks` knows the residual blocks of this model. Own: perhaps, which nobody knows by the name."""
+    return name != OWN and not name.startswith(WITHOUT_BLOCKS)
 
 
 def is_imagenet(name: str) -> bool:

@@ -42,6 +42,11 @@ def in_files(split: Split) -> bool:
     return not isinstance(split.images, Tensor)
 
 
+def pixels(images: Tensor) -> Tensor:
+    """The images of a split, or some of them, as a tensor, whether they are one or are read from files."""
+    return images if isinstance(images, Tensor) else images.read()
+
+
 def in_memory(data: DataSet) -> DataSet:
     """The data set with all images read that are in files."""
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bench.data.dataset import DataSet, Split
+from bench.data.dataset import DataSet, Split, pixels
 from bench.data.loader import Batch
 from bench.data.pipeline import FEWEST, InputPipeline, Passes, mirrored_images, of_pass
 from bench.features.backbone import Backbone
@@ -74,7 +74,7 @@ class FeaturePipeline(InputPipeline):
             return self.images[: self.pass_size()]
         rows = torch.arange(start, start + self.pass_size()).clamp(max=stop - 1)
         outcome, index = rows // len(self.data.train), rows % len(self.data.train)
-        images = self.data.train.images[index].to(self.device)
+        images = pixels(self.data.train.images[index]).to(self.device)
         mirrored = (outcome == 1).to(self.device)
         return self._finish(torch.where(mirrored[:, None, None, None], images.flip(3), images))
 

@@ -16,6 +16,7 @@ from bench.trial import Trial
 from launch.memory import footprint_cache
 from launch.memory.devices import Budget
 from launch.memory.helpers import predict_all
+from models.names import has_blocks
 
 # Settings that do not change a trial's peak memory, at one value for all. (micro_batch does, but is set later.)
 NO_EFFECT: dict[str, Any] = {"arm": "", "repeat": 0, "accumulate": 1, "weights": "none", "lr": 0.1, "lr_batch": None}
@@ -96,8 +97,11 @@ def _recomputing(trials: Sequence[Trial], plans: Sequence[Plan]) -> list[Trial]:
     """
     at_once = [plan for plan in plans if plan.fits == "yes" and plan.trial.accumulate == 1]
     done = {(arm, plan.trial.precision) for plan in at_once for arm in plan.arms}
-    left = [trial for trial in trials if (trial.arm, trial.precision) not in done]
-    return [dataclasses.replace(each, checkpoint_activations="block") for each in left if not each.trains_head_alone()]
+    return [
+        dataclasses.replace(trial, checkpoint_activations="block")
+        for trial in trials
+        if (trial.arm, trial.precision) not in done and not trial.trains_head_alone() and has_blocks(trial.model)
+    ]
 
 
 def _is_larger(plan: Plan, others: Sequence[Plan]) -> bool:
