@@ -239,6 +239,37 @@ LARGEST_WHOLE = 2**53  # from here on not every integer is a float, and whatever
 
 def check(trial: Trial) -> None:
     """Raises UsageError for the first setting that no machine can run."""
+    check_values(trial)
+    if trial.stop_at_target and trial.target_accuracy is None:
+        raise UsageError("--stop-at-target needs a target; give --target-accuracy too, such as 0.9 for 90%")
+    if len(set(trial.body_dropout_after)) != len(trial.body_dropout_after):
+        raise UsageError(f"--body-dropout-after is {list(trial.body_dropout_after)}; give each module once")
+    if trial.body_dropout and not trial.body_dropout_after:
+        raise UsageError(f"--body-dropout is {trial.body_dropout}; give --body-dropout-after too, such as layer2")
+    if trial.checkpoint_activations != "none" and trial.trains_head_alone():
+        trains = f"--trainable is {' '.join(trial.trainable)}, so no block keeps anything for a backward pass"
+        raise UsageError(f"{trains}; leave --checkpoint-activations {trial.checkpoint_activations} out")
+    if trial.shortcut != "B" and not names.is_ours(trial.model):
+        raise UsageError(
+            f"--shortcut is {trial.shortcut}, which {trial.model} cannot have, only B; give B, or "
+            f"--model {names.HANDBUILT} or a CIFAR model, which have each"
+        )
+    if trial.evaluate_on != "none" and trial.data != "synthetic" and not share_classes(trial.data, trial.evaluate_on):
+        raise UsageError(
+            f"--evaluate-on is {trial.evaluate_on}, which is not another data set with the classes of {trial.data}; "
+            f"give none, or voc with cifar10, or the reverse"
+        )
+    if trial.processes % trial.machines:
+        raise UsageError(f"--processes is {trial.processes} but --machines is {trial.machines}; give a multiple of it")
+    several = len(set(trial.classes)) == len(trial.classes) and all(c >= 0 for c in trial.classes)
+    if not several or (trial.data in DATA and trial.data != OWN and max(trial.classes, default=0) > 9):
+        raise UsageError(f"--classes is {list(trial.classes)}; give different numbers from 0 to 9")
+    if trial.features == "once":
+        check_features(trial)
+
+
+def check_values(trial: Trial) -> None:
+    """Raises UsageError for the first setting with a value that it cannot have, whatever the others are."""
     for name, choices in CHOICES.items():
         if getattr(trial, name) not in choices:
             raise UsageError(f"{option(name)} is {getattr(trial, name)!r}; choose from: {', '.join(choices)}")
@@ -272,36 +303,10 @@ def check(trial: Trial) -> None:
         raise UsageError(
             f"--target-accuracy is {trial.target_accuracy:g}; give a share from 0 to 1, such as 0.9 for 90%"
         )
-    if trial.stop_at_target and trial.target_accuracy is None:
-        raise UsageError("--stop-at-target needs a target; give --target-accuracy too, such as 0.9 for 90%")
-    if len(set(trial.body_dropout_after)) != len(trial.body_dropout_after):
-        raise UsageError(f"--body-dropout-after is {list(trial.body_dropout_after)}; give each module once")
-    if trial.body_dropout and not trial.body_dropout_after:
-        raise UsageError(f"--body-dropout is {trial.body_dropout}; give --body-dropout-after too, such as layer2")
-    if trial.checkpoint_activations != "none" and trial.trains_head_alone():
-        trains = f"--trainable is {' '.join(trial.trainable)}, so no block keeps anything for a backward pass"
-        raise UsageError(f"{trains}; leave --checkpoint-activations {trial.checkpoint_activations} out")
-    if trial.shortcut != "B" and not names.is_ours(trial.model):
-        raise UsageError(
-            f"--shortcut is {trial.shortcut}, which {trial.model} cannot have, only B; give B, or "
-            f"--model {names.HANDBUILT} or a CIFAR model, which have each"
-        )
-    if trial.evaluate_on != "none" and trial.data != "synthetic" and not share_classes(trial.data, trial.evaluate_on):
-        raise UsageError(
-            f"--evaluate-on is {trial.evaluate_on}, which is not another data set with the classes of {trial.data}; "
-            f"give none, or voc with cifar10, or the reverse"
-        )
-    if trial.processes % trial.machines:
-        raise UsageError(f"--processes is {trial.processes} but --machines is {trial.machines}; give a multiple of it")
     if any(width < 1 for width in trial.head):
         raise UsageError(f"--head has {min(trial.head)}; give widths of 1 or more")
-    several = len(set(trial.classes)) == len(trial.classes) and all(c >= 0 for c in trial.classes)
-    if not several or (trial.data in DATA and trial.data != OWN and max(trial.classes, default=0) > 9):
-        raise UsageError(f"--classes is {list(trial.classes)}; give different numbers from 0 to 9")
     if len(trial.classes) == 1:
         raise UsageError(f"--classes is {list(trial.classes)}; give two classes or more")
-    if trial.features == "once":
-        check_features(trial)
 
 
 def check_features(trial: Trial) -> None:
