@@ -48,7 +48,7 @@ def is_timm(name: str) -> bool:
 
 
 def has_blocks(name: str) -> bool:
-    """Whether `surgery.blocks` knows the residual blocks of this model. Own: perhaps, which nobody knows by the name."""
+    """Whether `surgery.blocks` knows this model's residual blocks. A model of the user's own may have any."""
     return name != OWN and not name.startswith(WITHOUT_BLOCKS)
 
 
