@@ -16,16 +16,17 @@ from bench.trial import Trial
 from launch.group import accelerate_command
 
 ARMS = [(name, arm) for name in experiments.names() for arm in experiments.load(name).arms]
+EACH = {"features": "each_epoch"}  # what an arm with features once needs to have these settings
 UNLIKE: list[dict[str, Any]] = [
     {},
-    {"replace_blocks": (), "milestones": (), "trainable": ("all",), "classes": (3, 1)},
-    {"limit_train": 100, "limit_eval": None, "lr_batch": 512, "compile": "max-autotune", "replaced_skip": True},
+    {**EACH, "replace_blocks": (), "milestones": (), "trainable": ("all",), "classes": (3, 1)},
+    {**EACH, "limit_train": 100, "limit_eval": None, "lr_batch": 512, "compile": "max-autotune", "replaced_skip": True},
     {"weights": "/a folder/of weights.pt", "lr": 1e-05, "warmup": 0.1, "seed": 2**40},
     {"data": "synthetic"},
     {"head": (512, 128), "dropout": (0.3,), "batch_norm": "eval", "optimizer_holds": "another_model"},
     {"processes": 2},  # with the micro-batch of one process, which an arm of a shared batch has only by request
     {"bucket_mib": 0.1, "gradient_compression": "bf16", "processes": 2, "micro_batch": 3},
-    {"processes": 4, "precision": "bf16", "micro_batch": 1, "repeat": 7, "pipeline": "loader", "workers": 0},
+    {**EACH, "processes": 4, "precision": "bf16", "micro_batch": 1, "repeat": 7, "pipeline": "loader", "workers": 0},
 ]
 
 
