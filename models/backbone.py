@@ -1,5 +1,7 @@
 """A network in two parts, backbone and head, where the backbone gives an image the same features each time."""
 
+import random
+
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -48,6 +50,7 @@ def check_fixed(model: nn.Module) -> None:
             raise ModelError(f"{name} comes before the head and normalises with the statistics of each batch")
 
 
-def random_state(device: torch.device) -> Tensor:
-    """The state of the random numbers that layers on this device draw. A layer that draws some changes it."""
-    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+def random_states(device: torch.device) -> list[bytes]:
+    """The states of all random numbers that layers on this device may draw. A layer that draws some changes one."""
+    states = [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
+    return [*(state.numpy().tobytes() for state in states), repr(random.getstate()).encode()]

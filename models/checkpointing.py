@@ -53,7 +53,11 @@ def units(model: nn.Module, unit: Unit) -> dict[str, nn.Module]:
         raise ModelError(f"{type(model).__name__} has no residual blocks to checkpoint; leave checkpointing out")
     if unit == "block":
         return blocks
-    return {stage: model.get_submodule(stage) for stage in dict.fromkeys(name.rpartition(".")[0] for name in blocks)}
+    found = {stage: model.get_submodule(stage) for stage in dict.fromkeys(name.rpartition(".")[0] for name in blocks)}
+    for stage, module in found.items():
+        if not stage or isinstance(module, (nn.ModuleList, nn.ModuleDict)):
+            raise ModelError(f"the blocks of {type(model).__name__} are in no module that runs as a stage; give block")
+    return found
 
 
 def _forward(parts: Sequence[Part], x: Tensor) -> Tensor:

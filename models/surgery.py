@@ -11,6 +11,7 @@ from typing import Literal, get_args
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.models.regnet import ResBottleneckBlock
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
@@ -42,10 +43,13 @@ class UncountedBatchNorm2d(nn.BatchNorm2d):
         return F.batch_norm(x, *statistics, self.weight, self.bias, self.training, self.momentum, self.eps)
 
 
+BATCH_NORMS = (nn.BatchNorm2d, FrozenBatchNorm2d, UncountedBatchNorm2d)
+
+
 def leave_uncounted(model: nn.Module) -> None:
-    """Turn every BatchNorm2d that has a momentum into an UncountedBatchNorm2d."""
+    """Turn every BatchNorm2d that has a momentum and running statistics into an UncountedBatchNorm2d."""
     for module in model.modules():
-        if type(module) is nn.BatchNorm2d and module.momentum is not None:
+        if type(module) is nn.BatchNorm2d and module.momentum is not None and module.track_running_stats:
             module.__class__ = UncountedBatchNorm2d
 
 
@@ -137,13 +141,15 @@ def _through_dropout(module: nn.Module, args: object, output: Tensor) -> Tensor:
 
 
 def freeze(model: nn.Module, trainable: Sequence[str], batch_norm: BatchNormMode) -> None:
-    """Freeze all but `trainable`: "all", "head" (fc), or modules with all their children ("layer4", "layer3.10").
+    """Freeze all but `trainable`: "all", "head" (fc, or the module of that name), or modules with all their children,
+    such as "layer4" or "layer3.10".
 
     batch_norm: the mode of the frozen part's BatchNorm layers. With "eval" they stay in evaluation mode even after
     model.train(), so that nothing in them changes; with "train" their running statistics change, as in many published
     notebooks.
     A downsample that a block without skip does not compute never trains.
-    Raises ModelError for an unknown name or mode, and if nothing would train.
+    Raises ModelError for an unknown name or mode, if nothing would train, and with "eval" for a frozen BatchNorm of
+    another kind than BatchNorm2d: in another class its own forward would be lost.
     """
     if batch_norm not in get_args(BatchNormMode):
         raise ModelError(f"no batch_norm {batch_norm!r}; choose from: {', '.join(get_args(BatchNormMode))}")
@@ -155,20 +161,26 @@ def freeze(model: nn.Module, trainable: Sequence[str], batch_norm: BatchNormMode
         _exclude_unused(module)  # after requires_grad_(True), which includes them
     if trainable_parameters(model) == 0:
         raise ModelError(f"nothing trains with trainable = {tuple(trainable)}; add head, a layer, or all")
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
+    inside = {module for part in chosen for module in part.modules()}
+    for name, module in model.named_modules():
+        if not isinstance(module, _BatchNorm):
+            continue
+        trains = module.weight.requires_grad if module.affine else module in inside
+        frozen = batch_norm == "eval" and not trains
+        if type(module) in BATCH_NORMS:
             # A change of class keeps parameters, buffers and keys of the state dict.
-            frozen = batch_norm == "eval" and not module.weight.requires_grad
             module.__class__ = FrozenBatchNorm2d if frozen else nn.BatchNorm2d
             module.train(model.training)
+        elif frozen:
+            raise ModelError(
+                f"{name} is frozen and a {type(module).__name__}, which batch_norm eval cannot hold; give batch_norm "
+                f"train, or train it"
+            )
 
 
 def head(model: nn.Module) -> nn.Module:
     """The model's head, that which "head" names. Raises ModelError if it has none."""
-    found = _module(model, "head")
-    if found is model:
-        raise ModelError(f"{type(model).__name__} has no head; give a model from models.cifar or models.imagenet")
-    return found
+    return _module(model, "head")
 
 
 def trainable_parameters(model: nn.Module) -> int:
@@ -213,7 +225,7 @@ def _fresh(old: nn.Module, skip: bool) -> nn.Module:
     # A copy keeps stride, groups, width, downsample, device and dtype of any kind of block.
     block = copy.deepcopy(old)
     for module in block.modules():
-        if isinstance(module, nn.BatchNorm2d):
+        if type(module) in BATCH_NORMS:
             module.__class__ = nn.BatchNorm2d  # undoes an earlier `freeze`
         if callable(reset := getattr(module, "reset_parameters", None)):
             reset()
@@ -247,7 +259,7 @@ def _rates(hidden: Sequence[int], dropout: Sequence[float]) -> Sequence[float]:
 
 def _module(model: nn.Module, name: str) -> nn.Module:
     modules = {path: module for path, module in model.named_modules() if path}
-    modules |= {"all": model, "head": modules.get("fc", model)}
+    modules |= {"all": model} | ({"head": modules["fc"]} if "fc" in modules else {})
     if name not in modules:
         raise ModelError(f"no module {name!r}; {nearest(name, modules)}")
     return modules[name]

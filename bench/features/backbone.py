@@ -31,13 +31,17 @@ class Backbone:
     def __call__(self, images: Tensor, trains: bool) -> Tensor:
         """`trains`: as in training mode, else as in evaluation mode. Raises UsageError if features are random."""
         self.module.train(trains)
-        before = backbone.random_state(self.device)
+        before = backbone.random_states(self.device)
+        buffers = {} if self.images else {name: each.clone() for name, each in self.module.named_buffers()}
         try:
             with self.autocast():
                 found = backbone.features(self.module, images)
         except ModelError as error:
             raise UsageError(f"--features is once, but {error}") from error
-        if not torch.equal(before, backbone.random_state(self.device)):
+        for name, each in self.module.named_buffers():
+            if name in buffers and not torch.equal(each, buffers[name]):
+                raise UsageError(f"--features is once, but {name} changes in each pass; give --features each_epoch")
+        if before != backbone.random_states(self.device):
             raise UsageError(
                 "--features is once, but something before the head drew random numbers, so that features differ each "
                 "time; give --features each_epoch"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -36,20 +36,22 @@ def allocate(shape: Sequence[int], dtype: torch.dtype, place: Place, device: tor
     """
     if place != "file":
         return torch.empty(tuple(shape), dtype=dtype, device=device if place == "device" else "cpu")
-    path, size = folder / f".features.{os.getpid()}", math.prod(shape)
+    path, size = None, math.prod(shape)
     try:
-        with open(path, "wb") as file:
+        # A name of its own: ranks on several machines may share the folder, and have equal process ids.
+        descriptor, path = tempfile.mkstemp(prefix=".features.", dir=folder)
+        with open(descriptor, "wb") as file:
             # Now, since a full disk would end the process later, by a signal, where it writes to the memory.
             os.posix_fallocate(file.fileno(), 0, max(1, size * dtype.itemsize))
-        return torch.from_file(str(path), shared=True, size=size, dtype=dtype).view(tuple(shape))
+        return torch.from_file(path, shared=True, size=size, dtype=dtype).view(tuple(shape))
     except (OSError, RuntimeError) as error:
         raise UsageError(
             f"cannot keep {size * dtype.itemsize} bytes of features in {folder} ({error}); make room there, choose "
             f"another --out, or give --features each_epoch"
         ) from error
     finally:
-        with contextlib.suppress(OSError):
-            path.unlink()
+        if path is not None:
+            os.unlink(path)
 
 
 def take(values: Tensor, rows: Tensor, device: torch.device) -> Tensor:

@@ -196,8 +196,9 @@ def _pipeline(trial: Trial, backend: Backend, data: DataSet, device: torch.devic
         torch.empty((2, 50_000, 3, 32, 32), dtype=torch.uint8)
     # Nothing is known about the GPU, which may be another machine's; only the trial's limit counts.
     free = math.inf if backend == "cuda" else free_for(trial, data, device)
-    # What loader workers read from files is never in memory as a whole.
-    held = not in_files(data.train) or pipeline_for(trial, data, free) == "resident"
+    # What loader workers, or one pass of a backbone, read from files is never in memory as a whole.
+    whole = trial.features == "each_epoch" and pipeline_for(trial, data, free) == "resident"
+    held = whole or not in_files(data.train)
     fake = dataclasses.replace(data, train=_fake(data.train, held), evaluation=_fake(data.evaluation, held))
     make = FakePipeline if trial.features == "each_epoch" else FeaturePipeline
     pipeline = make(trial, fake, device, free=free)

@@ -38,7 +38,8 @@ EPOCHS = TRIALS = [
         "J",
         "sum",
         "Energy while training, without evaluation: of the GPUs used; on a Jetson, of all that its power_rails feed; "
-        "on a CPU, of the machines' CPU packages and of memory if that is counted, other processes' share included.",
+        "on a CPU, of the machines' CPU packages and of memory if that is counted, other processes' share included. "
+        "With features once, of the head alone, without feature_pass_s.",
     ),
     Column(
         "energy_source",

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from bench.data.pipeline import Batch
 from bench.errors import UsageError
@@ -147,7 +148,7 @@ class FirstStep:
                 raise contradiction("trainable", self.trial, f"{name}, which is frozen, has a gradient")
         evaluates = self.trial.batch_norm == "eval"
         for name, module in self.training.module.named_modules():
-            frozen = isinstance(module, nn.BatchNorm2d) and module.affine and not module.weight.requires_grad
+            frozen = isinstance(module, _BatchNorm) and module.affine and not module.weight.requires_grad
             if frozen and module.training is evaluates:
                 mode = "evaluation" if evaluates else "training"
                 raise contradiction("batch_norm", self.trial, f"{name}, which is frozen, is not in {mode} mode")

@@ -23,7 +23,7 @@ from bench.record.csvfile import write_whole
 from bench.trial import Trial
 from launch.memory.devices import Budget
 
-CODE = ("bench", "models")  # the folders whose code predicts
+CODE = ("bench", "models", "launch/memory")  # the folders whose code predicts
 MOST = 500  # footprints that are kept, of some 100 KB each; whichever are too many go, and cost a trace
 
 
@@ -36,11 +36,13 @@ def folder() -> Path:
 def is_kept(trial: Trial, budget: Budget) -> bool:
     """Whether the prediction is the same at another time.
 
-    That of a CPU's pipeline "auto" depends on free memory, and that of a user's own file on all that the file imports.
+    That of a CPU's pipeline "auto" and of stored features depends on free memory, and that of a user's own file on all
+    that the file imports.
     """
     if trial.experiment_file:
         return False
-    return budget.backend == "cuda" or trial.pipeline != "auto" or trial.data == "synthetic"
+    at_hand = trial.features == "each_epoch" and (trial.pipeline != "auto" or trial.data == "synthetic")
+    return budget.backend == "cuda" or at_hand
 
 
 def path_for(trial: Trial, budget: Budget) -> Path:

@@ -161,7 +161,8 @@ def remarks(row: Row) -> list[str]:
     found += to_target.remarks(row)
     found += ceilings.remarks(row)
     found += prices.remarks(row)
-    if row["weights"] == "none" and "all" not in text(row["trainable"]).split():
+    fresh = row["weights"] == "none" and row["model"] != "own"  # a model of the user's own may load its own
+    if fresh and "all" not in text(row["trainable"]).split():
         found.append("the frozen part has random weights: speed and memory are real, accuracy says nothing")
     if row["features"] == "once":
         took = row["feature_pass_s"]

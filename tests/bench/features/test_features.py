@@ -275,6 +275,20 @@ class Noisy(nn.Module):
         return values + torch.randn(()) if self.training else values
 
 
+class Drifting(nn.Module):
+    """As a spectral norm, and an InstanceNorm with running statistics, do."""
+
+    passes: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("passes", torch.zeros(()))
+
+    def forward(self, values: Tensor) -> Tensor:
+        self.passes += float(self.training)
+        return values
+
+
 class GoesOn(Flat):
     def forward(self, values: Tensor) -> Tensor:
         return super().forward(values) * 2
@@ -302,9 +316,10 @@ def headless() -> nn.Module:
         (network(nn.Dropout(0.5)), "something before the head drew random numbers"),
         (network(Noisy()), "something before the head drew random numbers"),
         (GoesOn(48), "GoesOn goes on after its head fc"),
-        (headless(), "Sequential has no head"),
+        (headless(), "no module 'head'"),
+        (network(Drifting()), "3.passes changes in each pass; give --features each_epoch"),
     ],
-    ids=["statistics", "trains", "dropout", "random", "goes on", "headless"],
+    ids=["statistics", "trains", "dropout", "random", "goes on", "headless", "drifts"],
 )
 def test_a_network_whose_features_are_not_fixed_is_refused(model: nn.Module, said: str | None, tmp_path: Path) -> None:
     trial = frozen(image_size=4, micro_batch=4, features="once")

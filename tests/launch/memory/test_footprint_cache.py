@@ -39,7 +39,7 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> list[Trial]:
         asked.extend(jobs)
         return [(dataclasses.replace(KEPT, sizes=(3, 4, job.micro_batch)), 1000) for job in jobs]
 
-    monkeypatch.setattr(plan, "_predict_missing", trace)
+    monkeypatch.setattr(plan, "predict_all", trace)
     return asked
 
 
