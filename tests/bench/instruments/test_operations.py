@@ -136,8 +136,8 @@ def test_what_compiled_kernels_access_is_not_known(monkeypatch: pytest.MonkeyPat
 def test_what_a_step_recomputes_is_counted_apart_and_is_not_the_model_s_own_work(
     unit: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    nothing_compiled = SimpleNamespace(counters={"stats": {}, "graph_break": {}})  # by an earlier test
-    monkeypatch.setitem(sys.modules, "torch._dynamo.utils", nothing_compiled)
+    made = {"stats": {"unique_graphs": 0}, "graph_break": {}}  # whatever an earlier test has compiled
+    monkeypatch.setitem(sys.modules, "torch._dynamo.utils", SimpleNamespace(counters=made))
     images, first = 2, 16 * 16 * 9 * 32 * 32  # multiply-adds of the first stage's convolutions, of which there are two
     # Twice the channels at a quarter of the places: in the other two stages the first has half of them, the second has
     # as many, and the shortcut's kernel has 1 place instead of 9.
