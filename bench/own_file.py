@@ -27,6 +27,7 @@ from models.names import OWN
 FUNCTIONS = {"model": "model(trial, classes)", "data": "data(trial)"}
 # Settings that are carried out on a network of ours alone; those that a model of one's own may have.
 OF_OUR_MODELS = ("shortcut", "replace_blocks", "head", "dropout")
+OURS = Path(__file__).resolve().parent / "experiments"
 NAME = re.compile(r"[\w.+-]+")  # of what becomes part of a path, or stands between commas
 
 
@@ -36,8 +37,16 @@ def is_path(name: str) -> bool:
 
 
 def absolute(names: Iterable[str]) -> list[str]:
-    """The names of experiments with the paths among them absolute, for processes that run in another folder."""
-    return [os.path.abspath(name) if is_path(name) else name for name in names]
+    """The names of experiments with the paths among them absolute, for processes that run in another folder.
+
+    The path of an experiment of ours becomes its name.
+    """
+    return [name_or_path(os.path.abspath(name)) if is_path(name) else name for name in names]
+
+
+def name_or_path(path: str) -> str:
+    """The name of the experiment in this file if it is one of ours, else the path."""
+    return Path(path).stem if Path(path).resolve().parent == OURS else path
 
 
 def load(path: str) -> Experiment:

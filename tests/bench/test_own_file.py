@@ -82,6 +82,13 @@ def test_its_network_and_its_images_are_what_trains(study: Path) -> None:
     assert prediction.predict(wide, "cpu").parts["weights"] == 4 * 189
 
 
+def test_the_path_of_an_experiment_of_ours_is_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(experiments.__file__).parent)
+    for path in ("dropout.py", experiments.__path__[0] + "/dropout.py"):
+        assert request.read([path, "--device", "cpu"]).trials == request.read(["dropout", "--device", "cpu"]).trials
+    assert gate.read(["a", "b", "dropout.py"]).words[0] == "dropout"
+
+
 def test_another_version_of_it_is_another_trial_and_the_old_one_is_not_run_in_its_place(study: Path) -> None:
     before = trials(study)[0]
     study.write_text(STUDY.replace("lr=0.5", "lr=0.5 "))

@@ -16,6 +16,7 @@ from bench.data.dataset import in_files
 from bench.data.pipeline import InputPipeline, free_bytes, free_for, pipeline_for
 from bench.errors import UsageError
 from bench.memory import prediction
+from bench.training import checkpoint_evaluation
 from bench.trial import Trial
 from launch.group import accelerate_command
 from launch.sweep import request
@@ -181,3 +182,22 @@ def test_a_file_that_breaks_off_is_named_when_it_is_read(folder: Path) -> None:
     batches = InputPipeline(trial, datasets.load(trial, Path()), CPU).train(0, [(0, 6)])
     with pytest.raises(UsageError, match=r"^cannot read the image .*train/red/0\.png: .* remove it$"):
         next(batches)
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I", "F"])
+def test_an_image_of_more_than_8_bits_is_not_taken_for_a_white_one(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / "deep.tif"
+    Image.new(mode, (4, 4), 1000).save(path)
+    with Image.open(path) as picture:
+        assert picture.mode[0] == mode[0]
+    with pytest.raises(UsageError, match=rf"{path} has more than 8 bits for each pixel \(mode [IF]"):
+        image_files.read(str(path), 4)
+
+
+def test_a_checkpoint_is_evaluated_on_the_images_that_it_was_trained_on(folder: Path) -> None:
+    trial = trial_of(folder)
+    assert len(checkpoint_evaluation.load_images(trial, Path()).evaluation) == 3
+    shutil.copy(folder / "val" / "red" / "0.png", folder / "val" / "red" / "1.png")
+    class_folders.scan.cache_clear()
+    with pytest.raises(UsageError, match=r"mine has 10 images in 3 classes .* the checkpoint is of 9 images in 3"):
+        checkpoint_evaluation.load_images(trial, Path())
