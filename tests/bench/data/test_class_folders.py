@@ -81,6 +81,7 @@ def test_they_are_resident_where_they_fit_and_read_by_the_loader_where_not_and_a
     data = datasets.load(trial, Path())
     size = sum(split.images.numel() for split in (data.train, data.evaluation))
     assert in_files(data.train)
+    assert datasets.checked(data, "a file of one's own") is data  # whose data() may return it
     assert [pipeline_for(trial, data, free) for free in (4.0 * size, 4.0 * size - 1)] == ["resident", "loader"]
     assert free_for(trial, data, torch.device("cpu")) == pytest.approx(free_bytes(trial, CPU), rel=0.2)
     made = {}
