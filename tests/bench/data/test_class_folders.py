@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import os
 import shutil
 from pathlib import Path
 from typing import Literal
@@ -172,6 +174,39 @@ def test_a_folder_that_cannot_be_used_is_refused_before_anything_starts(folder: 
 
     with pytest.raises(UsageError, match=said):
         asked()
+
+
+@pytest.mark.parametrize(
+    ("link", "to", "said"),
+    [
+        ("train/red/5.png", "nowhere", r"cannot read .*mine/train/red/5\.png: No such file or directory; mend it"),
+        ("train/red/5.png", "5.png", r"cannot read .*mine/train/red/5\.png: Too many levels of symbolic links"),
+        ("train/red/all", "..", r"mine/train/red/all is a link to a folder that it is in; remove it"),
+        ("train/red/more/up", "../..", r"mine/train/red/more/up is a link to a folder that it is in; remove it"),
+        ("train/pink", "nowhere", r"cannot read .*mine/train/pink: No such file or directory"),
+    ],
+)
+def test_a_link_that_leads_nowhere_is_named(folder: Path, link: str, to: str, said: str) -> None:
+    (folder / link).symlink_to(to)
+    with pytest.raises(UsageError, match=said):
+        trial_of(folder)
+
+
+def test_a_folder_that_nobody_may_enter_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> None:  # as the system does, but for root
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(UsageError, match=r"cannot read .*mine/train: Permission denied"):
+        trial_of(folder)
+
+
+def test_links_to_elsewhere_are_followed(folder: Path, tmp_path: Path) -> None:
+    before = trial_of(folder).data_contents
+    (folder / "train" / "red").rename(tmp_path / "kept")
+    (folder / "train" / "red").symlink_to(tmp_path / "kept")
+    class_folders.scan.cache_clear()
+    assert trial_of(folder).data_contents == before
 
 
 def test_a_file_that_breaks_off_is_named_when_it_is_read(folder: Path) -> None:
