@@ -112,7 +112,7 @@ def test_what_a_loader_reads_takes_no_memory_as_a_whole(folder: Path) -> None:
 def test_other_images_are_other_data(folder: Path, tmp_path: Path) -> None:
     before = trial_of(folder)
     shutil.copytree(folder, tmp_path / "copy")
-    assert trial_of(tmp_path / "copy").data_contents == before.data_contents  # wherever it lies
+    assert trial_of(tmp_path / "copy").key() == before.key()  # wherever it lies
     for change in ("size", "name"):
         shutil.copytree(folder, other := tmp_path / change)
         path = other / "train" / "red" / "0.png"
@@ -122,7 +122,7 @@ def test_other_images_are_other_data(folder: Path, tmp_path: Path) -> None:
             path.rename(path.with_name("1.png"))
         after = trial_of(other)
         assert after.data_contents != before.data_contents
-        assert dataclasses.replace(after, data=before.data).key() != before.key()
+        assert after.key() != before.key()
 
 
 def test_a_rank_is_told_the_folder_and_the_key(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
