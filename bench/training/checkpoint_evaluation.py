@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from bench.data import class_folders, datasets
-from bench.data.dataset import DataSet
+from bench.data.dataset import DataSet, in_files
 from bench.data.pipeline import Batch, InputPipeline, Passes
 from bench.errors import UsageError
 from bench.machine import backends
@@ -71,7 +71,8 @@ def evaluate_model(trial: Trial, model: nn.Module, images: DataSet) -> tuple[Eva
     model = place(model, trial, device)
     if dtype is not None:
         model.forward = torch.autocast(device.type, dtype)(model.forward)
-    pipeline = InputPipeline(dataclasses.replace(trial, pipeline="resident"), images, device)
+    how: Any = "loader" if in_files(images.evaluation) else "resident"  # so that each file is read once, and none kept
+    pipeline = InputPipeline(dataclasses.replace(trial, pipeline=how), images, device)
 
     def batches(passes: Passes) -> Iterator[Batch]:
         # The images are passed along: a pipeline of synthetic data would generate its own.

@@ -18,7 +18,7 @@ from bench.data.dataset import in_files
 from bench.data.pipeline import InputPipeline, free_bytes, free_for, pipeline_for
 from bench.errors import UsageError
 from bench.memory import prediction
-from bench.training import checkpoint_evaluation
+from bench.training import build, checkpoint_evaluation
 from bench.trial import Trial
 from launch.group import accelerate_command
 from launch.sweep import request
@@ -228,6 +228,23 @@ def test_an_image_of_more_than_8_bits_is_not_taken_for_a_white_one(tmp_path: Pat
         assert picture.mode[0] == mode[0]
     with pytest.raises(UsageError, match=rf"{path} has more than 8 bits for each pixel \(mode [IF]"):
         image_files.read(str(path), 4)
+
+
+def test_evaluating_a_checkpoint_reads_each_image_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trial = trial_of(folder, "--workers", "0", "--model", "resnet8", "--eval-batch", "2")
+    seen = []
+
+    def read(path: str, size: int) -> torch.Tensor:
+        seen.append(path)
+        return whole(path, size)
+
+    whole = image_files.read
+    monkeypatch.setattr(image_files, "read", read)
+    images = checkpoint_evaluation.load_images(trial, Path())
+    model = build.model_for(trial, 3).eval()
+    result, _ = checkpoint_evaluation.evaluate_model(trial, model, images)
+    assert result.images() == 3
+    assert sorted(seen) == [str(folder / "val" / name / "0.png") for name in ("blue", "green", "red")]
 
 
 def test_a_checkpoint_is_evaluated_on_the_images_that_it_was_trained_on(folder: Path) -> None:
