@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import experiments
+from bench import experiments, own_file
 from bench.entry import guarded
 from bench.errors import UsageError
 from bench.experiment import Experiment
@@ -29,8 +29,7 @@ def main(file: str) -> None:
         from bench.options import take_option
         from bench.record import experiment_trackers
 
-        ours = Path(file).resolve().parent == Path(experiments.__file__).resolve().parent
-        name = Path(file).stem if ours else file
+        name = own_file.name_or_path(file)
         experiment = experiments.load(name)
         key, words = take_option(sys.argv[1:], "--trial-key")
         arm, words = take_option(words, "--arm")

@@ -20,7 +20,9 @@ from bench.errors import one_sentence
 # Nobody is left to read: the other end of the pipe, or the terminal, is gone.
 GONE = (errno.EPIPE, errno.EIO)
 ROOT = Path(__file__).resolve().parents[1]  # of our folders: the checkout, or a wheel's resbench/
-START = ROOT / "start.py"  # of a wheel
+START = ROOT / ("start.py" if (ROOT / "start.py").is_file() else "resbench/start.py")
+# Whether processes of ours start by it: always in a wheel; in a checkout, if the command was resbench.
+by_start = START.parent == ROOT or str(START) in sys.orig_argv
 
 
 @contextlib.contextmanager
@@ -82,8 +84,8 @@ class LossyFile(io.FileIO):
 
 
 def module_words(module: str) -> list[str]:
-    """The words behind `python` that run a module: -m MODULE, or in a wheel START MODULE."""
-    return [str(START), module] if START.is_file() else ["-m", module]
+    """The words behind `python` that run a module: -m MODULE, or START MODULE."""
+    return [str(START), module] if by_start else ["-m", module]
 
 
 def module_command(module: str, *words: str) -> list[str]:

@@ -8,25 +8,27 @@ Imports no torch.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from bench.errors import UsageError, one_line
-from bench.experiment import PRESETS, Experiment
+from bench.experiment import Experiment
 from bench.trial import Trial, option
 from models.names import OWN
 
 FUNCTIONS = {"model": "model(trial, classes)", "data": "data(trial)"}
 # Settings that are carried out on a network of ours alone; those that a model of one's own may have.
 OF_OUR_MODELS = ("shortcut", "replace_blocks", "head", "dropout")
+OURS = Path(__file__).resolve().parent / "experiments"
 NAME = re.compile(r"[\w.+-]+")  # of what becomes part of a path, or stands between commas
 
 
@@ -36,8 +38,16 @@ def is_path(name: str) -> bool:
 
 
 def absolute(names: Iterable[str]) -> list[str]:
-    """The names of experiments with the paths among them absolute, for processes that run in another folder."""
-    return [os.path.abspath(name) if is_path(name) else name for name in names]
+    """The names of experiments with the paths among them absolute, for processes that run in another folder.
+
+    The path of an experiment of ours becomes its name.
+    """
+    return [name_or_path(os.path.abspath(name)) if is_path(name) else name for name in names]
+
+
+def name_or_path(path: str) -> str:
+    """The name of the experiment in this file if it is one of ours, else the path."""
+    return Path(path).stem if Path(path).resolve().parent == OURS else path
 
 
 def load(path: str) -> Experiment:
@@ -80,7 +90,7 @@ def _experiment(path: str, digest: str) -> Experiment:
     if not isinstance(experiment, Experiment):
         raise UsageError(f"{path} defines no EXPERIMENT of bench.experiment.Experiment; see bench/experiments/")
     for name in (Path(path).stem, *experiment.arms):
-        if not NAME.fullmatch(name):
+        if not isinstance(name, str) or not NAME.fullmatch(name):
             raise UsageError(f"{path}: the name {name!r} is not of letters, digits and _ . + - alone; rename it")
     if not experiment.arms:
         raise UsageError(f"{path}: EXPERIMENT has no arms; give one or more")
@@ -88,21 +98,57 @@ def _experiment(path: str, digest: str) -> Experiment:
     for name in own:
         if (value := getattr(experiment.base, name)) not in (OWN, getattr(Trial, name)):
             raise UsageError(f"{path}: base has {name}={value!r} and the file defines {name}(); leave one of them out")
-    base = dataclasses.replace(experiment.base, **own, experiment_file=path, experiment_hash=digest)
-    mini = {**{name: OWN for name in own if name == "data"}, **experiment.mini}
-    experiment = dataclasses.replace(experiment, base=base, mini=mini)
-    for arm in experiment.arms:
-        for preset in PRESETS:
-            _check_arm(experiment, path, arm, preset)
+    own |= {"experiment_file": path, "experiment_hash": digest}
+    base = dataclasses.replace(experiment.base, **{**_typed(experiment.base.settings(), f"{path}: base"), **own})
+    mini = {**{name: OWN for name in own if name == "data"}, **_typed(experiment.mini, f"{path}: mini")}
+    arms, mini_arms = (
+        {arm: _typed(changes, f"{path}: {what} {arm}") for arm, changes in changed.items()}
+        for what, changed in (("arm", experiment.arms), ("mini_arms", experiment.mini_arms))
+    )
+    experiment = dataclasses.replace(experiment, base=base, arms=arms, mini=mini, mini_arms=mini_arms)
+    for arm in arms:  # as they are in full: not every experiment has a miniature
+        _check_arm(experiment, path, arm)
     return experiment
 
 
-def _check_arm(experiment: Experiment, path: str, arm: str, preset: str) -> None:
+def _check_arm(experiment: Experiment, path: str, arm: str) -> None:
     try:
-        check(experiment.trial(path, arm, preset))
-    except (UsageError, TypeError) as error:  # TypeError: no such setting, or a value of another type
-        what = str(error).replace("Trial.__init__() ", "")
-        raise UsageError(f"{path}: arm {arm}, preset {preset}: {what}") from error
+        check(experiment.trial(path, arm))
+    except UsageError as error:
+        raise UsageError(f"{path}: arm {arm}: {error}") from error
+
+
+def _typed(settings: Any, where: str) -> dict[str, Any]:
+    """The settings in the types of Trial's fields. Of 1 and 1.0, or [] and (), trials would have different keys."""
+    if not isinstance(settings, dict):
+        raise UsageError(f"{where} is a {type(settings).__name__}; give a dict of settings")
+    types = get_type_hints(Trial)
+    found = {}
+    for name, value in settings.items():
+        if name not in types:
+            raise UsageError(f"{where} has {name!r}, which is no setting; see --help")
+        try:
+            found[name] = _as(types[name], value)
+        except (TypeError, OverflowError) as error:
+            kind = str(next(f.type for f in dataclasses.fields(Trial) if f.name == name))
+            raise UsageError(f"{where} has {name}={value!r:.80}; give a value of the type {kind}") from error
+    return found
+
+
+def _as(kind: Any, value: Any) -> Any:
+    """The value in this type: an int as a float, a list as a tuple. Raises TypeError if it is of another."""
+    if get_origin(kind) is Literal:
+        kind = str
+    if get_origin(kind) is tuple:
+        if isinstance(value, (tuple, list)):
+            return tuple(_as(get_args(kind)[0], each) for each in value)
+    elif type(None) in get_args(kind):
+        return None if value is None else _as(get_args(kind)[0], value)
+    elif kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    elif type(value) is kind:
+        return value
+    raise TypeError
 
 
 @functools.cache
@@ -114,23 +160,34 @@ def _module(path: str, digest: str) -> ModuleType:
     module.__file__ = path
     sys.modules[module.__name__] = module  # where dataclasses and torch look for the module of a class
     try:
-        exec(compile(content, path, "exec", dont_inherit=True), module.__dict__)
-    except (Exception, SystemExit) as error:
+        with line_named(path):
+            exec(compile(content, path, "exec", dont_inherit=True), module.__dict__)
+    except UsageError:
         del sys.modules[module.__name__]
-        what = one_line(error).replace(f" ({Path(path).name}, line {_line(error, path)})", "")
-        raise UsageError(f"{path}, line {_line(error, path)}: {what}; correct it there") from error
+        raise
     return module
 
 
+@contextlib.contextmanager
+def line_named(path: str) -> Iterator[None]:
+    """Around what runs the code of this file. Whatever it raises becomes a UsageError with the line of the file."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        line = _line(error, path)
+        what = one_line(error).replace(f" ({Path(path).name}, line {line})", "")
+        raise UsageError(f"{path}{f', line {line}' if line else ''}: {what}; correct it there") from error
+
+
 def _line(error: BaseException, path: str) -> int | None:
-    """The line of the file where the error came from."""
+    """The line of the file where the error came from; None: from code that no line of it called."""
     if isinstance(error, SyntaxError) and error.filename == path:
         return error.lineno
     lines, frame = [], error.__traceback__
     while frame is not None:
         lines += [frame.tb_lineno] if frame.tb_frame.f_code.co_filename == path else []
         frame = frame.tb_next
-    return lines[-1] if lines else 1
+    return lines[-1] if lines else None
 
 
 def _read(path: str) -> bytes:

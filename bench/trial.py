@@ -217,6 +217,8 @@ class Trial:
         settings = {name: value for name, value in self.settings().items() if name not in NOT_IN_KEY}
         settings = {name: value for name, value in settings.items() if (name, value) not in AS_BEFORE.items()}
         settings |= {name: value for name in IN_KEY_IF_SET if (value := getattr(self, name))}
+        if self.data_contents:  # wherever the folder lies, they say what it has
+            settings["data"] = FOLDER
         if (stop := self.stop_accuracy()) is not None:
             settings["stop_accuracy"] = stop
         # Of JSON with sorted keys, not Python's hash: equal in every process and on every machine.

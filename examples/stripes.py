@@ -1,9 +1,9 @@
 """How wide must a network of two layers be to tell upright stripes from level ones in noise?
 
-A study of one's own in one file: its arms, its network, its images. From any folder:
+A study of one's own in one file: its arms, its network, its images. From any folder, once installed:
 
-    python -m launch run PATH/TO/stripes.py --out runs/stripes
-    python -m reports show runs/stripes
+    resbench run PATH/TO/stripes.py --out runs/stripes
+    resbench show runs/stripes
 
 Every option works on it as on the suite's own experiments: --lr 0.05,0.2 --repeats 3, --memory-limit, --help.
 """

@@ -38,9 +38,14 @@ def interrupt(number: int, frame: object) -> None:
 
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
-    """Delay signals to the end of this block, which must leave neither a process behind nor a trial without its row."""
+    """Delay signals to the end of this block, which must leave neither a process behind nor a trial without its row.
+
+    What the block raises becomes the context of the Interrupted that a signal leads to.
+    """
     received: list[int] = []
-    with handling(lambda number, frame: received.append(number)):
-        yield
-    for number in received[:1]:  # one: the handler outside ignores further ones anyway
-        signal.raise_signal(number)
+    try:
+        with handling(lambda number, frame: received.append(number)):
+            yield
+    finally:
+        for number in received[:1]:  # one: the handler outside ignores further ones anyway
+            signal.raise_signal(number)

@@ -71,6 +71,9 @@ def numbers(text: pd.DataFrame, name: str) -> tuple[pd.Series, list[str]]:
     if name not in text:
         return pd.Series(float("nan"), index=text.index), []
     found = pd.to_numeric(text[name], errors="coerce").astype(float)
+    joined = "".join(text[name].to_numpy(na_value=""))
+    if joined.split() != [joined]:  # somewhere is a space, which pandas passes over and `typed` does not
+        found = found.mask((text[name].str.strip() != text[name]).fillna(False).astype(bool))
     failed = text[name][found.isna()].dropna()
     bad = [each for each in failed if not (cells.NUMBER.fullmatch(each) or cells.NOT_FINITE.fullmatch(each))]
     return found.where(found.abs() < float("inf")), bad

@@ -20,9 +20,10 @@ def main() -> None:
     sys.path.insert(0, str(ROOT))
     if ROOT != HERE:  # an editable install: processes that are started by -m have to find the checkout too
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    from bench.entry import guarded  # first: bench/__init__.py refuses a Python older than 3.10
+    from bench import entry  # first: bench/__init__.py refuses a Python older than 3.10
 
-    with guarded():
+    entry.by_start = True
+    with entry.guarded():
         run(sys.argv[1:])
 
 

@@ -35,8 +35,8 @@ def test_a_study_of_one_s_own_runs_and_is_looked_at(tmp_path: Path, capsys: pyte
     empty, out = tmp_path / "empty", tmp_path / "empty" / "runs" / "stripes"
     empty.mkdir()
     study = str(CHECKOUT / "examples" / "stripes.py")
-    words = ["-m", "launch", "run", study, "--arm", "wide,wide_slow", *TINY, "--out", "runs/stripes"]
-    env = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
+    words = ["-m", "resbench", "run", study, "--arm", "wide,wide_slow", *TINY, "--out", "runs/stripes"]
+    env = {**os.environ, "PYTHONPATH": str(CHECKOUT)}  # what `resbench run` is, of this checkout
     done = subprocess.run([sys.executable, *words], cwd=empty, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert [path.name for path in empty.iterdir()] == ["runs"]

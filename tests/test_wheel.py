@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from conftest import CHECKOUT
-from launching import is_one_error
+from launching import is_one_error, rows
 
 PARTS = ("bench", "models", "launch", "reports", "resbench", "pyproject.toml", "setup.py", "README.md", "LICENSE")
 VERSION = re.findall(r'^version = "(.+)"$', (CHECKOUT / "pyproject.toml").read_text(), re.MULTILINE)[0]
@@ -89,6 +89,18 @@ def test_one_command_has_all_that_the_checkout_has_and_takes_no_file_of_the_curr
     assert f"{start} accelerate.commands.launch" in started  # -m would look in the current folder first
     assert f" {start} bench.experiments.dropout --arm" in started
     assert " -m " not in started
+    assert not (trap / "sprung").exists()
+
+
+def test_a_trial_of_a_checkout_takes_no_file_of_the_current_folder_either(
+    trap: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    script = tmp_path_factory.mktemp("bin") / "resbench"  # as an editable install's
+    script.write_text(f"import sys\nsys.path.append({str(CHECKOUT)!r})\nfrom resbench import main\nmain()\n")
+    small = ["--arm", "16x1", "--model", "resnet8", "--data", "synthetic", "--image-size", "8", "--device", "cpu"]
+    small += ["--limit-train", "32", "--limit-eval", "8", "--warmup-windows", "0"]
+    well([sys.executable, str(script), "run", "resnet20_accumulation", *small, "--out", "ran"], trap)
+    assert [row["status"] for row in rows(trap / "ran", "trials")] == ["ok"]
     assert not (trap / "sprung").exists()
 
 

@@ -11,6 +11,7 @@ import functools
 import hashlib
 import os
 import re
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,8 +85,14 @@ def _check(folder: str) -> None:
 
 @functools.cache
 def scan(folder: str) -> ClassFolders:
-    """What is in the folder, read once. Raises UsageError if it is not laid out as LAYOUT."""
-    root = Path(folder)
+    """What is in the folder, read once. Raises UsageError if it is not laid out as LAYOUT, or cannot be read."""
+    try:
+        return _scan(Path(folder))
+    except OSError as error:  # nobody may enter it, or a link leads to nothing, or to itself
+        raise UsageError(f"--data: cannot read {error.filename}: {error.strerror}; mend it, or remove it") from error
+
+
+def _scan(root: Path) -> ClassFolders:
     if not root.is_dir():
         raise UsageError(f"--data: no folder {root}; give one with {LAYOUT}")
     second = next((name for name in ("val", "test") if (root / name).is_dir()), "val")
@@ -106,7 +113,8 @@ def scan(folder: str) -> ClassFolders:
 
 def _class_names(part: Path) -> tuple[str, ...]:
     with os.scandir(part) as entries:
-        names = tuple(sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")))
+        seen = [(entry.name, entry.stat().st_mode) for entry in entries if not entry.name.startswith(".")]
+    names = tuple(sorted(name for name, mode in seen if stat.S_ISDIR(mode)))
     if len(names) < 2:
         found = "no class folder" if not names else f"one class folder, {names[0]}"
         raise UsageError(f"--data: {part} has {found}; give two or more, as {LAYOUT}")
@@ -116,9 +124,10 @@ def _class_names(part: Path) -> tuple[str, ...]:
 def _part(root: Path, part: str, names: tuple[str, ...], digest: hashlib._Hash) -> Part:
     paths: list[str] = []
     labels: list[int] = []
+    above = [_identity(root), _identity(root / part)]
     for label, name in enumerate(names):
         before = len(paths)
-        for path, size in _files(root / part / name):
+        for path, size in _files(root / part / name, above):
             if not path.lower().endswith(SUFFIXES):
                 raise UsageError(f"--data: {path} is no image, by its name; remove it")
             digest.update(f"{os.path.relpath(path, root)}\0{size}\n".encode(errors="surrogateescape"))
@@ -131,12 +140,23 @@ def _part(root: Path, part: str, names: tuple[str, ...], digest: hashlib._Hash) 
     return Part(tuple(paths), tuple(labels))
 
 
-def _files(folder: Path) -> Iterator[tuple[str, int]]:
-    """(path, size) of all files below, in one order on every machine; without those whose names begin with a dot."""
+def _files(folder: Path, above: list[tuple[int, int]]) -> Iterator[tuple[str, int]]:
+    """(path, size) of all files below, in one order on every machine; without those whose names begin with a dot.
+
+    `above`: the folders that this one is in.
+    """
+    if (own := _identity(folder)) in above:
+        raise UsageError(f"--data: {folder} is a link to a folder that it is in; remove it")
     with os.scandir(folder) as entries:
         inside = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
     for entry in inside:
         if entry.is_dir():
-            yield from _files(Path(entry.path))
+            yield from _files(Path(entry.path), [*above, own])
         else:
             yield entry.path, entry.stat().st_size
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    """What tells the folder from all others of this machine, under whichever path."""
+    found = folder.stat()
+    return found.st_dev, found.st_ino

@@ -58,7 +58,10 @@ def load(trial: Trial, root: Path) -> DataSet:
 def read(trial: Trial, root: Path) -> DataSet:
     """The whole data set, whose `names` are as many as its classes. Raises UsageError as `load`."""
     if trial.data == OWN:
-        return checked(own_file.function(trial, "data")(trial), trial.experiment_file)
+        function = own_file.function(trial, "data")
+        with own_file.line_named(trial.experiment_file):
+            data = function(trial)
+        return checked(data, trial.experiment_file)
     if folder := class_folders.of(trial):
         from bench.data import image_files
 
@@ -86,7 +89,7 @@ def checked(data: Any, source: str) -> DataSet:
         raise UsageError(f"{where} returns a {type(data).__name__}; return a bench.data.dataset.DataSet")
     for part, split in (("train", data.train), ("evaluation", data.evaluation)):
         images, labels = split.images, split.labels
-        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
+        if images.dtype != torch.uint8 or len(images.shape) != 4 or images.shape[1] != 3:
             found = f"{images.dtype} of shape {tuple(images.shape)}"
             raise UsageError(f"{where}: the images of {part} are {found}; give torch.uint8 of shape (N, 3, H, W)")
         if labels.dtype != torch.int64 or labels.shape != images.shape[:1] or not len(labels):

@@ -23,7 +23,7 @@ class ImageFiles:
     """Images (N, 3, S, S) uint8, each the middle square of its picture, resized.
 
     A number gives one image, a slice several; a tensor of positions gives those files. Raises UsageError, with the
-    name, for a file that cannot be read.
+    name, for a file that cannot be read or has more than 8 bits for each pixel and channel.
     """
 
     dtype = torch.uint8
@@ -60,9 +60,13 @@ class ImageFiles:
 
 
 def read(path: str, size: int) -> Tensor:
-    """A picture's middle square, resized with antialiasing: uint8 (3, size, size)."""
+    """A picture's middle square, resized with antialiasing: uint8 (3, size, size). Raises UsageError as ImageFiles."""
     try:
         with Image.open(path) as picture:
+            if picture.mode[0] in "IF":  # of 16 or 32 bits: convert() would cut all above 255 off
+                raise UsageError(
+                    f"{path} has more than 8 bits for each pixel (mode {picture.mode}); save it with 8, or remove it"
+                )
             square = ImageOps.fit(picture.convert("RGB"), (size, size), Image.Resampling.BILINEAR)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UsageError(f"cannot read the image {path}: {reason(error)}; get it again, or remove it") from error

@@ -22,7 +22,9 @@ FRACTION = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
 NUMBER = re.compile(FRACTION, re.ASCII)
 # Forms of columns of text (see bench.column.Column).
 FRACTIONS, INTEGERS = f"{FRACTION}( {FRACTION})*", r"[+-]?\d+( [+-]?\d+)*"
-NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)  # as Python writes it: measured, and no number
+NOT_FINITE = re.compile(
+    r"[+-]?(nan|inf|infinity)", re.IGNORECASE | re.ASCII
+)  # as Python writes it: measured, and no number
 # What spreadsheets make of a text that looks like a number or a formula to them: 1.23E+11, ###, #NAME?.
 MANGLED = re.compile(r"#+|#(N/A|NAME\?|VALUE!|REF!|NUM!|NULL!|DIV/0!)|[+-]?\d+([.,]\d+)?E[+-]\d+", re.IGNORECASE)
 DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?", re.ASCII)

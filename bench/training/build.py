@@ -48,14 +48,16 @@ def model_for(trial: Trial, classes: int) -> nn.Module:
 def _own(trial: Trial, classes: int) -> nn.Module:
     """The model of the user's own file, as it starts. Raises UsageError if the file builds none."""
     own_file.check(trial)
-    model = own_file.function(trial, "model")(trial, classes)
+    build = own_file.function(trial, "model")
+    with own_file.line_named(trial.experiment_file):
+        model = build(trial, classes)
     if not isinstance(model, nn.Module):
         found = type(model).__name__
         raise UsageError(
             f"model(trial, classes) in {trial.experiment_file} returns a {found}; return a torch.nn.Module"
         )
     mode = model.training
-    with torch.no_grad():
+    with torch.no_grad(), own_file.line_named(trial.experiment_file):
         shape = tuple(model.eval()(torch.zeros(2, 3, trial.image_size, trial.image_size)).shape)
     model.train(mode)
     if shape != (2, classes):  # the matrix of evaluation counts would be another's

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from bench.data import datasets
-from bench.data.dataset import DataSet
+from bench.data import class_folders, datasets
+from bench.data.dataset import DataSet, in_files
 from bench.data.pipeline import Batch, InputPipeline, Passes
 from bench.errors import UsageError
 from bench.machine import backends
@@ -38,8 +38,17 @@ def trial_to_evaluate(trained: Trial, evaluate_on: str | None, limit_eval: int |
 
 
 def load_images(trial: Trial, root: Path) -> DataSet:
-    """The evaluation images, normalised as the training images were."""
+    """The evaluation images, normalised as the training images were.
+
+    Raises UsageError if the folder of the trial's data is not what it was trained on, or as datasets.load.
+    """
     other = trial.evaluate_on != "none"
+    if (folder := class_folders.of(trial)) and not other:
+        contents = class_folders.scan(str(folder)).contents
+        if contents != trial.data_contents:
+            raise UsageError(
+                f"{folder} has {contents}, and the checkpoint is of {trial.data_contents}; put back what was there"
+            )
     own: dict[str, Any] = {"data": trial.evaluate_on} if other else {}
     # One training image: none is looked at, but every data set has some.
     minimal = dataclasses.replace(trial, **own, evaluate_on="none", validation=0.0, limit_train=1)
@@ -62,7 +71,8 @@ def evaluate_model(trial: Trial, model: nn.Module, images: DataSet) -> tuple[Eva
     model = place(model, trial, device)
     if dtype is not None:
         model.forward = torch.autocast(device.type, dtype)(model.forward)
-    pipeline = InputPipeline(dataclasses.replace(trial, pipeline="resident"), images, device)
+    how: Any = "loader" if in_files(images.evaluation) else "resident"  # so that each file is read once, and none kept
+    pipeline = InputPipeline(dataclasses.replace(trial, pipeline=how), images, device)
 
     def batches(passes: Passes) -> Iterator[Batch]:
         # The images are passed along: a pipeline of synthetic data would generate its own.

@@ -6,12 +6,16 @@ gives each a host name.
 
 from __future__ import annotations
 
+import itertools
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
 
+from bench import own_file
 from bench.errors import UsageError
 from launch.cluster import batch_job
 
@@ -91,3 +95,11 @@ def mounted(out: Path) -> str:
     if not path.is_absolute() or len(path.parts) < 3 or ".." in path.parts or ":" in str(path):
         raise UsageError(f"--out is {str(out)!r}; give a folder of the volume as pods see it, such as /runs/mine")
     return str(path.parent)
+
+
+def check_experiments(words: Sequence[str]) -> None:
+    """Raises UsageError for a relative path of a user's own experiment, which would become one of this machine."""
+    for word in itertools.takewhile(lambda each: not each.startswith("-"), words):
+        (found,) = own_file.absolute([word])
+        if own_file.is_path(found) and not os.path.isabs(word):
+            raise UsageError(f"k8s has {word!r}, a path on this machine; give the absolute path that the pods have too")

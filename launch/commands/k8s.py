@@ -24,6 +24,7 @@ def run(words: Sequence[str]) -> None:
     """Print the manifest, or write it to the file behind -o."""
     file, rest = take_option(words, "-o")
     pods, rest = batch_job.take(k8s.Pods, rest)
+    k8s.check_experiments(rest)
     out, _ = take_option(rest, "--out")
     rest = list(batch_job.with_out(rest, out or f"/runs/{pods.name}"))
     command = batch_job.run_command(rest, pods.nodes, pods.gpus_per_node)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 import types
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
+from bench import own_file
 from bench.errors import UsageError
 from bench.trial import option
 from launch.sweep.option_words import OTHERS, SEVERAL, kinds, suggestion
@@ -35,7 +37,10 @@ class Study:
 
 
 def read(path: Path) -> Study:
-    """Raises UsageError if the file cannot be read or a key is unknown, given twice, empty or of another type."""
+    """Raises UsageError if the file cannot be read or a key is unknown, given twice, empty or of another type.
+
+    An experiment's relative path starts at the study's folder. In `text`, which may be kept elsewhere, it is absolute.
+    """
     table, text = parse(path)
     fields, seen = kinds(), set()
     names: list[str] = []
@@ -47,7 +52,9 @@ def read(path: Path) -> Study:
             raise UsageError(f"{where} is given a second time, in another spelling; leave one of them")
         seen.add(field)
         if field == "experiments":
-            names += listed(value, str, where)
+            for name in listed(value, str, where):
+                names += own_file.absolute([str(path.parent / name) if own_file.is_path(name) else name])
+                text = with_path(text, name, names[-1], where)
         elif field in fields:
             words += as_words(field, value, fields[field], where)
         else:
@@ -55,6 +62,18 @@ def read(path: Path) -> Study:
     if not names:
         raise UsageError(f'{path} names no experiment; add a line such as experiments = ["resnet20_accumulation"]')
     return Study(path, text, tuple(names), tuple(words))
+
+
+def with_path(text: str, name: str, path: str, where: str) -> str:
+    """The study's text with this path in place of an experiment's name. Raises UsageError if it spells it otherwise."""
+    if name == path:
+        return text
+    spelled = [quote + name + quote for quote in "\"'" if quote + name + quote in text]
+    if not spelled:
+        raise UsageError(f"{where} has {name!r} in a spelling of its own; give it as it is, between quotes")
+    for each in spelled:
+        text = text.replace(each, json.dumps(path, ensure_ascii=False))
+    return text
 
 
 def parse(path: Path) -> tuple[dict[str, Any], str]:

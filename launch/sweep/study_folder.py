@@ -7,13 +7,14 @@ import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
+from bench import own_file
 from bench.errors import UsageError
 from bench.record.cells import Unread, head_of, spelled
 from bench.record.columns import STATUSES, columns
 from bench.record.csvfile import write_whole
 from bench.record.run_folder import RunFolder
 from bench.trial import Trial
-from launch.sweep import request
+from launch.sweep import request, study_file
 from launch.sweep.request import RunRequest
 from launch.sweep.study_file import Study
 
@@ -36,6 +37,13 @@ def check_folder(folder: Path, run_request: RunRequest) -> None:
                 f"choose another --out"
             )
     elif (folder / COPY).exists():
+        given = {trial.experiment_file for trial in run_request.trials}
+        for name in study_file.read(folder / COPY).experiments:
+            if own_file.is_path(name) and name not in given:  # whoever wrote it, to look at it would run it
+                raise UsageError(
+                    f"{folder} belongs to a study with {name}, which is not run unless it is given; choose another "
+                    f"--out, or run {folder / COPY}"
+                )
         own = set(map(identity, request.read([str(folder / COPY)]).trials))
         if other := next((trial for trial in run_request.trials if identity(trial) not in own), None):
             raise UsageError(

@@ -82,6 +82,13 @@ def test_its_network_and_its_images_are_what_trains(study: Path) -> None:
     assert prediction.predict(wide, "cpu").parts["weights"] == 4 * 189
 
 
+def test_the_path_of_an_experiment_of_ours_is_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(experiments.__file__).parent)
+    for path in ("dropout.py", experiments.__path__[0] + "/dropout.py"):
+        assert request.read([path, "--device", "cpu"]).trials == request.read(["dropout", "--device", "cpu"]).trials
+    assert gate.read(["a", "b", "dropout.py"]).words[0] == "dropout"
+
+
 def test_another_version_of_it_is_another_trial_and_the_old_one_is_not_run_in_its_place(study: Path) -> None:
     before = trials(study)[0]
     study.write_text(STUDY.replace("lr=0.5", "lr=0.5 "))
@@ -111,7 +118,14 @@ def test_a_rank_is_started_with_the_path_and_the_key(study: Path) -> None:
         ("lr=0.5", "learning=0.5", r"my_study.py, line 9: TypeError: .*unexpected keyword argument 'learning'"),
         ("lr=0.5", "lr=-1.0", r"my_study.py, line 9: UsageError: --lr is -1.0"),
         ("EXPERIMENT =", "STUDY =", r"my_study.py defines no EXPERIMENT"),
-        ('{"lr": 0.1}', '{"rate": 0.1}', r"arm slow, preset full: .*unexpected keyword argument 'rate'"),
+        ('{"lr": 0.1}', '{"rate": 0.1}', r"my_study.py: arm slow has 'rate', which is no setting"),
+        ('{"lr": 0.1}', '{"lr": "fast"}', r"my_study.py: arm slow has lr='fast'; give a value of the type float"),
+        ('{"lr": 0.1}', '{"tf32": 1}', r"arm slow has tf32=1; give a value of the type bool"),
+        ('{"lr": 0.1}', '{"classes": (0, "1")}', r"arm slow has classes=\(0, '1'\); .* type tuple\[int, \.\.\.\]"),
+        ('{"lr": 0.1}', '{"eval_batch": 8.0}', r"arm slow has eval_batch=8.0; give a value of the type int \| None"),
+        ('{"lr": 0.1}', '["lr"]', r"arm slow is a list; give a dict of settings"),
+        ("lr=0.5", "tf32=1", r"my_study.py: base has tf32=1"),
+        ('"slow"', "3", r"the name 3 is not of letters"),
         ('"slow"', '"slow,fast"', r"the name 'slow,fast' is not of letters"),
         ("lr=0.5", 'data="digits"', r"base has data='digits' and the file defines data\(\)"),
         ('{"lr": 0.1}', '{"head": (4,)}', r"--head is \(4,\), which a model of your own does not get"),
@@ -131,12 +145,43 @@ def test_what_is_wrong_in_it_is_said_with_its_place(study: Path, old: str, new: 
     assert "\n" not in str(caught.value)
 
 
+def test_whole_numbers_and_lists_make_the_trials_that_floats_and_tuples_make(study: Path) -> None:
+    study.write_text(STUDY.replace("lr=0.5", "lr=1, dropout=[]").replace('"lr": 0.1', '"lr": 2, "milestones": [0]'))
+    narrow, _, slow = trials(study)
+    assert [repr(each) for each in (narrow.lr, narrow.dropout, slow.lr, slow.milestones)] == [
+        "1.0",
+        "()",
+        "2.0",
+        "(0.0,)",
+    ]
+    words = ["--lr", "2.0", "--milestones", "0.0", "--dropout"]
+    assert trials(study, "--arm", "slow", *words)[0].key() == slow.key()
+
+
+def test_a_preset_that_it_cannot_have_is_refused_when_it_is_asked_for(study: Path) -> None:
+    study.write_text(STUDY.replace('"slow": {"lr": 0.1}}', '"slow": {}}, mini={"lr": -1}'))
+    assert len(trials(study)) == 3
+    with pytest.raises(UsageError, match=r"--lr is -1\.0"):
+        trials(study, "--preset", "mini")
+
+
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
         ("nn.Linear(width, classes)", "nn.Linear(width, 10)", r"makes \(2, 10\) of 2 images; .* shape \(N, 3\)"),
         ("", "\ndef model(trial, classes):\n    return []\n", "returns a list; return a torch.nn.Module"),
         (".byte()[", "[", r"images of train are torch.int64 of shape \(12, 3, 8, 8\); give torch.uint8"),
+        (
+            "    width = 6",
+            "    width = 1 / 0\n    width = 6",
+            "my_study.py, line 14: ZeroDivisionError: .*; correct it there",
+        ),
+        ("nn.Linear(width,", "nn.Linear(9,", "my_study.py: RuntimeError: mat1 and mat2 .*; correct it there"),
+        (
+            "    labels = ",
+            "    raise SystemExit(3)\n    labels = ",
+            "my_study.py, line 19: SystemExit: 3; correct it there",
+        ),
         ("% 3", "% 4", "labels of train are from 0 to 3; give 0 to 2"),
         ('("a", "b", "c")', '("a", "b")', "2 names for 3 classes"),
     ],

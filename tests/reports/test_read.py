@@ -7,6 +7,7 @@ import tracemalloc
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from bench.errors import UsageError
@@ -15,6 +16,7 @@ from bench.record.run_folder import RunFolder
 from reports import read as reading
 from reports.cli import main
 from reports.read import epochs, readable_trials, steps, trials
+from reports.typed import TEXT, is_missing, numbers, typed
 
 VALUES: dict[str, list[Any]] = {
     "int": [0, 7, 2**40 + 1, -1],
@@ -268,6 +270,31 @@ def test_numbers_of_steps_are_those_asked_for(tmp_path: Path) -> None:
     table, skipped = steps(tmp_path, ["epoch", "train_loss", "data_wait_s"])
     assert list(table.columns) == ["launch_id", "epoch", "train_loss", "data_wait_s"]
     assert ([str(cell) for cell in table.iloc[0]], skipped.rows) == (["a", "7.0", "nan", "nan"], 0)
+
+
+def test_a_cell_is_a_number_in_every_file_or_in_none() -> None:
+    (column,) = [each for each in STEPS if each.name == "step_time_s"]
+    for text in (
+        " 12.5",
+        "12.5 ",
+        "\t1",
+        "1 2",
+        "12.5",
+        "-1.5e3",
+        "5.",
+        "NaN",
+        "-inf",
+        "ınf",
+        "１２",
+        "1_0",
+        "0x1",
+        "x",
+        "",
+    ):
+        table = pd.DataFrame({"step_time_s": [text or pd.NA, "2.5"]}, dtype=TEXT)
+        found, bad = numbers(table, "step_time_s")
+        assert [None if pd.isna(each) else each for each in found] == [typed(text, column), 2.5], text
+        assert bad == ([] if typed(text, column) is not None or is_missing(text, column) else [text]), text
 
 
 def test_rows_of_an_older_version_are_read(tmp_path: Path) -> None:

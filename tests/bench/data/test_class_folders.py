@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import os
 import shutil
 from pathlib import Path
 from typing import Literal
@@ -16,6 +18,7 @@ from bench.data.dataset import in_files
 from bench.data.pipeline import InputPipeline, free_bytes, free_for, pipeline_for
 from bench.errors import UsageError
 from bench.memory import prediction
+from bench.training import build, checkpoint_evaluation
 from bench.trial import Trial
 from launch.group import accelerate_command
 from launch.sweep import request
@@ -80,6 +83,7 @@ def test_they_are_resident_where_they_fit_and_read_by_the_loader_where_not_and_a
     data = datasets.load(trial, Path())
     size = sum(split.images.numel() for split in (data.train, data.evaluation))
     assert in_files(data.train)
+    assert datasets.checked(data, "a file of one's own") is data  # whose data() may return it
     assert [pipeline_for(trial, data, free) for free in (4.0 * size, 4.0 * size - 1)] == ["resident", "loader"]
     assert free_for(trial, data, torch.device("cpu")) == pytest.approx(free_bytes(trial, CPU), rel=0.2)
     made = {}
@@ -108,7 +112,7 @@ def test_what_a_loader_reads_takes_no_memory_as_a_whole(folder: Path) -> None:
 def test_other_images_are_other_data(folder: Path, tmp_path: Path) -> None:
     before = trial_of(folder)
     shutil.copytree(folder, tmp_path / "copy")
-    assert trial_of(tmp_path / "copy").data_contents == before.data_contents  # wherever it lies
+    assert trial_of(tmp_path / "copy").key() == before.key()  # wherever it lies
     for change in ("size", "name"):
         shutil.copytree(folder, other := tmp_path / change)
         path = other / "train" / "red" / "0.png"
@@ -118,7 +122,7 @@ def test_other_images_are_other_data(folder: Path, tmp_path: Path) -> None:
             path.rename(path.with_name("1.png"))
         after = trial_of(other)
         assert after.data_contents != before.data_contents
-        assert dataclasses.replace(after, data=before.data).key() != before.key()
+        assert after.key() != before.key()
 
 
 def test_a_rank_is_told_the_folder_and_the_key(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,6 +176,39 @@ def test_a_folder_that_cannot_be_used_is_refused_before_anything_starts(folder: 
         asked()
 
 
+@pytest.mark.parametrize(
+    ("link", "to", "said"),
+    [
+        ("train/red/5.png", "nowhere", r"cannot read .*mine/train/red/5\.png: No such file or directory; mend it"),
+        ("train/red/5.png", "5.png", r"cannot read .*mine/train/red/5\.png: Too many levels of symbolic links"),
+        ("train/red/all", "..", r"mine/train/red/all is a link to a folder that it is in; remove it"),
+        ("train/red/more/up", "../..", r"mine/train/red/more/up is a link to a folder that it is in; remove it"),
+        ("train/pink", "nowhere", r"cannot read .*mine/train/pink: No such file or directory"),
+    ],
+)
+def test_a_link_that_leads_nowhere_is_named(folder: Path, link: str, to: str, said: str) -> None:
+    (folder / link).symlink_to(to)
+    with pytest.raises(UsageError, match=said):
+        trial_of(folder)
+
+
+def test_a_folder_that_nobody_may_enter_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> None:  # as the system does, but for root
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(UsageError, match=r"cannot read .*mine/train: Permission denied"):
+        trial_of(folder)
+
+
+def test_links_to_elsewhere_are_followed(folder: Path, tmp_path: Path) -> None:
+    before = trial_of(folder).data_contents
+    (folder / "train" / "red").rename(tmp_path / "kept")
+    (folder / "train" / "red").symlink_to(tmp_path / "kept")
+    class_folders.scan.cache_clear()
+    assert trial_of(folder).data_contents == before
+
+
 def test_a_file_that_breaks_off_is_named_when_it_is_read(folder: Path) -> None:
     path = folder / "train" / "red" / "0.png"
     path.write_bytes(path.read_bytes()[:50])
@@ -181,3 +218,39 @@ def test_a_file_that_breaks_off_is_named_when_it_is_read(folder: Path) -> None:
     batches = InputPipeline(trial, datasets.load(trial, Path()), CPU).train(0, [(0, 6)])
     with pytest.raises(UsageError, match=r"^cannot read the image .*train/red/0\.png: .* remove it$"):
         next(batches)
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I", "F"])
+def test_an_image_of_more_than_8_bits_is_not_taken_for_a_white_one(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / "deep.tif"
+    Image.new(mode, (4, 4), 1000).save(path)
+    with Image.open(path) as picture:
+        assert picture.mode[0] == mode[0]
+    with pytest.raises(UsageError, match=rf"{path} has more than 8 bits for each pixel \(mode [IF]"):
+        image_files.read(str(path), 4)
+
+
+def test_evaluating_a_checkpoint_reads_each_image_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trial = trial_of(folder, "--workers", "0", "--model", "resnet8", "--eval-batch", "2")
+    seen = []
+
+    def read(path: str, size: int) -> torch.Tensor:
+        seen.append(path)
+        return whole(path, size)
+
+    whole = image_files.read
+    monkeypatch.setattr(image_files, "read", read)
+    images = checkpoint_evaluation.load_images(trial, Path())
+    model = build.model_for(trial, 3).eval()
+    result, _ = checkpoint_evaluation.evaluate_model(trial, model, images)
+    assert result.images() == 3
+    assert sorted(seen) == [str(folder / "val" / name / "0.png") for name in ("blue", "green", "red")]
+
+
+def test_a_checkpoint_is_evaluated_on_the_images_that_it_was_trained_on(folder: Path) -> None:
+    trial = trial_of(folder)
+    assert len(checkpoint_evaluation.load_images(trial, Path()).evaluation) == 3
+    shutil.copy(folder / "val" / "red" / "0.png", folder / "val" / "red" / "1.png")
+    class_folders.scan.cache_clear()
+    with pytest.raises(UsageError, match=r"mine has 10 images in 3 classes .* the checkpoint is of 9 images in 3"):
+        checkpoint_evaluation.load_images(trial, Path())

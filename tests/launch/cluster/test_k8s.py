@@ -11,8 +11,13 @@ from typing import Any
 import pydantic
 import pytest
 import yaml
+from conftest import CHECKOUT
 from kubeflow_trainer_api.models import JobsetV1alpha2JobSet
 from launching import is_one_error, python
+
+from bench.errors import UsageError
+from launch.cluster import k8s
+from launch.commands import k8s as k8s_command
 
 STUDY = ["resnet20_accumulation", "--arm", "16x1"]
 TWO = ["--nodes", "2", "--gpus-per-node", "8", "--image", "registry.example/resbench:0.1"]
@@ -174,6 +179,13 @@ def test_a_wrong_word_is_named_and_nothing_is_written(words: list[str], said: st
     assert is_one_error(done), done.stderr
     assert said in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_of_ones_own_has_the_path_that_pods_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(CHECKOUT)
+    k8s.check_experiments(["dropout", "/shared/mine.py", "bench/experiments/dropout.py", "s.toml", "--out", "mine.py"])
+    with pytest.raises(UsageError, match=r"k8s has '\./mine\.py', a path on this machine; give the absolute path"):
+        k8s_command.run(["./mine.py", *TWO])
 
 
 def test_the_longest_name_that_is_taken_leaves_room_for_a_pods() -> None:

@@ -19,6 +19,9 @@ from pathlib import Path
 import pytest
 from launching import SMALL, Command, python, rows, until
 
+from bench.failure.causes import Interrupted
+from launch import interrupts
+
 # What a user may once have told `accelerate config`, and what a cluster may leave in the environment. Each of these
 # would change what is trained, or with whom.
 CONFIG = """\
@@ -244,3 +247,18 @@ with contextlib.suppress(interrupts.Interrupted), interrupts.handling(interrupts
     print("another trial begins")
 """
     assert python("-c", code).stdout == "the row is written\n"
+
+
+def test_ctrl_c_is_not_lost_if_the_row_cannot_be_written() -> None:
+    def write() -> None:
+        with interrupts.handling(interrupts.interrupt), interrupts.undisturbed():
+            signal.raise_signal(signal.SIGHUP)
+            raise OSError("disk full")
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # a nohup around the tests would have it ignored
+    try:
+        with pytest.raises(Interrupted, match="stopped by SIGHUP") as caught:
+            write()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert str(caught.value.__context__) == "disk full"

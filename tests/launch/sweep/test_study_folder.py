@@ -139,3 +139,40 @@ def test_a_study_runs_keeps_itself_and_refuses_what_is_not_its_own(launch: Launc
         assert is_one_error(done), done.stderr
         assert str(out) in done.stderr
     assert rows(out, "trials") == [row]
+
+
+OWN = """from pathlib import Path
+from bench.experiment import Experiment, Trial
+Path(__file__).with_suffix(".ran").touch()
+EXPERIMENT = Experiment("?", Trial(), {"a": {}})
+"""
+
+
+def test_a_file_that_only_the_folders_study_names_is_not_run(tmp_path: Path, folder: Path) -> None:
+    theirs = tmp_path / "theirs.py"
+    theirs.write_text(OWN)
+    (folder / "study.toml").write_text(f'experiments = ["{NAME}", "{theirs}"]\narm = ["16x1", "a"]\n')
+    assert f"{theirs}, which is not run unless it is given" in refused(folder, NAME, "--arm", "16x1")
+    assert not theirs.with_suffix(".ran").exists()
+    check_folder(folder, request.read([str(theirs)]))
+
+
+def test_a_path_in_a_study_is_one_from_its_folder_and_its_copy_runs_the_same(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "own.py").write_text(OWN)
+    path = tmp_path / "mine" / "s.toml"
+    path.write_text(f"# with ./own.py\nexperiments = ['./own.py', \"{NAME}\"]\narm = ['a', '16x1']\n")
+    monkeypatch.chdir(tmp_path)
+    asked = request.read(["mine/s.toml"])
+    assert {trial.experiment_file for trial in asked.trials} == {str(tmp_path / "mine" / "own.py"), ""}
+    assert asked.study is not None
+    keep(folder, asked.study)
+    copied = request.read([str(folder / "study.toml")])
+    assert copied.trials == asked.trials
+    assert copied.study is not None
+    assert copied.study.text == asked.study.text
+    path.write_text('experiment = "./\\u006fwn.py"\n')
+    with pytest.raises(UsageError, match=r"s\.toml, line 1: experiment has '\./own\.py' in a spelling of its own"):
+        request.read(["mine/s.toml"])
