@@ -13,6 +13,7 @@ from faults import KINDS, SLOW
 ROW = {"launch_id": "a", "trial_key": "k", "repeat": "0", "status": "ok"}
 
 
+@pytest.mark.timeout(1200)  # the campaign itself says what a hang is, after 600 s
 def test_faults_at_random_moments_lose_double_damage_and_leave_nothing() -> None:
     quick = [kind for kind in KINDS if kind not in SLOW]
     said: list[str] = []
