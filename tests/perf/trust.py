@@ -64,7 +64,7 @@ class Fault:
     processes: int = 1
 
 
-LOOP, PIPELINE = "bench/training/loop.py", "bench/data/pipeline.py"
+LOOP, LOADER = "bench/training/loop.py", "bench/data/loader.py"
 PASSED = "\n            meter.micro_batch_end(loss_sum.detach(), logits.detach(), labels)\n"
 STEPPED = "    training.step()\n\n\ndef kept_casts"
 NETWORK = "    model = nn.Sequential(layers)\n"
@@ -78,7 +78,7 @@ FAULTS = [
     ),
     Fault("autocast lost", "bench/training/group.py", "mixed_precision=trial.precision", 'mixed_precision="no"'),
     Fault("a `.item()` for each micro-batch", LOOP, PASSED, PASSED + "            loss_sum.item()\n"),
-    Fault("`num_workers=0`", PIPELINE, "num_workers=self.trial.workers", "num_workers=0"),
+    Fault("`num_workers=0`", LOADER, "num_workers=workers", "num_workers=0"),
     Fault("buckets of 0.1 MiB", "bench/training/group.py", "bucket_cap_mb=trial.bucket_mib", "bucket_cap_mb=0.1", 2),
     Fault(
         "a micro-batch of images leaked each time",
@@ -95,7 +95,7 @@ FAULTS = [
     ),
     Fault(
         "a slower augmentation: each image is cropped nine times",
-        PIPELINE,
+        LOADER,
         "[v2.RandomCrop(list(size), padding=PAD)] if crop else []",
         "[v2.RandomCrop(list(size), padding=PAD)] * 9 if crop else []",
     ),
