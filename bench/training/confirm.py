@@ -159,7 +159,7 @@ class FirstStep:
             raise contradiction("checkpoint_activations", self.trial, "no block has a backward pass")
         for name in self.keeps:
             if (name in self.recomputed) is not asked:
-                found = f"{name} was {'' if self.recomputed else 'not '}recomputed in the backward pass"
+                found = f"{name} was {'not ' * asked}recomputed in the backward pass"
                 raise contradiction("checkpoint_activations", self.trial, found)
 
     def _compiled(self) -> None:

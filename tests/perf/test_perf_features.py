@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from accelerate.state import AcceleratorState
 
 from . import features
 from .features import Clock, Result, digits, race, random_weights, rows_of, timed
 
 SMALL: dict[str, Any] = {"model": "resnet8", "image_size": 32, "micro_batch": 16, "epochs": 5}
-
-
-@pytest.fixture
-def fresh_accelerate() -> Iterator[None]:
-    """Accelerate keeps one precision for a process, and the suite's worker takes all cores."""
-    threads = torch.get_num_threads()
-    AcceleratorState._reset_state(reset_partial_state=True)
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.usefixtures("fresh_accelerate")

@@ -6,13 +6,12 @@ import contextlib
 import dataclasses
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 
 from bench.probes import Probe
 from bench.training.windows import epoch_windows
@@ -20,16 +19,6 @@ from bench.training.windows import epoch_windows
 from . import contenders, speed
 from .contenders import Enough, Pace
 from .probe_cost import Switched, Turn, median_interval, pairs
-
-
-@pytest.fixture
-def fresh_accelerate() -> Iterator[None]:
-    """Accelerate keeps one precision for a process, and the suite's worker takes all cores."""
-    threads = torch.get_num_threads()
-    AcceleratorState._reset_state(reset_partial_state=True)
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.usefixtures("fresh_accelerate")

@@ -183,6 +183,15 @@ def stepped(trial: Trial, model: nn.Module) -> confirm.FirstStep:
     return step
 
 
+def test_one_block_among_others_that_is_not_recomputed_is_named() -> None:
+    trial = Trial(model="resnet8", checkpoint_activations="block")
+    model = model_for(trial, 10)
+    del model.get_submodule("layer3.0").forward  # its class's own remains
+    said = "^--checkpoint-activations is block, but layer3.0 was not recomputed in the backward pass"
+    with pytest.raises(UsageError, match=said):
+        stepped(trial, model).check()
+
+
 @pytest.mark.parametrize("built", ["none", "block", "stage"])
 @pytest.mark.parametrize("asked", ["none", "block", "stage"])
 def test_that_blocks_are_recomputed_shows_in_the_first_step(asked: Any, built: Any) -> None:
