@@ -1,8 +1,8 @@
 """How much faster is a head on a frozen ResNet-152 trained if the backbone is computed once? Whole trainings, in turns.
 
-    python -m tests.perf.features [--images 640] [--rounds 3]
+    python -m tests.perf.features [--images 640] [--image-size 224] [--rounds 3]
 
-Five epochs at 224 pixels, with a test after each: the loop of the source in fp32, whose backbone is in training mode;
+Five epochs, with a test after each; every round has another seed: the loop of the source in fp32, whose backbone is in training mode;
 ours with the backbone in evaluation mode, in bf16; and the same with features that are computed once. Images are
 handwritten digits, mirrored by chance, a sixth of them to test on. Weights are random, with the running statistics of
 these images: pretrained ones would have to be downloaded, and change no time.
@@ -240,20 +240,21 @@ def main() -> None:
     """Race and print the table."""
     parser = argparse.ArgumentParser(prog="python -m tests.perf.features", description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=640, help="images, a sixth of them to test on (default: 640)")
-    parser.add_argument("--rounds", type=int, default=3, help="starts of each contender (default: 3)")
+    parser.add_argument("--image-size", type=int, default=224, help="their side in pixels (default: 224)")
+    parser.add_argument("--rounds", type=int, default=3, help="starts of each contender, each its own seed (default: 3)")
     chosen = parser.parse_args()
     console, bystanders = Console(stderr=True), speed.Bystanders()
     torch.set_num_threads(environment.cpu_count())
     with tempfile.TemporaryDirectory() as folder:
-        found, weights = race(Path(folder) / "weights.pt"), Path(folder) / "weights.pt"
-        random_weights(found[0].trial, digits(found[0].trial, chosen.images), weights)
-        rounds = [
-            contenders.in_turns(found, chosen.images, TURNS, target=compete) for _ in range(max(1, chosen.rounds))
-        ]
+        weights, seeds = Path(folder) / "weights.pt", range(max(1, chosen.rounds))
+        races = [race(weights, seed=seed, image_size=chosen.image_size) for seed in seeds]
+        random_weights(races[0][0].trial, digits(races[0][0].trial, chosen.images), weights)
+        rounds = [contenders.in_turns(each, chosen.images, TURNS, target=compete) for each in races]
     Console(width=None if sys.stdout.isatty() else speed.WIDTH).print(speed.table(rows_of(rounds), bystanders.share()))
-    for results in rounds:
+    for seed, results in zip(seeds, rounds, strict=True):
         for name, result in results.items():
-            console.print(f"{name}: accuracy {result.accuracy:.3f}, {result.batches} batches, {result.seconds:.1f} s")
+            times = f"{result.seconds / results[ONCE].seconds:.2f} times as long as {ONCE}"
+            console.print(f"seed {seed}, {name}: accuracy {result.accuracy:.3f}, {result.batches} batches, {times}")
 
 
 if __name__ == "__main__":
