@@ -41,7 +41,7 @@ def write(path: Path, name: str, content: str) -> None:
     try:
         parts = part(path.read_text(encoding="utf-8"), name)
     except (OSError, ValueError) as error:
-        raise UsageError(f"cannot read {path}: {error}; give a Markdown file such as README.md") from error
+        raise UsageError(f"cannot read {path}: {error}; give a Markdown file such as docs/columns.md") from error
     if parts is None:
         raise UsageError(f"{path} lacks the lines {begin} and {end}; add them where the table is to stand")
     write_whole(path, f"{parts[0]}{begin}\n\n{content.strip()}\n\n{end}{parts[2]}")
