@@ -72,7 +72,7 @@ studies: setup
 
 # The variable keeps a notice of the theme's makers about its successor out of the output.
 docs: setup
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
 
 docs-tables: setup
 	$(BIN)/python -m tests.docs_tables

@@ -405,7 +405,7 @@ def test_names_give_the_terminal_no_orders(tmp_path: Path, capsys: pytest.Captur
     assert [letter for letter in out if ord(letter) < 32 and letter != "\n"] == []
 
 
-def test_the_documented_example_runs_and_is_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_example_of_the_docs_runs_and_is_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = (
         (CHECKOUT / "docs" / "own-project.md")
         .read_text()
