@@ -15,7 +15,7 @@ def marks(name: str) -> tuple[str, str]:
 
 
 def markdown() -> str:
-    """A table for each CSV file."""
+    """A section with a table for each CSV file."""
     parts = []
     for file in FILES:
         rows = [
@@ -23,7 +23,7 @@ def markdown() -> str:
             for column in columns(file)
         ]
         head = ["| column | type | unit | over ranks | meaning |", "| --- | --- | --- | --- | --- |"]
-        parts.append("\n".join([f"**{file}.csv**", "", *head, *rows]))
+        parts.append("\n".join([f"## {file}.csv", "", *head, *rows]))
     return "\n\n".join(parts)
 
 
