@@ -18,6 +18,7 @@ from mkdocs.structure.files import File, Files, InclusionLevel
 CHECKOUT = Path(__file__).resolve().parents[1]
 DOCS = CHECKOUT / "docs"
 LINK = re.compile(r"\[(?P<text>[^\[\]]*)\]\((?P<path>[^)#\s:]+)(?P<anchor>#[^)\s]*)?\)")
+PICTURE = re.compile(r'(?<=<img src=")(?P<path>[^":]+)')
 
 
 def on_files(files: Files, config: Any) -> Files:
@@ -38,12 +39,12 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
     def link(found: re.Match[str]) -> str:
         path = target(here, found["path"])
-        if path.is_dir():
-            return found["text"]
-        away = os.path.relpath(in_site(path), Path(page.file.src_uri).parent)
-        return f"[{found['text']}]({Path(away).as_posix()}{found['anchor'] or ''})"
+        return found["text"] if path.is_dir() else f"[{found['text']}]({away(path)}{found['anchor'] or ''})"
 
-    return LINK.sub(link, markdown)
+    def away(path: Path) -> str:
+        return Path(os.path.relpath(in_site(path), Path(page.file.src_uri).parent)).as_posix()
+
+    return PICTURE.sub(lambda found: away(target(here, found["path"])), LINK.sub(link, markdown))
 
 
 def linked(page: Path) -> Iterator[Path]:

@@ -20,6 +20,7 @@ SHELL = ("", "sh", "bash", "shell", "console")
 COMMAND = re.compile(r"(python -m (launch|reports)|resbench|make) +[a-z]")
 ASSIGNMENT = re.compile(r"^(\w+=\S+ +)+")
 LINK = re.compile(r"\[[^\[\]]*\]\((?P<path>[^)#\s]*)(?:#(?P<anchor>[^)\s]*))?\)")
+PICTURE = re.compile(r'<img src="(?P<path>[^"]*)"')
 HEADING = re.compile(r"^#{1,6} +(.*?) *#*$", re.M)
 ELSEWHERE = re.compile(r"[a-z]+:")
 NOT_OURS = {".venv", ".cache", ".git", "runs", "site", "data", "build"}
@@ -66,9 +67,10 @@ def broken_links(root: Path) -> list[str]:
     """Relative links of all Markdown files below a folder that lead nowhere: "FILE: LINK"."""
     found = []
     for page in markdown_files(root):
-        links = LINK.finditer(without_code(page.read_text(encoding="utf-8")))
-        lost = (link for link in links if not leads_somewhere(page, link["path"], link["anchor"]))
-        found += [f"{page.relative_to(root)}: {link[0]}" for link in lost]
+        text = without_code(page.read_text(encoding="utf-8"))
+        links = [(link[0], link["path"], link["anchor"]) for link in LINK.finditer(text)]
+        links += [(picture[0], picture["path"], None) for picture in PICTURE.finditer(text)]
+        found += [f"{page.relative_to(root)}: {link}" for link, *where in links if not leads_somewhere(page, *where)]
     return found
 
 

@@ -134,11 +134,11 @@ def test_every_link_leads_somewhere() -> None:
 
 def test_a_link_that_leads_nowhere_is_found(tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
-    (tmp_path / "README.md").write_text(
-        f"# A `b` & c\n[ok](docs/a.md#two-words) [ok](#a-b--c) [ok](docs)\n{NOT_FOUND}\n"
-    )
-    (tmp_path / "docs" / "a.md").write_text("## Two words\n[x](../README.md#a) `[code](x.md)` [web](https://a.b/c)\n")
-    found = ["README.md: [gone](nowhere.md)", "README.md: [lost](#no-heading)", "docs/a.md: [x](../README.md#a)"]
+    right = "[ok](docs/a.md#two-words) [ok](#a-b--c) [ok](docs) `[code](x.md)` [web](https://a.b/c)"
+    (tmp_path / "README.md").write_text(f"# A `b` & c\n{right}\n{NOT_FOUND}\n")
+    wrong = "[gone](../README.md#a)", '<img src="a.png"'
+    (tmp_path / "docs" / "a.md").write_text(f"## Two words\n{wrong[0]} {wrong[1]}>\n")
+    found = [f"README.md: {link}" for link in NOT_FOUND.split()] + [f"docs/a.md: {link}" for link in wrong]
     assert documents.broken_links(tmp_path) == found
 
 
