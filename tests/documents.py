@@ -23,6 +23,8 @@ LINK = re.compile(r"\[[^\[\]]*\]\((?P<path>[^)#\s]*)(?:#(?P<anchor>[^)\s]*))?\)"
 PICTURE = re.compile(r'<img src="(?P<path>[^"]*)"')
 HEADING = re.compile(r"^#{1,6} +(.*?) *#*$", re.M)
 ELSEWHERE = re.compile(r"[a-z]+:")
+USAGE = CHECKOUT / "docs" / "command-line.md"
+"""Generated: how each command is called, which is nothing to type."""
 NOT_OURS = {".venv", ".cache", ".git", "runs", "site", "data", "build"}
 
 
@@ -43,7 +45,9 @@ def pages() -> list[Path]:
 def commands(page: Path) -> list[Command]:
     """What a page has a reader type: of each line in a block, what stands before a pipe, > or &."""
     name = os.path.relpath(page, CHECKOUT)
-    found = []
+    found: list[Command] = []
+    if page == USAGE:
+        return found
     for block in FENCE.finditer(page.read_text(encoding="utf-8")):
         if block["language"] not in SHELL:
             continue
