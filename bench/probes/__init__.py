@@ -23,7 +23,7 @@ To add a probe is to add one file. This is a whole one, of the swap in use:
 
 From then on each trial has the column in trials.csv, `reports show` and `reports page` have it in their tables (without
 `shown` they do not), `launch env` says whether this machine can read it, and older run folders stay usable. `make
-docs-tables` brings docs/columns.md up to date. bench/column.py says what a column may say of itself.
+docs-tables` brings README's dictionary of columns up to date. bench/column.py says what a column may say of itself.
 
 A probe has lists of columns (STEPS, EPOCHS, TRIALS) and a class `Probe`, whose hooks the training loop calls:
 
