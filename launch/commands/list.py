@@ -2,8 +2,8 @@
 
 usage: python -m launch list [--markdown]
 
---markdown  as a Markdown table, the one in docs/experiments.md: also each experiment's source, the figures that it
-            reports, and its mistakes
+--markdown  as a Markdown table, the one in the docs: also each experiment's source, the figures that it reports, and its
+            mistakes
 """
 
 from __future__ import annotations
