@@ -2,7 +2,8 @@
 # make demo    all three experiments on real images, two processes (one on a machine with one GPU), a few minutes
 # make test    lint, types and all tests but those under Slurm
 # make studies  the miniatures of all experiments, ten minutes or so
-# make docs-tables  writes the parts of README that are generated
+# make docs    the documentation as a site, in site/
+# make docs-tables  writes the parts of README and docs/ that are generated
 # make wheel   dist/resbench-*.whl, which brings the command resbench
 # make faults  100 faults into real sweeps, a quarter of an hour; writes tests/FAULTS.md
 # make test-gpu  what this machine's GPU shows, in under ten minutes; writes tests/GPU.md, and fails without a GPU
@@ -27,7 +28,7 @@ BACKBONE := runs/demo-backbone
 TRANSFER20 = $(SMALL) --model resnet20 --weights $$(ls $(BACKBONE)/checkpoints/*.pt) --classes 5 6 7 8 9 \
 	--augment crop_flip --epochs 10 --micro-batch 16
 
-.PHONY: setup demo test studies docs-tables wheel faults test-gpu test-oldest test-slurm lint format clean
+.PHONY: setup demo test studies docs docs-tables wheel faults test-gpu test-oldest test-slurm lint format clean
 
 setup: $(STAMP)
 
@@ -68,6 +69,10 @@ test: lint
 studies: setup
 	rm -rf runs/studies
 	$(RUN) --preset mini --out runs/studies
+
+# The variable keeps a notice of the theme's makers about its successor out of the output.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
 
 docs-tables: setup
 	$(BIN)/python -m tests.docs_tables
@@ -115,4 +120,4 @@ format: setup
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(OLDEST) runs .mypy_cache .pytest_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) $(OLDEST) runs site .mypy_cache .pytest_cache .ruff_cache *.egg-info

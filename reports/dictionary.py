@@ -15,7 +15,7 @@ def marks(name: str) -> tuple[str, str]:
 
 
 def markdown() -> str:
-    """A table for each CSV file."""
+    """A section with a table for each CSV file."""
     parts = []
     for file in FILES:
         rows = [
@@ -23,7 +23,7 @@ def markdown() -> str:
             for column in columns(file)
         ]
         head = ["| column | type | unit | over ranks | meaning |", "| --- | --- | --- | --- | --- |"]
-        parts.append("\n".join([f"**{file}.csv**", "", *head, *rows]))
+        parts.append("\n".join([f"## {file}.csv", "", *head, *rows]))
     return "\n\n".join(parts)
 
 
@@ -41,7 +41,7 @@ def write(path: Path, name: str, content: str) -> None:
     try:
         parts = part(path.read_text(encoding="utf-8"), name)
     except (OSError, ValueError) as error:
-        raise UsageError(f"cannot read {path}: {error}; give a Markdown file such as README.md") from error
+        raise UsageError(f"cannot read {path}: {error}; give a Markdown file such as docs/columns.md") from error
     if parts is None:
         raise UsageError(f"{path} lacks the lines {begin} and {end}; add them where the table is to stand")
     write_whole(path, f"{parts[0]}{begin}\n\n{content.strip()}\n\n{end}{parts[2]}")

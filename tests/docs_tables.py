@@ -1,6 +1,6 @@
-"""The parts of README that are generated: `make docs-tables` writes them, and a test of the house checks them.
+"""The generated parts of README and docs/: `make docs-tables` writes them, and a test of the house checks them.
 
-Each stands between two marks, <!-- NAME: begin --> and <!-- NAME: end -->.
+Each stands in its file between two marks, <!-- NAME: begin --> and <!-- NAME: end -->.
 """
 
 from __future__ import annotations
@@ -16,13 +16,18 @@ import house
 from launch.commands import list as launch_list
 from reports import dictionary
 
-README = Path(__file__).resolve().parents[1] / "README.md"
-PARTS: dict[str, Callable[[], str]] = {
-    "columns": dictionary.markdown,
-    "experiments": launch_list.markdown,
-    "rooms": house.tree,
+PARTS: dict[str, tuple[str, Callable[[], str]]] = {
+    "columns": ("docs/columns.md", dictionary.markdown),
+    "experiments": ("docs/experiments.md", launch_list.markdown),
+    "rooms": ("README.md", house.tree),
 }
 
+
+def path(name: str) -> Path:
+    """The file that holds a part."""
+    return house.CHECKOUT / PARTS[name][0]
+
+
 if __name__ == "__main__":
-    for name, text in PARTS.items():
-        dictionary.write(README, name, text())
+    for name, (_, text) in PARTS.items():
+        dictionary.write(path(name), name, text())

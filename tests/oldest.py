@@ -26,6 +26,8 @@ SHOWN_BY = {
     "jinja2": ["reports/test_page.py"],
     "kubeflow-trainer-api": ["launch/cluster/test_k8s.py"],
     "lightning": ["perf/test_perf_speed.py"],
+    "mkdocs": ["test_docs.py"],
+    "mkdocs-material": ["test_docs.py"],
     "numpy": ["bench/data/test_augment.py", "bench/data/test_datasets.py"],
     "nvidia-ml-py": ["bench/machine/test_nvml.py", "bench/probes/test_device.py"],
     "pandas": ["reports/test_read.py", "reports/test_merge.py", "reports/verdicts/test_compare.py"],

@@ -2,7 +2,7 @@
 
 usage: python -m launch list [--markdown]
 
---markdown  as a Markdown table, the one in README: also each experiment's source, the figures that it reports, and its
+--markdown  as a Markdown table, as in the docs: also each experiment's source, the figures that it reports, and its
             mistakes
 """
 

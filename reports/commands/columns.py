@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", type=Path, metavar="README.md")
+    parser.add_argument("file", type=Path, metavar="FILE.md")
 
 
 def run(options: argparse.Namespace) -> None:

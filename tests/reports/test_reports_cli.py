@@ -24,7 +24,7 @@ from reports import dictionary
         (["show", "FOLDER"], "FOLDER/trials.csv"),
         (["across"], "across: the following arguments are required: RUN; see python -m reports across --help"),
         (["across", "FOLDER"], "FOLDER/trials.csv"),
-        (["columns"], "required: README.md"),
+        (["columns"], "required: FILE.md"),
         (["columns", "FOLDER/missing.md"], "FOLDER/missing.md"),
         (["columns", "FOLDER"], "FOLDER"),
     ],
@@ -80,18 +80,18 @@ def test_a_name_that_ends_in_a_unit_is_in_that_unit() -> None:
 
 
 def test_the_dictionary_goes_between_its_markers_and_touches_nothing_else(tmp_path: Path) -> None:
-    path = tmp_path / "README.md"
+    path = tmp_path / "columns.md"
     path.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
     for _ in range(2):
         done = python("-m", "reports", "columns", str(path))
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
         assert path.read_text() == f"before\n{BEGIN}\n\n{dictionary.markdown()}\n\n{END}\nafter\n"
-    assert [found.name for found in tmp_path.iterdir()] == ["README.md"]
+    assert [found.name for found in tmp_path.iterdir()] == ["columns.md"]
 
 
 @pytest.mark.parametrize("content", [b"no markers", BEGIN.encode(), END.encode(), b"\xff\xfe\x00binary"])
 def test_a_file_without_the_markers_is_left_alone(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "README.md"
+    path = tmp_path / "columns.md"
     path.write_bytes(content)
     done = python("-m", "reports", "columns", str(path))
     assert is_one_error(done), done.stderr

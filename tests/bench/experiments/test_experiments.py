@@ -85,5 +85,5 @@ def test_plain_and_residual_networks_of_a_depth_have_the_same_parameters() -> No
         assert round(counts[f"plain_{depth}"] / 1e6, 2) == millions  # He et al. 2015, table 6
 
 
-def test_readme_has_the_table_of_all_experiments() -> None:
-    assert catalogue.markdown() in (CHECKOUT / "README.md").read_text()
+def test_the_docs_have_the_table_of_all_experiments() -> None:
+    assert catalogue.markdown() in (CHECKOUT / "docs" / "experiments.md").read_text()

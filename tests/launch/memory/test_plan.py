@@ -182,7 +182,7 @@ def test_the_orin_s_story_holds() -> None:
         planned = experiment.trial("orin_batch_limit", f"{model}_planned")
         assert (planned.model, (planned.micro_batch, planned.accumulate)) == (model, way)
     told: dict[str, list[float]] = {"ResNet-20": [], "ResNet-50": []}
-    for line in (CHECKOUT / "README.md").read_text().splitlines():
+    for line in (CHECKOUT / "docs" / "memory.md").read_text().splitlines():
         if line.startswith("| ResNet-"):
             told[line[2:11]] = [float(number) for number in re.findall(r"\b\d+\.\d+\b", line)]
     for model, numbers in told.items():
