@@ -25,9 +25,9 @@ Run = Callable[..., None]
 def benchmark_step(benchmark: Any, request: pytest.FixtureRequest) -> Run:
     """`benchmark_step(step, rounds=20, warmup_rounds=3)` times a step, and counts its operations in one step more.
 
-    The counts are in `extra_info` under the names of trials.csv (see README), on CUDA also the peak of allocated bytes
-    over the rounds. Under `python -m launch gate --pytest`, rounds are taken in turns with those of the other commit,
-    for about two seconds.
+    The counts are in `extra_info` under the names of trials.csv (see docs/columns.md), on CUDA also the peak of
+    allocated bytes over the rounds. Under `python -m launch gate --pytest`, rounds are taken in turns with those of the
+    other commit, for about two seconds.
     """
 
     def run(step: Callable[[], object], rounds: int = 20, warmup_rounds: int = 3) -> None:

@@ -71,6 +71,7 @@ def common(projects: Sequence[Project]) -> list[str]:
     if not both:
         words = " ".join(projects[0].words)
         raise UsageError(
-            f"pytest {words} finds no test in both commits that uses the fixture benchmark_step; see README"
+            f"pytest {words} finds no test in both commits that uses the fixture benchmark_step; "
+            "see docs/own-project.md"
         )
     return both

@@ -405,9 +405,9 @@ def test_names_give_the_terminal_no_orders(tmp_path: Path, capsys: pytest.Captur
     assert [letter for letter in out if ord(letter) < 32 and letter != "\n"] == []
 
 
-def test_the_readme_s_example_runs_and_is_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_example_of_the_docs_runs_and_is_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = (
-        (CHECKOUT / "README.md")
+        (CHECKOUT / "docs" / "own-project.md")
         .read_text()
         .partition("<!-- example: begin -->")[2]
         .partition("<!-- example: end -->")[0]
