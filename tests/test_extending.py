@@ -79,6 +79,7 @@ def test_the_chart_is_drawn_of_trials_that_have_its_figures(extended: Path) -> N
     assert (drawn.returncode, "startup" in drawn.stdout) == (0, False), "by hand, nothing is known of the start"
     (row,) = RunFolder(extended / "run").rows("trials")
     row.pop("peak_swap_bytes")  # a column that this process has no probe for
+    (extended / "started").mkdir()
     RunFolder(extended / "started").append("trials", [row | {"startup_s": "1.25"}])
     drawn = with_files(extended, "reports", "plot", str(extended / "started"), "-o", str(extended / "plots"))
     assert (extended / "plots" / "1_resnet20_accumulation_startup.svg").exists(), drawn.stderr
