@@ -81,7 +81,7 @@ def test_the_gate_finds_the_slower_step_of_a_project_that_is_not_ours(tmp_path: 
     if not shutil.which("git"):
         pytest.skip("no git")
     project = tmp_path / "project"
-    shutil.copytree(EXAMPLES / "gate", project, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+    shutil.copytree(EXAMPLES / "gate", project, ignore=shutil.ignore_patterns("__pycache__", ".pytest_cache"))
     git(project, "init", "--quiet")
     step = (project / "my_training.py").read_text()
     commit(project, "base", {"tests/perf/conftest.py": SHORT})
