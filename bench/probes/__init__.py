@@ -1,29 +1,7 @@
 """What is measured? Each file here is a probe, which measures one quantity and is found by its name.
 
-To add a probe is to add one file. This is a whole one, of the swap in use:
-
-    import psutil
-
-    from bench.column import Column, gib
-    from bench.probes import Aggregation, Probe as Base, Value
-
-    TRIALS = [
-        Column("peak_swap_bytes", "int", "bytes", ranks="max", text="Most swap in use.", shown=gib("swap GiB")),
-    ]
-
-    class Probe(Base):
-        TOTALS: dict[str, Aggregation] = {"peak_swap_bytes": ("peak", "max")}
-
-        def begin(self, device):
-            self.most = 0.0
-
-        def totals(self) -> dict[str, Value]:
-            self.most = max(self.most, float(psutil.swap_memory().used))
-            return {"peak_swap_bytes": self.most}
-
-From then on each trial has the column in trials.csv, `reports show` and `reports page` have it in their tables (without
-`shown` they do not), `launch env` says whether this machine can read it, and older run folders stay usable. `make
-docs-tables` brings README's dictionary of columns up to date. bench/column.py says what a column may say of itself.
+To add a probe is to add one file; docs/extending.md has a whole one. bench/column.py says what a column may say of
+itself.
 
 A probe has lists of columns (STEPS, EPOCHS, TRIALS) and a class `Probe`, whose hooks the training loop calls:
 

@@ -7,14 +7,13 @@ import math
 import os
 import shutil
 import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
 from conftest import CHECKOUT
-from launching import with_variables
+from own_project import SHORT, commit, gate, git
 
 from bench.errors import UsageError
 from launch.gate import measure, project_table, request, sides
@@ -57,14 +56,8 @@ def test_broken_in_head(benchmark_step):
         benchmark_step(lambda: 1 / 0)
     benchmark_step(step, rounds=5)
 """
-SHORT = "from bench.pytest_plugins import in_turns\nin_turns.SHORTEST_S = 0.2\n"
 PROJECT = {"models/net.py": "SECONDS = {seconds}", "tests/perf/conftest.py": SHORT, "tests/perf/test_perf.py": STEPS}
 TABLE = '[tool.resbench.gate]\npytest = ["tests/perf"]\npairs = 3\nmargin = "5%"\nfail-inconclusive = true\n'
-
-
-def git(folder: Path, *words: str) -> str:
-    who = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
-    return subprocess.run(["git", *who, "-C", str(folder), *words], capture_output=True, text=True, check=True).stdout
 
 
 @pytest.fixture
@@ -79,24 +72,6 @@ def project(tmp_path: Path) -> Path:
         known = {"name": name, "seconds": seconds, "runs": str(tmp_path / "runs-")}
         commit(folder, tag, {path: text.format(**known) for path, text in PROJECT.items()})
     return folder
-
-
-def commit(folder: Path, tag: str, files: dict[str, str]) -> None:
-    for path, text in files.items():
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_text(text)
-    git(folder, "add", ".")
-    git(folder, "commit", "--quiet", "--message", tag)
-    git(folder, "tag", tag)
-
-
-def gate(folder: Path, *words: str) -> tuple[int, str]:
-    """(exit code, all that it prints) of the gate, as started in a project."""
-    env = with_variables({"PYTHONPATH": str(CHECKOUT), "PYTEST_ADDOPTS": None})
-    command = [sys.executable, "-m", "launch", "gate", *words]
-    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=250)
-    assert git(folder, "worktree", "list").count("\n") == 1, "a worktree is left"
-    return done.returncode, done.stdout + done.stderr
 
 
 def test_a_step_twice_as_slow_and_one_that_fails_in_the_last_pair_are_regressions(project: Path) -> None:
