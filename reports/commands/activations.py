@@ -1,4 +1,4 @@
-"""Draw the activations of a checkpoint's layers for an image, and count their dead channels.
+"""Draw the activations of a checkpoint, and count dead channels.
 
 Writes a PNG for each layer, all its channels as grey tiles, and activations.csv. A channel is dead if its ReLU gives 0
 for every image of the evaluation set. Dead channels are counted for layers that are a ReLU or go straight into one; for
@@ -12,9 +12,10 @@ import argparse
 import subprocess
 from pathlib import Path
 
+from bench.arguments import at_least
 from bench.entry import module_command
-from reports.arguments import at_least
 
+GROUP = "Look at a run"
 OPTIONS = ("out", "layers", "model", "data", "data_root", "limit_eval")
 
 

@@ -1,4 +1,4 @@
-"""Show how results differ from a baseline, or accept them as the new one.
+"""Show how results differ from a baseline, or accept them.
 
 With a BASELINE.csv: the counts of operations that `gate exact` wrote beside it. It writes them only for a run whose
 trials all ended well and were counted twice with equal results. With a run folder: its times, memory and accuracy. Each
@@ -14,6 +14,8 @@ import argparse
 from pathlib import Path
 
 from reports.arguments import share
+
+GROUP = "Did something change"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

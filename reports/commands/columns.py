@@ -1,9 +1,14 @@
-"""Write the dictionary of all CSV columns into a Markdown file, between its marks."""
+"""Write the dictionary of all CSV columns into a Markdown file.
+
+It stands between two marks, <!-- columns: begin --> and <!-- columns: end -->.
+"""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+
+GROUP = "Look at a run"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

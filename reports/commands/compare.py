@@ -1,4 +1,6 @@
-"""Say what changed from one run folder to another on the same machine, by how much and how surely.
+"""Say what changed from one run to another, and how surely.
+
+Both ran on the same machine.
 
 Exit code 0: nothing is shown to be worse by more than the margin; 1: something is; 3: something is missing or not
 comparable; 4: something is inconclusive, and --fail-inconclusive was given; 2: the request cannot be met; 70: an error
@@ -21,6 +23,8 @@ from pathlib import Path
 from bench.errors import UsageError
 from reports import forms
 from reports.arguments import points, portion, share, target_argument
+
+GROUP = "Did something change"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from reports.arguments import new_file
 
+GROUP = "Look at a run"
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="the --out folder of a run")

@@ -1,4 +1,6 @@
-"""Compare the counts of a run of studies/exact.toml with a baseline; they must be equal.
+"""Compare the counts of a run with a baseline.
+
+The run is one of studies/exact.toml, and all counts must be equal.
 
 Counted are the operations of a training step by kind, FLOPs, casts, waits, all-reduces and their bytes, and parameters;
 for pytest-benchmark's files, what the fixture benchmark_step counted.
@@ -13,6 +15,8 @@ import argparse
 from pathlib import Path
 
 from reports import forms
+
+GROUP = "Did something change"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,7 @@
-"""Write a run as one page for a browser, which needs no network: tables, charts, and how to repeat it."""
+"""Write a run as one page for a browser.
+
+It needs no network, and has tables, charts, and how to repeat the run.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ import argparse
 from pathlib import Path
 
 from reports.arguments import new_file, price_argument, target_argument
+
+GROUP = "Look at a run"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

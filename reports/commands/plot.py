@@ -8,6 +8,8 @@ from pathlib import Path
 from bench.terminal import say
 from reports.arguments import price_argument, target_argument
 
+GROUP = "Look at a run"
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="the --out folder of a run")

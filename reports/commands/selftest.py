@@ -1,9 +1,9 @@
-"""Measure how far the gate can be trusted on a machine, from many pairs of launches of one trial there.
+"""Measure how far the gate can be trusted on a machine.
 
-Prints, as Markdown, how often `python -m launch gate` would have raised a false alarm, and how often it would have
-found slow-downs of 1 to 10%. To make the launches: `python -m launch gate HEAD HEAD EXPERIMENT --arm ARM --pairs 300
---all-pairs --out RUN`. Gates on a HEAD that is really slower may be given as well, each with a name: --slowed 2%=RUN
-3%=RUN.
+From many pairs of launches of one trial there, it prints, as Markdown, how often `python -m launch gate` would have
+raised a false alarm, and how often it would have found slow-downs of 1 to 10%. To make the launches: `python -m launch
+gate HEAD HEAD EXPERIMENT --arm ARM --pairs 300 --all-pairs --out RUN`. Gates on a HEAD that is really slower may be
+given as well, each with a name: --slowed 2%=RUN 3%=RUN.
 """
 
 from __future__ import annotations
@@ -11,7 +11,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from reports.arguments import at_least, share
+from bench.arguments import at_least
+from reports.arguments import share
+
+GROUP = "Did something change"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

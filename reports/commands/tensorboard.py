@@ -1,13 +1,15 @@
-"""Write a run as TensorBoard's event files, a folder for each launch.
+"""Write a run as TensorBoard's event files.
 
-They have losses, accuracies, throughput and memory by epoch, and under `steps/` by measured step; settings that vary
-are hyperparameters. Needs the extra `tensorboard`. Files of an earlier call are replaced.
+Each launch has a folder. They have losses, accuracies, throughput and memory by epoch, and under `steps/` by measured
+step; settings that vary are hyperparameters. Needs the extra `tensorboard`. Files of an earlier call are replaced.
 """
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+
+GROUP = "Look at a run"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -24,7 +24,7 @@ RUN = ["-m", "launch", "run", "resnet20_accumulation"]
         (["run", "--arm", "16x8"], "resnet152_frozen"),
         (["run", "resnt20"], "no experiment 'resnt20'"),
         (["run", "resnet20_accumulation", "--arm"], "--arm"),
-        (["run", "resnet20_accumulation", "--arm", "16x8", "--arm", "64x1"], "--arm is given more than once"),
+        (["run", "resnet20_accumulation", "--arm", "16x8", "--arm", "64x1"], "argument --arm: it is given twice"),
         (["run", "resnet20_accumulation", "--arm", "16x9"], "no arm '16x9'"),
         (["run", "resnet20_accumulation", "--micro", "16"], "--micro-batch"),
         (["run", "resnet20_accumulation", "--micro-batch", "0"], "--micro-batch is 0"),
