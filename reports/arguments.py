@@ -46,7 +46,7 @@ def target(text: str) -> float:
         raise argparse.ArgumentTypeError(f"{text!r} is no share from 0 to 1; give 0.9 for 90%") from error
 
 
-def target_argument(parser: argparse.ArgumentParser) -> None:
+def target_argument(parser: argparse._ActionsContainer) -> None:
     """Declare --target-accuracy."""
     parser.add_argument(
         "--target-accuracy", type=target, metavar="SHARE", help="say what this accuracy took, such as 0.9"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))  # as pytest does, for `python -m tests.docs_tables`
 
+import command_line_page
 import house
 
 from launch.commands import list as launch_list
@@ -26,3 +27,5 @@ PARTS: dict[str, Callable[[], str]] = {
 if __name__ == "__main__":
     for name, text in PARTS.items():
         dictionary.write(README, name, text())
+    command_line_page.PAGE.parent.mkdir(exist_ok=True)
+    command_line_page.PAGE.write_text(command_line_page.page(), encoding="utf-8")

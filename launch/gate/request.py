@@ -64,6 +64,11 @@ def arguments(parser: Parser, command: str) -> None:
     for name in COMMITS[command].split():
         parser.add_argument(name.lower(), metavar=name, help="a commit, a branch or a tag")
     declared.experiments_argument(parser)
+    if command == "gate":
+        tests = (
+            "in place of EXPERIMENT...: compare two commits of your own project; what stands behind it is for pytest"
+        )
+        parser.add_argument(PYTEST, nargs="*", metavar="PATH", help=tests)
     own_arguments(parser, command)
     declared.run_options(parser, hidden={option_words.field_of(option) for option in OWN})
 
@@ -90,9 +95,6 @@ def own_arguments(parser: Parser, command: str, trials: bool = True) -> None:
     for form in FORMS:
         asked = {"help": f"also write the verdict to this file, as python -m reports compare {form}"} | verdict
         group.add_argument(form, metavar="FILE", **asked)
-    if command == "gate":
-        tests = "compare two commits of your own project: what stands behind it is for pytest"
-        group.add_argument(PYTEST, nargs="*", metavar="PATH", help=tests)
 
 
 def read(words: Sequence[str], command: str = "gate", folder: Path | None = None) -> GateRequest:

@@ -27,7 +27,7 @@ def note(trials: Sequence[Trial], given: Collection[str], preset: str | None) ->
     said = f"--processes {','.join(map(str, counts))}: each process has a micro-batch of its own, so "
     said += f"with {first.processes} " if len(counts) > 1 else ""
     said += f"the effective batch of {first.arm} is {first.effective_batch()}, not {own[first]}, "
-    said += f"and {others} other arms grow likewise, " if others else ""
+    said += f"and that of {others} more grows likewise, " if others else ""
     said += "at the same learning rate"
     kept, rest = divmod(first.micro_batch * own[first], first.effective_batch())
     if len({(trial.micro_batch, trial.processes) for trial in changed}) > 1:

@@ -28,10 +28,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--model", metavar="NAME", help="architecture of a bare state dict, such as resnet20")
     parser.add_argument(
-        "--data", metavar="NAME", help="evaluation set and its normalisation (the checkpoint's; cifar10)"
+        "--data", metavar="NAME", help="evaluation set and its normalisation (default: the checkpoint's; cifar10)"
     )
-    parser.add_argument("--data-root", type=Path, metavar="FOLDER", help="of downloaded data sets (data)")
-    parser.add_argument("--limit-eval", type=at_least(1), metavar="N", help="evaluation images (512)")
+    parser.add_argument("--data-root", type=Path, metavar="FOLDER", help="of downloaded data sets (default: data)")
+    parser.add_argument("--limit-eval", type=at_least(1), metavar="N", help="evaluation images (default: 512)")
 
 
 def run(options: argparse.Namespace) -> int:

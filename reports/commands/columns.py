@@ -12,7 +12,7 @@ GROUP = "Look at a run"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", type=Path, metavar="README.md")
+    parser.add_argument("file", type=Path, metavar="README.md", help="the Markdown file, which has the marks")
 
 
 def run(options: argparse.Namespace) -> None:

@@ -32,22 +32,31 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "base", type=Path, metavar="BASE", help="the run to compare with: its folder, or pytest-benchmark's JSON"
     )
     parser.add_argument("head", type=Path, nargs="?", metavar="HEAD", help="the run that is judged, likewise")
-    parser.add_argument("--arms", metavar="A,B", help="of one run, BASE: judge arm A against arm B")
-    parser.add_argument("--setting", metavar="NAME=A,B", help="likewise, trials with A against those with B")
-    target_argument(parser)
-    parser.add_argument("--margin", type=share, default=0.02, metavar="SHARE", help="a change that matters (2%%)")
-    parser.add_argument("--level", type=share, default=0.05, metavar="SHARE", help="chance of a false alarm (5%%)")
-    parser.add_argument(
+    within = parser.add_argument_group("within one run")
+    within.add_argument("--arms", metavar="A,B", help="of one run, BASE: judge arm A against arm B")
+    within.add_argument("--setting", metavar="NAME=A,B", help="likewise, trials with A against those with B")
+    target_argument(within)
+    verdict = parser.add_argument_group("the verdict")
+    verdict.add_argument(
+        "--margin", type=share, default=0.02, metavar="SHARE", help="a change that matters (default: 2%%)"
+    )
+    verdict.add_argument(
+        "--level", type=share, default=0.05, metavar="SHARE", help="chance of a false alarm (default: 5%%)"
+    )
+    verdict.add_argument(
         "--look", type=portion, default=1.0, metavar="SHARE", help="of the launches planned, that this look sees"
     )
-    parser.add_argument(
+    verdict.add_argument(
         "--looked", type=portion, default=0.0, metavar="SHARE", help="what the look before saw; both fix the level"
     )
-    parser.add_argument("--over", choices=["seed"], help="what launches of one trial may differ in, beside repeat")
-    parser.add_argument(
-        "--accuracy-margin", type=points, metavar="POINTS", help="a loss of accuracy over seeds that matters (0.5)"
+    verdict.add_argument("--over", choices=["seed"], help="what launches of one trial may differ in, beside repeat")
+    verdict.add_argument(
+        "--accuracy-margin",
+        type=points,
+        metavar="POINTS",
+        help="a loss of accuracy over seeds that matters (default: 0.5)",
     )
-    parser.add_argument("--fail-inconclusive", action="store_true", help="exit code 4 if something is inconclusive")
+    verdict.add_argument("--fail-inconclusive", action="store_true", help="exit code 4 if something is inconclusive")
     forms.arguments(parser)
 
 

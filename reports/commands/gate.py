@@ -24,7 +24,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "run", type=Path, metavar="RUN", help="the --out folder of a run, or of files of pytest-benchmark"
     )
-    parser.add_argument("baseline", type=Path, nargs="?", default=Path("studies/exact.csv"), metavar="BASELINE.csv")
+    parser.add_argument(
+        "baseline",
+        type=Path,
+        nargs="?",
+        default=Path("studies/exact.csv"),
+        metavar="BASELINE.csv",
+        help="the counts to compare with (default: %(default)s)",
+    )
     forms.arguments(parser)
 
 

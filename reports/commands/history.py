@@ -19,7 +19,9 @@ GROUP = "Did something change"
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER", help="run folders, or folders of them")
-    parser.add_argument("--margin", type=share, default=0.02, metavar="SHARE", help="a change that matters (2%%)")
+    parser.add_argument(
+        "--margin", type=share, default=0.02, metavar="SHARE", help="a change that matters (default: 2%%)"
+    )
     parser.add_argument(
         "-o",
         "--out",

@@ -17,7 +17,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="the --out folder of a run")
     target_argument(parser)
     price_argument(parser)
-    parser.add_argument("-o", "--out", type=new_file, metavar="FILE.html", help="where to (RUN/report.html)")
+    parser.add_argument("-o", "--out", type=new_file, metavar="FILE.html", help="where to (default: RUN/report.html)")
 
 
 def run(options: argparse.Namespace) -> None:

@@ -15,7 +15,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="the --out folder of a run")
     target_argument(parser)
     price_argument(parser)
-    parser.add_argument("-o", "--out", type=Path, metavar="FOLDER", help="where to (RUN/plots)")
+    parser.add_argument("-o", "--out", type=Path, metavar="FOLDER", help="where to (default: RUN/plots)")
 
 
 def run(options: argparse.Namespace) -> None:

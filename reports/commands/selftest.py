@@ -22,12 +22,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--slowed", type=named, nargs="+", default=[], metavar="NAME=RUN", help="gates on a HEAD that is slower"
     )
-    parser.add_argument("--pairs", type=at_least(12), default=32, metavar="N", help="as for `launch gate` (32)")
+    parser.add_argument(
+        "--pairs", type=at_least(12), default=32, metavar="N", help="as for `launch gate` (default: 32)"
+    )
     parser.add_argument(
         "--budget-pairs", type=at_least(3), metavar="N", help="after how many pairs the time of its --budget is up"
     )
-    parser.add_argument("--margin", type=share, default=0.01, metavar="SHARE", help="a change that matters (1%%)")
-    parser.add_argument("--seed", type=at_least(0), default=0, metavar="N", help="seed of the random choices (0)")
+    parser.add_argument(
+        "--margin", type=share, default=0.01, metavar="SHARE", help="a change that matters (default: 1%%)"
+    )
+    parser.add_argument(
+        "--seed", type=at_least(0), default=0, metavar="N", help="seed of the random choices (default: 0)"
+    )
 
 
 def named(text: str) -> tuple[str, Path]:

@@ -14,7 +14,7 @@ GROUP = "Look at a run"
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="the --out folder of a run")
-    parser.add_argument("-o", "--out", type=Path, metavar="FOLDER", help="where to (RUN/tensorboard)")
+    parser.add_argument("-o", "--out", type=Path, metavar="FOLDER", help="where to (default: RUN/tensorboard)")
 
 
 def run(options: argparse.Namespace) -> None:
