@@ -21,7 +21,7 @@ GROUPS = (
 
 def screen(prog: str, commands: Mapping[str, Any]) -> str:
     """The screen. `prog`: what the commands stand behind. `commands`: name -> module, with its docstring and GROUP."""
-    lines = [f"usage: {prog} COMMAND ...; {prog} COMMAND --help explains it", ""]
+    lines = [f"usage: {prog} COMMAND ...; COMMAND --help explains one", ""]
     for group in GROUPS:
         members = {name: module for name, module in commands.items() if group == module.GROUP}
         lines += [group, *(f"  {name:<12} {summary(module)}" for name, module in members.items())] if members else []

@@ -48,7 +48,7 @@ def run(words: Sequence[str]) -> None:
 
         parser = Parser("resbench completion", completion.__doc__)
         completion.arguments(parser)
-        completion.run(parser.parse_args(words[1:]))
+        print(completion.script(parser.parse_args(words[1:]).shell, commands()))
         return
     if name not in (known := sorted({*launch_commands.names(), *reports_commands.names(), "completion"})):
         raise UsageError(f"no command {name!r}{perhaps(name, known)}; choose from: {', '.join(known)}")

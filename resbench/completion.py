@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import argparse
 import importlib
+from collections.abc import Mapping
 from typing import Any
 
 from bench.arguments import Parser, shape
 from bench.errors import UsageError
+from bench.screen import summary
 
 GROUP = "Your shell"
 SHELLS = ("bash", "zsh")
@@ -26,25 +28,23 @@ def arguments(parser: Parser) -> None:
     parser.add_argument("shell", choices=SHELLS, help="whose script is printed")
 
 
-def run(options: argparse.Namespace) -> None:
-    """Print the script. shtab makes it, from the parsers of all commands."""
+def script(shell: str, commands: Mapping[str, Any]) -> str:
+    """The script, which shtab makes of the commands' parsers. `commands`: name -> module."""
     try:
         shtab = importlib.import_module("shtab")
     except ModuleNotFoundError as error:
         raise UsageError("completion needs shtab, which is not here; pip install 'resbench[completion]'") from error
-    print(shtab.complete(parser(shtab.FILE), options.shell))
+    return shtab.complete(parser(commands, shtab.FILE), shell)
 
 
-def parser(file: Any) -> argparse.ArgumentParser:
+def parser(commands: Mapping[str, Any], file: Any) -> argparse.ArgumentParser:
     """The parser of `resbench`, with a subparser for each command. `file`: what completes a path."""
-    from resbench import commands
-
     found = argparse.ArgumentParser(prog="resbench")
     below = found.add_subparsers(parser_class=Parser)
-    for name, module in commands().items():
+    for name, module in commands.items():
         if " " in name:  # gate exact: its options are some of gate's
             continue
-        one = below.add_parser(name, help=module.__doc__.strip().partition(".\n")[0].replace("%", "%%"))
+        one = below.add_parser(name, help=summary(module))
         module.arguments(one)
         for action in one._actions:
             action.choices = getattr(action, "suggested", None) or action.choices

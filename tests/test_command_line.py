@@ -82,7 +82,7 @@ def test_run_has_the_options_that_a_study_may_have_and_each_stands_in_one_group(
 
 def test_the_defaults_are_those_of_the_experiment_that_is_named() -> None:
     def shown(*words: str) -> str:
-        done = python("-m", "launch", *words, "--help", env={"COLUMNS": "300"})
+        done = python("-m", "launch", *words, "--help", env={"COLUMNS": "500"})
         assert (done.returncode, done.stderr) == (0, "")
         (line,) = [line for line in done.stdout.splitlines() if line.strip().startswith("--model ")]
         return line.rpartition("(default: ")[2]

@@ -65,9 +65,7 @@ def arguments(parser: Parser, command: str) -> None:
         parser.add_argument(name.lower(), metavar=name, help="a commit, a branch or a tag")
     declared.experiments_argument(parser)
     if command == "gate":
-        tests = (
-            "in place of EXPERIMENT...: compare two commits of your own project; what stands behind it is for pytest"
-        )
+        tests = "in place of EXPERIMENT...: compare two commits of your own project; what is behind it is pytest's"
         parser.add_argument(PYTEST, nargs="*", metavar="PATH", help=tests)
     own_arguments(parser, command)
     declared.run_options(parser, hidden={option_words.field_of(option) for option in OWN})

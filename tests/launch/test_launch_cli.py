@@ -18,8 +18,8 @@ RUN = ["-m", "launch", "run", "resnet20_accumulation"]
     ("words", "said"),
     [
         (["lst"], "no command 'lst'"),
-        (["list", "all"], "'all'"),
-        (["env", "all"], "'all'"),
+        (["list", "all"], "list: unrecognized arguments: all; see python -m launch list --help"),
+        (["env", "all"], "env: unrecognized arguments: all; see python -m launch env --help"),
         (["run"], "resnet152_frozen"),
         (["run", "--arm", "16x8"], "resnet152_frozen"),
         (["run", "resnt20"], "no experiment 'resnt20'"),
