@@ -96,7 +96,7 @@ def shape(action: argparse.Action) -> str:
     """The values that an argument takes, such as N or [NAME ...]; empty: none."""
     metavar = action.metavar or ("{%s}" % ",".join(map(str, action.choices)) if action.choices else action.dest.upper())
     forms = {None: "{}", "?": "[{}]", "*": "[{} ...]", "+": "{} [{} ...]", 0: ""}
-    return forms.get(action.nargs, "{}").replace("{}", str(metavar))  # type: ignore[call-overload]
+    return forms.get(action.nargs, "{}").replace("{}", str(metavar))
 
 
 def text(action: argparse.Action) -> str:

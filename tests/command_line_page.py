@@ -50,15 +50,15 @@ def command(heading: str, parser: Parser) -> str:
     """The section of one command."""
     parts = [f"## {heading}", f"```\n{parser.prog} {usage(parser._actions)}\n```", described(parser)]
     for group in parser._action_groups:
-        actions = shown(group._group_actions)
+        actions, title = shown(group._group_actions), group.title or ""
         if not actions:
             continue
-        if group.title == SETTINGS:
+        if title == SETTINGS:
             parts.append(f"And the [{SETTINGS}](#{SETTINGS.replace(' ', '-')}).")
-        elif heading != "run" and {action.dest for action in actions} <= {*OF_RUN.get(group.title or "", ())}:
-            parts.append(f"{group.title.capitalize()}, as for [run](#run): {', '.join(map(named, actions))}.")
+        elif heading != "run" and {action.dest for action in actions} <= {*OF_RUN.get(title, ())}:
+            parts.append(f"{title.capitalize()}, as for [run](#run): {', '.join(map(named, actions))}.")
         else:
-            parts += [*([f"{group.title.capitalize()}:"] if group.title not in PLAIN else []), table(actions)]
+            parts += [*([f"{title.capitalize()}:"] if title not in PLAIN else []), table(actions)]
     return "\n\n".join(parts)
 
 

@@ -87,12 +87,11 @@ def own_arguments(parser: Parser, command: str, trials: bool = True) -> None:
         group.add_argument("--accuracy-margin", metavar="POINTS", help=accuracy)
     if command == "bisect":
         group.add_argument(BY_TIME, action="store_true", help="time the commits even if counts differ between them")
-    verdict = {} if command == "gate" else {"help": argparse.SUPPRESS}
-    asked = {"help": "exit code 4 if nothing can be told"} | verdict
-    group.add_argument(STRICT, action="store_true", **asked)
+    hidden = None if command == "gate" else argparse.SUPPRESS  # bisect gives no verdict, and says so
+    group.add_argument(STRICT, action="store_true", help=hidden or "exit code 4 if nothing can be told")
     for form in FORMS:
-        asked = {"help": f"also write the verdict to this file, as python -m reports compare {form}"} | verdict
-        group.add_argument(form, metavar="FILE", **asked)
+        said = f"also write the verdict to this file, as python -m reports compare {form}"
+        group.add_argument(form, metavar="FILE", help=hidden or said)
 
 
 def read(words: Sequence[str], command: str = "gate", folder: Path | None = None) -> GateRequest:

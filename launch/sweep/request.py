@@ -135,9 +135,9 @@ def arms_by_experiment(names: Sequence[str], arms: str | None) -> dict[str, str 
     chosen = {name: [arm for arm in arms.split(",") if arm in own[name]] for name in names}
     for arm in arms.split(","):
         if not any(arm in arms_of_one for arms_of_one in own.values()):
-            choose = dict.fromkeys(arm for arms_of_one in own.values() for arm in arms_of_one)
-            near = perhaps(arm, choose)
-            raise UsageError(f"no arm {arm!r} in {' or '.join(own)}{near}; choose from: {', '.join(choose)}")
+            known = list(dict.fromkeys(arm for arms_of_one in own.values() for arm in arms_of_one))
+            near = perhaps(arm, known)
+            raise UsageError(f"no arm {arm!r} in {' or '.join(own)}{near}; choose from: {', '.join(known)}")
     for name, arms_of_one in chosen.items():
         if not arms_of_one:
             choose = ", ".join(own[name])
