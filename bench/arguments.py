@@ -66,7 +66,8 @@ class Parser(argparse.ArgumentParser):
 
     def perhaps(self, option: str) -> str:
         """The nearest option, as a part of an error's sentence."""
-        return perhaps(option, (known for known in self.options() if known.startswith("--")))
+        names = [known.removeprefix("--") for known in self.options() if known.startswith("--")]
+        return perhaps(option.removeprefix("--").replace("_", "-"), names, "--")
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{self.name()}: {message}; see {self.prog} --help")

@@ -82,15 +82,15 @@ def _sentence(box: str, known: Iterable[str]) -> str:
     lines = [line.strip("│ ") for line in box.splitlines() if line.startswith("│")]
     parts = [part.strip("─ ") for part in " ".join(lines).split("───") if part.strip("─ ")]
     text = " ".join(parts[0].split()).rstrip(".") if parts else "the options cannot be read"
-    unknown = re.match(r"Unrecognized options: (--[\w-]+)", text)
-    return text + (perhaps(unknown[1], known) if unknown else "")
+    unknown = re.match(r"Unrecognized options: --([\w-]+)", text)
+    return text + (perhaps(unknown[1], known, "--") if unknown else "")
 
 
 def _names(default: Any) -> Iterator[str]:
-    """The options of the fields of a dataclass, and of those that stand in its fields."""
+    """The options of the fields of a dataclass, and of those that stand in its fields, without their dashes."""
     for each in dataclasses.fields(default):
         value = getattr(default, each.name)
-        yield from _names(value) if dataclasses.is_dataclass(value) else [option(each.name)]
+        yield from _names(value) if dataclasses.is_dataclass(value) else [option(each.name).removeprefix("--")]
 
 
 def parse_request(default: TrialRequest, words: Sequence[str], prog: str, description: str) -> TrialRequest:

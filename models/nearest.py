@@ -16,7 +16,7 @@ def nearest(name: str, known: Iterable[str], most: int = 1, cutoff: float = 0.6)
     return (longer or difflib.get_close_matches(name, names, most, cutoff))[:most]
 
 
-def perhaps(name: str, known: Iterable[str]) -> str:
-    """The part of an error's sentence that names the nearest known name; empty: none is near."""
+def perhaps(name: str, known: Iterable[str], prefix: str = "") -> str:
+    """The part of an error's sentence that names the nearest known name, behind `prefix`; empty: none is near."""
     found = nearest(name, known)
-    return f"; perhaps you meant {found[0]}" if found else ""
+    return f"; perhaps you meant {prefix}{found[0]}" if found else ""

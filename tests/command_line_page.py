@@ -47,18 +47,19 @@ def page() -> str:
 
 
 def command(heading: str, parser: Parser) -> str:
-    """The section of one command."""
+    """The section of one command. What is as for `run` is only named."""
     parts = [f"## {heading}", f"```\n{parser.prog} {usage(parser._actions)}\n```", described(parser)]
+    of_run = {} if heading == "run" else {action.dest: text(action) for action in launching.parser("run")._actions}
     for group in parser._action_groups:
         actions, title = shown(group._group_actions), group.title or ""
-        if not actions:
-            continue
         if title == SETTINGS:
             parts.append(f"And the [{SETTINGS}](#{SETTINGS.replace(' ', '-')}).")
-        elif heading != "run" and {action.dest for action in actions} <= {*OF_RUN.get(title, ())}:
-            parts.append(f"{title.capitalize()}, as for [run](#run): {', '.join(map(named, actions))}.")
-        else:
-            parts += [*([f"{title.capitalize()}:"] if title not in PLAIN else []), table(actions)]
+            continue
+        alike = [action for action in actions if title in OF_RUN and of_run.get(action.dest) == text(action)]
+        if others := [action for action in actions if action not in alike]:
+            parts += [*([f"{title.capitalize()}:"] if title not in PLAIN else []), table(others)]
+        if alike:
+            parts.append(f"{title.capitalize()}, as for [run](#run): {', '.join(map(named, alike))}.")
     return "\n\n".join(parts)
 
 

@@ -37,8 +37,8 @@ class RunCommand:
         return max(trial.processes // trial.machines for trial in self.trials)
 
 
-def arguments(parser: Parser, kind: type, title: str) -> None:
-    """Declare an option for each field of this dataclass, numbers or text, and then those of `run`."""
+def arguments(parser: Parser, kind: type, title: str, out: str | None = None) -> None:
+    """Declare an option for each field of this dataclass, and then those of `run`. `out`: the default of --out."""
     declared.experiments_argument(parser)
     group, said = parser.add_argument_group(title), texts(kind)
     for field in dataclasses.fields(kind):
@@ -53,7 +53,7 @@ def arguments(parser: Parser, kind: type, title: str) -> None:
             metavar="N" if is_whole else field.name.upper(),
             help=said[field.name] + shown,
         )
-    declared.run_options(parser, hidden=FROM_SCHEDULER)
+    declared.run_options(parser, FROM_SCHEDULER, out)
 
 
 def of(kind: type[SchedulerOptions], options: argparse.Namespace) -> SchedulerOptions:

@@ -20,7 +20,7 @@ GROUP = "On a cluster"
 
 def arguments(parser: Parser) -> None:
     parser.add_argument("-o", dest="file", type=Path, metavar="FILE", help="where to, in place of standard output")
-    batch_job.arguments(parser, k8s.Pods, "the JobSet")
+    batch_job.arguments(parser, k8s.Pods, "the JobSet", "/runs/NAME")
 
 
 def run(options: argparse.Namespace) -> None:

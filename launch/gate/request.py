@@ -68,7 +68,8 @@ def arguments(parser: Parser, command: str) -> None:
         tests = "in place of EXPERIMENT...: compare two commits of your own project; what is behind it is pytest's"
         parser.add_argument(PYTEST, nargs="*", metavar="PATH", help=tests)
     own_arguments(parser, command)
-    declared.run_options(parser, hidden={option_words.field_of(option) for option in OWN})
+    hidden = {*map(option_words.field_of, OWN), *declared.GROUPS[declared.MACHINES]}
+    declared.run_options(parser, hidden, out=f"runs/{command}")
 
 
 def own_arguments(parser: Parser, command: str, trials: bool = True) -> None:

@@ -23,6 +23,7 @@ from launch.sweep.option_words import SEVERAL, kinds
 WHICH = "which trials"
 FOLDER = "the run folder"
 MEMORY = "device and memory"
+MACHINES = "several machines, with --machines"
 SETTINGS = "settings of a trial"
 AXES = """Several values with commas between them are an axis, one trial for each: --precision no,bf16.
 The parts of a list have spaces between them: --classes 0 1 2."""
@@ -32,7 +33,7 @@ GROUPS = {
     "how they run": ("dry_run", "fail_fast", "parallel", "cold", "timeout", "stall_timeout"),
     MEMORY: ("device", "memory_limit", "reserve", "skip_over_limit"),
     FOLDER: ("out", "data_root", "resume", "retry_failed", "checkpoint", "log_with", "trace"),
-    "several machines, with --machines": ("machine_rank", "rendezvous", "join_timeout"),
+    MACHINES: ("machine_rank", "rendezvous", "join_timeout"),
 }
 EXPERIMENT = """a name of python -m launch list, or the path of a file of your own, such as ./my_study.py, that holds
 what the files in bench/experiments/ hold; with its own model and data if it defines model(trial, classes) and
@@ -61,14 +62,16 @@ def experiments_argument(parser: Parser, several: bool = True) -> None:
     action.suggested = experiments.names()  # type: ignore[attr-defined]
 
 
-def run_options(parser: Parser, hidden: Collection[str] = ()) -> None:
-    """Declare all options of `run`. `hidden`: those that are refused, with a sentence of their own."""
+def run_options(parser: Parser, hidden: Collection[str] = (), out: str | None = None) -> None:
+    """Declare all options of `run`. `hidden`: those that are refused. `out`: another default of --out."""
     for title, names in GROUPS.items():
         options(parser.add_argument_group(title), names)
     settings(parser)
     for action in parser._actions:
         if action.dest in hidden:
             action.help = argparse.SUPPRESS
+        if action.dest == "out" and out is not None:
+            action.shown = out  # type: ignore[attr-defined]
 
 
 def one_trial(parser: Parser) -> None:

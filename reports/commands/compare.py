@@ -20,6 +20,7 @@ import argparse
 import dataclasses
 from pathlib import Path
 
+from bench.arguments import perhaps
 from bench.errors import UsageError
 from reports import forms
 from reports.arguments import points, portion, share, target_argument
@@ -129,5 +130,6 @@ def checked_setting(name: str) -> str:
 
     if name == "seed" or name not in SETTINGS:
         possible = ", ".join(sorted(set(SETTINGS) - {"seed"}))
-        raise UsageError(f"--setting cannot compare {name!r}; choose from: {possible}")
+        near = perhaps(name, set(SETTINGS) - {"seed"})
+        raise UsageError(f"--setting cannot compare {name!r}{near}; choose from: {possible}")
     return name
