@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import os
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import experiments, own_file
+from bench.arguments import Parser
 from bench.entry import guarded
 from bench.errors import UsageError
 from bench.experiment import Experiment
@@ -26,25 +28,30 @@ def main(file: str) -> None:
     With --trial-key, which a launcher gives, it has to be the trial of that key.
     """
     with guarded(in_log=LAUNCH_ID in os.environ):
-        from bench.options import take_option
         from bench.record import experiment_trackers
 
         name = own_file.name_or_path(file)
         experiment = experiments.load(name)
-        key, words = take_option(sys.argv[1:], "--trial-key")
-        arm, words = take_option(words, "--arm")
-        preset, words = take_option(words, "--preset")
-        request = read_request(name, experiment, arm, words, preset or "full")
+        own, words = own_options(name, sys.argv[1:])
+        request = read_request(name, experiment, own.arm, words, own.preset or "full")
         experiment_trackers.check(request.options.log_with)
-        if key not in (None, request.trial.key()):
+        if own.trial_key not in (None, request.trial.key()):
             changed = f"{file}, or the folder of --data, has changed since then"
             raise UsageError(
-                f"the sweep asked for trial {key}, and this is {request.trial.key()}: {changed}; start anew"
+                f"the sweep asked for trial {own.trial_key}, and this is {request.trial.key()}: {changed}; start anew"
             )
         from bench.worker import run
 
         launch_id = os.environ.get(LAUNCH_ID) or _common_id()
         run(request.trial, request.options, experiment, launch_id)
+
+
+def own_options(name: str, words: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """(trial_key, arm and preset, None unless they are given; the other words, which are options of tyro's)."""
+    parser = Parser(prog_of(name), add_help=False)
+    for option in ("--trial-key", "--arm", "--preset"):
+        parser.add_argument(option)
+    return parser.parse_known_args(words)
 
 
 def read_request(
@@ -62,8 +69,12 @@ def read_request(
     }
     default = TrialRequest(dataclasses.replace(base, **by_accelerate))
     description = f"{experiment.question} Arms (--arm): {', '.join(experiment.arms)}. Presets (--preset): full, mini."
-    prog = f"python -m bench.cli {name}" if base.experiment_file else f"python -m bench.experiments.{name}"
-    return parse_request(default, words, prog, description)
+    return parse_request(default, words, prog_of(name), description)
+
+
+def prog_of(name: str) -> str:
+    """The command that runs a trial of this experiment by hand."""
+    return f"python -m bench.cli {name}" if own_file.is_path(name) else f"python -m bench.experiments.{name}"
 
 
 def _common_id() -> str:

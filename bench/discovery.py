@@ -7,6 +7,7 @@ import pkgutil
 from typing import Any
 
 from bench.errors import UsageError
+from models.nearest import perhaps
 
 
 def names(package: str) -> list[str]:
@@ -17,7 +18,8 @@ def names(package: str) -> list[str]:
 def load(package: str, name: str, kind: str) -> Any:
     """The module of this name, a `kind` such as "command". Raises UsageError if there is none."""
     if name not in names(package):
-        raise UsageError(f"no {kind} {name!r}; choose from: {', '.join(names(package))}")
+        known = names(package)
+        raise UsageError(f"no {kind} {name!r}{perhaps(name, known)}; choose from: {', '.join(known)}")
     return importlib.import_module(f"{package}.{name}")
 
 

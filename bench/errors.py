@@ -16,8 +16,9 @@ from collections.abc import Iterator, Sequence
 # What nobody foresaw: not 1, which a command that judges ends with if something got worse. EX_SOFTWARE of sysexits.h.
 UNFORESEEN = 70
 INTERRUPTED = 130
-CODES = """exit codes: 0 well, 2 the request cannot be met, 70 an error that nobody foresaw (its traceback is in the
-file that is named), 130 interrupted; 1 and others as the command's --help says"""
+CODES = """exit codes: 0 well, 2 the request cannot be met, 70 an error that nobody
+foresaw (its traceback is in the file that is named), 130 interrupted; 1 and
+others as the command's --help says"""
 
 
 TRACEBACK = "Traceback (most recent call last)"

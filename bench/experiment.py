@@ -9,6 +9,7 @@ from typing import Any
 
 from bench.errors import UsageError
 from bench.trial import Trial
+from models.nearest import perhaps
 
 PRESETS = ("full", "mini")
 MINI = {"data": "digits", "precision": "bf16"}  # of every preset mini: no download, and faster on a CPU
@@ -59,9 +60,9 @@ class Experiment:
         Raises UsageError if there is no such arm or preset.
         """
         if arm not in self.arms:
-            raise UsageError(f"no arm {arm!r} in {name}; choose from: {', '.join(self.arms)}")
+            raise UsageError(f"no arm {arm!r} in {name}{perhaps(arm, self.arms)}; choose from: {', '.join(self.arms)}")
         if preset not in PRESETS:
-            raise UsageError(f"no preset {preset!r}; choose from: {', '.join(PRESETS)}")
+            raise UsageError(f"no preset {preset!r}{perhaps(preset, PRESETS)}; choose from: {', '.join(PRESETS)}")
         mini, mini_arm = (MINI | self.mini, self.mini_arms.get(arm, {})) if preset == "mini" else ({}, {})
         changes = {**mini, **self.arms[arm], **mini_arm}
         return dataclasses.replace(self.base, **{"experiment": Path(name).stem, "arm": arm, **changes})

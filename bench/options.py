@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import dataclasses
 import functools
@@ -11,7 +10,7 @@ import itertools
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
@@ -22,7 +21,8 @@ from tyro.conf import FlagConversionOff, OmitArgPrefixes, SuppressFixed
 from bench import experiments
 from bench.data import class_folders
 from bench.errors import UsageError
-from bench.trial import FOLDER, Trial
+from bench.trial import FOLDER, Trial, option
+from models.nearest import perhaps
 
 
 @dataclass(frozen=True)
@@ -74,29 +74,23 @@ def parse(default: Any, words: Sequence[str], prog: str, description: str) -> An
     except SystemExit as error:
         if not error.code:
             raise
-        raise UsageError(f"{_sentence(stderr.getvalue())}; see {prog} --help") from error
+        raise UsageError(f"{_sentence(stderr.getvalue(), _names(default))}; see {prog} --help") from error
 
 
-def _sentence(box: str) -> str:
-    """The error in the box that tyro prints, up to its first horizontal line, and the option that tyro suggests."""
+def _sentence(box: str, known: Iterable[str]) -> str:
+    """The error in the box that tyro prints, up to its first horizontal line; for an unknown option, the nearest."""
     lines = [line.strip("│ ") for line in box.splitlines() if line.startswith("│")]
     parts = [part.strip("─ ") for part in " ".join(lines).split("───") if part.strip("─ ")]
     text = " ".join(parts[0].split()).rstrip(".") if parts else "the options cannot be read"
-    suggested = [re.findall(r"--[\w-]+", part)[:1] for part in parts[1:] if part.startswith("Perhaps")]
-    return text + "".join(f"; perhaps you meant {name}" for (name,) in suggested)
+    unknown = re.match(r"Unrecognized options: --([\w-]+)", text)
+    return text + (perhaps(unknown[1], known, "--") if unknown else "")
 
 
-def take_option(words: Sequence[str], name: str) -> tuple[str | None, list[str]]:
-    """(the value of one option, the other words). Raises UsageError if it has no value, or several."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    parser.add_argument(name, dest="values", action="append", default=[])
-    try:
-        parsed, rest = parser.parse_known_args(words)
-    except argparse.ArgumentError as error:
-        raise UsageError(f"{name} needs a value") from error
-    if len(parsed.values) > 1:
-        raise UsageError(f"{name} is given {len(parsed.values)} times; give it once")
-    return (parsed.values or [None])[0], rest
+def _names(default: Any) -> Iterator[str]:
+    """The options of the fields of a dataclass, and of those that stand in its fields, without their dashes."""
+    for each in dataclasses.fields(default):
+        value = getattr(default, each.name)
+        yield from _names(value) if dataclasses.is_dataclass(value) else [option(each.name).removeprefix("--")]
 
 
 def parse_request(default: TrialRequest, words: Sequence[str], prog: str, description: str) -> TrialRequest:

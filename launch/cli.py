@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.errors import CODES, Ended, one_sentence
+from bench.arguments import Parser
+from bench.errors import Ended, one_sentence
+from bench.screen import screen
 from launch import commands
 from launch.interrupts import interruptible
 
 
 def usage() -> str:
-    """A line for each command."""
-    names = commands.names()
-    width = max(map(len, names))
-    summaries = {name: commands.load(name).__doc__.partition(".\n")[0] for name in names}
-    lines = [f"python -m launch {name:<{width}}  {summary}" for name, summary in summaries.items()]
-    return "\n".join(
-        ["usage: python -m launch COMMAND ...; python -m launch COMMAND --help explains it", "", *lines, "", CODES]
-    )
+    """The commands, on one screen."""
+    return screen("python -m launch", {name: commands.load(name) for name in commands.names()})
+
+
+def parser(name: str) -> Parser:
+    """The command's. Raises UsageError if there is no such command."""
+    command = commands.load(name)
+    found = Parser(f"python -m launch {name}", command.__doc__)
+    command.arguments(found)
+    return found
 
 
 def main(words: Sequence[str]) -> None:
@@ -29,9 +33,7 @@ def main(words: Sequence[str]) -> None:
         if not words or words[0] in ("-h", "--help"):
             print(usage())
             raise Ended(0 if words else 2)
-        name, rest = words[0], list(words[1:])
-        command = commands.load(name)
-        if {"-h", "--help"} & set(rest) and not getattr(command, "OWN_HELP", False):
-            print(command.__doc__.rstrip())
-            raise Ended(0)
-        raise Ended(interruptible(lambda: command.run(rest)) or 0)
+        command, found, rest = commands.load(words[0]), parser(words[0]), words[1:]
+        by_itself = hasattr(command, "read") and not {"-h", "--help"} & set(rest)
+        options = command.read(rest) if by_itself else found.parse_args(rest)
+        raise Ended(interruptible(lambda: command.run(options)) or 0)

@@ -3,7 +3,6 @@
 Their modules have torchvision's names (conv1, bn1, layer1, ..., fc), so that `surgery` works on them.
 """
 
-import difflib
 import importlib.util
 import os
 from pathlib import Path
@@ -12,6 +11,7 @@ from torch import nn
 
 from models import ModelError
 from models.names import IMAGENET_STATISTICS, TIMM
+from models.nearest import nearest
 from models.weights import head_classes, load, read_state_dict
 
 # timm's modules whose networks end in a linear `fc`, and have no BatchNorm with an activation in it.
@@ -48,7 +48,7 @@ def check(name: str, weights: str = "none") -> None:
     bare = name.removeprefix(TIMM)
     known = [each for module in MODULES for each in timm.list_models(module=module)]
     if bare not in known:
-        close = difflib.get_close_matches(bare, known, cutoff=0)[0]
+        (close,) = nearest(bare, known, cutoff=0)
         raise ModelError(
             f"no model {name!r}: timm {timm.__version__} has no such residual network; the nearest is {TIMM}{close}"
         )

@@ -1,9 +1,9 @@
 """The models that there are, by name. Imports no torch."""
 
-import difflib
 import re
 
 from models import ModelError
+from models.nearest import nearest
 
 CIFAR = ("resnet8", "resnet20", "resnet32", "resnet44", "resnet56", "resnet110", "resnet18_cifar")
 HANDBUILT = "resnet34_handbuilt"
@@ -28,8 +28,7 @@ def check(name: str) -> None:
     """Raises ModelError, with the nearest name, for one that is no model's. Which names timm has, timm says."""
     if name in (*NAMES, OWN) or TIMM_NAME.fullmatch(name):
         return
-    longer = [known for known in NAMES if name and known.startswith(name)]
-    close = (longer or difflib.get_close_matches(name, (*NAMES, "timm/resnet50d"), cutoff=0))[0]
+    (close,) = nearest(name, (*NAMES, "timm/resnet50d"), cutoff=0)
     own = ", ".join((*CIFAR, HANDBUILT))
     raise ModelError(
         f"no model {name!r}; the nearest is {close}; choose from: {own}, torchvision's (resnet18, resnext50_32x4d, "

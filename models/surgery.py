@@ -4,7 +4,6 @@ Call `freeze` last: fresh blocks and a fresh head need gradients until it decide
 """
 
 import copy
-import difflib
 import sys
 from collections.abc import Collection, Sequence
 from typing import Literal, get_args
@@ -17,6 +16,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from models import ModelError
 from models.blocks import PlainBasicBlock, PlainBottleneck, PlainResBottleneckBlock
+from models.nearest import nearest
 
 BatchNormMode = Literal["train", "eval"]
 
@@ -82,7 +82,7 @@ def replace_blocks(model: nn.Module, names: Sequence[str], skip: bool) -> None:
         if not found:
             raise ModelError(f"no block {name!r}: this network has none that can be replaced; leave it out")
         if name not in found:
-            raise ModelError(f"no block {name!r}; {nearest(name, found)}")
+            raise ModelError(f"no block {name!r}; {nearest_are(name, found)}")
         # The block has no projection. In a plain network a change of channels always comes with a stride.
         if skip and _projection(found[name]) is None and getattr(found[name], "stride", 1) != 1:
             raise ModelError(
@@ -261,10 +261,10 @@ def _module(model: nn.Module, name: str) -> nn.Module:
     modules = {path: module for path, module in model.named_modules() if path}
     modules |= {"all": model} | ({"head": modules["fc"]} if "fc" in modules else {})
     if name not in modules:
-        raise ModelError(f"no module {name!r}; {nearest(name, modules)}")
+        raise ModelError(f"no module {name!r}; {nearest_are(name, modules)}")
     return modules[name]
 
 
-def nearest(name: str, names: Collection[str]) -> str:
+def nearest_are(name: str, names: Collection[str]) -> str:
     """The names that are most like this one, as the end of an error's sentence."""
-    return f"the nearest are: {', '.join(difflib.get_close_matches(name, names, n=5, cutoff=0))}"
+    return f"the nearest are: {', '.join(nearest(name, names, 5, 0))}"

@@ -1,42 +1,15 @@
-"""Reads the words of a command: a parser that answers errors with one sentence, and the types that commands share."""
+"""The arguments that commands share, and the types of their values."""
 
 from __future__ import annotations
 
 import argparse
 import math
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
+from bench.arguments import Once
 from bench.errors import UsageError
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse's parser without abbreviations. Raises UsageError, in argparse's words, for what it cannot parse."""
-
-    def __init__(self, name: str, description: str) -> None:
-        super().__init__(
-            prog=f"python -m reports {name}",
-            description=description,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
-        self.register("action", None, Once)
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{self.prog.rpartition(' ')[2]}: {message}; see {self.prog} --help")
-
-
-class Once(argparse.Action):
-    """Stores the value of an option; a second one is an error, where argparse would forget the first."""
-
-    def __call__(
-        self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: str | None = None
-    ) -> None:
-        if self.option_strings and getattr(namespace, self.dest) is not self.default:
-            raise argparse.ArgumentError(self, "it is given twice; give it once")
-        setattr(namespace, self.dest, values)
 
 
 def new_file(text: str) -> Path:
@@ -73,7 +46,7 @@ def target(text: str) -> float:
         raise argparse.ArgumentTypeError(f"{text!r} is no share from 0 to 1; give 0.9 for 90%") from error
 
 
-def target_argument(parser: argparse.ArgumentParser) -> None:
+def target_argument(parser: argparse._ActionsContainer) -> None:
     """Declare --target-accuracy."""
     parser.add_argument(
         "--target-accuracy", type=target, metavar="SHARE", help="say what this accuracy took, such as 0.9"
@@ -129,14 +102,3 @@ def points(text: str) -> float:
     if not 0 < value < 100:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of percentage points between 0 and 100, such as 0.5")
     return value
-
-
-def at_least(least: int) -> Callable[[str], int]:
-    """A function that reads whole numbers from `least` on."""
-
-    def whole(text: str) -> int:
-        if not text.isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least} on")
-        return int(text)
-
-    return whole

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.errors import CODES, Ended, one_sentence
+from bench.arguments import Parser
+from bench.errors import Ended, one_sentence
+from bench.screen import screen
 from reports import commands
-from reports.arguments import Parser
 
 
 def usage() -> str:
-    """A line for each command."""
-    width = max(map(len, commands.names())) + 3
-    firsts = {name: commands.load(name).__doc__.strip().partition(".\n")[0].rstrip(".") for name in commands.names()}
-    lines = [f"{name:<{width}}{first}" for name, first in firsts.items()]
-    return "\n".join(
-        ["usage: python -m reports COMMAND ...; python -m reports COMMAND --help explains it", "", *lines, "", CODES]
-    )
+    """The commands, on one screen."""
+    return screen("python -m reports", {name: commands.load(name) for name in commands.names()})
+
+
+def parser(name: str) -> Parser:
+    """The command's. Raises UsageError if there is no such command."""
+    command = commands.load(name)
+    found = Parser(f"python -m reports {name}", command.__doc__)
+    command.arguments(found)
+    return found
 
 
 def main(words: Sequence[str]) -> None:
@@ -28,8 +32,6 @@ def main(words: Sequence[str]) -> None:
         if not words or words[0] in ("-h", "--help"):
             print(usage())
             raise Ended(0 if words else 2)
-        command = commands.load(words[0])
-        parser = Parser(words[0], command.__doc__)
-        command.arguments(parser)
-        if (code := command.run(parser.parse_args(words[1:]))) is not None:
+        options = parser(words[0]).parse_args(words[1:])
+        if (code := commands.load(words[0]).run(options)) is not None:
             raise Ended(code)

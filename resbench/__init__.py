@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE if (HERE / "bench").is_dir() else HERE.parent
@@ -29,32 +30,38 @@ def main() -> None:
 
 def run(words: Sequence[str]) -> None:
     """The command of this name. Both folders have a `gate`: that of reports is `gate exact`."""
+    from bench.arguments import Parser
     from bench.errors import Ended, UsageError
+    from bench.screen import screen
     from launch import cli as launching
     from launch import commands as launch_commands
+    from models.nearest import perhaps
     from reports import cli as reporting
     from reports import commands as reports_commands
 
     name = words[0] if words else "--help"
     if name in ("-h", "--help"):
-        print(usage())
+        print(screen("resbench", commands()))
         raise Ended(0 if words else 2)
-    if name not in (known := sorted({*launch_commands.names(), *reports_commands.names()})):
-        raise UsageError(f"no command {name!r}; choose from: {', '.join(known)}")
+    if name == "completion":
+        from resbench import completion
+
+        parser = Parser("resbench completion", completion.__doc__)
+        completion.arguments(parser)
+        print(completion.script(parser.parse_args(words[1:]).shell, commands()))
+        return
+    if name not in (known := sorted({*launch_commands.names(), *reports_commands.names(), "completion"})):
+        raise UsageError(f"no command {name!r}{perhaps(name, known)}; choose from: {', '.join(known)}")
     of_reports = name not in launch_commands.names() or list(words[:2]) == ["gate", "exact"]
     (reporting if of_reports else launching).main(words)
 
 
-def usage() -> str:
-    """A line for each command."""
-    from bench.errors import CODES
-    from launch import commands as launch_commands
-    from reports import commands as reports_commands
+def commands() -> dict[str, Any]:
+    """Name -> module of every command."""
+    from launch import commands as of_launch
+    from reports import commands as of_reports
+    from resbench import completion
 
-    lines = []
-    for folder in (launch_commands, reports_commands):
-        for name in folder.names():
-            both = name in launch_commands.names() and folder is reports_commands
-            summary = folder.load(name).__doc__.strip().partition(".\n")[0].rstrip(".")
-            lines.append(f"resbench {f'{name} exact' if both else name:<12}  {summary}")
-    return "\n".join(["usage: resbench COMMAND ...; resbench COMMAND --help explains it", "", *lines, "", CODES])
+    found = {name: of_launch.load(name) for name in of_launch.names()}
+    found |= {f"{name} exact" if name in found else name: of_reports.load(name) for name in of_reports.names()}
+    return {**found, "completion": completion}

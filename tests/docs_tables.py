@@ -11,6 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))  # as pytest does, for `python -m tests.docs_tables`
 
+import command_line_page
 import house
 
 from launch.commands import list as launch_list
@@ -31,3 +32,4 @@ def path(name: str) -> Path:
 if __name__ == "__main__":
     for name, (_, text) in PARTS.items():
         dictionary.write(path(name), name, text())
+    command_line_page.PAGE.write_text(command_line_page.page(), encoding="utf-8")

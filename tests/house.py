@@ -22,18 +22,21 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
         "column": (),
         "trial": ("errors",),
         "experiment": ("errors", "trial"),
+        "fields": (),
+        "arguments": ("errors",),
+        "screen": ("errors",),
         "own_file": ("errors", "trial", "experiment"),
         "experiments": WORDS,
         "machine": WORDS,
         "instruments": WORDS,
         "probes": (*WORDS, "machine", "instruments"),
-        "record": (*WORDS, "experiments", "machine", "probes"),
+        "record": (*WORDS, "fields", "experiments", "machine", "probes"),
         "data": (*WORDS, "machine"),
         "failure": (*WORDS, "machine", "instruments", "record"),
         "training": (*WORDS, "experiments", "machine", "instruments", "probes", "record", "data", "failure"),
         "features": (*WORDS, "record", "data", "training"),
         "memory": (*WORDS, "instruments", "data", "training", "features"),
-        "activations": (*WORDS, "entry", "record", "data", "training"),
+        "activations": (*WORDS, "arguments", "entry", "record", "data", "training"),
         "pytest_plugins": ("errors", "variables", "machine", "instruments"),
         "options": (*WORDS, "experiments", "data"),
         "ceilings": (*WORDS, "options", "machine", "instruments", "record", "data", "failure", "training"),
@@ -41,7 +44,7 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
             *(*WORDS, "options", "machine", "instruments", "probes", "record", "data"),
             *("failure", "training", "features"),
         ),
-        "cli": (*WORDS, "entry", "experiments", "options", "record", "worker"),
+        "cli": (*WORDS, "arguments", "entry", "experiments", "options", "record", "worker"),
     },
     "launch": {
         "run_options": (),
@@ -82,15 +85,18 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
         "cli": ("arguments", "commands"),
         "__main__": ("cli",),
     },
-    "resbench": {"start": (), "__main__": ()},
+    "resbench": {"completion": (), "start": (), "__main__": ()},
 }
 # What a folder may import of the others; a name stands for all that is below it.
 MAY_IMPORT = {
     "models": (),
     "bench": ("models",),
     "launch": ("bench", "models"),
-    "reports": ("bench.record", "bench.discovery", "bench.errors", "bench.entry", "bench.terminal", "bench.column"),
-    "resbench": ("bench", "launch", "reports"),
+    "reports": (
+        *("bench.record", "bench.discovery", "bench.errors", "bench.entry", "bench.terminal", "bench.column"),
+        *("bench.arguments", "bench.screen"),
+    ),
+    "resbench": ("bench", "launch", "models", "reports"),
 }
 
 

@@ -22,7 +22,9 @@ from bench import experiments
 from bench.experiment import Experiment
 from bench.probes import probe_modules
 from bench.record.columns import FILES as CSV_FILES
+from bench.screen import summary
 from bench.trial import FIXED, Trial, option
+from launch import cli as launching
 from launch import commands
 from reports import dictionary
 
@@ -278,10 +280,11 @@ def test_an_experiment_run_by_hand_takes_every_field_of_a_trial(name: str) -> No
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_command_s_help_is_a_line_and_its_usage(name: str) -> None:
-    summary, _, rest = commands.load(name).__doc__.partition(".\n\n")
-    assert "\n" not in summary
-    assert rest.startswith(f"usage: python -m launch {name}")
+def test_a_command_s_help_begins_with_its_usage_and_a_line(name: str) -> None:
+    assert "\n" not in summary(commands.load(name))
+    shown = launching.parser(name).format_help()
+    assert shown.startswith(f"usage: python -m launch {name}")
+    assert f"\n\n{summary(commands.load(name))}." in shown
 
 
 def test_list_shows_every_experiment_and_arm() -> None:

@@ -75,10 +75,10 @@ def test_one_command_has_all_that_the_checkout_has_and_takes_no_file_of_the_curr
 ) -> None:
     resbench = str(installed / "bin" / "resbench")
     shown = well([resbench, "--help"], trap)
-    commands = {line.split()[1] for line in shown.splitlines() if line.startswith("resbench ")}
+    commands = {line.split()[0] for line in shown.splitlines() if line.startswith("  ")}
     files = [path for folder in ("launch", "reports") for path in (CHECKOUT / folder / "commands").glob("[!_]*.py")]
-    assert commands == {path.stem for path in files}
-    assert "resbench gate exact" in shown
+    assert commands == {"completion", *(path.stem for path in files)}
+    assert "\n  gate exact " in shown
     assert "usage: resbench plan EXPERIMENT" in well([resbench, "plan", "--help"], trap)
     assert "counts of a run" in well([resbench, "gate", "exact", "--help"], trap)
     small = ["--arm", "16x1", "--model", "resnet8", "--data", "synthetic", "--image-size", "8", "--device", "cpu"]

@@ -14,11 +14,11 @@ import yaml
 from conftest import CHECKOUT
 from oldest import project
 
+from bench.arguments import Parser
 from bench.errors import UsageError
 from launch.commands import gate
 from launch.sweep import request
 from reports import commands
-from reports.arguments import Parser
 
 WORKFLOWS = sorted((CHECKOUT / ".github" / "workflows").glob("*.yml"))
 

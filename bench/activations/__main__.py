@@ -5,26 +5,16 @@ Imports no torch before its options are read.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
-from typing import NoReturn
 
+from bench.arguments import Parser
 from bench.entry import guarded
-from bench.errors import UsageError, one_sentence
-
-
-class Parser(argparse.ArgumentParser):
-    """An argparse parser that raises UsageError for wrong options."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}; see {self.prog} --help")
+from bench.errors import one_sentence
 
 
 def main() -> None:
     """Draw and exit. Exit codes: 0 ok, 2 the request cannot be met, 70 what nobody foresaw, 130 interrupted."""
-    parser = Parser(
-        prog="python -m bench.activations", description=(__doc__ or "").partition("\n")[0], allow_abbrev=False
-    )
+    parser = Parser("python -m bench.activations", (__doc__ or "").partition("\n")[0])
     for name in ("checkpoint", "image"):
         parser.add_argument(name, type=Path)
     parser.add_argument("--out", "-o", type=Path, required=True)

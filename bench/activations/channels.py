@@ -137,7 +137,7 @@ def layers(model: nn.Module, text: str | None) -> list[str]:
     names = list(dict.fromkeys(name.strip() for name in text.split(",")))
     for name in names:
         if not name or name not in modules:
-            raise UsageError(f"no layer {name!r}; {surgery.nearest(name, modules.keys() - {''})}")
+            raise UsageError(f"no layer {name!r}; {surgery.nearest_are(name, modules.keys() - {''})}")
     return names
 
 

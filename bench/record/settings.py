@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
-import functools
-import inspect
-import itertools
-import textwrap
 from typing import Any, Literal
 
 from bench.column import Column, Role
+from bench.fields import texts
 from bench.record.cells import FRACTIONS, INTEGERS
 from bench.record.csvfile import cell
 from bench.trial import Trial
@@ -47,14 +43,14 @@ SETTINGS_ROLES: dict[str, tuple[Role, ...]] = {
 
 def settings_columns() -> list[Column]:
     """A column for each field of Trial. Tuples are written with spaces between their parts."""
-    texts = field_texts()
+    said = texts(Trial)
     return [
         Column(
             f.name,
             TYPES.get(str(f.type), "str"),
             "bytes" if f.name.endswith("_bytes") else "MiB" if f.name.endswith("_mib") else "",
             "",
-            texts.get(f.name, ""),
+            said.get(f.name, ""),
             SETTINGS_ROLES.get(f.name, SETTING),
             form=FORMS.get(str(f.type), ""),
         )
@@ -67,13 +63,3 @@ def default_settings() -> dict[str, Any]:
     kinds = {column.name: column.type for column in settings_columns()}
     found = {f.name: f.default for f in dataclasses.fields(Trial) if f.default is not dataclasses.MISSING}
     return {name: (cell(value) or None) if kinds[name] == "str" else value for name, value in found.items()}
-
-
-@functools.cache
-def field_texts() -> dict[str, str]:
-    """Trial's field name -> the docstring behind the field, which --help shows too. Python does not keep it: it is read
-    from the source."""
-    body: list[Any] = ast.parse(textwrap.dedent(inspect.getsource(Trial))).body[0].body  # type: ignore[attr-defined]
-    pairs = itertools.pairwise(body)
-    documented = ((a, b) for a, b in pairs if isinstance(a, ast.AnnAssign) and isinstance(b, ast.Expr))
-    return {ast.unparse(name.target): " ".join(ast.literal_eval(text.value).split()) for name, text in documented}

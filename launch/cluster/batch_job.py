@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import re
 from collections.abc import Sequence
@@ -9,13 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from bench.arguments import Parser
+from bench.arguments import at_least as number_from
 from bench.errors import UsageError
-from bench.options import Options, take_option
+from bench.fields import texts
+from bench.options import Options
 from bench.trial import Trial, check_device_settings, option
+from launch.sweep import arguments as declared
 from launch.sweep import option_words, request, study_file
 
 # Options that the scheduler's script sets: their values are known only once a machine starts.
-FROM_SCHEDULER = ("--machines", "--machine-rank", "--rendezvous")
+FROM_SCHEDULER = ("machines", "machine_rank", "rendezvous")
 SchedulerOptions = TypeVar("SchedulerOptions")
 
 
@@ -32,21 +37,28 @@ class RunCommand:
         return max(trial.processes // trial.machines for trial in self.trials)
 
 
-def take(kind: type[SchedulerOptions], words: Sequence[str]) -> tuple[SchedulerOptions, list[str]]:
-    """(the options that are fields of this dataclass, numbers or text; the other words)."""
-    rest, values = list(words), {}
-    for field in dataclasses.fields(kind):  # type: ignore[arg-type]
-        text, rest = take_option(rest, option(field.name))
-        if text is not None:
-            values[field.name] = whole(option(field.name), text) if "int" in str(field.type) else text
-    return kind(**values), rest
+def arguments(parser: Parser, kind: type, title: str, out: str | None = None) -> None:
+    """Declare an option for each field of this dataclass, and then those of `run`. `out`: the default of --out."""
+    declared.experiments_argument(parser)
+    group, said = parser.add_argument_group(title), texts(kind)
+    for field in dataclasses.fields(kind):
+        needed = field.default is dataclasses.MISSING
+        is_whole = "int" in str(field.type)
+        shown = "" if needed else " (default: %(default)s)" if field.default is not None else ""
+        group.add_argument(
+            option(field.name),
+            type=number_from(0) if is_whole else str,
+            required=needed,
+            default=None if needed else field.default,
+            metavar="N" if is_whole else field.name.upper(),
+            help=said[field.name] + shown,
+        )
+    declared.run_options(parser, FROM_SCHEDULER, out)
 
 
-def whole(name: str, text: str) -> int:
-    """The number. Raises UsageError if it is none."""
-    if not re.fullmatch(r"[0-9]{1,9}", text):
-        raise UsageError(f"{name} is {text!r}; give a whole number")
-    return int(text)
+def of(kind: type[SchedulerOptions], options: argparse.Namespace) -> SchedulerOptions:
+    """The options that are fields of this dataclass. Raises UsageError if one is wrong."""
+    return kind(**{field.name: getattr(options, field.name) for field in dataclasses.fields(kind)})  # type: ignore[arg-type]
 
 
 def at_least(options: Any, **least: int | None) -> None:
@@ -74,8 +86,8 @@ def run_command(words: Sequence[str], nodes: int, gpus_per_node: int) -> RunComm
         raise UsageError(f"{unprintable[0]!r} has a character that cannot be printed; leave it out")
     names, rest = request.split_names(words)
     own = study_file.read(Path(names[0])).words if names[0].endswith(".toml") else ()
-    if taken := [name for name in FROM_SCHEDULER if name[2:].replace("-", "_") in option_words.fields([*own, *rest])]:
-        raise UsageError(f"{taken[0]} comes from --nodes here; leave it out")
+    if taken := [name for name in FROM_SCHEDULER if name in option_words.fields([*own, *rest])]:
+        raise UsageError(f"{option(taken[0])} comes from --nodes here; leave it out")
     if "--no-resume" in rest:
         raise UsageError("--no-resume would start from the beginning when a machine is lost; leave it out")
     fields_given, more = option_words.fields([*own, *rest]), []
@@ -86,7 +98,7 @@ def run_command(words: Sequence[str], nodes: int, gpus_per_node: int) -> RunComm
     if "device" not in fields_given:  # explicit, so that a machine without a working GPU fails and does not use its CPU
         more += ["--device", "cuda" if gpus_per_node else "cpu"]
     more += [] if "--resume" in rest else ["--resume"]  # the same command runs again after a requeue or a restart
-    device = take_option([*rest, *more], "--device")[0] or take_option(own, "--device")[0]
+    device = option_words.value([*rest, *more], "device") or option_words.value(own, "device")
     run_request = read(names, [*rest, *more])
     result = RunCommand((*names, *rest, *more), tuple(run_request.trials), run_request.options)
     if device != "cpu" and gpus_per_node and result.processes_per_node() > gpus_per_node:
@@ -101,11 +113,9 @@ def run_command(words: Sequence[str], nodes: int, gpus_per_node: int) -> RunComm
 
 def read(names: Sequence[str], options: Sequence[str]) -> request.RunRequest:
     """Read the request as if for a CPU: a GPU that it needs is on the machines of the cluster, not here."""
-    _, rest = take_option(options, "--device")
-    return request.read([*names, *rest, "--device", "cpu"])
+    return request.read([*names, *option_words.without(options, {"device"}), "--device", "cpu"])
 
 
 def with_out(words: Sequence[str], out: str) -> tuple[str, ...]:
     """The words with this run folder as --out."""
-    _, rest = take_option(words, "--out")
-    return (*rest, "--out", out)
+    return (*option_words.without(words, {"out"}), "--out", out)

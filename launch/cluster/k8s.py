@@ -6,7 +6,6 @@ gives each a host name.
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,14 +30,18 @@ LONGEST = 63
 class Pods:
     """The options for Kubernetes."""
 
-    image: str = ""
+    image: str
     """A container image with the checkout as its working directory and the dependencies in its `python`."""
     nodes: int = 1
+    """Machines, a pod on each."""
     gpus_per_node: int = 0
+    """GPUs of each pod; 0: the trials run on CPUs."""
     name: str = "resbench"
+    """Name of the JobSet."""
     namespace: str | None = None
+    """Namespace of the JobSet (default: the cluster's current one)."""
     volume_claim: str | None = None
-    """The claim of the volume with the run folders, which all pods write to. None: the claim named as the JobSet."""
+    """Claim of the volume with the run folders, which all pods write to (default: the one named as the JobSet)."""
 
     def __post_init__(self) -> None:
         batch_job.at_least(self, nodes=1, gpus_per_node=0)
@@ -97,9 +100,9 @@ def mounted(out: Path) -> str:
     return str(path.parent)
 
 
-def check_experiments(words: Sequence[str]) -> None:
+def check_experiments(names: Sequence[str]) -> None:
     """Raises UsageError for a relative path of a user's own experiment, which would become one of this machine."""
-    for word in itertools.takewhile(lambda each: not each.startswith("-"), words):
+    for word in names:
         (found,) = own_file.absolute([word])
         if own_file.is_path(found) and not os.path.isabs(word):
             raise UsageError(f"k8s has {word!r}, a path on this machine; give the absolute path that the pods have too")

@@ -29,12 +29,17 @@ class Batch:
     """The options for Slurm. None: the cluster's default."""
 
     nodes: int = 1
+    """Machines of the job."""
     gpus_per_node: int = 0
+    """GPUs of each node; 0: the trials run on CPUs."""
     cpus_per_task: int | None = None
-    """CPUs on each node, where all processes are one task. None: one for each process."""
+    """CPUs on each node, where all processes are one task (default: one for each process)."""
     partition: str | None = None
+    """Partition of the cluster (default: the cluster's own)."""
     time: str | None = None
+    """Time limit, such as 90 (minutes), 12:00:00 or 2-00:00:00 (default: the cluster's own)."""
     job_name: str = "resbench"
+    """Name of the job."""
 
     def __post_init__(self) -> None:
         batch_job.at_least(self, nodes=1, gpus_per_node=0, cpus_per_task=1)

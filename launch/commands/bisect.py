@@ -1,19 +1,9 @@
-"""Find the commit between a good and a bad one that made trials slower, larger or less accurate, or changed a count.
+"""Find the commit that made trials slower, larger or less accurate.
 
-usage: python -m launch bisect GOOD BAD EXPERIMENT... [--by-time] [--pairs N] [--budget TIME] [--margin SHARE]
-                  [--seeds N [--accuracy-margin POINTS]] [--out FOLDER] [options as of run]
-
---by-time  time the commits even if counts differ between GOOD and BAD
---pairs    most launches of each commit in one comparison (32)
---budget   the time that one comparison may take, such as 5min
---margin   a change between GOOD and BAD that matters (1%)
---seeds    compare accuracies over so many seeds, as gate does
---out      where the runs and the log of decisions are left (runs/bisect); the same words go on from there
-
-GOOD has to be in the history of BAD. `git bisect` chooses the commits to be tried, in a worktree of its own. First both
-ends run a few steps of each trial, twice. If exact counts differ between them (operations of each kind, casts, waits,
-all-reduces, bytes, parameters), one such run of each commit decides: it is good if all these counts are GOOD's, else
-bad. So the commit that is found is the first one to change any of them.
+Or the one that changed a count. GOOD has to be in the history of BAD. `git bisect` chooses the commits to be tried, in
+a worktree of its own. First both ends run a few steps of each trial, twice. If exact counts differ between them
+(operations of each kind, casts, waits, all-reduces, bytes, parameters), one such run of each commit decides: it is good
+if all these counts are GOOD's, else bad. So the commit that is found is the first one to change any of them.
 
 If no count differs, the ends are timed as by `gate`. The metric of a trial that got worst by the largest share decides:
 each commit is held against GOOD, and is good or bad if the 95% interval of its change lies below or above half of the
@@ -31,24 +21,32 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Sequence
 
+from bench.arguments import Parser
 from bench.errors import UsageError
 from bench.machine import repository
 from bench.machine.environment import CHECKOUT
 from bench.terminal import say
 from launch.bisect import search
+from launch.gate import request as requests
 from launch.gate.commits import compare
-from launch.gate.request import FORMS, read
+from launch.gate.request import FORMS, GateRequest
 from launch.gate.worktrees import require_checkout
-from launch.sweep.option_words import dashed
 
+GROUP = "Did something change"
 REPOSITORY = CHECKOUT
-BY_TIME = "--by-time"
 
 
-def run(words: Sequence[str]) -> int:
+def arguments(parser: Parser) -> None:
+    requests.arguments(parser, "bisect")
+
+
+def read(words: Sequence[str]) -> GateRequest:
+    """The request."""
+    return requests.read(words, "bisect")
+
+
+def run(request: GateRequest) -> int:
     """Find the commit and return the exit code."""
-    dashes = [dashed(word) for word in words]
-    request = read([word for word in dashes if word != BY_TIME], "bisect")
     if request.strict or {*request.judged} & {*FORMS}:
         raise UsageError(f"bisect gives no verdict: leave out {', '.join(FORMS)} and --fail-inconclusive")
     # With --help, compare still checks the options before it: a wrong one is refused before minutes of trials.
@@ -58,4 +56,4 @@ def run(words: Sequence[str]) -> int:
     good, bad = (repository.resolve(REPOSITORY, ref) for ref in request.refs)
     if not repository.is_clean(REPOSITORY, untracked=False):
         say("uncommitted changes are in no commit, and not measured")
-    return search.find(request, REPOSITORY, good, bad, BY_TIME in dashes)
+    return search.find(request, REPOSITORY, good, bad, request.by_time)

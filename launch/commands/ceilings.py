@@ -1,6 +1,4 @@
-"""Measure what this machine gives at most: arithmetic, memory, communication, input.
-
-usage: python -m launch ceilings [--out RUN_FOLDER] [--processes N] [--against RUN_FOLDER ...]
+"""Measure what this machine gives at most, and find slow devices.
 
 Matrix products and the networks' convolutions at each precision, copies, all-reduces, and micro-batches of the suite's
 input pipelines, in under two minutes. Written to ceilings.csv of the run folder, where python -m reports show and page
@@ -11,11 +9,11 @@ failed.
 
 from __future__ import annotations
 
+import argparse
 import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from rich import box
@@ -23,12 +21,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bench import options
+from bench.arguments import Parser, given_folder
 from bench.ceilings import comparison
 from bench.column import digits
 from bench.errors import UNFORESEEN, UsageError
 from bench.failure import causes
 from bench.machine.gpus import has_distributed
+from bench.options import Options
 from bench.record.run_folder import RunFolder
 from bench.terminal import say, wide
 from bench.trial import Trial
@@ -40,34 +39,45 @@ from launch.group.starter import StartRequest, head_line, run_to_end
 from launch.group.trial_launch import GRACE_S
 from launch.run_options import RunOptions
 
-OWN_HELP = True  # tyro lists the options below
+GROUP = "Which machine"
 PROG = "python -m launch ceilings"
 # Amount of a call -> its unit and factor.
 RATES = {"flops": ("TFLOP/s", 1e-12), "bytes": ("GB/s", 1e-9), "images": ("images/s", 1.0)}
 
 
-@dataclass(frozen=True)
-class CeilingsOptions:
-    """What to measure on, and what to compare with."""
+def arguments(parser: Parser) -> None:
+    parser.add_argument(
+        "--out",
+        type=given_folder,
+        default=Options().out,
+        metavar="FOLDER",
+        help="run folder for ceilings.csv; rows are added to an existing one (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--processes",
+        type=int,
+        metavar="N",
+        help="GPUs to measure, or processes on a CPU (default: all GPUs; two processes on a CPU)",
+    )
+    parser.add_argument(
+        "--against",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FOLDER",
+        help="other run folders with a ceilings.csv, whose devices are compared with those here (default: none)",
+    )
 
-    out: Path = options.Options().out
-    """Run folder for ceilings.csv; rows are added to an existing one."""
-    processes: int | None = None
-    """GPUs to measure, or processes on a CPU. None: all GPUs; two processes on a CPU."""
-    against: tuple[Path, ...] = ()
-    """Other run folders with a ceilings.csv, whose devices are compared with those here."""
 
-
-def run(words: Sequence[str]) -> int:
+def run(asked: argparse.Namespace) -> int:
     """Measure, print the table, and name the devices that are slow."""
-    asked: CeilingsOptions = options.parse(CeilingsOptions(), words, PROG, (__doc__ or "").partition("\n")[0])
     others = [row for folder in asked.against for row in rows_of(folder)]
     gpus = accelerate_command.gpu_count()
     usual = gpus or (2 if has_distributed() else 1)
     trial = Trial(processes=usual if asked.processes is None else asked.processes)
     accelerate_command.check(trial, gpus)
     launch_id = new_id()
-    with run_context(options.Options(out=asked.out), gpus, RunOptions()) as context:
+    with run_context(Options(out=asked.out), gpus, RunOptions()) as context:
         failed = measure(context, trial, launch_id)
     if failed:
         say(f"error: {failed}")

@@ -1,11 +1,8 @@
-"""Say what can be measured on this machine and, for the rest, why not.
-
-usage: python -m launch env
-"""
+"""Say what can be measured on this machine, and why the rest cannot."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import argparse
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +10,22 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from bench.arguments import Parser
 from bench.errors import UsageError
 from bench.machine import cgroups, environment, gpus, nvml, repository, tegra
 from bench.machine.gpus import built_for
 from bench.probes import probe_modules
 from bench.terminal import wide
 
+GROUP = "Which machine"
 
-def run(words: Sequence[str]) -> None:
+
+def arguments(parser: Parser) -> None:
+    """There are none."""
+
+
+def run(options: argparse.Namespace) -> None:
     """Print the machine, then each column and whether it can be measured here."""
-    if words:
-        raise UsageError(f"env takes no {words[0]!r}; run: python -m launch env")
     console = Console(highlight=False)
     for line in machine():
         console.print(escape(line), soft_wrap=True)

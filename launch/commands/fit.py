@@ -1,40 +1,44 @@
-"""Find the largest micro-batch that runs within a memory limit, by running it.
+"""Find by running the largest micro-batch within a memory limit.
 
-usage: python -m launch fit EXPERIMENT --memory-limit LIMIT [--reserve BYTES] [--device auto|cpu|cuda]
-                  [options of one trial]
-
---memory-limit, --reserve: see python -m launch run --help
-
-Prints it beside the predicted one, and writes fit.csv into the run folder.
+Prints it beside the predicted one, and writes fit.csv into the run folder. Each setting has one value; without --arm,
+the first arm is taken.
 """
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
-from collections.abc import Sequence
 
 from bench import experiments
+from bench.arguments import Parser
 from bench.errors import UsageError
-from bench.options import take_option
 from launch.group import accelerate_command
 from launch.memory import limits
+from launch.sweep import arguments as declared
 from launch.sweep import fit, matrix, option_words
 
+GROUP = "What fits"
 
-def run(words: Sequence[str]) -> None:
+
+def arguments(parser: Parser) -> None:
+    declared.experiments_argument(parser, several=False)
+    declared.one_trial(parser)
+
+
+def run(options: argparse.Namespace) -> None:
     """Search, print the answer and write fit.csv. Imports torch to predict."""
-    name, rest = matrix.one_experiment(words, "fit")
-    fields = option_words.fields(rest)
-    if "micro_batch" in fields:
+    if "micro_batch" in options.given:
         raise UsageError("fit finds --micro-batch itself; leave it out")
-    budget, gpus, rest = limits.take_budget(rest)
-    arms, rest = take_option(rest, "--arm")
-    rest += [] if "accumulate" in fields else ["--accumulate", "1"]
-    trials, options = matrix.trials(name, arms or next(iter(experiments.load(name).arms)), rest)
+    gpus = limits.gpus(options.device)
+    budget = limits.budget(options, gpus)
+    words = option_words.without(options.words, option_words.OTHERS)
+    words += [] if "accumulate" in options.given else ["--accumulate", "1"]
+    arm = options.arm or next(iter(experiments.load(options.experiment).arms))
+    trials, launch = matrix.trials(options.experiment, arm, words, options.preset)
     if len(trials) != 1:
         raise UsageError(f"fit takes one arm and one value each, not {len(trials)} trials; run it once for each")
     trial = dataclasses.replace(trials[0], memory_limit_bytes=budget.bytes)
     accelerate_command.check(trial, gpus)
-    answer = fit.largest(trial, dataclasses.replace(options, checkpoint=False), gpus)
+    answer = fit.largest(trial, dataclasses.replace(launch, checkpoint=False), gpus)
     fit.show(answer, budget)
-    fit.write(options.out / "fit.csv", answer)
+    fit.write(launch.out / "fit.csv", answer)

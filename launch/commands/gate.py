@@ -1,16 +1,4 @@
-"""Time two commits against each other on this machine, in turns, and say whether the second is worse.
-
-usage: python -m launch gate BASE_REF HEAD_REF EXPERIMENT... [--pairs N] [--budget TIME] [--margin SHARE]
-                  [--all-pairs] [--seeds N [--accuracy-margin POINTS]] [--fail-inconclusive] [--markdown FILE]
-                  [--junit FILE] [--json FILE] [--smaller-is-better FILE] [options as of run]
-       python -m launch gate BASE_REF HEAD_REF --pytest [PATH... and options of pytest] [--pairs N] ...
-
---pairs      most launches of each commit (32)
---budget     the time they may take, such as 5min; at least three pairs are run
---margin     a change that matters (1%)
---all-pairs  look after all pairs alone, as for python -m reports selftest
---seeds      run a pair for each of so many seeds, whole trainings, and compare accuracies over them: a loss by more
-             than --accuracy-margin (0.5 points) is a regression
+"""Time two commits against each other, in turns, on this machine.
 
 Each commit has a worktree and processes of its own, and runs the same trials. Both launches of a pair are there at once
 and take turns: one trains a block of steps while the other waits, in an order drawn by chance. The change of a pair is
@@ -24,11 +12,11 @@ the other, which tells less.
 Unless options say how long a launch is (--epochs, --limit-windows, --limit-train, --preset), it has 100 steps: many
 short launches tell more than few long ones.
 
-With --pytest, it is two commits of your own project: the repository of the current folder. Its tests that use the
-fixture benchmark_step (bench.pytest_plugins.step) run in worktrees of both commits, each launch in a pytest of its own.
-Their rounds take turns, for about two seconds, or as many as the test asks for if that is longer. The options can stand
-in its pyproject.toml, in the table [tool.resbench.gate], with pytest = [PATH, ...]; then two commits are all that is
-needed.
+`gate BASE HEAD --pytest PATH...` is about two commits of your own project: the repository of the current folder. Its
+tests that use the fixture benchmark_step (bench.pytest_plugins.step) run in worktrees of both commits, each launch in a
+pytest of its own. Their rounds take turns, for about two seconds, or as many as the test asks for if that is longer.
+The options can stand in its pyproject.toml, in the table [tool.resbench.gate], with pytest = [PATH, ...]; then two
+commits are all that is needed.
 
 Exit code 0: nothing is worse as far as can be told; 1: the second commit is slower, larger or less accurate by more
 than the margin; 2: the request cannot be met; 3: they cannot be compared; 4: nothing can be told, and
@@ -42,22 +30,33 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench.arguments import Parser
 from bench.errors import UsageError
 from bench.machine import repository
 from bench.machine.environment import CHECKOUT
 from bench.terminal import say
 from launch.gate import measure
+from launch.gate import request as requests
 from launch.gate.commits import compare, compare_commits
 from launch.gate.pytest_commits import compare_projects
-from launch.gate.request import read
+from launch.gate.request import GateRequest
 from launch.gate.worktrees import require_checkout
 
+GROUP = "Did something change"
 REPOSITORY = CHECKOUT
 
 
-def run(words: Sequence[str]) -> int:
+def arguments(parser: Parser) -> None:
+    requests.arguments(parser, "gate")
+
+
+def read(words: Sequence[str]) -> GateRequest:
+    """The request. Behind --pytest stand words that are pytest's."""
+    return requests.read(words)
+
+
+def run(request: GateRequest) -> int:
     """Run the pairs and return the exit code of the verdict."""
-    request = read(words)
     # With --help, compare still checks the options before it: a wrong one is refused before minutes of trials.
     if compare(request, "--help", stdout=subprocess.DEVNULL):
         return 2  # it has printed the error

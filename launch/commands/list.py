@@ -1,22 +1,17 @@
-"""List the experiments, their questions and arms.
-
-usage: python -m launch list [--markdown]
-
---markdown  as a Markdown table, as in the docs: also each experiment's source, the figures that it reports, and its
-            mistakes
-"""
+"""List the experiments, their questions and arms."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import argparse
 
 from rich.console import Console
 from rich.table import Table
 
 from bench import experiments
-from bench.errors import UsageError
+from bench.arguments import Parser
 from bench.experiment import Experiment, Published
 
+GROUP = "Run experiments"
 FIGURES = {
     "train_accuracy": "train",
     "validation_accuracy": "validation",
@@ -25,13 +20,19 @@ FIGURES = {
 }
 
 
-def run(words: Sequence[str]) -> None:
+def arguments(parser: Parser) -> None:
+    parser.add_argument(
+        "--markdown",
+        action="store_true",
+        help="as a Markdown table: also each experiment's source, the figures that it reports, and its mistakes",
+    )
+
+
+def run(options: argparse.Namespace) -> None:
     """Print the experiments."""
-    if words == ["--markdown"]:
+    if options.markdown:
         print(markdown(), end="")
         return
-    if words:
-        raise UsageError(f"list takes no {words[0]!r}; run: python -m launch list [--markdown]")
     table = Table("experiment", "question", "arms", show_lines=True)
     for name in experiments.names():
         experiment = experiments.load(name)

@@ -1,31 +1,46 @@
-"""Draw what each arm's augmentation does to its training images, a PNG for each arm.
+"""Draw what each arm's augmentation does to its training images.
 
-usage: python -m launch sheet EXPERIMENT [--arm A,B] [-o FOLDER] [options of one trial]
-
--o  where the pictures go (runs/sheets)
+It writes a PNG for each arm. Each setting has one value.
 """
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import io
-from collections.abc import Sequence
 from pathlib import Path
 
+from bench.arguments import Parser
 from bench.errors import UsageError
-from bench.options import take_option
 from bench.record.csvfile import write_whole
+from launch.sweep import arguments as declared
 from launch.sweep import matrix, option_words
 
+GROUP = "Run experiments"
 
-def run(words: Sequence[str]) -> None:
+
+def arguments(parser: Parser) -> None:
+    declared.experiments_argument(parser, several=False)
+    declared.options(parser.add_argument_group(declared.WHICH), ("arm", "preset"))
+    folders = parser.add_argument_group("folders")
+    folders.add_argument(
+        "-o",
+        dest="folder",
+        type=Path,
+        default=Path("runs/sheets"),
+        metavar="FOLDER",
+        help="where the pictures go (default: %(default)s)",
+    )
+    declared.options(folders, ("data_root",))
+    declared.settings(parser)
+
+
+def run(options: argparse.Namespace) -> None:
     """Write a PNG for each arm and print its path."""
-    name, rest = matrix.one_experiment(words, "sheet")
-    folder, rest = take_option(rest, "-o")
-    arms, rest = take_option(rest, "--arm")
-    if axes := option_words.axes(rest):
+    words = option_words.without(options.words, {"arm", "preset"})
+    if axes := option_words.axes(words):
         raise UsageError(f"sheet draws a picture for each arm: give --{axes[0].replace('_', '-')} one value")
-    trials, options = matrix.trials(name, arms, rest)
+    trials, launch = matrix.trials(options.experiment, options.arm, words, options.preset)
     from bench.data import augment_sheet, datasets  # imports torch
 
     for trial in trials:
@@ -33,8 +48,8 @@ def run(words: Sequence[str]) -> None:
             raise UsageError("--data synthetic has no pictures to augment; give --data digits or cifar10")
         few = dataclasses.replace(trial, limit_train=augment_sheet.IMAGES, evaluate_on="none")
         png = io.BytesIO()
-        augment_sheet.draw(trial, datasets.load(few, options.data_root)).save(png, "PNG")
-        path = Path(folder or "runs/sheets") / f"{trial.experiment}-{trial.arm}.png"
+        augment_sheet.draw(trial, datasets.load(few, launch.data_root)).save(png, "PNG")
+        path = options.folder / f"{trial.experiment}-{trial.arm}.png"
         write(path, png.getvalue())
         print(path)
 

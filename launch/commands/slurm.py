@@ -1,29 +1,35 @@
-"""Write a batch script that runs a study under Slurm, and continues it after the time limit.
+"""Write a batch script that runs a study under Slurm.
 
-usage: python -m launch slurm EXPERIMENT... [--nodes N] [--gpus-per-node N] [--cpus-per-task N] [--partition P]
-                  [--time T] [--job-name J] [--submit] [options as of run]
-
-The script is RUN_FOLDER/slurm.sh. Submit it with sbatch, or at once with --submit, which prints the job's id.
---processes are nodes x GPUs unless given.
+The script is RUN_FOLDER/slurm.sh. Submit it with sbatch, or at once with --submit, which prints the job's id. The job
+continues after its time limit. --processes are nodes x GPUs unless given. Instead of EXPERIMENT... it may be a
+STUDY.toml.
 """
 
 from __future__ import annotations
 
+import argparse
 import shutil
-from collections.abc import Sequence
 
+from bench.arguments import Parser
 from bench.errors import UsageError
 from launch.cluster import batch_job, slurm
-from launch.memory import limits
+
+GROUP = "On a cluster"
 
 
-def run(words: Sequence[str]) -> None:
+def arguments(parser: Parser) -> None:
+    parser.add_argument("--submit", action="store_true", help="submit the script, and print the job's id")
+    batch_job.arguments(parser, slurm.Batch, "the job")
+
+
+def run(options: argparse.Namespace) -> None:
     """Write the script and say where; with --submit, submit it and print the job's id."""
-    submit, rest = limits.take_flag(words, "--submit")
-    batch, rest = batch_job.take(slurm.Batch, rest)
-    if submit and not shutil.which("sbatch"):
+    batch = batch_job.of(slurm.Batch, options)
+    if options.submit and not shutil.which("sbatch"):
         raise UsageError("--submit needs Slurm's sbatch, and there is none on PATH; run this on a login node")
-    path = slurm.write(batch, batch_job.run_command(rest, batch.nodes, batch.gpus_per_node))
+    path = slurm.write(
+        batch, batch_job.run_command([*options.experiment, *options.words], batch.nodes, batch.gpus_per_node)
+    )
     print(path)
-    if submit:
+    if options.submit:
         print(slurm.submit(path))

@@ -1,17 +1,20 @@
-"""The words of `python -m launch gate` and `bisect`, parsed."""
+"""The words of `python -m launch gate` and `bisect`: their options, declared and parsed."""
 
 from __future__ import annotations
 
+import argparse
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench import own_file
+from bench.arguments import Parser
 from bench.data import class_folders
 from bench.errors import UsageError
-from bench.options import take_option
+from bench.trial import option as spelling
 from launch.gate import looks, project_table
+from launch.sweep import arguments as declared
 from launch.sweep import option_words
 
 COMMITS = {"gate": "BASE HEAD", "bisect": "GOOD BAD"}
@@ -23,6 +26,7 @@ OWN += ("--dry-run", "--machines", "--parallel")
 # Files that reports compare writes its verdict to, for other programs.
 FORMS = ("--markdown", "--junit", "--json", "--smaller-is-better")
 STRICT, ALL_PAIRS = FLAGS = ("--fail-inconclusive", "--all-pairs")
+BY_TIME = "--by-time"
 VALUES = ("--pairs", "--budget", "--margin", "--out", *FORMS)
 PYTEST, PYTEST_KEY = "--pytest", "pytest"
 IN_PROJECT = "; or, in a project of your own: gate BASE HEAD --pytest PATH..., or pytest = [PATH, ...] in "
@@ -51,6 +55,44 @@ class GateRequest:
     strict: bool
     out: Path
     pytest: bool = False
+    by_time: bool = False
+    """Of bisect: time the commits even if counts differ."""
+
+
+def arguments(parser: Parser, command: str) -> None:
+    """Declare what `command` takes, gate or bisect."""
+    for name in COMMITS[command].split():
+        parser.add_argument(name.lower(), metavar=name, help="a commit, a branch or a tag")
+    declared.experiments_argument(parser)
+    if command == "gate":
+        tests = "in place of EXPERIMENT...: compare two commits of your own project; what is behind it is pytest's"
+        parser.add_argument(PYTEST, nargs="*", metavar="PATH", help=tests)
+    own_arguments(parser, command)
+    hidden = {*map(option_words.field_of, OWN), *declared.GROUPS[declared.MACHINES]}
+    declared.run_options(parser, hidden, out=f"runs/{command}")
+
+
+def own_arguments(parser: Parser, command: str, trials: bool = True) -> None:
+    """Declare the options that `command` has itself. `trials`: it is about trials, not about the tests of a project."""
+    group = parser.add_argument_group("the comparison")
+    group.add_argument("--pairs", metavar="N", help=f"most launches of each commit (default: {PAIRS})")
+    time = "the time that one comparison may take, such as 5min; at least three pairs are run (default: no limit)"
+    group.add_argument("--budget", metavar="TIME", help=time)
+    group.add_argument("--margin", metavar="SHARE", help=f"a change that matters (default: {MARGIN}%)")
+    alone = "look after all pairs alone, as for python -m reports selftest"
+    group.add_argument(ALL_PAIRS, action="store_true", help=alone)
+    if trials:
+        seeds = "run a pair for each of so many seeds, whole trainings, and compare accuracies over them"
+        group.add_argument("--seeds", metavar="N", help=seeds)
+        accuracy = "with --seeds: a loss of accuracy that matters, in percentage points (default: 0.5)"
+        group.add_argument("--accuracy-margin", metavar="POINTS", help=accuracy)
+    if command == "bisect":
+        group.add_argument(BY_TIME, action="store_true", help="time the commits even if counts differ between them")
+    hidden = None if command == "gate" else argparse.SUPPRESS  # bisect gives no verdict, and says so
+    group.add_argument(STRICT, action="store_true", help=hidden or "exit code 4 if nothing can be told")
+    for form in FORMS:
+        said = f"also write the verdict to this file, as python -m reports compare {form}"
+        group.add_argument(form, metavar="FILE", help=hidden or said)
 
 
 def read(words: Sequence[str], command: str = "gate", folder: Path | None = None) -> GateRequest:
@@ -66,7 +108,7 @@ def read(words: Sequence[str], command: str = "gate", folder: Path | None = None
     usage += IN_PROJECT if command == "gate" else ""
     if not two or command != "gate":
         raise UsageError(usage)
-    own, rest = take_own(rest)
+    own, rest = take_own(rest, command, trials=False)
     table = project_table.as_options(project_table.read(folder or Path.cwd()), PYTEST_KEY, VALUES, FLAGS)
     if rest[:1] != [PYTEST] and (rest or PYTEST_KEY not in table):
         raise UsageError(usage)
@@ -81,9 +123,9 @@ def of_trials(refs: list[str], rest: list[str], command: str) -> GateRequest:
     for word in rest:
         if word.partition("=")[0] in OWN:
             raise UsageError(f"{command} decides {word} itself; leave it out")
-    own, rest = take_own(rest)
-    seeds, rest = take_option(rest, "--seeds")
-    accuracy_margin, rest = take_option(rest, "--accuracy-margin")
+    own, rest = take_own(rest, command)
+    check_known(rest, command)
+    seeds, accuracy_margin = own.pop("--seeds", None), own.pop("--accuracy-margin", None)
     check_count("--pairs", own.get("--pairs"))
     check_count("--seeds", seeds)
     if seeds and "--pairs" in own:
@@ -91,7 +133,7 @@ def of_trials(refs: list[str], rest: list[str], command: str) -> GateRequest:
     if accuracy_margin and not seeds:
         raise UsageError(f"--accuracy-margin {accuracy_margin} is for accuracies over seeds; give --seeds")
     for option, default in PATHS.items():
-        value, rest = take_option(rest, option)
+        value, rest = take_path(rest, option)
         value = value or default
         if value is not None:
             rest += [option, str(Path(value).absolute()) if default or Path(value).exists() else value]
@@ -111,14 +153,31 @@ def of_trials(refs: list[str], rest: list[str], command: str) -> GateRequest:
     return request(refs, rest, own, over)
 
 
-def take_own(rest: list[str]) -> tuple[dict[str, str], list[str]]:
-    """(the gate's own options and their values, "" for a flag; the other words)."""
-    found = {flag: "" for flag in FLAGS if flag in rest}
-    rest = [word for word in rest if word not in FLAGS]
-    for option in VALUES:
-        value, rest = take_option(rest, option)
-        found |= {} if value is None else {option: value}
-    return found, rest
+def take_own(rest: list[str], command: str, trials: bool = True) -> tuple[dict[str, str], list[str]]:
+    """(the command's own options and their values, "" for a flag; the other words)."""
+    parser = Parser(f"python -m launch {command}")
+    own_arguments(parser, command, trials)
+    parser.add_argument("--out")
+    found, rest = parser.parse_known_args(rest)
+    values = {spelling(name): getattr(found, name) for name in found.given}
+    return {option: "" if value is True else value for option, value in values.items()}, rest
+
+
+def take_path(rest: list[str], option: str) -> tuple[str | None, list[str]]:
+    """(the value of one option, the other words)."""
+    parser = Parser("")
+    parser.add_argument(option, dest="path")
+    found, rest = parser.parse_known_args(rest)
+    return found.path, rest
+
+
+def check_known(words: Sequence[str], command: str) -> None:
+    """Raises UsageError if `run` has no such option."""
+    for option, _ in option_words.grouped(words):
+        if option and option_words.field_of(option) not in option_words.kinds():
+            parser = Parser(f"python -m launch {command}")
+            arguments(parser, command)
+            raise UsageError(f"{command} has no option {option!r}{parser.perhaps(option)}; see {parser.prog} --help")
 
 
 def request(
@@ -131,8 +190,8 @@ def request(
     judged = ["--margin", own.get("--margin", MARGIN), *over]
     judged += [word for option in FORMS if option in own for word in (option, str(Path(own[option]).absolute()))]
     out = Path(own.get("--out", "runs/gate")).absolute()
-    strict, all_pairs = STRICT in own, ALL_PAIRS in own
-    return GateRequest(refs, words, int(pairs), budget_s, all_pairs, "--over" in over, judged, strict, out, pytest)
+    strict, all_pairs, seeds, by_time = STRICT in own, ALL_PAIRS in own, "--over" in over, BY_TIME in own
+    return GateRequest(refs, words, int(pairs), budget_s, all_pairs, seeds, judged, strict, out, pytest, by_time)
 
 
 def check_count(option: str, value: str | None) -> None:

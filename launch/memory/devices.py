@@ -10,7 +10,6 @@ developer.nvidia.com/cuda-gpus.
 from __future__ import annotations
 
 import csv
-import difflib
 import functools
 import os
 import re
@@ -21,6 +20,7 @@ from typing import Literal
 
 from bench.errors import UsageError
 from bench.machine import cgroups, environment, nvml
+from models.nearest import nearest
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30
 UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
@@ -176,7 +176,7 @@ def _known(text: str, backend: Literal["cuda", "cpu"]) -> Budget:
     name = re.sub(r"[\s_]+", "-", text.strip().lower())
     devices = known_devices()
     if name not in devices:
-        near = difflib.get_close_matches(name, devices, n=3, cutoff=0.5)
+        near = nearest(name, devices, 3, 0.5)
         choose = f"the nearest are: {', '.join(near)}" if near else f"choose from: {', '.join(devices)}"
         raise UsageError(f"no device {text.strip()!r}; {choose}; or give bytes such as 7.4GiB, or auto")
     device = devices[name]

@@ -8,28 +8,20 @@ from collections.abc import Iterable, Sequence
 
 from bench import experiments
 from bench.errors import UsageError
-from bench.options import Options, TrialRequest, parse_request, spelled_out, take_option
+from bench.options import Options, TrialRequest, parse_request, spelled_out
 from bench.trial import Trial
 from launch.sweep.option_words import field_of, grouped, is_scalar
 
 
-def one_experiment(words: Sequence[str], command: str) -> tuple[str, list[str]]:
-    """(the experiment, the words behind it). Raises UsageError if there is none."""
-    if not words or words[0].startswith("-"):
-        raise UsageError(f"{command} needs an experiment first; choose from: {', '.join(experiments.names())}")
-    return words[0], list(words[1:])
-
-
-def trials(name: str, arms: str | None, words: Sequence[str]) -> tuple[list[Trial], Options]:
+def trials(name: str, arms: str | None, words: Sequence[str], preset: str | None = None) -> tuple[list[Trial], Options]:
     """All trials of one experiment, the arms outermost, each once; and the options that they share.
 
     `--precision no,bf16` is an axis of two values. The values of fields that are lists themselves stand apart
-    (`--classes 0 1 2`), so those fields are no axes. `--preset mini` starts from the arms' miniatures.
+    (`--classes 0 1 2`), so those fields are no axes. The preset "mini" starts from the arms' miniatures.
 
     Raises UsageError if a name is unknown or a value impossible.
     """
     experiment = experiments.load(name)
-    preset, words = take_option(words, "--preset")
     combined: dict[Trial, None] = {}
     options = Options()
     description = f"{experiment.question} Arms (--arm A,B; default all): {', '.join(experiment.arms)}."

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, get_origin, get_type_hints
 
 from bench.options import Options
@@ -68,8 +67,18 @@ def fields(words: Sequence[str]) -> list[str]:
 
 def select(words: Sequence[str], wanted: Collection[str]) -> list[str]:
     """The options that set one of these fields, with their values."""
-    groups = [[option, *values] for option, values in grouped(words) if field_of(option) in wanted]
+    groups = [[*filter(None, [option]), *values] for option, values in grouped(words) if field_of(option) in wanted]
     return list(itertools.chain.from_iterable(groups))
+
+
+def value(words: Sequence[str], field: str) -> str | None:
+    """The value of the option that sets this field; None: it is not given."""
+    return next((" ".join(values) for option, values in grouped(words) if field_of(option) == field), None)
+
+
+def without(words: Sequence[str], unwanted: Collection[str]) -> list[str]:
+    """The options that set none of these fields, with their values."""
+    return select(words, set(fields(words)) - {*unwanted})
 
 
 def is_scalar(field: str) -> bool:
@@ -81,9 +90,3 @@ def axes(words: Sequence[str]) -> list[str]:
     """The fields of Trial for which several values are given."""
     by_field = [(field_of(option), values) for option, values in grouped(words)]
     return [field for field, values in by_field if is_scalar(field) and any("," in value for value in values)]
-
-
-def suggestion(name: str, known: Iterable[str]) -> str:
-    """The next move for a user who wrote a name that is none of the known ones."""
-    close = difflib.get_close_matches(name, list(known), 1)
-    return f"perhaps you meant {close[0]}" if close else "see python -m launch run EXPERIMENT --help"

@@ -13,7 +13,8 @@ from typing import Any, Literal, Union, get_args, get_origin
 from bench import own_file
 from bench.errors import UsageError
 from bench.trial import option
-from launch.sweep.option_words import OTHERS, SEVERAL, kinds, suggestion
+from launch.sweep.option_words import OTHERS, SEVERAL, kinds
+from models.nearest import perhaps
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -21,6 +22,7 @@ else:
     import tomli as tomllib
 
 EXPERIMENTS = ("experiments", "experiment")
+HELP = "python -m launch run --help"
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def read(path: Path) -> Study:
         elif field in fields:
             words += as_words(field, value, fields[field], where)
         else:
-            raise UsageError(f"{where} is no option; {suggestion(field, [*fields, *EXPERIMENTS])}")
+            raise UsageError(f"{where} is no option{perhaps(field, [*fields, *EXPERIMENTS]) or '; see ' + HELP}")
     if not names:
         raise UsageError(f'{path} names no experiment; add a line such as experiments = ["resnet20_accumulation"]')
     return Study(path, text, tuple(names), tuple(words))

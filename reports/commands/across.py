@@ -1,9 +1,10 @@
-"""Set runs of unlike machines or versions side by side, at equal settings.
+"""Set runs of unlike machines or versions side by side.
 
-A table for each trial, a line for each machine; what else is unlike between them is said beneath it. No line is good or
-bad: that is for `compare`, on one machine. --by says what a machine is: by default its device, and for a CPU its model,
-so that two CPUs are two machines; or a version or a setting of it, such as torch, driver, cuda, power_mode, cpu_model,
-host, commit. With --with-published, throughputs that others published (reports/reference.csv) stand beside ours.
+Their settings are equal. A table for each trial, a line for each machine; what else is unlike between them is said
+beneath it. No line is good or bad: that is for `compare`, on one machine. --by says what a machine is: by default its
+device, and for a CPU its model, so that two CPUs are two machines; or a version or a setting of it, such as torch,
+driver, cuda, power_mode, cpu_model, host, commit. With --with-published, throughputs that others published
+(reports/reference.csv) stand beside ours.
 
   python -m reports across runs/h100 runs/rtx3090 --price 'NVIDIA H100 80GB HBM3=2.49' -o across.html
   python -m reports across runs/torch-2.9 runs/torch-2.14 --by torch
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from reports.arguments import new_file, price_argument
 
+GROUP = "Which machine"
 FORMS = ("csv", "json", "latex", "markdown")
 
 

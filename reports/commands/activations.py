@@ -1,4 +1,4 @@
-"""Draw the activations of a checkpoint's layers for an image, and count their dead channels.
+"""Draw the activations of a checkpoint, and count dead channels.
 
 Writes a PNG for each layer, all its channels as grey tiles, and activations.csv. A channel is dead if its ReLU gives 0
 for every image of the evaluation set. Dead channels are counted for layers that are a ReLU or go straight into one; for
@@ -12,9 +12,10 @@ import argparse
 import subprocess
 from pathlib import Path
 
+from bench.arguments import at_least
 from bench.entry import module_command
-from reports.arguments import at_least
 
+GROUP = "Look at a run"
 OPTIONS = ("out", "layers", "model", "data", "data_root", "limit_eval")
 
 
@@ -27,10 +28,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--model", metavar="NAME", help="architecture of a bare state dict, such as resnet20")
     parser.add_argument(
-        "--data", metavar="NAME", help="evaluation set and its normalisation (the checkpoint's; cifar10)"
+        "--data", metavar="NAME", help="evaluation set and its normalisation (default: the checkpoint's; cifar10)"
     )
-    parser.add_argument("--data-root", type=Path, metavar="FOLDER", help="of downloaded data sets (data)")
-    parser.add_argument("--limit-eval", type=at_least(1), metavar="N", help="evaluation images (512)")
+    parser.add_argument("--data-root", type=Path, metavar="FOLDER", help="of downloaded data sets (default: data)")
+    parser.add_argument("--limit-eval", type=at_least(1), metavar="N", help="evaluation images (default: 512)")
 
 
 def run(options: argparse.Namespace) -> int:

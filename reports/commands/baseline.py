@@ -1,4 +1,4 @@
-"""Show how results differ from a baseline, or accept them as the new one.
+"""Show how results differ from a baseline, or accept them.
 
 With a BASELINE.csv: the counts of operations that `gate exact` wrote beside it. It writes them only for a run whose
 trials all ended well and were counted twice with equal results. With a run folder: its times, memory and accuracy. Each
@@ -15,18 +15,29 @@ from pathlib import Path
 
 from reports.arguments import share
 
+GROUP = "Did something change"
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", choices=["show", "accept"])
-    parser.add_argument("baseline", type=Path, nargs="?", default=Path("studies/exact.csv"), metavar="BASELINE.csv|RUN")
+    parser.add_argument("action", choices=["show", "accept"], help="show what differs, or accept it")
+    parser.add_argument(
+        "baseline",
+        type=Path,
+        nargs="?",
+        default=Path("studies/exact.csv"),
+        metavar="BASELINE.csv|RUN",
+        help="a baseline of counts, or a run folder (default: %(default)s)",
+    )
     parser.add_argument(
         "--to",
         type=Path,
         default=Path("baselines"),
         metavar="FOLDER",
-        help="folder of the machines' baselines (baselines)",
+        help="folder of the machines' baselines (default: baselines)",
     )
-    parser.add_argument("--margin", type=share, default=0.02, metavar="SHARE", help="a change that matters (2%%)")
+    parser.add_argument(
+        "--margin", type=share, default=0.02, metavar="SHARE", help="a change that matters (default: 2%%)"
+    )
 
 
 def run(options: argparse.Namespace) -> None:

@@ -1,4 +1,6 @@
-"""Say what changed from one run folder to another on the same machine, by how much and how surely.
+"""Say what changed from one run to another, and how surely.
+
+Both ran on the same machine.
 
 Exit code 0: nothing is shown to be worse by more than the margin; 1: something is; 3: something is missing or not
 comparable; 4: something is inconclusive, and --fail-inconclusive was given; 2: the request cannot be met; 70: an error
@@ -18,9 +20,12 @@ import argparse
 import dataclasses
 from pathlib import Path
 
+from bench.arguments import perhaps
 from bench.errors import UsageError
 from reports import forms
 from reports.arguments import points, portion, share, target_argument
+
+GROUP = "Did something change"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,22 +33,31 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "base", type=Path, metavar="BASE", help="the run to compare with: its folder, or pytest-benchmark's JSON"
     )
     parser.add_argument("head", type=Path, nargs="?", metavar="HEAD", help="the run that is judged, likewise")
-    parser.add_argument("--arms", metavar="A,B", help="of one run, BASE: judge arm A against arm B")
-    parser.add_argument("--setting", metavar="NAME=A,B", help="likewise, trials with A against those with B")
-    target_argument(parser)
-    parser.add_argument("--margin", type=share, default=0.02, metavar="SHARE", help="a change that matters (2%%)")
-    parser.add_argument("--level", type=share, default=0.05, metavar="SHARE", help="chance of a false alarm (5%%)")
-    parser.add_argument(
+    within = parser.add_argument_group("within one run")
+    within.add_argument("--arms", metavar="A,B", help="of one run, BASE: judge arm A against arm B")
+    within.add_argument("--setting", metavar="NAME=A,B", help="likewise, trials with A against those with B")
+    target_argument(within)
+    verdict = parser.add_argument_group("the verdict")
+    verdict.add_argument(
+        "--margin", type=share, default=0.02, metavar="SHARE", help="a change that matters (default: 2%%)"
+    )
+    verdict.add_argument(
+        "--level", type=share, default=0.05, metavar="SHARE", help="chance of a false alarm (default: 5%%)"
+    )
+    verdict.add_argument(
         "--look", type=portion, default=1.0, metavar="SHARE", help="of the launches planned, that this look sees"
     )
-    parser.add_argument(
+    verdict.add_argument(
         "--looked", type=portion, default=0.0, metavar="SHARE", help="what the look before saw; both fix the level"
     )
-    parser.add_argument("--over", choices=["seed"], help="what launches of one trial may differ in, beside repeat")
-    parser.add_argument(
-        "--accuracy-margin", type=points, metavar="POINTS", help="a loss of accuracy over seeds that matters (0.5)"
+    verdict.add_argument("--over", choices=["seed"], help="what launches of one trial may differ in, beside repeat")
+    verdict.add_argument(
+        "--accuracy-margin",
+        type=points,
+        metavar="POINTS",
+        help="a loss of accuracy over seeds that matters (default: 0.5)",
     )
-    parser.add_argument("--fail-inconclusive", action="store_true", help="exit code 4 if something is inconclusive")
+    verdict.add_argument("--fail-inconclusive", action="store_true", help="exit code 4 if something is inconclusive")
     forms.arguments(parser)
 
 
@@ -116,5 +130,6 @@ def checked_setting(name: str) -> str:
 
     if name == "seed" or name not in SETTINGS:
         possible = ", ".join(sorted(set(SETTINGS) - {"seed"}))
-        raise UsageError(f"--setting cannot compare {name!r}; choose from: {possible}")
+        near = perhaps(name, set(SETTINGS) - {"seed"})
+        raise UsageError(f"--setting cannot compare {name!r}{near}; choose from: {possible}")
     return name

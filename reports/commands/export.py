@@ -11,10 +11,14 @@ from pathlib import Path
 
 from reports.arguments import new_file
 
+GROUP = "Look at a run"
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="the --out folder of a run")
-    parser.add_argument("--format", required=True, choices=["json", "latex", "markdown", "parquet"])
+    parser.add_argument(
+        "--format", required=True, choices=["json", "latex", "markdown", "parquet"], help="what is written"
+    )
     parser.add_argument("-o", "--out", type=new_file, metavar="FILE", help="where to, in place of standard output")
 
 

@@ -1,4 +1,6 @@
-"""Compare the counts of a run of studies/exact.toml with a baseline; they must be equal.
+"""Compare the counts of a run with a baseline.
+
+The run is one of studies/exact.toml, and all counts must be equal.
 
 Counted are the operations of a training step by kind, FLOPs, casts, waits, all-reduces and their bytes, and parameters;
 for pytest-benchmark's files, what the fixture benchmark_step counted.
@@ -14,13 +16,22 @@ from pathlib import Path
 
 from reports import forms
 
+GROUP = "Did something change"
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("tier", choices=["exact"], help="exact: counts; timings are for python -m launch gate")
     parser.add_argument(
         "run", type=Path, metavar="RUN", help="the --out folder of a run, or of files of pytest-benchmark"
     )
-    parser.add_argument("baseline", type=Path, nargs="?", default=Path("studies/exact.csv"), metavar="BASELINE.csv")
+    parser.add_argument(
+        "baseline",
+        type=Path,
+        nargs="?",
+        default=Path("studies/exact.csv"),
+        metavar="BASELINE.csv",
+        help="the counts to compare with (default: %(default)s)",
+    )
     forms.arguments(parser)
 
 

@@ -1,7 +1,10 @@
-"""Find change points in the runs of many nights on one machine, and draw the runs on a page.
+"""Find change points in the runs of many nights on one machine.
 
-They alert and block nothing: the exit code is 0 whatever is found; 2: the request cannot be met; 70: an error that
-nobody foresaw, whose traceback is in the file that is named. Needs the extra `history` (pip install -e '.[history]').
+It can draw the runs on a page. Change points alert and block nothing. Needs the extra `history` (pip install -e
+'.[history]').
+
+Exit code 0: whatever is found; 2: the request cannot be met; 70: an error that nobody foresaw, whose traceback is in
+the file that is named.
 """
 
 from __future__ import annotations
@@ -11,10 +14,14 @@ from pathlib import Path
 
 from reports.arguments import new_file, share
 
+GROUP = "Did something change"
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER", help="run folders, or folders of them")
-    parser.add_argument("--margin", type=share, default=0.02, metavar="SHARE", help="a change that matters (2%%)")
+    parser.add_argument(
+        "--margin", type=share, default=0.02, metavar="SHARE", help="a change that matters (default: 2%%)"
+    )
     parser.add_argument(
         "-o",
         "--out",

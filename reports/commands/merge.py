@@ -1,9 +1,14 @@
-"""Join run folders, such as those of several machines, into a new one that has each launch once."""
+"""Join run folders into a new one that has each launch once.
+
+They may be of several machines.
+"""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+
+GROUP = "Look at a run"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,7 @@
-"""Write a run as one page for a browser, which needs no network: tables, charts, and how to repeat it."""
+"""Write a run as one page for a browser.
+
+It needs no network, and has tables, charts, and how to repeat the run.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,14 @@ from pathlib import Path
 
 from reports.arguments import new_file, price_argument, target_argument
 
+GROUP = "Look at a run"
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="the --out folder of a run")
     target_argument(parser)
     price_argument(parser)
-    parser.add_argument("-o", "--out", type=new_file, metavar="FILE.html", help="where to (RUN/report.html)")
+    parser.add_argument("-o", "--out", type=new_file, metavar="FILE.html", help="where to (default: RUN/report.html)")
 
 
 def run(options: argparse.Namespace) -> None:

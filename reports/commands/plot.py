@@ -8,12 +8,14 @@ from pathlib import Path
 from bench.terminal import say
 from reports.arguments import price_argument, target_argument
 
+GROUP = "Look at a run"
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="the --out folder of a run")
     target_argument(parser)
     price_argument(parser)
-    parser.add_argument("-o", "--out", type=Path, metavar="FOLDER", help="where to (RUN/plots)")
+    parser.add_argument("-o", "--out", type=Path, metavar="FOLDER", help="where to (default: RUN/plots)")
 
 
 def run(options: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""Print the trials of a run folder in tables, beside the published figures."""
+"""Print the trials of a run in tables, beside published figures."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 
 from reports.arguments import price_argument, target_argument
+
+GROUP = "Look at a run"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

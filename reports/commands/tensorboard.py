@@ -1,7 +1,7 @@
-"""Write a run as TensorBoard's event files, a folder for each launch.
+"""Write a run as TensorBoard's event files.
 
-They have losses, accuracies, throughput and memory by epoch, and under `steps/` by measured step; settings that vary
-are hyperparameters. Needs the extra `tensorboard`. Files of an earlier call are replaced.
+Each launch has a folder. They have losses, accuracies, throughput and memory by epoch, and under `steps/` by measured
+step; settings that vary are hyperparameters. Needs the extra `tensorboard`. Files of an earlier call are replaced.
 """
 
 from __future__ import annotations
@@ -9,10 +9,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+GROUP = "Look at a run"
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="the --out folder of a run")
-    parser.add_argument("-o", "--out", type=Path, metavar="FOLDER", help="where to (RUN/tensorboard)")
+    parser.add_argument("-o", "--out", type=Path, metavar="FOLDER", help="where to (default: RUN/tensorboard)")
 
 
 def run(options: argparse.Namespace) -> None:

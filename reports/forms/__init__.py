@@ -32,8 +32,9 @@ def load(name: str) -> Any:
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare an option for each format."""
+    group = parser.add_argument_group("files for other programs")
     for name in names():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=new_file, metavar="FILE", help=load(name).HELP)
+        group.add_argument(f"--{name.replace('_', '-')}", type=new_file, metavar="FILE", help=load(name).HELP)
 
 
 def write(options: argparse.Namespace, report: ComparisonReport) -> None:

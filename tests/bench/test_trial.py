@@ -10,7 +10,7 @@ from settings import OTHER
 
 from bench.errors import UsageError
 from bench.experiment import Experiment, Published, departures
-from bench.record.settings import field_texts
+from bench.fields import texts
 from bench.trial import Trial
 
 
@@ -190,14 +190,14 @@ def test_a_setting_that_cannot_be_is_named_with_its_value(setting: dict[str, Any
 
 
 def test_every_field_is_documented_in_a_sentence() -> None:
-    texts = field_texts()
-    assert set(texts) == set(Trial().settings())
-    assert all(text[0].isupper() and text.endswith(".") for text in texts.values())
+    said = texts(Trial)
+    assert set(said) == set(Trial().settings())
+    assert all(text[0].isupper() and text.endswith(".") for text in said.values())
 
 
 def test_an_unknown_arm_is_named_with_those_there_are() -> None:
     experiment = Experiment("?", Trial(), {"16x8": {}, "64x2": {"micro_batch": 64}})
-    with pytest.raises(UsageError, match="no arm '16x9' in e; choose from: 16x8, 64x2"):
+    with pytest.raises(UsageError, match="no arm '16x9' in e; perhaps you meant 16x8; choose from: 16x8, 64x2"):
         experiment.trial("e", "16x9")
     assert experiment.trial("e", "64x2") == Trial(experiment="e", arm="64x2")
 

@@ -12,9 +12,9 @@ from launching import is_one_error, python
 from settings import OTHER
 
 from bench import experiments
-from bench.cli import read_request
+from bench.cli import own_options, read_request
 from bench.errors import UsageError
-from bench.options import Options, TrialRequest, parse_request, take_option
+from bench.options import Options, TrialRequest, parse_request
 from bench.record.run_folder import LAUNCH_ID
 from bench.trial import FIXED as NO_OPTIONS
 from bench.trial import Trial, option
@@ -139,7 +139,9 @@ def test_a_precision_that_only_the_launcher_knows_is_one_sentence(monkeypatch: p
 
 
 def test_unknown_and_missing_arms_are_named_with_those_there_are() -> None:
-    with pytest.raises(UsageError, match="no arm '16x9' in resnet20_accumulation; choose from: 16x4, 64x1"):
+    with pytest.raises(
+        UsageError, match="no arm '16x9' in resnet20_accumulation; perhaps you meant 16x8; choose from: 16x4, 64x1"
+    ):
         read_request(NAME, EXPERIMENT, "16x9", [])
     with pytest.raises(UsageError, match="resnet20_accumulation needs --arm; choose from: 16x4, 64x1"):
         read_request(NAME, EXPERIMENT, None, ["--epochs", "2"])
@@ -156,15 +158,19 @@ def test_an_empty_folder_is_not_the_current_one(words: list[str]) -> None:
         parse_request(TrialRequest(EXPERIMENT.trial(NAME, "128x1")), words, "x", "y")
 
 
-def test_one_option_can_be_taken_out_of_the_words() -> None:
-    assert take_option(["--epochs", "2", "--arm", "a", "--head", "1", "2"], "--arm") == (
-        "a",
-        ["--epochs", "2", "--head", "1", "2"],
-    )
-    assert take_option(["--arm=a,b"], "--arm") == ("a,b", [])
-    assert take_option(["--arms", "a"], "--arm") == (None, ["--arms", "a"])
-    with pytest.raises(UsageError, match="--arm needs a value"):
-        take_option(["--epochs", "1", "--arm"], "--arm")
+def test_the_arm_is_taken_out_of_the_words() -> None:
+    def taken(*words: str) -> tuple[str | None, list[str]]:
+        own, rest = own_options(NAME, words)
+        return own.arm, rest
+
+    others = ["--epochs", "2", "--head", "1", "2"]
+    assert taken("--epochs", "2", "--arm", "a", "--head", "1", "2") == ("a", others)
+    assert taken("--arm=a,b") == ("a,b", [])
+    assert taken("--arms", "a") == (None, ["--arms", "a"])
+    with pytest.raises(UsageError, match="argument --arm: expected one argument"):
+        taken("--epochs", "1", "--arm")
+    with pytest.raises(UsageError, match="argument --arm: it is given twice; give it once"):
+        taken("--arm", "a", "--arm", "b")
 
 
 def test_launches_have_ids_of_their_own() -> None:

@@ -274,7 +274,10 @@ def test_environments_that_are_none_or_contradict_are_refused(two: list[Path], t
         (["FOLDER/one"], "required: -o/--out"),
         (["FOLDER/one", "-o"], "-o/--out: expected one argument"),
         (["FOLDER/one", "-o", "FOLDER/x", "--out=FOLDER/y"], "it is given twice"),
-        (["FOLDER/one", "--force", "-o", "FOLDER/x"], "unrecognized arguments: --force"),
+        (
+            ["FOLDER/one", "--force", "-o", "FOLDER/x"],
+            "merge has no option '--force'; see python -m reports ",
+        ),
         (["FOLDER/missing", "-o", "FOLDER/x"], "no FOLDER/missing/trials.csv"),
         (["FOLDER/one", "FOLDER/one/trials.csv", "-o", "FOLDER/x"], "no FOLDER/one/trials.csv/trials.csv"),
         (["FOLDER/one", "-o", "/proc/x"], "cannot write /proc/x"),

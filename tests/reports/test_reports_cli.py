@@ -17,7 +17,7 @@ from reports import dictionary
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["shw"], "no command 'shw'; choose from: across, activations, baseline, columns, "),
+        (["shw"], "no command 'shw'; perhaps you meant show; choose from: across, activations, baseline, columns, "),
         (["show"], "show: the following arguments are required: RUN; see python -m reports show --help"),
         (["show", "a", "b"], "unrecognized arguments: b"),
         (["show", "FOLDER/missing"], "FOLDER/missing/trials.csv"),

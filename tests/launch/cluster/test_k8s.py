@@ -17,7 +17,6 @@ from launching import is_one_error, python
 
 from bench.errors import UsageError
 from launch.cluster import k8s
-from launch.commands import k8s as k8s_command
 
 STUDY = ["resnet20_accumulation", "--arm", "16x1"]
 TWO = ["--nodes", "2", "--gpus-per-node", "8", "--image", "registry.example/resbench:0.1"]
@@ -183,9 +182,9 @@ def test_a_wrong_word_is_named_and_nothing_is_written(words: list[str], said: st
 
 def test_a_file_of_ones_own_has_the_path_that_pods_have(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(CHECKOUT)
-    k8s.check_experiments(["dropout", "/shared/mine.py", "bench/experiments/dropout.py", "s.toml", "--out", "mine.py"])
+    k8s.check_experiments(["dropout", "/shared/mine.py", "bench/experiments/dropout.py", "s.toml"])
     with pytest.raises(UsageError, match=r"k8s has '\./mine\.py', a path on this machine; give the absolute path"):
-        k8s_command.run(["./mine.py", *TWO])
+        k8s.check_experiments(["./mine.py"])
 
 
 def test_the_longest_name_that_is_taken_leaves_room_for_a_pods() -> None:

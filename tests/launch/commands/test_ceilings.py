@@ -13,11 +13,17 @@ from launching import is_one_error, python
 from bench.errors import UsageError
 from bench.machine import environment
 from bench.record.run_folder import RunFolder
+from launch import cli
 from launch.commands import ceilings
 from launch.group import accelerate_command
 from launch.group.accelerate_command import Work
 
 MACHINE = {**environment.machine(), "device_name": "NVIDIA H100 80GB HBM3", "device_count": 2}
+
+
+def ran(words: list[str]) -> int:
+    """The exit code of the command with these words."""
+    return ceilings.run(cli.parser("ceilings").parse_args(words))
 
 
 def product(rank: int, seconds: float, **more: Any) -> dict[str, Any]:
@@ -59,9 +65,9 @@ def test_what_there_is_not_is_refused_at_once(tmp_path: Path, monkeypatch: pytes
     assert not (tmp_path / "new").exists()
     monkeypatch.setattr(accelerate_command, "gpu_count", lambda: 2)
     with pytest.raises(UsageError, match="--processes is 3 but this machine has 2 GPU"):
-        ceilings.run(["--processes", "3", "--out", str(tmp_path / "new")])
+        ran(["--processes", "3", "--out", str(tmp_path / "new")])
     with pytest.raises(UsageError, match="processes"):
-        ceilings.run(["--processes", "0", "--out", str(tmp_path / "new")])
+        ran(["--processes", "0", "--out", str(tmp_path / "new")])
 
 
 @pytest.mark.parametrize("damage", ["", "seconds", "nan", "cut"])
@@ -77,7 +83,7 @@ def test_a_damaged_row_to_compare_with_is_refused_before_measuring(
     no_number = f"row 2 of {path} for --against has a time that is no number"
     said = f"{path} for --against has 1 lines that are no rows" if damage == "cut" else no_number
     with pytest.raises(UsageError, match=said):
-        ceilings.run(["--processes", "1", "--out", str(tmp_path / "new"), "--against", str(tmp_path)])
+        ran(["--processes", "1", "--out", str(tmp_path / "new"), "--against", str(tmp_path)])
     assert not (tmp_path / "new").exists()
 
 
@@ -96,7 +102,7 @@ def test_the_devices_of_a_machine_are_compared_with_each_other_and_with_others(
         return ""
 
     monkeypatch.setattr(ceilings, "measure", measure)
-    assert ceilings.run(["--out", str(here), "--against", str(there)]) == code
+    assert ran(["--out", str(here), "--against", str(there)]) == code
     printed = capsys.readouterr().out
     assert ("takes 11.1% longer for a matrix product in bf16 than the other 2" in printed) == (code == 1)
     (line,) = [line.split() for line in printed.splitlines() if line.startswith(" matrix product")]
@@ -113,7 +119,7 @@ def test_unlike_devices_have_lines_of_their_own_and_are_not_compared(
         return ""
 
     monkeypatch.setattr(ceilings, "measure", measure)
-    assert ceilings.run(["--out", str(tmp_path)]) == 0
+    assert ran(["--out", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
     lines = [line.split() for line in printed.splitlines() if line.startswith(" matrix product")]
     assert [" ".join(line[5:-3]) for line in lines] == ["bf16 NVIDIA H100 80GB HBM3 1", "bf16 NVIDIA L4 1"]

@@ -114,5 +114,5 @@ def test_a_new_probe_is_answered_for_without_being_known() -> None:
 
 
 def test_help_and_the_list_of_commands_name_it() -> None:
-    assert "launch env" in python("-m", "launch", "--help").stdout
+    assert "\n  env " in python("-m", "launch", "--help").stdout
     assert re.search(r"choose from: .*env", python("-m", "launch", "lst").stderr)

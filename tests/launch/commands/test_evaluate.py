@@ -159,7 +159,7 @@ def test_statistics_are_those_of_the_data_set_that_was_trained_on(tmp_path: Path
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["evaluate"], "evaluate needs a checkpoint first"),
+        (["evaluate"], "evaluate: the following arguments are required: CHECKPOINT; see "),
         (["evaluate", "none.pt"], "no weights file none.pt; check the path"),
         (
             ["evaluate", "CHECKPOINT", "--evaluate-on", "voc"],

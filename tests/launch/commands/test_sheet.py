@@ -51,7 +51,7 @@ def test_every_arm_gets_its_picture(tmp_path: Path, capsys: pytest.CaptureFixtur
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "sheet needs an experiment first; choose from: augmentation"),
+        ([], "sheet: the following arguments are required: EXPERIMENT; see python -m launch sheet --help"),
         (["augmentation", "--data", "synthetic"], "--data synthetic has no pictures"),
         (["augmentation", "--preset", "tiny"], "no preset 'tiny'; choose from: full, mini"),
         (["augmentation", "--image-size", "16,32"], "sheet draws a picture for each arm: give --image-size one value"),

@@ -10,8 +10,8 @@ import pytest
 from launching import is_one_error, python, two_gpus
 
 from bench import experiments
-from bench.cli import read_request
-from bench.options import Options, take_option
+from bench.cli import own_options, read_request
+from bench.options import Options
 from bench.trial import Trial
 from launch.group import accelerate_command
 
@@ -38,8 +38,8 @@ def test_the_worker_reads_the_trial_that_was_asked_for(name: str, arm: str, chan
     options = Options(out=Path("a folder/x,y"), data_root=Path("/data"), resume=True, checkpoint=False, trace=True)
     _, words = accelerate_command.accelerate_command(trial, options, gpus=0)
     words = words[words.index(f"bench.experiments.{name}") + 1 :]
-    named, rest = take_option(words, "--arm")
-    request = read_request(name, experiment, named, rest)
+    own, rest = own_options(name, words)
+    request = read_request(name, experiment, own.arm, rest)
     assert (request.trial, request.options) == (trial, options)
 
 

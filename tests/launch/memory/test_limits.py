@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from launching import CONTAINER, SMALL, is_one_error, plant, plant_kernel, python, rows
 
+from bench.arguments import Parser
 from bench.errors import UsageError
 from bench.failure import causes
 from bench.failure.causes import Cause
@@ -19,7 +20,7 @@ from launch.group.starter import StartRequest
 from launch.group.warm_starter import WarmStarter
 from launch.memory import limits
 from launch.run_options import RunOptions
-from launch.sweep import matrix, option_words, runner
+from launch.sweep import matrix, option_words, request, runner
 
 RUN = ["run", "resnet20_accumulation", "--arm", "16x1", *SMALL]
 MIB = 2**20
@@ -28,21 +29,26 @@ MIB = 2**20
 # Options
 
 
+def in_bytes(*words: str) -> list[str]:
+    """What becomes of these options of run on the CPU."""
+    parser = Parser("run")
+    request.arguments(parser)
+    return limits.in_bytes(parser.parse_args(["resnet20_accumulation", *words]), 0)
+
+
 def test_a_limit_becomes_a_field_of_the_trial_and_several_an_axis() -> None:
-    words = limits.in_bytes(["--reserve", "1", "--seed=1", "--memory-limit", "600MiB,1GiB", "--lr", "0.5,0.1"], 0)
-    assert words == ["--seed=1", "--memory-limit-bytes", f"{600 * MIB - 1},{2**30 - 1}", "--lr", "0.5,0.1"]
-    words = limits.in_bytes(["--seed", "1", "--memory-limit", "600MiB,1GiB"], 0)
+    words = in_bytes("--seed=1", "--memory-limit", "600MiB,1GiB", "--lr", "0.5,0.1")
+    assert words == ["--seed", "1", "--memory-limit-bytes", f"{600 * MIB},{2**30}", "--lr", "0.5,0.1"]
+    words = in_bytes("--seed", "1", "--memory-limit", "600MiB,1GiB")
     trials, _ = matrix.trials("resnet20_accumulation", "16x1", words)
     assert [trial.memory_limit_bytes for trial in trials] == [600 * MIB, 1024 * MIB]
     assert option_words.axes(words) == ["memory_limit_bytes"]
-    assert limits.in_bytes(["--seed", "1"], 0) == ["--seed", "1"]
+    assert in_bytes("--seed", "1") == ["--seed", "1"]
 
 
 def test_a_reserve_is_taken_off() -> None:
-    assert limits.in_bytes(["--memory-limit", "2GiB", "--reserve=512MiB"], 0) == [
-        "--memory-limit-bytes",
-        str(1536 * MIB),
-    ]
+    words = in_bytes("--reserve=512MiB", "--memory-limit", "2GiB,1GiB")
+    assert words == ["--reserve", "512MiB", "--memory-limit-bytes", f"{1536 * MIB},{512 * MIB}"]
 
 
 @pytest.mark.parametrize(
@@ -67,11 +73,11 @@ def test_what_cannot_be_is_one_sentence_and_leaves_no_folder(words: list[str], s
 
 
 def test_a_device_is_chosen(standin_nvml: Path) -> None:
-    code = "from launch.memory import limits; print(limits.take_device(['--device', '{}', '--seed', '1']))"
+    code = "from launch.memory import limits; print(limits.gpus('{}'))"
     env = {**dict.fromkeys(("ACCELERATE_USE_CPU", "CUDA_VISIBLE_DEVICES")), "LD_LIBRARY_PATH": str(standin_nvml)}
     for device, gpus in (("auto", 2), ("cuda", 2), ("cpu", 0)):
         done = python("-c", code.format(device), env={**env, "STANDIN_NVML": "2"})
-        assert done.stdout == f"({gpus}, ['--seed', '1'])\n", done.stderr
+        assert done.stdout == f"{gpus}\n", done.stderr
 
 
 # What is over its limit by prediction
@@ -251,4 +257,4 @@ def test_a_group_s_kill_keeps_what_is_known_and_names_the_limit(kills: int, stat
 
 def test_a_limit_that_is_no_number_names_the_option() -> None:
     with pytest.raises(UsageError, match="no device 'x'; choose from: orin-nano-4gb"):
-        limits.in_bytes(["--memory-limit", "x"], 0)
+        in_bytes("--memory-limit", "x")

@@ -231,8 +231,8 @@ NOT_PARTS = ("limit", "predicted", "peak", "base")
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "--effective-batch is None"),
-        (["--effective-batch", "many"], "--effective-batch is many"),
+        ([], "plan: the following arguments are required: --effective-batch; see "),
+        (["--effective-batch", "many"], "argument --effective-batch: 'many' is no whole number from 1 on"),
         (["--effective-batch", "256"], "give --memory-limit"),
         (["--effective-batch", "256", "--memory-limit", "orin-nan-8gb"], "orin-nano-8gb"),
         (["--effective-batch", "256", "--memory-limit", "1GiB", "--micro-batch", "8"], "leave --micro-batch out"),
@@ -262,8 +262,8 @@ def test_a_gpu_s_plan_is_not_measured_on_a_cpu(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_plan_at_once_and_leaves_no_process(number: int, tmp_path: Path) -> None:
-    words = ["--effective-batch", "256", "--memory-limit", "1GiB", "--model", "resnet152", "--image-size", "224"]
-    with Command([*PLAN, *words, "--out", str(tmp_path / "runs")], tmp_path) as command:
+    words = ["--effective-batch", "256", "--memory-limit", "1GiB", "--data", "synthetic", "--image-size", "224"]
+    with Command([*PLAN[:4], "--model", "resnet152", *words, "--out", str(tmp_path / "runs")], tmp_path) as command:
         until(lambda: len(command.left()) >= 3, "the helpers")  # with what starts them
         if number == signal.SIGINT:
             command.interrupt()

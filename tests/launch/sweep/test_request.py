@@ -11,7 +11,7 @@ from launching import python
 
 from bench import experiments
 from bench.errors import UsageError
-from bench.record.settings import field_texts
+from bench.fields import texts
 from bench.trial import FIXED, Trial, option
 from launch import run_options
 from launch.sweep import checks, request
@@ -105,8 +105,8 @@ def test_options_of_limits_reach_the_trials_in_any_spelling() -> None:
         ([NAME, "resnet152_frozen", "--arm", "16x8,64x2"], "resnet152_frozen has no arm '16x8,64x2'"),
         ([NAME, "--arm", ""], "no arm ''"),
         ([NAME, "--arm", "16x8,"], "no arm ''"),
-        ([NAME, "--precision"], "--precision has no value"),
-        ([NAME, "--precision", "--seed", "1"], "--precision has no value"),
+        ([NAME, "--precision"], "argument --precision: expected one argument"),
+        ([NAME, "--precision", "--seed", "1"], "argument --precision: expected one argument"),
         ([NAME, "--precision", ","], "--precision has an empty value in ','"),
         ([NAME, "--precision", ""], "--precision has an empty value in ''"),
         ([NAME, "--precision="], "--precision has an empty value in ''"),
@@ -116,8 +116,8 @@ def test_options_of_limits_reach_the_trials_in_any_spelling() -> None:
         ),
         ([NAME, "--stop-at-target"], "--stop-at-target needs a target"),
         ([NAME, "--machines", "1,2"], "--machines takes one value"),
-        ([NAME, "--seed", "1", "--seed=2"], "--seed is given more than once"),
-        ([NAME, "--cold", "--no-cold"], "--no-cold is given more than once"),
+        ([NAME, "--seed", "1", "--seed=2"], "argument --seed: it is given twice"),
+        ([NAME, "--cold", "--no-cold"], "argument --cold/--no-cold: it is given twice"),
         ([NAME, "--retry-failed"], "--retry-failed needs --resume"),
         ([NAME, "--repeats", "2", "--repeat", "0"], "leave --repeat out"),
         ([NAME, "--repeats", "0"], "--repeats is 0; give 1 or more"),
@@ -148,7 +148,7 @@ def test_help_lists_every_field_and_how_a_sweep_is_conducted() -> None:
     wanted = {*(field.name for field in dataclasses.fields(Trial)), *run_options.FIELDS} - {*FIXED, "arm"}
     assert [name for name in wanted if option(name) not in shown.stdout] == []
     assert all(arm in shown.stdout for arm in ARMS)
-    assert field_texts()["accumulate"] in shown.stdout
+    assert texts(Trial)["accumulate"] in shown.stdout
 
 
 def test_what_makes_no_other_trials_is_known() -> None:

@@ -285,9 +285,9 @@ def test_an_identity_that_one_side_does_not_know_is_not_comparable(
         (["a", "b", "--margin", "2"], "--margin: '2' is no share"),
         (["a", "b", "--margin"], "--margin: expected one argument"),
         (["a", "b", "--level=0"], "--level: '0' is no share"),
-        (["a", "b", "--fast"], "unrecognized arguments: --fast"),
+        (["a", "b", "--fast"], "compare has no option '--fast'; see "),
         (["a", "b", "--level", "1%", "--level=5%"], "--level: it is given twice"),
-        (["a", "b", "--mar", "1%"], "unrecognized arguments: --mar"),
+        (["a", "b", "--mar", "1%"], "compare has no option '--mar'; perhaps you meant --margin; see "),
         (["nowhere", "b"], "no nowhere/trials.csv"),
     ],
 )

@@ -1,0 +1,178 @@
+"""Reads the words of a command: argparse's parser, which answers errors with one sentence and shows a short usage.
+
+A command declares its arguments in `arguments(parser)`: in groups, each with a metavar and a text that names its unit
+and its default. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from bench.errors import UsageError
+from models.nearest import perhaps
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse's parser without abbreviations, for options with dashes or underscores in their names.
+
+    Raises UsageError, in argparse's words, for what it cannot parse, with the nearest option for one that is unknown.
+    What it returns has two values more: `given`, the arguments that the command line gave, and `words`, see Words.
+    """
+
+    def __init__(self, prog: str, description: str | None = None, add_help: bool = True, **more: Any) -> None:
+        super().__init__(
+            prog=prog,
+            description=description and description.strip(),
+            formatter_class=Formatter,
+            allow_abbrev=False,
+            add_help=False,
+            **more,
+        )
+        for action, kind in ((None, Once), ("store_true", Flag), ("help", Help)):
+            self.register("action", action, kind)
+        if add_help:
+            self.add_argument("-h", "--help", action="help", help="show this help and exit")
+        # Called with what has been parsed before --help; the settings of an experiment become the defaults here.
+        self.before_help: Callable[[argparse.Namespace], None] = lambda parsed: None
+
+    def options(self) -> list[str]:
+        """Every spelling of every option."""
+        return list(self._option_string_actions)
+
+    def parse_args(self, words: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        found, unknown = self.parse_known_args(words, namespace)
+        if option := next((word.partition("=")[0] for word in unknown if word.startswith("-")), ""):
+            raise UsageError(f"{self.name()} has no option {option!r}{self.perhaps(option)}; see {self.prog} --help")
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found
+
+    def parse_known_args(self, words: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        found = argparse.Namespace(given=set(), words=[]) if namespace is None else namespace
+        return super().parse_known_args(words if words is None else [self.dashed(word) for word in words], found)
+
+    def dashed(self, word: str) -> str:
+        """The word with dashes in its name if it is an option of this parser with underscores."""
+        name, equals, value = word.partition("=")
+        known = name.replace("_", "-") in self._option_string_actions
+        return name.replace("_", "-") + equals + value if known else word
+
+    def name(self) -> str:
+        """The command's."""
+        return self.prog.rpartition(" ")[2]
+
+    def perhaps(self, option: str) -> str:
+        """The nearest option, as a part of an error's sentence."""
+        names = [known.removeprefix("--") for known in self.options() if known.startswith("--")]
+        return perhaps(option.removeprefix("--").replace("_", "-"), names, "--")
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{self.name()}: {message}; see {self.prog} --help")
+
+    def format_help(self) -> str:
+        self.usage = f"%(prog)s {usage(self._actions)}"
+        return super().format_help()
+
+
+class Formatter(argparse.HelpFormatter):
+    """argparse's, which keeps the paragraphs of a description."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        """An indented paragraph, such as an example, is kept as it is."""
+        fill = super()._fill_text
+        return "\n\n".join(part if part.startswith(" ") else fill(part, width, indent) for part in text.split("\n\n"))
+
+
+def usage(actions: Iterable[argparse.Action]) -> str:
+    """The positional arguments and the required options, which a command needs, and that there are others."""
+    needed = [action for action in actions if not action.option_strings or action.required]
+    words = [" ".join([*action.option_strings[-1:], shape(action)]) for action in needed]
+    return " ".join([*words, "[options]"])
+
+
+def shape(action: argparse.Action) -> str:
+    """The values that an argument takes, such as N or [NAME ...]; empty: none."""
+    metavar = action.metavar or ("{%s}" % ",".join(map(str, action.choices)) if action.choices else action.dest.upper())
+    forms = {None: "{}", "?": "[{}]", "*": "[{} ...]", "+": "{} [{} ...]", 0: ""}
+    return forms.get(action.nargs, "{}").replace("{}", str(metavar))
+
+
+def text(action: argparse.Action) -> str:
+    """The help of an argument, with its values filled in."""
+    return (action.help or "") % vars(action)
+
+
+class Help(argparse.Action):
+    """Prints the help and exits."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **more: Any) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, default=argparse.SUPPRESS, help=more["help"])
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        parser.before_help(namespace)
+        parser.print_help()
+        parser.exit()
+
+
+class Once(argparse.Action):
+    """Stores the value of an argument; an option that is given twice is an error, where argparse would forget the
+    first."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        if option_string is not None and self.dest in namespace.given:
+            raise argparse.ArgumentError(self, "it is given twice; give it once")
+        if values or option_string is not None:
+            namespace.given.add(self.dest)
+        setattr(namespace, self.dest, values)
+
+
+class Flag(Once):
+    """True if the option is given."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, default: bool = False, **more: Any) -> None:
+        super().__init__(option_strings, dest, nargs=0, default=default, **more)
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        super().__call__(parser, namespace, True, option_string)
+
+
+class Words(Once):
+    """Stores the value, and adds the option and its values, as they are, to `words`: another parser reads these."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        super().__call__(parser, namespace, values, option_string)
+        given = [] if values is None else [values] if isinstance(values, str) else values
+        namespace.words = [*namespace.words, option_string, *given]
+
+
+class Switch(Words):
+    """An option --NAME with its opposite --no-NAME, whose name is added to `words`."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **more: Any) -> None:
+        opposite = option_strings[-1].replace("--", "--no-", 1)
+        super().__init__([*option_strings, opposite], dest, nargs=0, **more)
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        super().__call__(parser, namespace, [], option_string)
+        setattr(namespace, self.dest, option_string in self.option_strings[:-1])
+
+
+def given_folder(text: str) -> Path:
+    """A folder. Raises ArgumentTypeError for an empty text, which would be the current one."""
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty, which would be the current folder; give a folder")
+    return Path(text)
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """A function that reads whole numbers from `least` on."""
+
+    def whole(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least} on")
+        return int(text)
+
+    return whole

@@ -1,0 +1,41 @@
+"""One sentence on arms whose effective batch grows with --processes, but not their learning rate. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from bench import experiments
+from bench.trial import Trial
+
+# With one of them the user has chosen a batch, or the learning rate for it.
+CHOSEN = {"micro_batch", "accumulate", "lr", "lr_batch"}
+
+
+def note(trials: Sequence[Trial], given: Collection[str], preset: str | None) -> str | None:
+    """The sentence; None: --processes changes no effective batch, or the learning rate follows it.
+
+    `given`: the options of the command line and the study.
+    """
+    if "processes" not in given or CHOSEN & {*given}:
+        return None
+    own = {trial: own_batch(trial, preset) for trial in trials if not trial.lr_batch}
+    changed = [trial for trial, batch in own.items() if trial.effective_batch() != batch]
+    if not changed:
+        return None
+    first, counts = changed[0], sorted({trial.processes for trial in changed})
+    others = len({trial.title() for trial in changed}) - 1
+    said = f"--processes {','.join(map(str, counts))}: each process has a micro-batch of its own, so "
+    said += f"with {first.processes} " if len(counts) > 1 else ""
+    said += f"the effective batch of {first.arm} is {first.effective_batch()}, not {own[first]}, "
+    said += f"and that of {others} more grows likewise, " if others else ""
+    said += "at the same learning rate"
+    kept, rest = divmod(first.micro_batch * own[first], first.effective_batch())
+    if len({(trial.micro_batch, trial.processes) for trial in changed}) > 1:
+        return f"{said}; a smaller --micro-batch keeps it"
+    return f"{said}; --micro-batch {kept} keeps it" if kept and not rest else said
+
+
+def own_batch(trial: Trial, preset: str | None) -> int:
+    """The effective batch of the trial's arm without options."""
+    name = trial.experiment_file or trial.experiment
+    return experiments.of(trial).trial(name, trial.arm, preset or "full").effective_batch()
