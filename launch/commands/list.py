@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.table import Table
 
 from bench import experiments
 from bench.errors import UsageError
 from bench.experiment import Experiment, Published
+from bench.terminal import paragraph
 
 FIGURES = {
     "train_accuracy": "train",
@@ -32,11 +32,12 @@ def run(words: Sequence[str]) -> None:
         return
     if words:
         raise UsageError(f"list takes no {words[0]!r}; run: python -m launch list [--markdown]")
-    table = Table("experiment", "question", "arms", show_lines=True)
+    console = Console()
     for name in experiments.names():
         experiment = experiments.load(name)
-        table.add_row(name, experiment.question, ", ".join(experiment.arms))
-    Console().print(table)
+        paragraph(console, name)
+        paragraph(console, experiment.question, "  ")
+        paragraph(console, f"arms: {', '.join(experiment.arms)}\n", "  ")
 
 
 def markdown() -> str:

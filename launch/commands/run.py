@@ -37,7 +37,7 @@ from bench.entry import module_command
 from bench.variables import TURNS
 from launch.memory import limits
 from launch.sweep import checks, dry_run, runner, study_folder
-from launch.sweep.request import read
+from launch.sweep.request import RunRequest, read
 
 OWN_HELP = True  # behind an experiment, --help lists the settings of that experiment
 
@@ -48,12 +48,24 @@ def run(words: Sequence[str]) -> int:
         print(__doc__.rstrip())
         return 0
     request = read(words)
-    checks.check(request)
     out = request.options.out
-    study_folder.check_folder(out, request)
     if request.run_options.dry_run:
+        checks.check(request)
+        study_folder.check_folder(out, request)
         dry_run.show(request)
         return 0
+    code = run_trials(request)
+    # In a gate nobody reads the table, and it would take as long as a short launch.
+    if request.run_options.machine_rank == 0 and TURNS not in os.environ and (out / "trials.csv").exists():
+        subprocess.run(module_command("reports", "show", str(out)), check=False)
+    return code
+
+
+def run_trials(request: RunRequest) -> int:
+    """Run what is asked for; returns the exit code."""
+    out = request.options.out
+    checks.check(request)
+    study_folder.check_folder(out, request)
 
     def prepare() -> None:
         study_folder.check_folder(out, request)  # again: only now is the folder locked
@@ -61,10 +73,6 @@ def run(words: Sequence[str]) -> int:
             study_folder.keep(out, request.study)
 
     over_limit = functools.partial(limits.over_limit, gpus=request.gpus) if request.skip_over_limit else runner.never
-    code = runner.run_all(
+    return runner.run_all(
         request.trials, request.options, request.run_options, request.gpus, request.axes, over_limit, prepare
     )
-    # In a gate nobody reads the table, and it would take as long as a short launch.
-    if request.run_options.machine_rank == 0 and TURNS not in os.environ and (out / "trials.csv").exists():
-        subprocess.run(module_command("reports", "show", str(out)), check=False)
-    return code

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from bench.errors import UsageError
 from reports import forms
-from reports.arguments import points, portion, share, target_argument
+from reports.arguments import points, portion, share, target_argument, wide_argument
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,6 +44,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--accuracy-margin", type=points, metavar="POINTS", help="a loss of accuracy over seeds that matters (0.5)"
     )
     parser.add_argument("--fail-inconclusive", action="store_true", help="exit code 4 if something is inconclusive")
+    wide_argument(parser)
     forms.arguments(parser)
 
 
@@ -85,7 +86,7 @@ def run(options: argparse.Namespace) -> int:
     if (options.look, options.looked) != (1.0, 0.0):
         found = dataclasses.replace(found, overall=options.level)
     forms.write(options, found)
-    report.show(found)
+    report.show(found, options.wide)
     return found.code
 
 
