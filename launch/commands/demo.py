@@ -192,7 +192,7 @@ def demo(out: Path, requests: Sequence[RunRequest], where: str) -> int:
             return code
     if left or not (out / "report.html").exists():
         paragraph(console, "Writing the page and the charts.")
-        for form in ("page", "plot"):
+        for form in ("plot", "page"):  # the page last: where it is, so are the charts
             if code := report([form, str(out)], stdout=subprocess.DEVNULL):  # the paths, which are said below
                 return code
     conclude(console, out, f" It took {duration(time.monotonic() - began)}." if left else "")
