@@ -1,5 +1,5 @@
 # make setup   a virtual environment with everything in it
-# make demo    all three experiments on real images, two processes (one on a machine with one GPU), a few minutes
+# make demo    three experiments on real images, two processes (one on one GPU), a few minutes; goes on after Ctrl-C
 # make test    lint, types and all tests but those under Slurm
 # make studies  the miniatures of all experiments, ten minutes or so
 # make docs    the documentation as a site, in site/
@@ -17,16 +17,6 @@ STAMP := $(VENV)/.installed
 OLDEST ?= .cache/oldest
 DEMO := runs/demo
 RUN := $(BIN)/python -m launch run
-# No download: a ResNet-152 with random weights shows times and memory; a ResNet-20 trained here on the digits 0-4 and
-# carried over to 5-9 shows what freezing and missing skips do to accuracy.
-# Two processes, but where there is one GPU.
-PROCESSES := $$($(BIN)/python -c 'from launch.group.accelerate_command import gpu_count; print(min(2, gpu_count() or 2))')
-SMALL := --data digits --image-size 32 --processes $(PROCESSES) --precision bf16
-COST152 := $(SMALL) --weights none --limit-train 512 --limit-eval 128 --epochs 1 --micro-batch 16 --no-checkpoint
-BLOCKS20 := layer1.1 layer2.1 layer3.1
-BACKBONE := runs/demo-backbone
-TRANSFER20 = $(SMALL) --model resnet20 --weights $$(ls $(BACKBONE)/checkpoints/*.pt) --classes 5 6 7 8 9 \
-	--augment crop_flip --epochs 10 --micro-batch 16
 
 .PHONY: setup demo test studies docs docs-tables wheel faults test-gpu test-oldest test-slurm lint format clean
 
@@ -48,14 +38,7 @@ $(STAMP): pyproject.toml setup.py
 	@touch $@
 
 demo: setup
-	rm -rf $(DEMO) $(BACKBONE)
-	$(RUN) resnet20_accumulation --arm 16x8,64x2,128x1 $(SMALL) --epochs 18 --out $(DEMO) >/dev/null
-	$(RUN) resnet152_frozen $(COST152) --out $(DEMO) >/dev/null
-	$(RUN) resnet152_noskip $(COST152) --out $(DEMO) >/dev/null
-	$(RUN) resnet20_accumulation --arm 16x1 $(SMALL) --classes 0 1 2 3 4 --epochs 10 --out $(BACKBONE) >/dev/null
-	$(RUN) resnet152_frozen $(TRANSFER20) --out $(DEMO) >/dev/null
-	$(RUN) resnet152_noskip --arm as_published,corrected,control $(TRANSFER20) \
-		--replace-blocks $(BLOCKS20) --trainable head $(BLOCKS20) --out $(DEMO)
+	@$(BIN)/python -m launch demo --out $(DEMO)
 
 # tests/perf runs last and alone, because it times our code. Files run in the order of tests/conftest.py: sorted by their
 # number of tests, which is xdist's way, the files with the longest tests would come last. A waiting OpenMP thread sleeps

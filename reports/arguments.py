@@ -53,6 +53,11 @@ def target_argument(parser: argparse._ActionsContainer) -> None:
     )
 
 
+def wide_argument(parser: argparse.ArgumentParser) -> None:
+    """Declare --wide."""
+    parser.add_argument("--wide", action="store_true", help="print every column, also those wider than the terminal")
+
+
 DEAREST = 1e9  # an hour of a device; what costs more is a slip
 
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -107,22 +106,6 @@ def test_every_target_and_module_that_a_page_names_is_there(page: Path) -> None:
     assert {word for words in made for word in words[1:] if "=" not in word} <= TARGETS
     modules = set(re.findall(r"\bpython -m ((?:tests|launch|reports|bench)[\w.]*)", text))
     assert [name for name in modules if importlib.util.find_spec(name) is None] == []
-
-
-@pytest.mark.parametrize(("gpus", "processes"), zip(GPUS, "2122", strict=True))
-def test_the_demo_takes_as_many_processes_as_there_are_gpus_for(
-    standin_nvml: Path, gpus: str, processes: str, tmp_path: Path
-) -> None:
-    here = f"BIN={Path(sys.executable).parent}", f"DEMO={tmp_path}"
-    made = subprocess.run(["make", "-n", "demo", *here], cwd=CHECKOUT, capture_output=True, text=True, check=True)
-    runs = [line for line in made.stdout.replace("\\\n", " ").splitlines() if "-m launch run" in line]
-    assert len({run.partition("--processes ")[2].partition(" --precision")[0] for run in runs}) == 1
-    env = with_variables({**two_gpus(standin_nvml, STANDIN_NVML=gpus), "PYTHONDONTWRITEBYTECODE": "1"})
-    first = runs[0].replace(">/dev/null", "--dry-run")
-    done = subprocess.run(["sh", "-c", first], cwd=CHECKOUT, env=env, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert set(re.findall(r"--num_processes (\d)", done.stdout)) == {processes}
-    assert os.listdir(tmp_path) == []
 
 
 def test_the_front_page_stays_short() -> None:

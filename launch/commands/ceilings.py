@@ -16,10 +16,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from rich import box
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from bench.arguments import Parser, given_folder
 from bench.ceilings import comparison
@@ -29,7 +26,7 @@ from bench.failure import causes
 from bench.machine.gpus import has_distributed
 from bench.options import Options
 from bench.record.run_folder import RunFolder
-from bench.terminal import say, wide
+from bench.terminal import WINDOW, Grid, print_grid, say
 from bench.trial import Trial
 from bench.variables import COMMAND, LAUNCH_ID, RUNNER_ID, new_id
 from launch.group import accelerate_command
@@ -140,12 +137,16 @@ def show(rows: Sequence[Mapping[str, str]]) -> None:
     for row in rows:
         device = [row["device_name"] if row["rank"] else ""] if several else []
         pieces.setdefault((row["kind"].replace("_", " "), row["work"], row["number_format"], *device), []).append(row)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for head in ("measured", "work", "format", *(["device"] * several), "devices", "rate", "quartiles", "unit"):
-        table.add_column(head, no_wrap=True, justify="right" if head in ("devices", "rate", "quartiles") else "left")
-    for piece, devices in pieces.items():
-        table.add_row(*map(escape, (*piece, str(len(devices)), *rates(devices))))
-    wide(Console(highlight=False), table)
+    telling = ("measured", "work", "format", *(["device"] * several))
+    lines = [[*piece, str(len(devices)), *rates(devices)] for piece, devices in pieces.items()]
+    grid = Grid(
+        (*telling, "devices", "rate", "quartiles", "unit"),
+        lines,
+        len(telling),
+        important=("rate", "unit", "quartiles"),
+        left=(*telling, "unit"),
+    )
+    print_grid(Console(highlight=False), grid, more=WINDOW)
 
 
 def rates(devices: Sequence[Mapping[str, str]]) -> tuple[str, str, str]:

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from bench.arguments import Parser
 from bench.errors import UsageError
 from bench.machine import cgroups, environment, gpus, nvml, repository, tegra
 from bench.machine.gpus import built_for
 from bench.probes import probe_modules
-from bench.terminal import wide
+from bench.terminal import BLANK, WINDOW, Grid, paragraph, print_grid
+
+YES = "yes"
 
 GROUP = "Which machine"
 
@@ -28,11 +28,15 @@ def run(options: argparse.Namespace) -> None:
     """Print the machine, then each column and whether it can be measured here."""
     console = Console(highlight=False)
     for line in machine():
-        console.print(escape(line), soft_wrap=True)
-    table = Table("probe", "column", "unit", "can be read here")
-    for probe, column, unit, answer in readable():
-        table.add_row(*map(escape, (probe, column, unit, answer)))
-    wide(console, table)
+        paragraph(console, line)
+    rows = readable()
+    reasons = list(dict.fromkeys(answer for *_, answer in rows if answer != YES))
+    numbers = {reason: f"no [{number}]" for number, reason in enumerate(reasons, start=1)}
+    lines = [[probe, column, unit, numbers.get(answer, answer)] for probe, column, unit, answer in rows]
+    heads = ("probe", "column", "unit", "can be read here")
+    print_grid(console, Grid(heads, lines, telling=2, important=heads[::-1], left=heads), more=WINDOW)
+    for number, reason in enumerate(reasons, start=1):
+        paragraph(console, f"[{number}]{BLANK}{reason}", "  ")
 
 
 def machine(root: Path = Path("/")) -> list[str]:
@@ -84,7 +88,7 @@ def readable() -> list[tuple[str, str, str, str]]:
     for module in probe_modules():
         reasons: dict[str, str] = module.unreadable() if hasattr(module, "unreadable") else {}
         probe = Path(module.__file__).stem
-        rows += [(probe, column.name, column.unit, reasons.get(column.name, "yes")) for column in columns_of(module)]
+        rows += [(probe, column.name, column.unit, reasons.get(column.name, YES)) for column in columns_of(module)]
     return rows
 
 

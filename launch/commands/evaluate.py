@@ -11,15 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from bench.arguments import Parser, given_folder
 from bench.errors import UsageError
 from bench.machine import environment
 from bench.record.csvfile import write_whole
 from bench.record.run_folder import RunFolder
+from bench.terminal import WINDOW, Grid, print_grid
 from bench.variables import new_id
 from models.names import OWN
 
@@ -102,14 +101,13 @@ def run(options: argparse.Namespace) -> None:
 
 def show(rows: Sequence[dict[str, Any]]) -> None:
     """Print a line for each class: its accuracy, and the class that its images were most often mistaken for."""
-    table = Table(box=box.SIMPLE_HEAD)
-    for column in ("class", "images", "accuracy %", "most often mistaken for"):
-        table.add_column(column, justify="right" if column in ("images", "accuracy %") else "left", no_wrap=True)
+    lines = []
     for row in rows:
         if not row["images"]:
             continue
         others = {label: count for label, count in enumerate(row["predicted"]) if label != row["label"]}
         label = max(others, key=lambda each: others[each])
         mistaken = f"{rows[label]['class_name']} ({others[label]})" if others[label] else ""
-        table.add_row(str(row["class_name"]), str(row["images"]), f"{100 * row['accuracy']:.1f}", mistaken)
-    Console().print(table)
+        lines.append([str(row["class_name"]), str(row["images"]), f"{100 * row['accuracy']:.1f}", mistaken])
+    words = "most often mistaken for"
+    print_grid(Console(), Grid(("class", "images", "accuracy %", words), lines, left=(words,)), more=WINDOW)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 
 from rich.console import Console
-from rich.table import Table
 
 from bench import experiments
 from bench.arguments import Parser
 from bench.experiment import Experiment, Published
+from bench.terminal import paragraph
 
 GROUP = "Run experiments"
 FIGURES = {
@@ -33,11 +33,12 @@ def run(options: argparse.Namespace) -> None:
     if options.markdown:
         print(markdown(), end="")
         return
-    table = Table("experiment", "question", "arms", show_lines=True)
+    console = Console()
     for name in experiments.names():
         experiment = experiments.load(name)
-        table.add_row(name, experiment.question, ", ".join(experiment.arms))
-    Console().print(table)
+        paragraph(console, name)
+        paragraph(console, experiment.question, "  ")
+        paragraph(console, f"arms: {', '.join(experiment.arms)}\n", "  ")
 
 
 def markdown() -> str:

@@ -21,6 +21,7 @@ from bench.variables import TURNS
 from launch.memory import limits
 from launch.sweep import checks, dry_run, runner, study_folder
 from launch.sweep import request as requests
+from launch.sweep.request import RunRequest
 
 GROUP = "Run experiments"
 
@@ -37,10 +38,21 @@ def run(options: argparse.Namespace) -> int:
     first = request.run_options.machine_rank == 0 and TURNS not in os.environ  # of a gate, each launch comes here
     if request.note and first:
         say(request.note)
-    study_folder.check_folder(out, request)
     if request.run_options.dry_run:
+        study_folder.check_folder(out, request)
         dry_run.show(request)
         return 0
+    code = run_trials(request)
+    # In a gate nobody reads the table, and it would take as long as a short launch.
+    if first and (out / "trials.csv").exists():
+        subprocess.run(module_command("reports", "show", str(out)), check=False)
+    return code
+
+
+def run_trials(request: RunRequest) -> int:
+    """Run what `checks.check` has passed; returns the exit code."""
+    out = request.options.out
+    study_folder.check_folder(out, request)
 
     def prepare() -> None:
         study_folder.check_folder(out, request)  # again: only now is the folder locked
@@ -48,10 +60,6 @@ def run(options: argparse.Namespace) -> int:
             study_folder.keep(out, request.study)
 
     over_limit = functools.partial(limits.over_limit, gpus=request.gpus) if request.skip_over_limit else runner.never
-    code = runner.run_all(
+    return runner.run_all(
         request.trials, request.options, request.run_options, request.gpus, request.axes, over_limit, prepare
     )
-    # In a gate nobody reads the table, and it would take as long as a short launch.
-    if first and (out / "trials.csv").exists():
-        subprocess.run(module_command("reports", "show", str(out)), check=False)
-    return code

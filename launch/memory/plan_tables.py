@@ -5,12 +5,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from bench import experiments
-from bench.terminal import wide
+from bench.terminal import WINDOW, Grid, paragraph, print_grid
 from launch.memory.devices import Budget
 from launch.memory.plan import Plan, gib, rival_of
 
@@ -20,8 +18,8 @@ def show_plans(name: str, effective_batch: int, plans: Sequence[Plan], budget: B
     console = Console()
     for arms, group in itertools.groupby(plans, lambda plan: plan.arms):
         of_arms = list(group)
-        console.print(f"\n{name}, {arms_of(name, arms)}: effective batch {effective_batch}", soft_wrap=True)
-        wide(console, table_of(of_arms, budget))
+        paragraph(console, f"\n{name}, {arms_of(name, arms)}: effective batch {effective_batch}")
+        print_grid(console, grid_of(of_arms, budget), more=WINDOW)
         best = next((plan for plan in of_arms if plan.chosen), None)
         least = min(of_arms, key=lambda plan: plan.footprint.limited_bytes)
         choice = f"none fits: {least.described()} needs {gib(least.footprint.limited_bytes)} GiB"
@@ -32,21 +30,18 @@ def show_plans(name: str, effective_batch: int, plans: Sequence[Plan], budget: B
                 f"\nor {rival.described()}: {rival.passes()} instead of {best.trial.accumulate}, in which the blocks' "
                 "forward pass runs twice; --measure says which is faster"
             )
-        console.print(choice, highlight=False, soft_wrap=True)
-    console.print(f"\nper process: {budget.explain()}", highlight=False, soft_wrap=True)
+        paragraph(console, choice)
+    paragraph(console, f"\nper process: {budget.explain()}")
 
 
-def table_of(plans: Sequence[Plan], budget: Budget) -> Table:
+def grid_of(plans: Sequence[Plan], budget: Budget) -> Grid:
     """One row for each plan."""
-    table = Table(box=box.SIMPLE_HEAD)
-    reserved = ["reserved GiB"] if budget.backend == "cuda" else []
+    reserved = ["reserved\nGiB"] if budget.backend == "cuda" else []
     recomputed = ["recomputed"] if any(plan.recomputes() for plan in plans) else []
-    left = ("precision", "recomputed", "mostly", "fits")
-    for column in ("plan", "precision", *recomputed, "allocated GiB", *reserved, "of limit", "mostly", "fits"):
-        table.add_column(column, justify="left" if column in left else "right", no_wrap=True)
+    lines = []
     for plan in plans:
         part, size = plan.dominant()
-        table.add_row(
+        line = [
             plan.label(),
             plan.trial.precision,
             *([plan.recomputed()] if recomputed else []),
@@ -55,9 +50,16 @@ def table_of(plans: Sequence[Plan], budget: Budget) -> Table:
             f"{plan.footprint.limited_bytes / plan.limit_bytes:.0%}",
             f"{part} {size / plan.footprint.allocated_bytes:.0%}",
             f"{plan.fits}, choose" if plan.chosen else plan.fits,
-            style="bold" if plan.chosen else None,
-        )
-    return table
+        ]
+        lines.append(line)
+    return Grid(
+        heads=("plan", "precision", *recomputed, "allocated\nGiB", *reserved, "of limit", "mostly", "fits"),
+        lines=lines,
+        telling=2 + len(recomputed),
+        important=("fits", "of limit", "reserved GiB", "allocated GiB"),
+        left=("precision", "recomputed", "mostly", "fits"),
+        bold=[number for number, plan in enumerate(plans) if plan.chosen],
+    )
 
 
 def arms_of(name: str, arms: Sequence[str]) -> str:
@@ -67,17 +69,13 @@ def arms_of(name: str, arms: Sequence[str]) -> str:
 
 def show_measured(plans: Sequence[Plan], gpus: int) -> None:
     """Print predicted beside measured memory, and the throughput, which accumulation lowers."""
-    table = Table(box=box.SIMPLE_HEAD)
     recomputed = ["recomputed"] if any(plan.recomputes() for plan in plans) else []
-    for heading in ("arm", "plan", "precision", *recomputed, "status"):
-        table.add_column(heading, no_wrap=True)
     kinds = ("allocated", "reserved") if gpus else ("of the process",)
-    for heading in (*(f"{kind} GiB predicted, measured" for kind in kinds), "images/s"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    lines = []
     for plan in plans:
         pairs = zip(predicted_bytes(plan, gpus), measured_bytes(plan, gpus), strict=True)
         rate = plan.measured.get("images_per_s")
-        table.add_row(
+        line = [
             plan.trial.arm,
             plan.label(),
             plan.trial.precision,
@@ -85,8 +83,11 @@ def show_measured(plans: Sequence[Plan], gpus: int) -> None:
             plan.measured.get("status", ""),
             *(f"{gib(predicted)}, {gib(measured) or 'none'}" for predicted, measured in pairs),
             f"{float(rate):.0f}" if rate else "",
-        )
-    wide(Console(), table)
+        ]
+        lines.append(line)
+    words = ("plan", "precision", *recomputed, "status")
+    heads = ("arm", *words, *(f"{kind} GiB\npredicted, measured" for kind in kinds), "images/s")
+    print_grid(Console(), Grid(heads, lines, 3 + len(recomputed), left=words), more=WINDOW)
 
 
 def predicted_bytes(plan: Plan, gpus: int) -> list[int | None]:

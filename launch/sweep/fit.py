@@ -12,6 +12,7 @@ from rich.console import Console
 from bench.errors import UsageError
 from bench.options import Options
 from bench.record.csvfile import write_table
+from bench.terminal import paragraph
 from bench.trial import Trial
 from launch.group.run_context import RunContext, run_context
 from launch.memory.devices import Budget, this_capability
@@ -100,13 +101,13 @@ def attempt(trial: Trial, context: RunContext, number: int) -> bool:
 
 def show(fit: Fit, budget: Budget) -> None:
     """Print the answer."""
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console()
     trial = fit.trial
     what = f"{trial.experiment} {trial.arm}, accumulate {trial.accumulate}, precision {trial.precision}"
-    console.print(f"{what}: largest micro-batch within the limit")
+    paragraph(console, f"{what}: largest micro-batch within the limit")
     answer = f"predicted {fit.predicted}, measured {fit.measured} (prediction {fit.difference():+.1%})"
-    console.print(f"  {answer}, {len(fit.tried)} tries")
-    console.print(f"per process: {budget.explain()}")
+    paragraph(console, f"{answer}, {len(fit.tried)} tries", "  ")
+    paragraph(console, f"per process: {budget.explain()}")
 
 
 def write(path: Path, fit: Fit) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rich.console import Console
-from rich.markup import escape
 
+from bench.terminal import paragraph
 from reports.across.machines import DEVICE, Line, Trial
 from reports.across.measures import MEASURES
 from reports.across.side_by_side import Across
@@ -62,14 +62,14 @@ def remarks(line: Line, first: Line) -> list[str]:
     return list(dict.fromkeys(note for row in rows for note in table.remarks({**line.row, **row, **blank})))
 
 
-def show(found: Across, apart: bool = True) -> None:
+def show(found: Across, apart: bool = True, wide: bool = False) -> None:
     """Print the tables and, if asked, what stands in none."""
     console = Console(highlight=False)
     for each in sheets(found):
-        table.print_sheet(console, each)
-    console.print(LEGEND, soft_wrap=True)
+        table.print_sheet(console, each, wide)
+    paragraph(console, LEGEND)
     if not apart or not found.apart:
         return
-    console.print("\nNot side by side:", soft_wrap=True)
+    console.print("\nNot side by side:")
     for one in found.apart:
-        console.print(escape(f"  {one.trial} on {one.machine}: {one.why}"), soft_wrap=True)
+        paragraph(console, f"{one.trial} on {one.machine}: {one.why}", "  ")

@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from reports.arguments import new_file, price_argument
+from reports.arguments import new_file, price_argument, wide_argument
 
 GROUP = "Which machine"
 FORMS = ("csv", "json", "latex", "markdown")
@@ -30,6 +30,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="setting, machine, version or commit: a machine is a value of it",
     )
     price_argument(parser)
+    wide_argument(parser)
     parser.add_argument("--with-published", action="store_true", help="beside what others published")
     parser.add_argument("-o", "--out", type=new_file, metavar="FILE.html", help="also write a page with charts")
     for name in FORMS:
@@ -49,4 +50,4 @@ def run(options: argparse.Namespace) -> None:
         from reports.across import page
 
         page.write(found, options.out)
-    sheets.show(found)
+    sheets.show(found, wide=options.wide)

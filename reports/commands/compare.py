@@ -23,7 +23,7 @@ from pathlib import Path
 from bench.arguments import perhaps
 from bench.errors import UsageError
 from reports import forms
-from reports.arguments import points, portion, share, target_argument
+from reports.arguments import points, portion, share, target_argument, wide_argument
 
 GROUP = "Did something change"
 
@@ -58,6 +58,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="a loss of accuracy over seeds that matters (default: 0.5)",
     )
     verdict.add_argument("--fail-inconclusive", action="store_true", help="exit code 4 if something is inconclusive")
+    wide_argument(parser)
     forms.arguments(parser)
 
 
@@ -99,7 +100,7 @@ def run(options: argparse.Namespace) -> int:
     if (options.look, options.looked) != (1.0, 0.0):
         found = dataclasses.replace(found, overall=options.level)
     forms.write(options, found)
-    report.show(found)
+    report.show(found, options.wide)
     return found.code
 
 

@@ -3,17 +3,48 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from reports.arguments import price_argument, target_argument
+from bench.errors import UsageError
+from reports.arguments import price_argument, target_argument, wide_argument
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 GROUP = "Look at a run"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="the --out folder of a run")
+    parser.add_argument(
+        "--where", type=condition, nargs="+", default=[], metavar="COLUMN=VALUE", help="only trials with these values"
+    )
+    wide_argument(parser)
     target_argument(parser)
     price_argument(parser)
+
+
+def condition(text: str) -> tuple[str, str]:
+    """COLUMN=VALUE. Raises ArgumentTypeError if a part is missing."""
+    name, _, value = text.partition("=")
+    if not name or not value:
+        raise argparse.ArgumentTypeError(f"{text!r} is not COLUMN=VALUE, such as model=resnet20")
+    return name.replace("-", "_"), value
+
+
+def where(trials: pd.DataFrame, conditions: Sequence[tuple[str, str]], folder: Path) -> pd.DataFrame:
+    """The trials with these values. Raises UsageError if there is no such column or no such trial."""
+    for name, value in conditions:
+        if name not in trials.columns:
+            raise UsageError(f"show: trials.csv has no column {name!r} for --where; give one such as model")
+        own = trials[name].astype(str)
+        trials = trials[own.str.lower() == value.lower()]
+        if trials.empty:
+            there = ", ".join(own.unique()) or "nothing"
+            raise UsageError(f"show: no trial in {folder} has {name}={value}; there is {there}")
+    return trials
 
 
 def run(options: argparse.Namespace) -> None:
@@ -23,13 +54,14 @@ def run(options: argparse.Namespace) -> None:
     from reports.verdicts import arms
 
     trials, skipped = read.readable_trials(options.run)
+    trials = where(trials, options.where, options.run)
     if options.target_accuracy is not None:
         epochs, lost = read.epochs(options.run)
         trials = to_target.with_target(trials, epochs, options.target_accuracy)
         read.say_lost(lost, "epochs")
     trials = prices.with_prices(trials, options.price)
-    table.show(trials, arms.conclusions, read.ceilings(options.run))
+    table.show(trials, arms.conclusions, read.ceilings(options.run), options.wide)
     if across := side_by_side.of_run(trials, options.run):
         print(f"Across machines, by {across.by}:\n")
-        sheets.show(across, apart=False)
+        sheets.show(across, apart=False, wide=options.wide)
     read.say_lost(skipped, "trials")

@@ -6,16 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
-from rich import box
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from bench.record import experiment_lookup
 from bench.record.columns import kept_apart
 from bench.record.run_folder import SLOWDOWNS, shortage
 from bench.record.settings import settings_columns
-from bench.terminal import wide
+from bench.terminal import BLANK, Grid, paragraph, print_grid
 from reports.tables import ceilings, figures, prices, scaling, summary, to_target
 from reports.tables.figures import text
 from reports.tables.summary import Row
@@ -36,6 +33,24 @@ IN_WORDS = (
     "variables",
 )
 OTHERS = [name for name in kept_apart("verdict") if name in APART and name not in IN_WORDS]
+# Where a table is too wide for the terminal, these columns stay first; then the others from left to right.
+IMPORTANT = (
+    "status",
+    "images/s",
+    "x the first",
+    "step ms p50",
+    "epoch s",
+    "GPU GiB allocated",
+    "host GiB per rank",
+    "efficiency %",
+    "eval acc %",
+    "published train / eval %",
+    "launches",
+    "GPU GiB reserved",
+    "price of an epoch",
+    "J per image",
+    "train acc %",
+)
 FEW_WINDOWS = 10  # below, a note says that the times are of few steps
 WIDE_SPREAD = 0.2  # of step times; above, a note says so
 THROTTLED = 0.01  # share of the time; above, the row counts as slowed down
@@ -45,7 +60,8 @@ THROTTLED = 0.01  # share of the time; above, the row counts as slowed down
 class Sheet:
     """The trials of one experiment on one machine as a table: `heads` has its headings, `lines` the cells of each row.
 
-    `marks` has the indexes in `notes` of each line's notes, `common` the settings that all rows share.
+    The first `telling` columns tell the rows apart. `marks` has the indexes in `notes` of each line's notes, `common`
+    the settings that all rows share.
     """
 
     title: str
@@ -56,6 +72,7 @@ class Sheet:
     notes: list[str]
     common: list[tuple[str, str]]
     machine: str
+    telling: int = 1
 
 
 def sheets(trials: pd.DataFrame, measured: Sequence[Row] = ()) -> list[Sheet]:
@@ -90,6 +107,7 @@ def sheet(rows: list[Row]) -> Sheet:
         notes=list(notes),
         common=common(rows),
         machine=machine_line(rows[0]) + ceilings.line(rows) + prices.line(rows),
+        telling=len(settings),
     )
 
 
@@ -103,16 +121,20 @@ def show(
     trials: pd.DataFrame,
     conclusions: Callable[[Sequence[Row]], Sequence[str]],
     measured: Sequence[Row] = (),
+    wide: bool = False,
 ) -> None:
-    """Print the tables, each with what its launches come to in words. `measured`: the rows of ceilings.csv."""
+    """Print the tables, each with what its launches come to in words. `measured`: the rows of ceilings.csv.
+
+    `wide`: every column, whatever the width of the terminal.
+    """
     console = Console(highlight=False)
     if trials.empty:
         console.print("no trial has ended in this folder yet")
     for each in sheets(trials, measured):
-        print_sheet(console, each)
-        to_target.show(console, each.rows)
+        print_sheet(console, each, wide)
+        to_target.show(console, each.rows, wide)
         for conclusion in conclusions(launches(each)):
-            console.print(escape(f"{conclusion} In brackets: 95% intervals.\n"), soft_wrap=True)
+            paragraph(console, f"{conclusion} In brackets: 95% intervals.\n")
 
 
 def launches(sheet: Sheet) -> list[Row]:
@@ -130,19 +152,15 @@ def varying_settings(rows: Sequence[Row]) -> list[str]:
     return found + summary.telling(rows, ["arm", *found])
 
 
-def print_sheet(console: Console, of: Sheet) -> None:
+def print_sheet(console: Console, of: Sheet, wide: bool = False) -> None:
     """Print a table with its notes, the settings that its rows share, and its machine."""
-    table = Table(box=box.SIMPLE_HEAD, title=escape(of.title), title_justify="left", pad_edge=False)
-    for index, head in enumerate(of.heads):
-        table.add_column(head, no_wrap=index == 0, justify="left" if index == 0 else "right")
-    for line, marks in zip(of.lines, of.marks, strict=True):
-        noted = "".join(f"[{mark + 1}]" for mark in marks)
-        table.add_row(escape(f"{line[0]} {noted}".strip()), *map(escape, line[1:]))
-    wide(console, table)
+    noted = ("".join(f"[{mark + 1}]" for mark in marks) for marks in of.marks)
+    lines = [[f"{line[0]} {marks}".strip(), *line[1:]] for line, marks in zip(of.lines, noted, strict=True)]
+    print_grid(console, Grid(of.heads, lines, of.telling, IMPORTANT, title=of.title), wide)
     for number, note in enumerate(of.notes, start=1):
-        console.print(escape(f"  [{number}] {note}"), soft_wrap=True)
-    console.print(escape("  " + ", ".join(f"{name} {value}" for name, value in of.common)), soft_wrap=True)
-    console.print(escape("  " + of.machine), soft_wrap=True)
+        paragraph(console, f"[{number}]{BLANK}{note}", "  ")
+    paragraph(console, ", ".join(f"{name}{BLANK}{value}" for name, value in of.common), "  ")
+    paragraph(console, of.machine, "  ")
     console.print()
 
 

@@ -10,14 +10,11 @@ from statistics import median
 from typing import Any
 
 import pandas as pd
-from rich import box
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from bench.column import digits
 from bench.record import to_target
-from bench.terminal import wide
+from bench.terminal import Grid, paragraph, print_grid
 from reports.tables import prices, summary
 from reports.tables.summary import Row
 from reports.typed import UNREADABLE
@@ -191,17 +188,12 @@ def left_out(launches: Sequence[Row]) -> list[str]:
     return [f"{count} of {len(launches)} launches {why}" for why, count in unknown.items()]
 
 
-def show(console: Console, rows: Sequence[Row]) -> None:
+def show(console: Console, rows: Sequence[Row], wide: bool = False) -> None:
     """Print the tables."""
     for each in tables(rows):
-        drawn = Table(box=box.SIMPLE_HEAD, title=escape(each.title), title_justify="left", pad_edge=False)
-        for index, head in enumerate(each.heads):
-            drawn.add_column(head, no_wrap=True, justify="right" if index else "left")
-        for line in each.lines:
-            drawn.add_row(*map(escape, line))
-        wide(console, drawn)
+        print_grid(console, Grid(each.heads, each.lines, title=each.title), wide)
         for note in each.notes:
-            console.print(escape(f"  {note}"), soft_wrap=True)
+            paragraph(console, note, "  ")
         console.print()
 
 

@@ -6,14 +6,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rich import box
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
-from bench.terminal import wide
+from bench.terminal import BLANK, Grid, fitting, paragraph, print_grid, room
 from reports.verdicts.comparison import HEADS, OPERATION_HEADS, VERDICTS, Comparison, Reasons, cells
 
+WIDE = "compare --wide prints all"
 IN_BRACKETS = "In brackets, in the sentences: 95% intervals, each by itself."
 
 
@@ -58,48 +56,67 @@ class ComparisonReport:
         return (self.level or 0.0) / max(1, sum(each.change is not None for each in self.comparisons))
 
 
-def show(report: ComparisonReport) -> None:
-    """Print the verdict, the table, and how to read it."""
+def show(report: ComparisonReport, wide: bool = False) -> None:
+    """Print the verdict, the table, and how to read it. `wide`: all columns, whatever the width of the terminal."""
     console = Console(highlight=False)
     for caution in report.cautions:
-        console.print(escape(caution), soft_wrap=True)
-    console.print(report.summary(), soft_wrap=True)
+        paragraph(console, caution)
+    paragraph(console, report.summary())
     margin, level = report.margin or 0.0, report.level or 0.0
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for head in HEADS:
-        table.add_column(head, justify="left" if head in ("trial", "metric", "verdict") else "right", no_wrap=True)
-    for each in report.comparisons:
-        table.add_row(*map(escape, cells(each, report.margin_of(each), report.each_level())))
-    wide(console, table)
+    lines = [cells(each, report.margin_of(each), report.each_level()) for each in report.comparisons]
+    whole = Grid(HEADS, lines, left=("metric", "verdict"))
+    if wide or len(fitting(whole, room(console))) == len(HEADS):
+        print_grid(console, whole, wide)
+    else:
+        show_by_trial(console, lines)
     for why in report.reasons:
         show_reasons(console, why)
     measured = sum(each.change is not None for each in report.comparisons)
     of_all = "" if report.overall is None else f", of {report.overall:.3g} over all looks"
-    console.print(
+    paragraph(
+        console,
         f"base and head: medians of the launches that count. regressed, improved: by more than the margin of "
         f"{margin:.3g}; equivalent: within it. The chance that any of the {measured} lines is wrong is at most "
         f"{level:.3g} (Holm{of_all}). could show: the change that this many launches with this spread would show four "
         f"times out of five.",
-        soft_wrap=True,
     )
     for note in notes(report):
-        console.print(note, soft_wrap=True)
+        paragraph(console, note)
     for conclusion in report.conclusions:
-        console.print(escape(f"\n{conclusion}"), soft_wrap=True)
+        paragraph(console, f"\n{conclusion}")
+
+
+def show_by_trial(console: Console, lines: Sequence[Sequence[str]]) -> None:
+    """Print a narrow table for each trial, whose name stands above it, and beneath it the reasons for its verdicts."""
+    trials: dict[str, list[Sequence[str]]] = {}
+    for line in lines:
+        trials.setdefault(line[0], []).append(line)
+    for trial, own in trials.items():
+        paragraph(console, f"\n{trial}")
+        rows, whys = [], []
+        for _, metric, base, head, change, interval, shown, launches, judged in own:
+            verdict, _, why = judged.partition(": ")
+            whys += [why] if why and why not in whys else []
+            noted = f"{verdict} [{whys.index(why) + 1}]" if why else verdict
+            values = f"{base} -> {head}" if base or head else ""
+            rows.append([metric, change, interval, noted, values, launches, shown])
+        heads = ("metric", "change", "95% interval", "verdict", "base -> head", "launches", "could show")
+        important = ("verdict", "change", "95% interval")
+        print_grid(console, Grid(heads, rows, important=important, left=("verdict",)), more=WIDE)
+        for number, why in enumerate(whys, start=1):
+            paragraph(console, f"[{number}]{BLANK}{why}", "  ")
+    console.print()
 
 
 def show_reasons(console: Console, why: Reasons) -> None:
     """Print why a trial's results may be what they are."""
     summary, *lines = why.lines()
-    console.print(escape("\n  ".join([f"why, {why.trial}: {summary}", *lines])), soft_wrap=True)
+    paragraph(console, f"why, {why.trial}: {summary}")
+    for line in lines:
+        paragraph(console, line, "  ")
     if why.operations:
-        console.print(escape(f"  time of an operation itself, {why.about_times}"), soft_wrap=True)
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for number, head in enumerate(OPERATION_HEADS):
-            table.add_column(head, justify="right" if number else "left", no_wrap=True)
-        for each in why.operations:
-            table.add_row(*map(escape, each.cells()))
-        wide(console, table)
+        paragraph(console, f"time of an operation itself, {why.about_times}", "  ")
+        print_grid(console, Grid(OPERATION_HEADS, [each.cells() for each in why.operations]), more=WIDE)
     console.print()
 
 

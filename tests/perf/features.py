@@ -2,10 +2,10 @@
 
     python -m tests.perf.features [--images 640] [--image-size 224] [--rounds 3]
 
-Five epochs, with a test after each; every round has another seed: the loop of the source in fp32, whose backbone is in training mode;
-ours with the backbone in evaluation mode, in bf16; and the same with features that are computed once. Images are
-handwritten digits, mirrored by chance, a sixth of them to test on. Weights are random, with the running statistics of
-these images: pretrained ones would have to be downloaded, and change no time.
+Five epochs, with a test after each: the loop of the source in fp32, whose backbone is in training mode; ours with the
+backbone in evaluation mode, in bf16; and the same with features that are computed once. Each round has another seed.
+Images are handwritten digits, mirrored by chance, a sixth of them to test on. Weights are random, with the running
+statistics of these images: pretrained ones would have to be downloaded, and change no time.
 
 Each contender is a process of its own. They take turns at equal shares of their own work, in an order drawn by chance,
 so that all span the same time. A contender's time is the sum of its turns: all but building model and data.
@@ -241,7 +241,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.perf.features", description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=640, help="images, a sixth of them to test on (default: 640)")
     parser.add_argument("--image-size", type=int, default=224, help="their side in pixels (default: 224)")
-    parser.add_argument("--rounds", type=int, default=3, help="starts of each contender, each its own seed (default: 3)")
+    parser.add_argument("--rounds", type=int, default=3, help="starts of each contender, seeds from 0 on (default: 3)")
     chosen = parser.parse_args()
     console, bystanders = Console(stderr=True), speed.Bystanders()
     torch.set_num_threads(environment.cpu_count())

@@ -22,12 +22,14 @@ COLUMNS = {(m.__name__, c.name) for m in probe_modules() for file in FILES for c
 
 
 def answers(**variables: str | None) -> dict[str, str]:
-    """Column -> what the command says of it."""
-    done = python("-m", "launch", "env", env={"COLUMNS": "30", **variables})
+    """Column -> what the command says of it: yes, or the reason that its number stands for."""
+    done = python("-m", "launch", "env", env=variables)
     assert (done.returncode, done.stderr) == (0, "")
-    rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in done.stdout.splitlines() if "│" in line]
+    lines = done.stdout.partition("─ \n")[2]
+    reasons = dict(re.findall(r"^  (\[\d+\]) (.+)$", lines, re.MULTILINE))
+    rows = [line.split() for line in lines.splitlines() if re.search(r" (yes|no \[\d+\]) *$", line)]
     assert len(rows) == len(COLUMNS)
-    return {row[1]: row[3] for row in rows}
+    return {row[1]: reasons.get(row[-1], row[-1]) for row in rows}
 
 
 def test_every_column_of_every_probe_is_answered_for_once() -> None:

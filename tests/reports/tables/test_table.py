@@ -108,10 +108,13 @@ def test_a_narrow_window_cuts_no_figure(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plant(tmp_path, {}, {"precision": "bf16"})
-    wide = shown(tmp_path, capsys)
+    figures = rows_of(shown(tmp_path, capsys))
     monkeypatch.setenv("COLUMNS", "40")
-    assert shown(tmp_path, capsys) == wide
-    assert "…" not in wide
+    text = shown(tmp_path, capsys)
+    assert rows_of(text) == [row[:4] for row in figures]
+    assert "…" not in text
+    main(["show", str(tmp_path), "--wide"])
+    assert rows_of(capsys.readouterr().out) == figures
 
 
 # Published figures

@@ -47,7 +47,7 @@ def run(tmp_path: Path) -> Path:
 
 def words(text: str, arm: str) -> list[str]:
     """The last line of the arm: that of the target's table."""
-    return [line for line in text.splitlines() if line.startswith(f" {arm} ")][-1].split("   ")
+    return [line for line in text.splitlines() if line.startswith(f" {arm} ")][-1].split("  ")
 
 
 def test_medians_and_ranges_over_seeds_and_how_many_reached_it(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
