@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch._subclasses import fake_tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from bench.instruments.storage_tracker import StorageTracker
@@ -93,6 +94,20 @@ def test_what_is_changed_in_place_is_returned_and_a_view_shares_its_storage() ->
                 assert isinstance(view, FakeTensor)
                 assert view is not a
                 assert view.untyped_storage()._cdata == a.untyped_storage()._cdata
+
+
+def test_the_optimizer_s_step_makes_no_real_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch has no fake version of it, and would run it on zeros of the model's size."""
+
+    def refused(*words: Any) -> None:
+        raise AssertionError(f"{words[1]} is run on real tensors")
+
+    monkeypatch.setattr(fake_tensor, "run_fallback_kernel", refused)
+    prediction.predict(SMALL)
+    monkeypatch.setattr(prediction, "KnownOperations", RunsEach)
+    fake_tensor.FakeTensorMode.cache_clear()
+    with pytest.raises(AssertionError, match="_fused_sgd_"):
+        prediction.predict(SMALL)
 
 
 def test_what_depends_on_values_is_refused_each_time() -> None:
