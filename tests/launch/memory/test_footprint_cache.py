@@ -65,6 +65,17 @@ def test_a_plan_of_the_same_model_traces_nothing_whatever_is_asked_of_it(traced:
     assert len(list(cache.iterdir())) == 8
 
 
+def test_a_cold_plan_traces_what_takes_other_memory_and_recomputation_where_it_can_help(traced: list[Trial]) -> None:
+    arms = [dataclasses.replace(TRIAL, arm=f"lr_{lr}", lr=lr) for lr in (0.1, 0.2, 0.3)]
+    plan.plans(arms, 64, BUDGET, recompute=True)
+    two_by_two = [(2, 1), (2, 2), (4, 1), (4, 2)]
+    assert [(each.micro_batch, each.accumulate) for each in traced] == two_by_two
+    traced.clear()
+    plan.plans(arms, 64, dataclasses.replace(BUDGET, bytes=2**20), recompute=True)  # nothing fits
+    assert {each.checkpoint_activations for each in traced} == {"block"}
+    assert [(each.micro_batch, each.accumulate) for each in traced] == two_by_two
+
+
 def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
     for limits in (ANY, (0, 9), (9, None)):
         footprint_cache.write(tmp_path / "a.json", Prediction(KEPT, 77, limits))
