@@ -102,7 +102,7 @@ def test_another_limit_traces_nothing_unless_it_changes_where_the_images_are(tra
 @pytest.mark.parametrize("pipeline", ["auto", "loader"])
 def test_a_trace_is_the_same_under_limits_that_are_said_to_be_alike_and_another_under_others(pipeline: Any) -> None:
     images = dataclasses.replace(TRIAL, data="cifar10", pipeline=pipeline, micro_batch=2)
-    found = {}
+    found: dict[tuple[int, int | None], list[Footprint]] = {}
     for limit in (1000, RESIDENT - 1, RESIDENT, None):
         trial = dataclasses.replace(images, memory_limit_bytes=limit)
         found.setdefault(limits_alike(trial), []).append(predict(trial, last_window=False))
