@@ -54,8 +54,12 @@ def pipeline_for(trial: Trial, data: DataSet, free: float) -> str:
         return "fixed"
     if trial.pipeline != "auto":
         return trial.pipeline
-    size = sum(split.images.numel() for split in (data.train, data.evaluation))
-    return "resident" if size <= min(free, trial.memory_limit_bytes or math.inf) / 4 else "loader"
+    return "resident" if least_for_resident(data) <= min(free, trial.memory_limit_bytes or math.inf) else "loader"
+
+
+def least_for_resident(data: DataSet) -> int:
+    """The smallest memory, and the smallest limit, with which auto is resident."""
+    return 4 * sum(split.images.numel() for split in (data.train, data.evaluation))
 
 
 class InputPipeline:

@@ -23,6 +23,7 @@ from bench.instruments.recomputation import in_backward, recomputing
 # Bytes that an operation takes before its results, and after them. It releases all of them before it returns.
 Sizes = tuple[Sequence[int], Sequence[int]]
 Transient = Callable[[Any, Any, Any], Sizes]
+Run = Callable[[Any, Any, Any], Any]
 
 
 class StorageTracker(TorchDispatchMode):
@@ -30,16 +31,18 @@ class StorageTracker(TorchDispatchMode):
 
     `sizes` (bytes) and `parts` are by storage, in order of birth. `order` has n + 1 for the birth of storage n and
     -(n + 1) for its death. `transient_bytes`: (operation, arguments, results) -> the further memory that it takes.
-    `device`: follow storages on this device only; None: on all.
+    `device`: follow storages on this device only; None: on all. `run`: (operation, arguments, keyword arguments) -> its
+    results.
     """
 
     def __init__(
         self,
         transient_bytes: Transient = lambda operation, args, results: ((), ()),
         device: torch.device | None = None,
+        run: Run = lambda operation, args, kwargs: operation(*args, **kwargs),
     ) -> None:
         super().__init__()
-        self.transient_bytes, self.device = transient_bytes, device
+        self.transient_bytes, self.device, self.run = transient_bytes, device, run
         self.part: Part = "activations"
         self.sizes: list[int] = []
         self.parts: list[Part] = []
@@ -114,13 +117,15 @@ class StorageTracker(TorchDispatchMode):
                 self.last_sum = first, result
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
+        out = self.run(func, args, kwargs or {})
+        if func.namespace == "prim":  # a fake tensor's device: no operation, and asked for often
+            return out
         casts_a_weight = func is torch.ops.aten._to_copy.default and self.part_of(args[0]) == "weights"
         before, after = self.transient_bytes(func, args, out)
-        with self.workspace(before):
+        with self.workspace(before) if before else contextlib.nullcontext():
             self.add(tensors(out), "autocast copies" if casts_a_weight else None)
             self._note_sum(func, args, out)
-            with self.workspace(after):
+            with self.workspace(after) if after else contextlib.nullcontext():
                 return out
 
 

@@ -10,6 +10,7 @@ the GPU. Included: cuBLAS's, and the scratch memory of torch's own CUDA kernels 
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 
 import torch
@@ -17,12 +18,13 @@ from torch._subclasses import fake_tensor
 
 from bench.data import datasets
 from bench.data.dataset import DataSet, Split
-from bench.data.pipeline import FEWEST
+from bench.data.pipeline import FEWEST, least_for_resident
 from bench.errors import UsageError, reason
 from bench.instruments.storage_tracker import StorageTracker
 from bench.memory import trace
 from bench.memory.cuda_workspaces import Capability
 from bench.memory.footprint import Backend, Footprint, at_batch, settled
+from bench.memory.known_operations import KnownOperations
 from bench.memory.onednn import OneDNNWorkspaces
 from bench.memory.trace import GPU, most_images
 from bench.training.build import Build, model_for, place, updated_model
@@ -68,7 +70,8 @@ def predict(
         with torch.device("meta"), trace.ConstructorArithmetic():
             module = place(build(trial, classes), trial, torch.device("meta"))
             updated = updated_model(trial, module, build, classes)
-        with fake_tensor.FakeTensorMode():
+        with fake_tensor.FakeTensorMode() as mode:
+            tracker.run = KnownOperations(mode)
             models = [module] if updated is module else [module, updated]
             del module, updated  # the list has the only references, see trace.train
             trace.train(trial, backend, models, data, tracker, capability, last_window)
@@ -78,6 +81,17 @@ def predict(
     code_bytes = convolutions.code_bytes(trial.epochs)
     order = tuple(settled(tracker.order))
     return Footprint(backend, tuple(tracker.sizes), tuple(tracker.parts), order, code_bytes)
+
+
+def limits_alike(trial: Trial) -> tuple[int, int | None]:
+    """The memory limits under which this trial takes the same on CUDA: from the first up to below the second, or all.
+
+    A limit decides there what `pipeline_for` chooses. Features that are computed once also depend on it in other ways.
+    """
+    if trial.pipeline != "auto" or trial.data == "synthetic":
+        return 0, None
+    least = least_for_resident(shapes(trial))
+    return (0, least) if (trial.memory_limit_bytes or math.inf) < least else (least, None)
 
 
 def largest_micro_batch(

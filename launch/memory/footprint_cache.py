@@ -1,7 +1,8 @@
 """Predicted footprints, kept in the user's cache folder, so that a model is traced once. Imports no torch.
 
 A key is a hash of all that a prediction depends on: the trial's settings, the device, this code, the installed versions
-and the variables that change memory. A file that is damaged is as none, and so is a folder that cannot be written.
+and the variables that change memory. The memory limit is no part of it: a file says under which limits it holds. A file
+that is damaged is as none, and so is a folder that cannot be written.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
 import os
 import platform
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bench.errors import UsageError
 from bench.machine import environment
@@ -25,6 +27,23 @@ from launch.memory.devices import Budget
 
 CODE = ("bench", "models", "launch/memory")  # the folders whose code predicts
 MOST = 500  # footprints that are kept, of some 100 KB each; whichever are too many go, and cost a trace
+
+
+class Prediction(NamedTuple):
+    """What a trial takes, and its training images. `limits`: the memory limits under which it takes that.
+
+    From the first one up to below the second; None: all from the first one.
+    """
+
+    footprint: Footprint
+    images: int
+    limits: tuple[int, int | None]
+
+    def holds(self, trial: Trial) -> bool:
+        """Whether it holds under this trial's limit."""
+        limit = math.inf if trial.memory_limit_bytes is None else trial.memory_limit_bytes
+        least, above = self.limits
+        return limit >= least and (above is None or limit < above)
 
 
 def folder() -> Path:
@@ -47,14 +66,14 @@ def is_kept(trial: Trial, budget: Budget) -> bool:
 
 def path_for(trial: Trial, budget: Budget) -> Path:
     """The file of this prediction."""
-    settings = {**trial.settings(), "experiment": ""}
+    settings = {**trial.settings(), "experiment": "", "memory_limit_bytes": None}
     device = [budget.backend, budget.capability]
     text = json.dumps([settings, device, _code(), _versions(), environment.of_speed()], sort_keys=True)
     return folder() / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
 
 
-def read(path: Path) -> tuple[Footprint, int] | None:
-    """(the footprint, training images) of a file; None: there is none, or it is damaged."""
+def read(path: Path) -> Prediction | None:
+    """The prediction of a file; None: there is none, or it is damaged."""
     try:
         digest, _, text = path.read_text(encoding="utf-8").partition("\n")
         if digest != _digest(text):
@@ -62,15 +81,16 @@ def read(path: Path) -> tuple[Footprint, int] | None:
         found = json.loads(text)
         fields: dict[str, Any] = found["footprint"]
         fields = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
-        return Footprint(**fields), found["images"]
+        least, above = found["limits"]
+        return Prediction(Footprint(**fields), found["images"], (least, above))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def write(path: Path, footprint: Footprint, images: int) -> None:
+def write(path: Path, prediction: Prediction) -> None:
     """Keep a prediction, if the folder can be written."""
-    fields = {field.name: getattr(footprint, field.name) for field in dataclasses.fields(footprint)}
-    text = json.dumps({"footprint": fields, "images": images})
+    fields = {field.name: getattr(prediction.footprint, field.name) for field in dataclasses.fields(Footprint)}
+    text = json.dumps({"footprint": fields, "images": prediction.images, "limits": prediction.limits})
     with contextlib.suppress(OSError, UsageError):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, f"{_digest(text)}\n{text}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
-import gc
 import os
 import signal
 import sys
@@ -13,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import forkserver, get_context
-from typing import TYPE_CHECKING
 
 import psutil
 
@@ -21,27 +19,26 @@ from bench.errors import UsageError
 from bench.machine import environment
 from bench.trial import Trial
 from launch.memory.devices import Budget
+from launch.memory.footprint_cache import Prediction
 
-if TYPE_CHECKING:
-    from bench.memory.footprint import Footprint
-
+ALIKE = 2  # neighbouring jobs, of one micro-batch: the helper of the first knows most operations of the second
 PR_SET_PDEATHSIG = 1  # of sys/prctl.h
 
 
-def predict_all(jobs: Sequence[Trial], budget: Budget) -> list[tuple[Footprint, int]]:
-    """Each trial's footprint and number of training images, predicted in parallel by forks of a process with torch."""
+def predict_all(jobs: Sequence[Trial], budget: Budget) -> list[Prediction]:
+    """What each trial takes, predicted in parallel by forks of a process with torch."""
     context = get_context("forkserver")
     # Without -P, that process would take a `bench` in the current folder for ours.
-    preload = ["bench.memory.prediction"] if sys.version_info >= (3, 11) else []
+    preload = ["launch.memory.helper_imports"] if sys.version_info >= (3, 11) else []
     context.set_forkserver_preload(preload)
     # Ctrl-C reaches the helpers too, and each would print a traceback. They ignore it, and are ended below.
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     with set_for_a_start(PYTHONSAFEPATH="1", PYTHONPATH=os.pathsep.join(filter(None, sys.path))):
         forkserver.ensure_running()
     signal.signal(signal.SIGINT, handler)
-    pool = ProcessPoolExecutor(min(len(jobs), environment.cpu_count()), context, _begin_helper)
+    pool = ProcessPoolExecutor(min(len(jobs), environment.cpu_count()), context, _end_with_parent)
     try:
-        return list(pool.map(functools.partial(_predict, budget), jobs))
+        return list(pool.map(functools.partial(_predict, budget), jobs, chunksize=ALIKE))
     except BrokenProcessPool as error:
         raise UsageError(
             "a process that predicts memory was killed; if not by you, memory ran out: see dmesg and python -m launch "
@@ -72,11 +69,6 @@ def set_for_a_start(**variables: str) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _begin_helper() -> None:
-    _end_with_parent()
-    gc.freeze()  # what torch's import made lives as long as the helper: collections need not look at it
-
-
 def _end_with_parent() -> None:
     """Have the kernel kill this helper when its parent, the fork server, ends; that ends with the command."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -84,9 +76,9 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _predict(budget: Budget, trial: Trial) -> tuple[Footprint, int]:
-    from bench.memory.prediction import predict, shapes
+def _predict(budget: Budget, trial: Trial) -> Prediction:
+    from bench.memory.prediction import limits_alike, predict, shapes
 
     # last_window=False: the short last window is no linear function of the micro-batch.
     footprint = predict(trial, budget.backend, capability=budget.capability, last_window=False)
-    return footprint, len(shapes(trial).train)
+    return Prediction(footprint, len(shapes(trial).train), limits_alike(trial))

@@ -15,6 +15,7 @@ from bench.record.csvfile import write_table
 from bench.trial import Trial
 from launch.memory import footprint_cache
 from launch.memory.devices import Budget
+from launch.memory.footprint_cache import Prediction
 from launch.memory.helpers import predict_all
 from models.names import has_blocks
 
@@ -119,10 +120,10 @@ def _all_plans(trials: Sequence[Trial], effective_batch: int, budget: Budget) ->
     jobs = [
         dataclasses.replace(trial, accumulate=accumulate, micro_batch=micro_batch)
         for trial in same_memory
-        for accumulate in (1, 2)
         for micro_batch in TRACED
+        for accumulate in (1, 2)
     ]
-    footprints, images = zip(*_predict_all(jobs, budget), strict=True)
+    footprints, images, _ = zip(*_predict_all(jobs, budget), strict=True)
     if effective_batch > min(images):
         raise UsageError(f"--effective-batch {effective_batch} is more than the {min(images)} training images")
     predicted = dict(zip(jobs, footprints, strict=True))
@@ -164,16 +165,17 @@ def splits(effective_batch: int, processes: int) -> Iterator[tuple[int, int]]:
             yield micro_batch, per_process // micro_batch
 
 
-def _predict_all(jobs: Sequence[Trial], budget: Budget) -> list[tuple[Footprint, int]]:
-    """Each trial's footprint and number of training images, those from earlier plans without a prediction."""
+def _predict_all(jobs: Sequence[Trial], budget: Budget) -> list[Prediction]:
+    """What each trial takes; of those in earlier plans without another trace."""
     files = [footprint_cache.path_for(job, budget) if footprint_cache.is_kept(job, budget) else None for job in jobs]
-    found = {job: kept for job, file in zip(jobs, files, strict=True) if file and (kept := footprint_cache.read(file))}
+    read = {job: footprint_cache.read(file) for job, file in zip(jobs, files, strict=True) if file}
+    found = {job: kept for job, kept in read.items() if kept and kept.holds(job)}
     missing = [job for job in jobs if job not in found]
     if missing:
         found |= zip(missing, predict_all(missing, budget), strict=True)
     for job, file in zip(jobs, files, strict=True):
         if file and job in missing:
-            footprint_cache.write(file, *found[job])
+            footprint_cache.write(file, found[job])
     return [found[job] for job in jobs]
 
 
