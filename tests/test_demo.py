@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
@@ -162,7 +163,7 @@ def test_it_ends_at_a_step_that_does_not_end_well(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], code: int, said: str
 ) -> None:
     monkeypatch.setattr(demo.run_command, "run_trials", lambda request: code)
-    assert demo.run(["--out", str(tmp_path)]) == code
+    assert demo.run(argparse.Namespace(out=tmp_path, dry_run=False)) == code
     printed = capsys.readouterr()
     assert said in printed.err
     assert len(printed.err.splitlines()) == 1

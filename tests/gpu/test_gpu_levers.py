@@ -33,10 +33,9 @@ def test_recomputed_activations_change_nothing(figures: dict[str, Any], unit: st
     """Recomputed activations: losses and BatchNorm's statistics are those without, within 0.1%, and count once"""
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    trial = dataclasses.replace(SMALL, precision=precision)
-    (losses, buffers), (without, kept) = (
-        trained(dataclasses.replace(trial, checkpoint_activations=each)) for each in (unit, "none")
-    )
+    settings: dict[str, Any] = {"precision": precision, "checkpoint_activations": unit}
+    losses, buffers = trained(dataclasses.replace(SMALL, **settings))
+    without, kept = trained(dataclasses.replace(SMALL, **{**settings, "checkpoint_activations": "none"}))
     worst = max(abs(one / other - 1) for one, other in zip(losses, without, strict=True))
     apart = max(float((buffers[name].double() - kept[name].double()).abs().max()) for name in kept)
     scale = max(float(kept[name].abs().max()) for name in kept if "running" in name)
@@ -45,7 +44,7 @@ def test_recomputed_activations_change_nothing(figures: dict[str, Any], unit: st
     assert worst <= TOLERANCE
     assert apart <= TOLERANCE * scale
     counts = {name: buffers[name] for name in kept if name.endswith("num_batches_tracked")}
-    assert {int(count) for count in counts.values()} == {3 * trial.accumulate}
+    assert {int(count) for count in counts.values()} == {3 * SMALL.accumulate}
 
 
 def test_features_once_train_the_same_head(figures: dict[str, Any], tmp_path: Path) -> None:
