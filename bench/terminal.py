@@ -156,10 +156,10 @@ def cells_width(grid: Grid, index: int) -> int:
 
 
 def first_width(grid: Grid, width: int) -> int:
-    """How wide the first column is: a third at most, where its names are longer and can be broken between words."""
+    """How wide the first column is: a quarter at most, where its names are longer and can be broken between words."""
     words = [word for line in grid.lines for word in line[0].split()]
     longest = max(map(cell_len, words), default=0)
-    return min(cells_width(grid, 0), max(width // 3, min(longest, width // 2)))
+    return min(cells_width(grid, 0), max(width // 4, min(longest, width // 2)))
 
 
 def plain(head: str) -> str:
