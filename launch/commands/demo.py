@@ -1,4 +1,4 @@
-"""Run three experiments on this machine in a few minutes, with their tables, a page and charts.
+"""Run three experiments in minutes, with their tables, a page and charts.
 
 Downloads nothing and needs no GPU. A ResNet-152 with random weights shows times and memory; a ResNet-20 that is trained
 here on the digits 0 to 4 and carried over to 5 to 9 shows what freezing and missing skip connections do to accuracy.
@@ -33,8 +33,9 @@ from launch.commands import run as run_command
 from launch.group import accelerate_command
 from launch.multi_node import compatibility
 from launch.sweep import checks, dry_run, study_folder
+from launch.sweep import request as run_words
 from launch.sweep.estimate import duration
-from launch.sweep.request import RunRequest, read
+from launch.sweep.request import RunRequest
 
 GROUP = "Run experiments"
 OUT = Path("runs/demo")
@@ -111,8 +112,6 @@ def run(options: argparse.Namespace) -> int:
     gpus = accelerate_command.gpu_count()
     processes = min(2, gpus or 2)
     requests = requests_of(out, processes)
-    for request in requests:
-        checks.check(request)
     if options.dry_run:
         for number, (step, request) in enumerate(zip(STEPS, requests, strict=True), start=1):
             print(f"# step {number} of {len(STEPS)}: {step.question}")
@@ -134,7 +133,7 @@ def requests_of(out: Path, processes: int) -> list[RunRequest]:
         words = [word.format(weights=weights) for word in step.words.split()]
         folder = out / step.folder
         how = ["--processes", str(processes), "--out", str(folder), "--resume", "--retry-failed"]
-        requests.append(read([*words, *how]))
+        requests.append(run_words.read([*words, *how]))
         if step.folder:
             weights = str(folder / "checkpoints" / f"{requests[-1].trials[0].key()}-0.pt")
     return requests
@@ -182,6 +181,7 @@ def demo(out: Path, requests: Sequence[RunRequest], where: str) -> int:
         name = request.trials[0].experiment
         paragraph(console, f"Step {number} of {len(requests)}, {name}: {step.question}\n")
         if how_many_left(request):
+            checks.check(request)  # only now are the weights there that a step before has trained
             code = run_command.run_trials(request)
             if code == INTERRUPTED:
                 say(STOPPED)
