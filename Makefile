@@ -3,7 +3,7 @@
 # make test    lint, types and all tests but those under Slurm
 # make studies  the miniatures of all experiments, ten minutes or so
 # make docs    the documentation as a site, in site/
-# make docs-tables  writes the parts of README and docs/ that are generated
+# make docs-tables  writes the parts of README and docs/ that are generated, and docs/command-line.md
 # make wheel   dist/resbench-*.whl, which brings the command resbench
 # make faults  100 faults into real sweeps, a quarter of an hour; writes tests/FAULTS.md
 # make test-gpu  what this machine's GPU shows, in under ten minutes; writes tests/GPU.md, and fails without a GPU

@@ -15,6 +15,8 @@ from standin_cuda.standin import Standin
 # Two test processes on two cores: more threads only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("ACCELERATE_USE_CPU", "true")
+# The terminal's, which readline sets for what it starts: a pipe has no width unless somebody gives it one.
+os.environ.pop("COLUMNS", None)
 # What torch.compile makes has no vector instructions here. Torch would try each kind of them first, in a process that
 # imports torch, and their headers take the C++ compiler far longer than the code itself. Read when torch is imported.
 os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "0")

@@ -33,6 +33,7 @@ NEEDS = {
     "a folder of images": (),
     "a git history": GPUS,
     "a project of your own": GPUS,
+    "a copy of the example, in a repository of its own": (),  # tests/test_examples.py runs it
     "pytest in your project": (),
     "ten runs or more in runs/nights": GPUS,
     "the wheel, or the command of make setup": (),
