@@ -21,7 +21,7 @@ from tyro.conf import FlagConversionOff, OmitArgPrefixes, SuppressFixed
 from bench import experiments
 from bench.data import class_folders
 from bench.errors import UsageError
-from bench.trial import FOLDER, Trial, option
+from bench.trial import FIXED, FOLDER, Trial, option
 from models.nearest import perhaps
 
 
@@ -89,6 +89,8 @@ def _sentence(box: str, known: Iterable[str]) -> str:
 def _names(default: Any) -> Iterator[str]:
     """The options of the fields of a dataclass, and of those that stand in its fields, without their dashes."""
     for each in dataclasses.fields(default):
+        if each.name in FIXED:
+            continue
         value = getattr(default, each.name)
         yield from _names(value) if dataclasses.is_dataclass(value) else [option(each.name).removeprefix("--")]
 

@@ -78,6 +78,7 @@ def own_arguments(parser: Parser, command: str, trials: bool = True) -> None:
     group.add_argument("--pairs", metavar="N", help=f"most launches of each commit (default: {PAIRS})")
     time = "the time that one comparison may take, such as 5min; at least three pairs are run (default: no limit)"
     group.add_argument("--budget", metavar="TIME", help=time)
+    # MARGIN ends in a %, and a help has two for each.
     group.add_argument("--margin", metavar="SHARE", help=f"a change that matters (default: {MARGIN}%)")
     alone = "look after all pairs alone, as for python -m reports selftest"
     group.add_argument(ALL_PAIRS, action="store_true", help=alone)

@@ -34,9 +34,7 @@ def gpus(device: str | None) -> int:
 
 
 def budget(options: argparse.Namespace, gpus: int) -> devices.Budget:
-    """What tensors may take, by --memory-limit. Raises UsageError if no limit is given, or an impossible one."""
-    if options.memory_limit is None:
-        raise UsageError("give --memory-limit: a device such as orin-nano-8gb, bytes such as 7.4GiB, or auto")
+    """What tensors may take, by --memory-limit. Raises UsageError if it is an impossible one."""
     refuse_bytes(options)
     share = processes(options.processes)
     return devices.budget(options.memory_limit, options.reserve, gpus, options.device == "cpu", share)

@@ -27,7 +27,7 @@ MACHINES = "several machines, with --machines"
 SETTINGS = "settings of a trial"
 AXES = """Several values with commas between them are an axis, one trial for each: --precision no,bf16.
 The parts of a list have spaces between them: --classes 0 1 2."""
-# Of `run` alone, besides the settings of a trial.
+# The options of `run` besides the settings of a trial.
 GROUPS = {
     WHICH: ("arm", "preset", "repeats", "order"),
     "how they run": ("dry_run", "fail_fast", "parallel", "cold", "timeout", "stall_timeout"),
@@ -77,7 +77,10 @@ def run_options(parser: Parser, hidden: Collection[str] = (), out: str | None = 
 def one_trial(parser: Parser) -> None:
     """Declare the options of a command that asks what fits a device."""
     options(parser.add_argument_group(WHICH), ("arm", "preset"))
-    options(parser.add_argument_group(MEMORY), ("device", "memory_limit", "reserve"))
+    options(memory := parser.add_argument_group(MEMORY), ("device", "memory_limit", "reserve"))
+    for action in memory._group_actions:
+        if action.dest == "memory_limit":
+            action.required, action.shown = True, "none; give one"  # type: ignore[attr-defined]
     options(parser.add_argument_group(FOLDER), ("out", "data_root"))
     settings(parser)
 

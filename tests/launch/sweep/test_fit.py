@@ -75,7 +75,7 @@ def test_a_signal_ends_a_fit_and_its_try(tmp_path: Path) -> None:
         (["--memory-limit", "1MiB"], "too small for resnet8 at any micro-batch"),
         (["--memory-limit", "1GiB", "--micro-batch", "8"], "leave it out"),
         (["--memory-limit", "1GiB", "--precision", "no,bf16"], "not 2 trials"),
-        ([], "give --memory-limit"),
+        ([], "fit: the following arguments are required: --memory-limit; see "),
     ],
 )
 def test_what_cannot_be_fitted_is_one_sentence_and_leaves_nothing(words: list[str], said: str, tmp_path: Path) -> None:
