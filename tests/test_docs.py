@@ -33,7 +33,7 @@ NEEDS = {
     "a checkpoint": GPUS,
     "a folder of images": (),
     "a git history": GPUS,
-    "a project of your own": GPUS,
+    "a project of your own": (),
     "pytest in your project": (),
     "ten runs or more in runs/nights": GPUS,
     "the wheel, or the command of make setup": (),
