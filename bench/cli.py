@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import experiments, own_file
-from bench.entry import guarded
+from bench.entry import guarded, imports_that_stay
 from bench.errors import UsageError
 from bench.experiment import Experiment
 from bench.variables import LAUNCH_ID, new_id
@@ -41,8 +41,8 @@ def main(file: str) -> None:
             raise UsageError(
                 f"the sweep asked for trial {key}, and this is {request.trial.key()}: {changed}; start anew"
             )
-        from bench.worker import run
-
+        with imports_that_stay():
+            from bench.worker import run
         launch_id = os.environ.get(LAUNCH_ID) or _common_id()
         run(request.trial, request.options, experiment, launch_id)
 
