@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench import experiments, own_file
 from bench.arguments import Parser
-from bench.entry import guarded
+from bench.entry import guarded, imports_that_stay
 from bench.errors import UsageError
 from bench.experiment import Experiment
 from bench.variables import LAUNCH_ID, new_id
@@ -40,8 +40,8 @@ def main(file: str) -> None:
             raise UsageError(
                 f"the sweep asked for trial {own.trial_key}, and this is {request.trial.key()}: {changed}; start anew"
             )
-        from bench.worker import run
-
+        with imports_that_stay():
+            from bench.worker import run
         launch_id = os.environ.get(LAUNCH_ID) or _common_id()
         run(request.trial, request.options, experiment, launch_id)
 

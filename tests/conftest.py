@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
 from standin_cuda import build
 from standin_cuda.standin import Standin
+
+from bench.entry import imports_that_stay
 
 # Two test processes on two cores: more threads only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -57,12 +60,25 @@ def launch(tmp_path_factory: pytest.TempPathFactory) -> Launch:
 
 @pytest.fixture(scope="session")
 def standin_cuda(tmp_path_factory: pytest.TempPathFactory) -> Standin:
-    """GPUs that are not there, for commands that are started with its `variables`."""
+    """GPUs that are not there, for commands that are started with its `variables`. One serves all test processes."""
     if reason := build.why_not():
         pytest.skip(reason)
-    folder = tmp_path_factory.mktemp("cuda")
-    build.build(folder)
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "standin_cuda"
+    folder.mkdir(exist_ok=True)
+    with open(folder / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "built").exists():
+            build.build(folder)
+            (folder / "built").touch()
     return Standin(folder)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What the test files import, torch among it, stays."""
+    with imports_that_stay():
+        return (yield)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

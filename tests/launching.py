@@ -25,6 +25,8 @@ Found = TypeVar("Found")
 MARK = "RESBENCH_TEST_MARK"
 # Settings of the smallest real training there is: seconds, most of them for starting.
 SMALL = ["--model", "resnet8", "--data", "digits", "--limit-train", "64", "--limit-eval", "50", "--warmup-windows", "1"]
+# For trials that only have to train: a quarter of the pixels, and of the time.
+TINY = [*SMALL, "--image-size", "16"]
 
 
 Variables = Mapping[str, str | None]

@@ -1,6 +1,8 @@
 """GPUs that are steered while they are sampled: `python -m tests.steered SCENARIO` prints what the probe made of them.
 
-A process of its own, since only one that starts with LD_LIBRARY_PATH finds the stand-in for NVIDIA's library.
+A process of its own, since only one that starts with LD_LIBRARY_PATH finds the stand-in for NVIDIA's library. Without a
+scenario it imports torch once, and forks a process for each line of JSON that it reads: a scenario, the variables that
+it has, and a folder for what it prints. It answers each with the exit code.
 """
 
 from __future__ import annotations
@@ -191,5 +193,21 @@ def why() -> dict[str, str]:
     return device.unreadable(Path(tempfile.mkdtemp()))
 
 
+def serve() -> None:
+    """Run each scenario that is asked for in a process of its own."""
+    for line in sys.stdin:
+        asked = json.loads(line)
+        if (pid := os.fork()) == 0:
+            for number, name in ((1, "out"), (2, "err")):
+                os.dup2(os.open(f"{asked['folder']}/{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+            os.environ.update(asked["variables"])
+            print(json.dumps(globals()[asked["scenario"]]()), flush=True)
+            os._exit(0)  # an error has its traceback, and another exit code
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+
+
 if __name__ == "__main__":
-    print(json.dumps(globals()[sys.argv[1]]()))
+    if sys.argv[1:]:
+        print(json.dumps(globals()[sys.argv[1]]()))
+    else:
+        serve()

@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import functools
-import gc
 import json
 import os
 import runpy
@@ -25,6 +24,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NoReturn
 
+from bench.entry import imports_that_stay
 from bench.failure import causes, last_phase
 from bench.machine import procfs
 from launch.group import processes
@@ -37,21 +37,18 @@ def load() -> None:
     """Import all that a trial needs. Raises RuntimeError if that started a thread, which a fork would lack."""
     # pandas, which others import, imports pyarrow where it is installed, and that starts threads.
     sys.modules.setdefault("pyarrow", None)  # type: ignore[arg-type]
-    # What is imported stays: to look through it for garbage, again and again, takes a seventh of the imports' time.
-    gc.disable()
-    import accelerate  # noqa: F401
-    import torch.distributed
-    import torchvision.transforms.v2  # noqa: F401
+    with imports_that_stay():  # nor do the forks look through them, which would copy their memory
+        import accelerate  # noqa: F401
+        import torch.distributed
+        import torchvision.transforms.v2  # noqa: F401
 
-    import bench.instruments.operations
-    import bench.worker  # noqa: F401
+        import bench.instruments.operations
+        import bench.worker  # noqa: F401
 
-    if torch.distributed.is_available():  # without it no trial has several processes
-        from launch.group import rendezvous
+        if torch.distributed.is_available():  # without it no trial has several processes
+            from launch.group import rendezvous
 
-        rendezvous.register()
-    gc.enable()
-    gc.freeze()  # nor do the forks look through it, which would copy its memory
+            rendezvous.register()
     threads = os.listdir("/proc/self/task")
     if len(threads) > 1:
         raise RuntimeError(f"{len(threads)} threads run after the imports; start trials with --cold")

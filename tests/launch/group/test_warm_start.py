@@ -13,10 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 from conftest import Launch
-from launching import SMALL, Command, python, rows, two_gpus, until
+from launching import TINY, Command, python, rows, two_gpus, until
 from standin_cuda.standin import Standin
 
-RUN = ["-m", "launch", "run", "resnet20_accumulation", "--arm", "16x1", *SMALL, "--no-checkpoint"]
+RUN = ["-m", "launch", "run", "resnet20_accumulation", "--arm", "16x1", *TINY, "--no-checkpoint"]
 # Of a trial, these may differ between two launches of it.
 OWN = {"launch_id", "started_at", "started_by", "environment", "log"}
 # Whether a rank stands apart in so short a trial is chance.

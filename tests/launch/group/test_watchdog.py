@@ -12,13 +12,13 @@ from typing import Any
 import psutil
 import pytest
 from conftest import Launch
-from launching import SMALL, Command, alive, delete, named, python, rows, until
+from launching import TINY, Command, alive, delete, named, python, rows, until
 
 from bench.errors import UsageError
 from bench.record.run_folder import RunFolder
 from launch.group import folder_lock
 
-RUN = ["-m", "launch", "run", "resnet20_accumulation", "--arm", "16x1", *SMALL]
+RUN = ["-m", "launch", "run", "resnet20_accumulation", "--arm", "16x1", *TINY]
 # Epochs without end, of a few hundredths of a second.
 ENDLESS = ["--epochs", "100000"]
 SOON_S = 60.0
@@ -140,14 +140,14 @@ def test_a_killed_guard_is_replaced_and_a_killed_warm_process_too(tmp_path: Path
 
 def test_a_warm_process_that_is_gone_between_trials_is_started_again(tmp_path: Path) -> None:
     out = tmp_path / "runs"
-    with Command([*RUN, "--epochs", "2", "--seed", "0,1,2,3,4,5", "--out", str(out)], tmp_path) as command:
+    with Command([*RUN, "--epochs", "2", "--seed", "0,1,2", "--out", str(out)], tmp_path) as command:
         until(lambda: rows(out, "trials"), "the first trial's row")
         process(command, "resbench warm").kill()
         command.wait()
         assert command.left() == []
     statuses = [row["status"] for row in rows(out, "trials")]
-    assert len(statuses) == 6
-    assert statuses.count("ok") >= 5
+    assert len(statuses) == 3
+    assert statuses.count("ok") >= 2
 
 
 def test_a_warm_process_that_is_stopped_costs_no_trial_its_row(tmp_path: Path) -> None:

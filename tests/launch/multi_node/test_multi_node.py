@@ -19,8 +19,8 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import CHECKOUT
-from launching import SMALL, Command, is_one_error, python, rows, until
+from conftest import CHECKOUT, Launch
+from launching import SMALL, Command, is_one_error, rows, until
 
 from bench import experiments
 from bench.errors import UsageError
@@ -263,8 +263,8 @@ def test_the_version_of_timm_has_to_be_the_same_where_a_model_is_timm_s(monkeypa
         (["--machine-rank", "1"], "--machines too"),
     ],
 )
-def test_options_that_do_not_go_together_are_named(words: list[str], said: str, tmp_path: Path) -> None:
-    done = python(*RUN, *words, "--out", str(tmp_path / "runs"))
+def test_options_that_do_not_go_together_are_named(words: list[str], said: str, launch: Launch, tmp_path: Path) -> None:
+    done = launch(*RUN[2:], *words, "--out", str(tmp_path / "runs"))
     assert is_one_error(done), done.stderr
     assert said in done.stderr
     assert list(tmp_path.iterdir()) == []
@@ -278,9 +278,11 @@ def test_options_that_do_not_go_together_are_named(words: list[str], said: str, 
         ("0", "192.0.2.1:2950", "cannot listen on --rendezvous 192.0.2.1:2950"),
     ],
 )
-def test_an_unreachable_rendezvous_is_one_sentence(machine: str, rendezvous: str, said: str, tmp_path: Path) -> None:
+def test_an_unreachable_rendezvous_is_one_sentence(
+    machine: str, rendezvous: str, said: str, launch: Launch, tmp_path: Path
+) -> None:
     words = ["--machines", "2", "--processes", "2", "--machine-rank", machine, "--rendezvous", rendezvous]
-    done = python(*RUN, *words, "--join-timeout", "1", "--out", str(tmp_path / "runs"))
+    done = launch(*RUN[2:], *words, "--join-timeout", "1", "--out", str(tmp_path / "runs"))
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("error: ")
     assert said in done.stderr.splitlines()[-1]
