@@ -42,7 +42,8 @@ def test_tensors_get_their_limit_and_no_more(figures: dict[str, Any]) -> None:
 
 def test_a_trial_over_its_limit_says_so_and_the_next_one_runs(figures: dict[str, Any], tmp_path: Path) -> None:
     """A trial over its limit is `oom`, says in which phase and for how many bytes, and the trial after it is `ok`"""
-    words = trials.words("--data", "synthetic", "--limit-train", "16384", "--limit-windows", "4", "--no-checkpoint")
+    words = trials.words("--data", "synthetic", "--image-size", "32", "--limit-train", "16384", "--no-checkpoint")
+    words += ["--limit-windows", "4"]
     found = trials.sweep([*words, "--micro-batch", "8192,64", "--memory-limit", "256MiB"], tmp_path)
     large, small = found.rows()
     assert (large["status"], small["status"]) == ("oom", "ok"), found.said

@@ -21,6 +21,7 @@ SHORT = {
     "--arm": "16x1" if ON_STANDIN else "64x1",
     "--model": "resnet8" if ON_STANDIN else "resnet20",
     "--data": "digits",
+    "--image-size": "16" if ON_STANDIN else "32",
     "--limit-train": "64" if ON_STANDIN else "1024",
     "--limit-eval": "50",
     "--epochs": "2",

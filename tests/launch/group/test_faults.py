@@ -76,7 +76,8 @@ def killed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     scratch = tmp_path_factory.mktemp("killed")
     out = scratch / "runs"
     more = ["1000,1001,1002,1003", "--cold"] if request.param == "cold" else ["1000,1001,1002,1003,1"]
-    words = [*RUN, *DIGITS, "--processes", "2", "--limit-eval", "50", "--epochs", *more, "--out", str(out)]
+    few = ["--limit-train", "160", "--limit-eval", "50"]  # a thousand epochs of them are longer than any test waits
+    words = [*RUN, *DIGITS, *few, "--processes", "2", "--epochs", *more, "--out", str(out)]
     faults = {}
     with Command(words, scratch) as command:
         for number, victim in enumerate((*VICTIMS, CRASHED)):

@@ -14,12 +14,12 @@ from typing import Any
 import planted
 import psutil
 import pytest
-from launching import SMALL, Command, alive, rows, until
+from launching import TINY, Command, alive, rows, until
 from standin_cuda.standin import HERE, Standin
 
 from bench import experiments
 
-TRAIN = ["--arm", "16x1", *SMALL, "--processes", "2", "--no-checkpoint"]
+TRAIN = ["--arm", "16x1", *TINY, "--processes", "2", "--no-checkpoint"]
 RUN = ["-m", "launch", "run", "resnet20_accumulation", *TRAIN]
 EPOCHS, STALL_S = 2, 30
 # Waits of 3 s and 8 s, as a machine that is busy with other tests has them.
@@ -132,7 +132,13 @@ def test_two_gpus_train_as_two_processes_on_the_cpu_to_the_last_digit(lost: Lost
     """NCCL's collectives against gloo's; in the same command, before anything was lost."""
     assert (lost.well["status"], lost.well["backend"], lost.well["device_count"]) == ("ok", "nccl", "2")
     trial = experiments.load("resnet20_accumulation").trial("resnet20_accumulation", "16x1")
-    small: dict[str, Any] = {"limit_train": 64, "limit_eval": 50, "warmup_windows": 1, "epochs": EPOCHS}
+    small: dict[str, Any] = {
+        "image_size": 16,
+        "limit_train": 64,
+        "limit_eval": 50,
+        "warmup_windows": 1,
+        "epochs": EPOCHS,
+    }
     trial = dataclasses.replace(trial, model="resnet8", data="digits", processes=2, **small)
     ours = planted.well(planted.run(tmp_path, trial)).row()
     assert ours["trial_key"] == lost.well["trial_key"]

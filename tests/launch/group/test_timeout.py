@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 from conftest import Launch
-from launching import SMALL, Command, alive, rows, until
+from launching import TINY, Command, alive, rows, until
 
 from launch.group.trial_launch import LOG_BYTES
 
-RUN = ["-m", "launch", "run", "resnet20_accumulation", "--arm", "16x1", *SMALL, "--no-checkpoint"]
+RUN = ["-m", "launch", "run", "resnet20_accumulation", "--arm", "16x1", *TINY, "--no-checkpoint"]
 MUCH = 2**28
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from conftest import CHECKOUT
-from launching import SMALL, Command, on_a_terminal, python, rows, until
+from launching import TINY, Command, on_a_terminal, python, rows, until
 
 from bench.trial import Trial
 from launch.run_options import RunOptions
@@ -113,7 +113,7 @@ def closed(
 ) -> tuple[int, list[dict[str, str]]]:
     """The exit code and the rows of what trains at a terminal that closes in the middle."""
     out = scratch / "runs"
-    words = [*start, "--arm", "16x1", *SMALL, "--no-checkpoint", "--epochs", epochs, "--out", str(out)]
+    words = [*start, "--arm", "16x1", *TINY, "--no-checkpoint", "--epochs", epochs, "--out", str(out)]
     inside, outside = pty.openpty()
     os.set_blocking(inside, False)
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from launching import SMALL, Command, alive, delete, named, rows, until
+from launching import TINY, Command, alive, delete, named, rows, until
 from standin_cuda.standin import Standin
 
-RUN = ["-m", "launch", "run", "resnet20_accumulation", "--arm", "16x1", *SMALL, "--no-checkpoint"]
+RUN = ["-m", "launch", "run", "resnet20_accumulation", "--arm", "16x1", *TINY, "--no-checkpoint"]
 SIDE_BY_SIDE = [*RUN, "--parallel", "2", "--processes", "1"]
 # Each trial has threads for all cores that it may use; on one, two trials do not wait for each other's.
 ON_ONE_CORE = """

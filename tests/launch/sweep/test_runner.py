@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from launching import SMALL, Command, python, rows, until
+from launching import TINY, Command, python, rows, until
 
 from bench.failure.causes import Interrupted
 from launch import interrupts
@@ -44,7 +44,7 @@ LEFT_OVER = {
     "ACCELERATE_MIXED_PRECISION": "bf16",
     "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "8",
 }
-ARM = ["resnet20_accumulation", "--arm", "16x1", *SMALL]
+ARM = ["resnet20_accumulation", "--arm", "16x1", *TINY]
 EPOCHS = "100"  # of a few hundredths of a second: long enough to be stopped in the middle
 
 
