@@ -128,7 +128,7 @@ def test_rows_are_full(figures: dict[str, Any], tmp_path: Path) -> None:
 
 def test_two_equal_runs_are_comparable(figures: dict[str, Any], warm: Swept, cold: Swept) -> None:
     """Two equal runs, warm and cold, are comparable: `reports compare` refuses none and leaves no launch out"""
-    words = [sys.executable, "-m", "reports", "compare", str(warm.out), str(cold.out)]
+    words = [sys.executable, "-m", "reports", "compare", str(warm.out), str(cold.out), "--wide"]
     done = subprocess.run(words, cwd=trials.CHECKOUT, capture_output=True, text=True, check=False)
     figures["exit code"] = done.returncode
     assert done.returncode in (0, 1), done.stdout + done.stderr  # 1: slower, by the noise of launches
