@@ -118,6 +118,6 @@ def _described(value: Any) -> Any:
         return value.shape, value.stride(), value.storage_offset(), value.dtype, value.fake_device
     if isinstance(value, (list, tuple)):
         return tuple([_described(each) for each in value])
-    if isinstance(value, (Tensor, torch.SymInt, torch.SymFloat, torch.SymBool, torch.Generator)):
+    if isinstance(value, (Tensor, torch.SymInt, torch.SymFloat, torch.SymBool, torch.Generator, dict)):
         raise Unknown
     return value.__class__, value  # 1, 1.0 and True are equal

@@ -86,7 +86,8 @@ def predict(
 def limits_alike(trial: Trial) -> tuple[int, int | None]:
     """The memory limits under which this trial takes the same on CUDA: from the first up to below the second, or all.
 
-    A limit decides there what `pipeline_for` chooses. Features that are computed once also depend on it in other ways.
+    A limit decides there what `pipeline_for` chooses. Not for features that are computed once: where they are kept
+    depends on it too.
     """
     if trial.pipeline != "auto" or trial.data == "synthetic":
         return 0, None

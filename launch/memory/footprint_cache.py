@@ -1,8 +1,9 @@
 """Predicted footprints, kept in the user's cache folder, so that a model is traced once. Imports no torch.
 
 A key is a hash of all that a prediction depends on: the trial's settings, the device, this code, the installed versions
-and the variables that change memory. The memory limit is no part of it: a file says under which limits it holds. A file
-that is damaged is as none, and so is a folder that cannot be written.
+and the variables that change memory. The memory limit is part of it with features that are computed once, since where
+they are kept depends on it; of other trials a file says under which limits it holds. A file that is damaged is as none,
+and so is a folder that cannot be written.
 """
 
 from __future__ import annotations
@@ -66,7 +67,8 @@ def is_kept(trial: Trial, budget: Budget) -> bool:
 
 def path_for(trial: Trial, budget: Budget) -> Path:
     """The file of this prediction."""
-    settings = {**trial.settings(), "experiment": "", "memory_limit_bytes": None}
+    limit = trial.memory_limit_bytes if trial.features == "once" else None
+    settings = {**trial.settings(), "experiment": "", "memory_limit_bytes": limit}
     device = [budget.backend, budget.capability]
     text = json.dumps([settings, device, _code(), _versions(), environment.of_speed()], sort_keys=True)
     return folder() / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"

@@ -99,6 +99,16 @@ def test_another_limit_traces_nothing_unless_it_changes_where_the_images_are(tra
     assert [planned(images, limit) for limit in (RESIDENT - 1, 1000, RESIDENT)] == [4, 0, 4]
 
 
+def test_another_limit_is_another_trace_where_it_decides_where_features_are_kept(traced: list[Trial]) -> None:
+    once = dataclasses.replace(TRIAL, features="once", batch_norm="eval", trainable=("head",), augment="none")
+    seen = []
+    for limit in (2**30, 2**20, 2**30):
+        traced.clear()
+        plan.plans([dataclasses.replace(once, memory_limit_bytes=limit)], 64, devices.budget("1GiB"))
+        seen.append(len(traced) > 0)
+    assert seen == [True, True, False]
+
+
 @pytest.mark.parametrize("pipeline", ["auto", "loader"])
 def test_a_trace_is_the_same_under_limits_that_are_said_to_be_alike_and_another_under_others(pipeline: Any) -> None:
     images = dataclasses.replace(TRIAL, data="cifar10", pipeline=pipeline, micro_batch=2)

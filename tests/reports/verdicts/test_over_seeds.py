@@ -68,7 +68,7 @@ def test_a_few_seeds_that_agree_by_chance_say_nothing(
     base, head = (seeds(*accuracies, eval_loss=loss) for loss in (0.4, 0.5))
     code, lines = told(tmp_path, capsys, base, head, *OVER)
     assert code == 0
-    assert f"seeds   {verdict}" in line(lines, "eval_accuracy  ")
+    assert f"seeds  {verdict}" in line(lines, "eval_accuracy  ")
 
 
 @pytest.mark.parametrize(("margin", "code", "verdict"), [("0.5", 1, "regressed"), ("3", 0, "equivalent")])
@@ -143,7 +143,7 @@ def test_a_launch_that_was_not_alone_on_its_device_is_no_less_accurate(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _, lines = told(tmp_path, capsys, seeds(0.9, 0.91), seeds(0.9, 0.91, other_processes=1), *OVER)
-    assert line(lines, "eval_accuracy  ").endswith("2 seeds   equivalent")
+    assert line(lines, "eval_accuracy  ").endswith("2 seeds  equivalent")
 
 
 def test_the_seed_stays_a_setting_unless_told_otherwise(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
