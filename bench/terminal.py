@@ -103,7 +103,7 @@ def paragraph(console: Console, text: str, indent: str = "") -> None:
 
 
 def print_grid(console: Console, grid: Grid, wide: bool = False, more: str = WIDE) -> None:
-    """Print a table. What does not fit is left out by whole columns, the least important first, and a line says so.
+    """Print a table. Columns are taken whole, the most important first, as they fit; a line says what is left out.
 
     `wide`: print all columns in any case; `more`: how the reader gets them.
     """

@@ -46,7 +46,7 @@ SHOWN_BY = {
     "scikit-learn": ["bench/data/test_datasets.py"],
     "scipy": ["reports/verdicts/test_significance.py"],
     "setuptools": [],
-    "shtab": ["test_completion.py"],
+    "shtab": ["test_command_line.py"],
     "tensorboard": ["bench/record/test_experiment_trackers.py", "reports/tables/test_export.py"],
     "timm": ["models/test_from_timm.py", "models/test_families.py"],
     "tomli": ["test_oldest.py"],

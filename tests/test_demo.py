@@ -152,6 +152,22 @@ def test_a_run_that_is_none_of_the_demo_s_is_refused(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["trials.csv"]
 
 
+def test_a_command_that_removes_names_the_folder_alone(tmp_path: Path) -> None:
+    out = tmp_path / "my runs" / "demo"
+    demo.check_code(out, 2)
+    with pytest.raises(UsageError, match=re.escape(f"rm -rf '{out}', then")):
+        demo.check_code(out, 1)
+
+
+@pytest.mark.parametrize(("out", "said"), [("a,b", "a comma separates"), ("file", "cannot write to --out")])
+def test_a_folder_that_cannot_be_used_is_refused(tmp_path: Path, out: str, said: str) -> None:
+    (tmp_path / "file").write_text("kept")
+    done = python("-m", "launch", "demo", "--out", str(tmp_path / out))
+    assert is_one_error(done)
+    assert said in done.stderr
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("file", "kept")]
+
+
 def test_a_damaged_stamp_is_refused(tmp_path: Path) -> None:
     (tmp_path / demo.STAMP).write_text("{")
     with pytest.raises(UsageError, match=r"cannot read .*demo\.json.*rm -rf"):

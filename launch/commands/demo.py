@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -109,6 +110,8 @@ def arguments(parser: Parser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run the steps that are not finished, show each one's table, and write the page and the charts."""
     out: Path = options.out
+    if "," in str(out):
+        raise UsageError(f"--out is {out}, but a comma separates the values of an axis; give a folder without one")
     gpus = accelerate_command.gpu_count()
     processes = min(2, gpus or 2)
     requests = requests_of(out, processes)
@@ -144,11 +147,14 @@ def check_code(out: Path, processes: int) -> None:
     ones."""
     code = compatibility.fingerprint(())
     here = {"commit": environment.machine()["commit"], "processes": processes, **code["versions"], **code["code"]}
-    path, anew = out / STAMP, f"to begin anew: rm -rf {out}, then the same command; to keep it, give another --out"
+    path, anew = out / STAMP, f"to begin anew: {remove(out)}, then the same command; to keep it, give another --out"
     if not path.exists():
         if (out / "trials.csv").exists():
             raise UsageError(f"{out} holds a run that is none of this demo; {anew}")
-        out.mkdir(parents=True, exist_ok=True)
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"cannot write to --out {out}: {error.strerror}; choose another folder") from error
         write_whole(path, json.dumps(here, indent=1) + "\n")
         return
     before = stamped(path)
@@ -160,12 +166,17 @@ def check_code(out: Path, processes: int) -> None:
         raise UsageError(f"{changed}, and its rows must not stand beside new ones; {anew}")
 
 
+def remove(out: Path) -> str:
+    """The command that removes the folder."""
+    return f"rm -rf {shlex.quote(str(out))}"
+
+
 def stamped(path: Path) -> dict[str, Any]:
     """What a stamp says. Raises UsageError if it cannot be read."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UsageError(f"cannot read {path}: {error}; to begin anew: rm -rf {path.parent}") from error
+        raise UsageError(f"cannot read {path}: {error}; to begin anew: {remove(path.parent)}") from error
     return found if isinstance(found, dict) else {}
 
 
@@ -218,10 +229,10 @@ def conclude(console: Console, out: Path, took: str) -> None:
         paragraph(console, f"{what + ':':<8}{out / path}".replace(" ", BLANK), "  ")
     paragraph(console, "What to do next:")
     for what, command in (
-        ("every column of these tables", f"python -m reports show {out} --wide"),
+        ("every column of these tables", f"python -m reports show {shlex.quote(str(out))} --wide"),
         ("the experiments that there are", "python -m launch list"),
         ("one of them, in minutes", "python -m launch run resnet_depth --preset mini"),
-        ("the demo anew", f"rm -rf {out}, then the same command"),
+        ("the demo anew", f"{remove(out)}, then the same command"),
     ):
         paragraph(console, f"{what + ':':<32}{command}".replace(" ", BLANK), "  ")
 

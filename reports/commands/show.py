@@ -35,16 +35,26 @@ def condition(text: str) -> tuple[str, str]:
 
 
 def where(trials: pd.DataFrame, conditions: Sequence[tuple[str, str]], folder: Path) -> pd.DataFrame:
-    """The trials with these values. Raises UsageError if there is no such column or no such trial."""
+    """The trials with these values; None: an empty cell. Raises UsageError if there is no such column or trial."""
+    import pandas as pd
+
     for name, value in conditions:
         if name not in trials.columns:
             raise UsageError(f"show: trials.csv has no column {name!r} for --where; give one such as model")
-        own = trials[name].astype(str)
-        trials = trials[own.str.lower() == value.lower()]
+        own = trials[name].map(lambda cell: "None" if pd.isna(cell) else str(cell))
+        trials = trials[[same(cell, value) for cell in own]]
         if trials.empty:
             there = ", ".join(own.unique()) or "nothing"
             raise UsageError(f"show: no trial in {folder} has {name}={value}; there is {there}")
     return trials
+
+
+def same(cell: str, value: str) -> bool:
+    """Whether they are one value: 0 and 0.0 are, and True and true."""
+    try:
+        return float(cell) == float(value)
+    except ValueError:
+        return cell.lower() == value.lower()
 
 
 def run(options: argparse.Namespace) -> None:

@@ -167,9 +167,18 @@ def test_where_shows_the_trials_with_a_value_alone(tmp_path: Path, capsys: pytes
     assert "precision bf16" in text
 
 
+@pytest.mark.parametrize("condition", ["validation=0", "validation=0.00", "eval_batch=none", "tf32=FALSE"])
+def test_where_compares_values_and_not_their_words(
+    condition: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = of_settings(tmp_path)
+    assert printed([*words, "--where", condition], capsys) == printed(words, capsys)
+
+
 @pytest.mark.parametrize(
     ("condition", "said"),
     [
+        ("eval_batch=16.0", "has eval_batch=16.0; there is None"),
         ("precison=bf16", "no column 'precison'"),
         ("precision=fp8", "has precision=fp8; there is no, bf16"),
         ("precision", "'precision' is not COLUMN=VALUE"),
