@@ -40,7 +40,7 @@ from launch.gate.worktrees import TURNS_FILE
 
 RUN = ["-m", "launch", "run", "resnet20_accumulation", "--arm", "16x1", "--model", "resnet8", "--data", "digits"]
 RUN += ["--limit-train", "64", "--limit-eval", "50", "--warmup-windows", "1", "--processes", "1,2", "--epochs", "40,41"]
-RUN += ["--stall-timeout", "10"]
+RUN += ["--stall-timeout", "20"]  # on a busy machine a trial may need some seconds to start
 TRIALS = 4
 GATE_RUN = [
     "-m",
