@@ -40,11 +40,12 @@ $(STAMP): pyproject.toml setup.py
 demo: setup
 	@$(BIN)/python -m launch demo --out $(DEMO)
 
+# Four test processes, also on two cores, because tests wait for processes of their own more than they compute.
 # tests/perf runs last and alone, because it times our code. Files run in the order of tests/conftest.py: sorted by their
 # number of tests, which is xdist's way, the files with the longest tests would come last. A waiting OpenMP thread sleeps
 # (PASSIVE), because it would otherwise spin on the core that the other worker needs.
 test: lint
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder \
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -q -n 4 --dist loadfile --no-loadscope-reorder \
 		--ignore tests/perf
 	$(BIN)/python -m pytest -q tests/perf
 
@@ -71,7 +72,7 @@ test-gpu: setup
 	$(BIN)/python -m tests.gpu
 
 test-oldest: $(OLDEST)/.installed
-	OMP_WAIT_POLICY=PASSIVE $(OLDEST)/bin/python -m pytest -q -p no:cacheprovider -n auto --maxprocesses 4 \
+	OMP_WAIT_POLICY=PASSIVE $(OLDEST)/bin/python -m pytest -q -p no:cacheprovider -n 4 \
 		--dist loadfile --no-loadscope-reorder $$($(OLDEST)/bin/python -m tests.oldest tests)
 
 # What prints the constraints needs packaging; setuptools comes first, because it builds at its oldest, too.
