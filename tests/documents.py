@@ -46,16 +46,26 @@ def commands(page: Path) -> list[Command]:
     """What a page has a reader type: of each line in a block, what stands before a pipe, > or &."""
     name = os.path.relpath(page, CHECKOUT)
     found: list[Command] = []
-    if page == USAGE:
-        return found
-    for block in FENCE.finditer(page.read_text(encoding="utf-8")):
-        if block["language"] not in SHELL:
-            continue
+    for block in blocks(page):
         for line in block["code"].replace("\\\n", " ").splitlines():
             line = ASSIGNMENT.sub("", line.strip().removeprefix("$ "))
             if COMMAND.match(line):
                 found.append(Command(name, tuple(until_pipe(line)), block["needs"] or ""))
     return found
+
+
+def typed(page: Path) -> list[str]:
+    """The lines of a page's blocks with commands: of ours, or of others with a mark."""
+    lines = [(block["needs"], block["code"].splitlines()) for block in blocks(page)]
+    return [line for needs, block in lines if needs or any(map(COMMAND.match, block)) for line in block]
+
+
+def blocks(page: Path) -> list[re.Match[str]]:
+    """What stands in a page as in a shell."""
+    if page == USAGE:
+        return []
+    found = FENCE.finditer(page.read_text(encoding="utf-8"))
+    return [block for block in found if block["language"] in SHELL]
 
 
 def until_pipe(line: str) -> list[str]:

@@ -48,6 +48,10 @@ README_LINES = 200
 NOT_FOUND = "[gone](nowhere.md) [lost](#no-heading)"
 
 
+COLUMNS = 84
+"""As wide is the box of a block of code in the site, on a screen of 1280 pixels."""
+
+
 def failures(commands: Sequence[Command], gpus: str, standin_nvml: Path) -> str:
     """What `python -m tests.started` says of commands, on a machine with so many GPUs."""
     words = json.dumps([command.words for command in commands if gpus in NEEDS[command.needs]])
@@ -97,6 +101,17 @@ def test_a_page_starts_with_a_command(page: Path) -> None:
     if page.parent.name == "docs" and page != documents.USAGE:
         head = page.read_text().partition("\n## ")[0]
         assert documents.FENCE.search(head), "no block of commands before its first section"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_a_reader_types_fits_the_site_s_box(page: Path) -> None:
+    assert [line for line in documents.typed(page) if len(line) > COLUMNS] == []
+
+
+def test_a_line_that_is_too_wide_is_found(tmp_path: Path) -> None:
+    page, wide = tmp_path / "page.md", f"make x{' ' * COLUMNS}y"
+    page.write_text(f"```\n{wide}\n```\n```\na table\n```\n<!-- needs: a GPU -->\n```\npytest\n```\n")
+    assert documents.typed(page) == [wide, "pytest"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -65,6 +66,18 @@ def test_a_study_of_one_s_own_runs_and_is_looked_at(tmp_path: Path, capsys: pyte
     assert reports("compare", out, second(out, tmp_path / "again")) in (0, 1)
     assert reports("compare", out, second(out, tmp_path / "other", own, "0123456789ab")) == 3
     assert f"not comparable: experiment_hash {own} against 0123456789ab" in capsys.readouterr().out
+
+
+def test_the_study_on_the_page_runs_as_it_stands(tmp_path: Path) -> None:
+    page = (CHECKOUT / "docs" / "own-project.md").read_text()
+    (content,) = re.findall(r"^`my_study\.py`:\n\n```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    (tmp_path / "my_study.py").write_text(content)
+    words = ["-m", "resbench", "run", "./my_study.py", *TINY, "--out", "runs"]
+    env = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
+    done = subprocess.run([sys.executable, *words], cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = [(row["status"], row["arm"], row["model"], row["data"]) for row in rows(tmp_path / "runs", "trials")]
+    assert found == [("ok", arm, "own", "digits") for arm in ("narrow", "wide")]
 
 
 def second(run: Path, folder: Path, old: str = "", new: str = "") -> Path:

@@ -414,7 +414,7 @@ def test_the_example_of_the_docs_runs_and_is_compared(tmp_path: Path, capsys: py
     )
     code, commands = re.findall(r"```\w*\n(.*?)```", text, flags=re.DOTALL)
     (tmp_path / "test_step.py").write_text(code)
-    export, make, *lines = commands.splitlines()
+    export, make, *lines = commands.replace("\\\n", " ").splitlines()
     assert export.startswith("export PYTHONPATH=")
     subprocess.run(make.split(), cwd=tmp_path, check=True)
     for line in lines:
