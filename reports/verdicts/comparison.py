@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from reports.verdicts.significance import Change, Difference
+from reports.verdicts.significance import LEVEL, Change, Difference
 
 # What a reader has to act on comes first.
 VERDICTS = ("regressed", "changed", "not comparable", "inconclusive", "improved", "equivalent")
@@ -75,7 +75,6 @@ def cells(each: Comparison, margin: float, level: float) -> list[str]:
     if each.change is None:
         return [each.trial, each.metric, f"{before:.5g}", f"{after:.5g}", "", "", "", count, verdict]
     factor, unit = (100, "%") if each.change.UNIT == "share" else (1, f" {each.change.UNIT}")
-    low, high = (factor * limit for limit in each.change.limits())
     shown = factor * each.change.smallest_shown(margin, level)
     return [
         each.trial,
@@ -83,11 +82,18 @@ def cells(each: Comparison, margin: float, level: float) -> list[str]:
         f"{before:.5g}",
         f"{after:.5g}",
         f"{factor * each.change.size():+.2f}{unit}",
-        f"{low:+.2f} .. {high:+.2f}",
+        interval(each.change),
         f"{shown:.3g}{unit}" if shown < 1000 else "nothing",
         count,
         verdict,
     ]
+
+
+def interval(change: Difference, level: float = LEVEL) -> str:
+    """The confidence limits of a change at 1 - level, in percent or points: +1.20 .. +3.40."""
+    factor = 100 if change.UNIT == "share" else 1
+    limits = [factor * limit for limit in change.limits(level)]
+    return " .. ".join(f"{limit:+.2f}" if abs(limit) < 1e6 else f"{limit:+.3g}" for limit in limits)
 
 
 MEMORY = {"peak_allocated_bytes": "memory", "peak_rss_bytes": "host memory"}  # of these the first that was measured

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 from planted_rows import ARM, NAME, SPREAD, plant, times
+from scipy import stats
 
 from bench.record.columns import columns
 from bench.record.run_folder import RunFolder
@@ -87,6 +89,30 @@ def test_what_nobody_can_tell_is_no_pass(
     assert ended == code
     assert lines[0] == "2 inconclusive, 4 equivalent"
     assert line(lines, "step_time_p50_s").endswith("inconclusive")
+
+
+@pytest.mark.parametrize(
+    ("mean", "level", "ending"),
+    [(1.09, "5%", "needs"), (1.09, "30%", "regressed"), (1.0, "5%", "inconclusive")],
+    ids=["beyond the margin for one line alone", "beyond it for all", "on both sides of it"],
+)
+def test_an_interval_that_decides_for_one_line_alone_says_what_all_lines_need(
+    mean: float, level: str, ending: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of six lines, those of memory and accuracy are equivalent, so that Holm tests the step time at level / 2."""
+    wide = [0.05, -0.05, 0.0, 0.03, -0.03]
+    base, head = times(spread=wide), times(0.0123 * mean, spread=wide)
+    _, lines = told(tmp_path, capsys, base, head, "--level", level)
+    said = line(lines, "step_time_p50_s")
+    logs = [[math.log(row["step_time_p50_s"]) for row in rows] for rows in (head, base)]
+
+    def interval(share: float) -> str:
+        found = stats.ttest_ind(*logs, equal_var=False).confidence_interval(share)
+        return f"{100 * math.expm1(found.low):+.2f} .. {100 * math.expm1(found.high):+.2f}"
+
+    assert interval(0.95) in said
+    needs = f"inconclusive: 95% is not enough: a verdict on 6 lines needs the 97.5% interval (Holm), {interval(0.975)}"
+    assert said.endswith(needs if ending == "needs" else ending)
 
 
 def test_where_no_time_was_measured_it_is_no_pass(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
