@@ -79,7 +79,11 @@ def compare_runs(
     why = reasons.of_trials(found, sides, before, after)
     machine, code = machine_line(rows[1][0]), exit_code(found, strict)
     said = over_seeds.cautions({name: [*before, *after] for name, (before, after) in sides.items()})
-    return ComparisonReport(title, machine, found, code, margin, level, strict, accuracy_margin, why, cautions=said)
+    words = [str(before), str(after)]
+    words += [] if accuracy_margin is None else ["--over", "seed", "--accuracy-margin", f"{accuracy_margin:g}"]
+    return ComparisonReport(
+        title, machine, found, code, margin, level, strict, accuracy_margin, why, cautions=said, words=words
+    )
 
 
 def exit_code(found: Sequence[Comparison], strict: bool) -> int:

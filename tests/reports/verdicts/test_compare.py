@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,33 @@ def test_an_interval_that_decides_for_one_line_alone_says_what_all_lines_need(
     assert interval(0.95) in said
     needs = f"inconclusive: 95% is not enough: a verdict on 6 lines needs the 97.5% interval (Holm), {interval(0.975)}"
     assert said.endswith(needs if ending == "needs" else ending)
+
+
+@pytest.mark.parametrize(("width", "has_values"), [(80, False), (200, True)])
+def test_the_legend_explains_what_is_shown_and_a_command_prints_the_rest(
+    width: int,
+    has_values: bool,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    slow = times(0.0123 * 1.09, spread=[0.05, -0.05, 0.0, 0.03, -0.03])
+    _, lines = told(tmp_path, capsys, times(), slow, "--margin", "1%", "--level", "0.01")
+    text = " ".join(" ".join(lines).split())
+    assert ("base and head: medians" in text) == has_values
+    assert ("could show: the change" in text) == has_values
+    head, _, command = text.partition(" All columns: python -m reports ")
+    assert bool(command) == (not has_values)
+    if command:
+        assert "of 7 columns; the last line has the command that prints all" in head
+        monkeypatch.delenv("COLUMNS")
+        with pytest.raises(SystemExit):
+            main(shlex.split(command))
+        wide = capsys.readouterr().out
+        assert "could show: the change" in wide
+        assert "margin of 0.01;" in wide
+        assert "0.01 (Holm)" in wide
 
 
 def test_where_no_time_was_measured_it_is_no_pass(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
