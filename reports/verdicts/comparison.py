@@ -98,6 +98,9 @@ def interval(change: Difference, level: float = LEVEL) -> str:
 
 MEMORY = {"peak_allocated_bytes": "memory", "peak_rss_bytes": "host memory"}  # of these the first that was measured
 
+# Fewer launches, or an interval that spans a larger factor: it is not worth its numbers in a sentence.
+FEW, WIDEST = 3, 10
+
 
 def in_words(head: str, base: str, found: Mapping[str, Comparison], points: float, target: str) -> str:
     """What these comparisons (metric -> its comparison) say of `head` against `base`, and no more; "": nothing.
@@ -133,6 +136,10 @@ def times(each: Comparison, what: str, repetition: str = "launch") -> str:
     """How many times what the base takes: 1.22 times (1.19 .. 1.25) the memory; "": it could not be told."""
     if isinstance(each.change, Change):
         low, high = (1 + limit for limit in each.change.limits())
+        count = min(len(each.base), len(each.head))
+        if each.verdict == "inconclusive" and (count < FEW or low * WIDEST < high):
+            few = f"{'two' if count == 2 else count} {repetition}{'es' if repetition == 'launch' else 's'}"
+            return f"{1 + each.change.size():.3g} times ({few} cannot tell) {what}"
         unsure = ", which cannot be told from 1" if each.verdict == "inconclusive" and low < 1 < high else ""
         return f"{1 + each.change.size():.3g} times ({low:.3g} .. {high:.3g}{unsure}) {what}"
     if len(each.base) == len(each.head) == 1 and min(*each.base, *each.head) > 0:
