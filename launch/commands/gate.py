@@ -31,13 +31,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.arguments import Parser
-from bench.errors import UsageError
 from bench.machine import repository
 from bench.machine.environment import CHECKOUT
 from bench.terminal import say
 from launch.gate import measure
 from launch.gate import request as requests
 from launch.gate.commits import compare, compare_commits
+from launch.gate.out_folder import with_free_folder
 from launch.gate.pytest_commits import compare_projects
 from launch.gate.request import GateRequest
 from launch.gate.worktrees import require_checkout
@@ -66,8 +66,6 @@ def run(request: GateRequest) -> int:
     else:
         require_checkout(checkout := REPOSITORY, "gate")
     commits = [repository.resolve(checkout, ref) for ref in request.refs]
-    if request.out.exists() and (not request.out.is_dir() or any(request.out.iterdir())):
-        raise UsageError(f"{request.out} is there already; choose another --out, or remove it")
     if not repository.is_clean(checkout, untracked=False):
         say("uncommitted changes are in neither commit, and not measured")
     if commits[0] == commits[1]:
@@ -75,5 +73,8 @@ def run(request: GateRequest) -> int:
     if request.pytest:
         code = compare_projects(request, folder, checkout, commits)
     else:
-        code = compare_commits(request, checkout, commits)
+        code = compare_commits(with_free_folder(request), checkout, commits)
+    if code == measure.INCONCLUSIVE:
+        fails = "inconclusive fails, since --fail-inconclusive was given"
+        say(fails if request.strict else "inconclusive passes; with --fail-inconclusive it would fail")
     return 0 if code == measure.INCONCLUSIVE and not request.strict else code

@@ -1,6 +1,7 @@
 """Which of two commits is slower? Their launches take turns on this machine, block of steps by block.
 
 request.py     the words of the command line -> GateRequest
+out_folder.py  which folder its launches go to
 worktrees.py   a checkout of each commit, and whether it knows how to take turns
 sides.py       the processes of each side: started together, ended together
 referee.py     grants the turns

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 import signal
+import time
 from collections.abc import Callable, Sequence
 
 from bench.errors import INTERRUPTED, UsageError
@@ -31,6 +32,7 @@ def until_decided(both: Sequence[Side], looks: Looks, takes_turns: bool, judge: 
         say(f"pair {number + 1} of at most {looks.most}")
         # One by one, each is as often first as second: a launch's effect on the next (warm caches, heat) cancels out.
         order = order[::-1] if number % 2 else random.sample(both, 2)
+        began_s = time.monotonic()
         codes, broken = run_pair(both, order, number, takes_turns, gate)
         if takes_turns and (why := no_turns(both, broken)):
             say(f"{why}: launch by launch, from the start, which tells less")
@@ -47,10 +49,14 @@ def until_decided(both: Sequence[Side], looks: Looks, takes_turns: bool, judge: 
             for side, code in zip(both, codes, strict=True):
                 check(both, side, code)
         pairs = number + 1
+        if complete and pairs == 1:
+            say(looks.after_first(time.monotonic() - began_s))
         if complete and not looks.due(pairs):
             continue
         last = not complete or looks.is_last(pairs)
         code = judge(*looks.look(pairs, last), last)
+        if code == INCONCLUSIVE and last and complete:
+            say(looks.undecided(pairs))
         if last or code != INCONCLUSIVE:
             return code
         say(f"after {pairs} pairs this is inconclusive; the next look is at more")

@@ -13,6 +13,7 @@ from bench.terminal import say
 from launch.gate import measure
 from launch.gate.commits import NAMES, verdict
 from launch.gate.looks import SHARES, Looks
+from launch.gate.out_folder import with_free_folder
 from launch.gate.pytest_project import STEP, Project
 from launch.gate.pytest_side import PytestSide, kill, launch_file
 from launch.gate.request import GateRequest
@@ -38,6 +39,7 @@ def compare_projects(request: GateRequest, folder: Path, original: Path, commits
             (own := Path(scratch) / name).mkdir()
             projects.append(Project(name, tree / within, tree, original, request.words, own))
         tests = common(projects)
+        request = with_free_folder(request)
         sides = [side_of(request, *parts, tests) for parts in zip(projects, commits, strict=True)]
         looks = Looks(request.pairs, request.budget_s, (1.0,) if request.all_pairs else SHARES)
         return measure.until_decided(sides, looks, True, functools.partial(verdict, request))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -54,6 +56,8 @@ class GateRequest:
     judged: list[str]
     strict: bool
     out: Path
+    out_given: bool = True
+    """Whether --out was given; if not, and `out` is in use, the next free name is taken (launch.gate.out_folder)."""
     pytest: bool = False
     by_time: bool = False
     """Of bisect: time the commits even if counts differ."""
@@ -121,6 +125,9 @@ def of_trials(refs: list[str], rest: list[str], command: str) -> GateRequest:
     """The request to compare trials."""
     if rest[0].endswith(".toml"):
         raise UsageError(f"{command} takes experiments and options, not a study file")
+    if command == "gate" and any(word.partition("=")[0] == PYTEST for word in rest):
+        experiments = " ".join(itertools.takewhile(lambda word: not word.startswith("-"), rest))
+        raise UsageError(f"{PYTEST} stands in place of an experiment; leave {experiments} out")
     for word in rest:
         if word.partition("=")[0] in OWN:
             raise UsageError(f"{command} decides {word} itself; leave it out")
@@ -150,8 +157,8 @@ def of_trials(refs: list[str], rest: list[str], command: str) -> GateRequest:
         rest.append("--no-checkpoint")
     over = ["--over", "seed"] if seeds else []
     over += ["--accuracy-margin", accuracy_margin] if accuracy_margin else []
-    own = {"--out": f"runs/{command}", **own, **({"--pairs": seeds, "--all-pairs": ""} if seeds else {})}
-    return request(refs, rest, own, over)
+    own = {**own, **({"--pairs": seeds, "--all-pairs": ""} if seeds else {})}
+    return request(refs, rest, own, over, default_out=f"runs/{command}")
 
 
 def take_own(rest: list[str], command: str, trials: bool = True) -> tuple[dict[str, str], list[str]]:
@@ -182,7 +189,12 @@ def check_known(words: Sequence[str], command: str) -> None:
 
 
 def request(
-    refs: list[str], words: list[str], own: Mapping[str, str], over: list[str], pytest: bool = False
+    refs: list[str],
+    words: list[str],
+    own: Mapping[str, str],
+    over: list[str],
+    pytest: bool = False,
+    default_out: str = "runs/gate",
 ) -> GateRequest:
     """The request with the values of the gate's own options. `over`: options of compare. UsageError: one is wrong."""
     pairs = own.get("--pairs", str(PAIRS))
@@ -190,9 +202,10 @@ def request(
     budget_s = looks.seconds(own["--budget"]) if "--budget" in own else math.inf
     judged = ["--margin", own.get("--margin", MARGIN), *over]
     judged += [word for option in FORMS if option in own for word in (option, str(Path(own[option]).absolute()))]
-    out = Path(own.get("--out", "runs/gate")).absolute()
+    out, out_given = Path(own.get("--out", default_out)).absolute(), "--out" in own
     strict, all_pairs, seeds, by_time = STRICT in own, ALL_PAIRS in own, "--over" in over, BY_TIME in own
-    return GateRequest(refs, words, int(pairs), budget_s, all_pairs, seeds, judged, strict, out, pytest, by_time)
+    found = GateRequest(refs, words, int(pairs), budget_s, all_pairs, seeds, judged, strict, out, out_given)
+    return dataclasses.replace(found, pytest=pytest, by_time=by_time)
 
 
 def check_count(option: str, value: str | None) -> None:

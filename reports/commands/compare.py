@@ -1,6 +1,6 @@
 """Say what changed from one run to another, and how surely.
 
-Both ran on the same machine.
+Both must have run on one machine.
 
 Exit code 0: nothing is shown to be worse by more than the margin; 1: something is; 3: something is missing or not
 comparable; 4: something is inconclusive, and --fail-inconclusive was given; 2: the request cannot be met; 70: an error

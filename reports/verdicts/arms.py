@@ -7,6 +7,7 @@ accuracy does, so that there, too, the seeds are the repetition.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import statistics
 from collections.abc import Hashable, Mapping, Sequence
@@ -93,9 +94,11 @@ def compare_within(
     machine, code = machine_line(sides[0].rows[0]), compare.exit_code(judged, strict)
     title = f"{values[0]} against {values[1]} in {folder}"
     said = sentences(found, judged, points)
-    return ComparisonReport(
-        title, machine, judged, code, margin, level, strict, points, cautions=cautions, conclusions=said
-    )
+    asked = ["--arms", ",".join(values)] if setting == "arm" else ["--setting", f"{setting}={','.join(values)}"]
+    words = [str(folder), *asked, "--accuracy-margin", f"{points:g}"]
+    words += [] if target is None else ["--target-accuracy", f"{target:g}"]
+    report = ComparisonReport(title, machine, judged, code, margin, level, strict, points, words=words)
+    return dataclasses.replace(report, cautions=cautions, conclusions=said)
 
 
 def pairs(

@@ -19,7 +19,7 @@ from bench.record.columns import kept_apart
 from reports.tables.summary import Row, row_of
 from reports.tables.table import machine_line
 from reports.verdicts import likeness, over_seeds, reasons, significance, turns
-from reports.verdicts.comparison import VERDICTS, Comparison
+from reports.verdicts.comparison import VERDICTS, Comparison, interval
 from reports.verdicts.likeness import listed
 from reports.verdicts.matching import (
     Side,
@@ -79,7 +79,11 @@ def compare_runs(
     why = reasons.of_trials(found, sides, before, after)
     machine, code = machine_line(rows[1][0]), exit_code(found, strict)
     said = over_seeds.cautions({name: [*before, *after] for name, (before, after) in sides.items()})
-    return ComparisonReport(title, machine, found, code, margin, level, strict, accuracy_margin, why, cautions=said)
+    words = [str(before), str(after)]
+    words += [] if accuracy_margin is None else ["--over", "seed", "--accuracy-margin", f"{accuracy_margin:g}"]
+    return ComparisonReport(
+        title, machine, found, code, margin, level, strict, accuracy_margin, why, cautions=said, words=words
+    )
 
 
 def exit_code(found: Sequence[Comparison], strict: bool) -> int:
@@ -120,11 +124,28 @@ def judged(found: Sequence[Comparison], margin: float, level: float, points: flo
     tried = zip(measured, margins, strict=True)
     answers = [each.change.answer(by, MORE_IS_WORSE[each.metric]) for each, by in tried if each.change is not None]
     significant = significance.holm([chance for _, chance in answers], level)
-    # Where no answer is significant, the comparison keeps the verdict that it was made with: inconclusive.
-    shown = {id(each): answer for each, (answer, _), holds in zip(measured, answers, significant, strict=True) if holds}
-    found = [dataclasses.replace(each, verdict=shown.get(id(each), each.verdict)) for each in found]
+    needed = level / max(1, len(measured) - sum(significant))  # Holm tested the first that is not significant at this
+    tested = {
+        id(each): of_answer(each, *answer, holds, needed, len(measured))
+        for each, answer, holds in zip(measured, answers, significant, strict=True)
+    }
+    found = [tested.get(id(each), each) for each in found]
     found = [over_seeds.with_seeds_needed(each, points, level / max(1, len(measured))) for each in found]
     return sorted(found, key=lambda each: VERDICTS.index(each.verdict))
+
+
+def of_answer(each: Comparison, answer: str, chance: float, holds: bool, needed: float, lines: int) -> Comparison:
+    """The comparison with its answer if that holds, else as it was made: inconclusive.
+
+    Where the 95% interval in the table would decide, it says what a verdict needs among so many lines.
+    """
+    if holds:
+        return dataclasses.replace(each, verdict=answer)
+    if each.change is None or chance > significance.LEVEL:
+        return each
+    among = f"{lines} line{'s' * (lines != 1)}"
+    wider = f"the {100 * (1 - needed):.6g}% interval (Holm), {interval(each.change, needed)}"
+    return noted(each, f"95% is not enough: a verdict on {among} needs {wider}")
 
 
 def of_trial(

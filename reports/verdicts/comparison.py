@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from reports.verdicts.significance import Change, Difference
+from reports.verdicts.significance import LEVEL, Change, Difference
 
 # What a reader has to act on comes first.
 VERDICTS = ("regressed", "changed", "not comparable", "inconclusive", "improved", "equivalent")
@@ -75,7 +75,6 @@ def cells(each: Comparison, margin: float, level: float) -> list[str]:
     if each.change is None:
         return [each.trial, each.metric, f"{before:.5g}", f"{after:.5g}", "", "", "", count, verdict]
     factor, unit = (100, "%") if each.change.UNIT == "share" else (1, f" {each.change.UNIT}")
-    low, high = (factor * limit for limit in each.change.limits())
     shown = factor * each.change.smallest_shown(margin, level)
     return [
         each.trial,
@@ -83,14 +82,24 @@ def cells(each: Comparison, margin: float, level: float) -> list[str]:
         f"{before:.5g}",
         f"{after:.5g}",
         f"{factor * each.change.size():+.2f}{unit}",
-        f"{low:+.2f} .. {high:+.2f}",
+        interval(each.change),
         f"{shown:.3g}{unit}" if shown < 1000 else "nothing",
         count,
         verdict,
     ]
 
 
+def interval(change: Difference, level: float = LEVEL) -> str:
+    """The confidence limits of a change at 1 - level, in percent or points: +1.20 .. +3.40."""
+    factor = 100 if change.UNIT == "share" else 1
+    limits = [factor * limit for limit in change.limits(level)]
+    return " .. ".join(f"{limit:+.2f}" if abs(limit) < 1e6 else f"{limit:+.3g}" for limit in limits)
+
+
 MEMORY = {"peak_allocated_bytes": "memory", "peak_rss_bytes": "host memory"}  # of these the first that was measured
+
+# Fewer launches, or an interval that spans a larger factor: it is not worth its numbers in a sentence.
+FEW, WIDEST = 3, 10
 
 
 def in_words(head: str, base: str, found: Mapping[str, Comparison], points: float, target: str) -> str:
@@ -127,6 +136,10 @@ def times(each: Comparison, what: str, repetition: str = "launch") -> str:
     """How many times what the base takes: 1.22 times (1.19 .. 1.25) the memory; "": it could not be told."""
     if isinstance(each.change, Change):
         low, high = (1 + limit for limit in each.change.limits())
+        count = min(len(each.base), len(each.head))
+        if each.verdict == "inconclusive" and (count < FEW or low * WIDEST < high):
+            few = f"{'two' if count == 2 else count} {repetition}{'es' if repetition == 'launch' else 's'}"
+            return f"{1 + each.change.size():.3g} times ({few} cannot tell) {what}"
         unsure = ", which cannot be told from 1" if each.verdict == "inconclusive" and low < 1 < high else ""
         return f"{1 + each.change.size():.3g} times ({low:.3g} .. {high:.3g}{unsure}) {what}"
     if len(each.base) == len(each.head) == 1 and min(*each.base, *each.head) > 0:

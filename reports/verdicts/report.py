@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -11,7 +12,8 @@ from rich.console import Console
 from bench.terminal import BLANK, Grid, fitting, paragraph, print_grid, room
 from reports.verdicts.comparison import HEADS, OPERATION_HEADS, VERDICTS, Comparison, Reasons, cells
 
-WIDE = "compare --wide prints all"
+MORE = "the last line has the command that prints all"
+TOGETHER = "base -> head"
 IN_BRACKETS = "In brackets, in the sentences: 95% intervals, each by itself."
 
 
@@ -22,7 +24,8 @@ class ComparisonReport:
     `title` says what was compared, `machine` on which machine. `margin` and `level` are shares; they are None where
     counts are compared exactly. `strict`: an inconclusive comparison fails. `accuracy_margin`: that of accuracies over
     seeds, in points; None: there are none. `reasons`: those of each compared trial. `overall`: the level of all looks
-    together, if this is one of several. `cautions` are said before all else, `conclusions` say it in words.
+    together, if this is one of several. `cautions` are said before all else, `conclusions` say it in words. `words`:
+    what `python -m reports compare` takes to compare the same, but for margin and level.
     """
 
     title: str
@@ -37,6 +40,12 @@ class ComparisonReport:
     overall: float | None = None
     cautions: Sequence[str] = ()
     conclusions: Sequence[str] = ()
+    words: Sequence[str] = ()
+
+    def command(self) -> str:
+        """What prints this report with all columns."""
+        how = ["--margin", f"{self.margin or 0.0:.6g}", "--level", f"{self.level or 0.0:.6g}", "--wide"]
+        return f"python -m reports compare {shlex.join([*self.words, *how])}"
 
     def counts(self) -> dict[str, int]:
         """Verdict -> how many comparisons have it; verdicts that none has are left out."""
@@ -62,32 +71,48 @@ def show(report: ComparisonReport, wide: bool = False) -> None:
     for caution in report.cautions:
         paragraph(console, caution)
     paragraph(console, report.summary())
-    margin, level = report.margin or 0.0, report.level or 0.0
     lines = [cells(each, report.margin_of(each), report.each_level()) for each in report.comparisons]
     whole = Grid(HEADS, lines, left=("metric", "verdict"))
+    shown, complete = set(HEADS), True
     if wide or len(fitting(whole, room(console))) == len(HEADS):
         print_grid(console, whole, wide)
     else:
-        show_by_trial(console, lines)
+        shown, complete = show_by_trial(console, lines)
     for why in report.reasons:
-        show_reasons(console, why)
-    measured = sum(each.change is not None for each in report.comparisons)
-    of_all = "" if report.overall is None else f", of {report.overall:.3g} over all looks"
-    paragraph(
-        console,
-        f"base and head: medians of the launches that count. regressed, improved: by more than the margin of "
-        f"{margin:.3g}; equivalent: within it. The chance that any of the {measured} lines is wrong is at most "
-        f"{level:.3g} (Holm{of_all}). could show: the change that this many launches with this spread would show four "
-        f"times out of five.",
-    )
+        complete &= show_reasons(console, why, wide)
+    paragraph(console, legend(report, shown))
     for note in notes(report):
         paragraph(console, note)
     for conclusion in report.conclusions:
         paragraph(console, f"\n{conclusion}")
+    if not complete:
+        paragraph(console, f"\nAll columns: {report.command()}")
 
 
-def show_by_trial(console: Console, lines: Sequence[Sequence[str]]) -> None:
-    """Print a narrow table for each trial, whose name stands above it, and beneath it the reasons for its verdicts."""
+def legend(report: ComparisonReport, shown: Container[str]) -> str:
+    """How to read the columns that are shown."""
+    measured = sum(each.change is not None for each in report.comparisons)
+    of_all = "" if report.overall is None else f", of {report.overall:.3g} over all looks"
+    parts = []
+    if "base" in shown or TOGETHER in shown:
+        parts.append("base and head: medians of the launches that count.")
+    parts.append(
+        f"regressed, improved: by more than the margin of {report.margin or 0.0:.3g}; equivalent: within it. "
+        f"The chance that any of the {measured} lines is wrong is at most {report.level or 0.0:.3g} (Holm{of_all})."
+    )
+    if "could show" in shown:
+        could = "the change that this many launches with this spread would show four times out of five."
+        parts.append(f"could show: {could}")
+    return " ".join(parts)
+
+
+def show_by_trial(console: Console, lines: Sequence[Sequence[str]]) -> tuple[set[str], bool]:
+    """Print a narrow table for each trial, whose name stands above it, and beneath it the reasons for its verdicts.
+
+    Returns the headings of the columns that are shown, and whether each table has them all.
+    """
+    printed: set[str] = set()
+    complete = True
     trials: dict[str, list[Sequence[str]]] = {}
     for line in lines:
         trials.setdefault(line[0], []).append(line)
@@ -100,24 +125,30 @@ def show_by_trial(console: Console, lines: Sequence[Sequence[str]]) -> None:
             noted = f"{verdict} [{whys.index(why) + 1}]" if why else verdict
             values = f"{base} -> {head}" if base or head else ""
             rows.append([metric, change, interval, noted, values, launches, shown])
-        heads = ("metric", "change", "95% interval", "verdict", "base -> head", "launches", "could show")
+        heads = ("metric", "change", "95% interval", "verdict", TOGETHER, "launches", "could show")
         important = ("verdict", "change", "95% interval")
-        print_grid(console, Grid(heads, rows, important=important, left=("verdict",)), more=WIDE)
+        grid = Grid(heads, rows, important=important, left=("verdict",))
+        print_grid(console, grid, more=MORE)
+        own_heads = {heads[index] for index in fitting(grid, room(console))}
+        printed, complete = printed | own_heads, complete and len(own_heads) == len(heads)
         for number, why in enumerate(whys, start=1):
             paragraph(console, f"[{number}]{BLANK}{why}", "  ")
     console.print()
+    return printed, complete
 
 
-def show_reasons(console: Console, why: Reasons) -> None:
-    """Print why a trial's results may be what they are."""
+def show_reasons(console: Console, why: Reasons, wide: bool) -> bool:
+    """Print why a trial's results may be what they are, and return whether no column is left out."""
     summary, *lines = why.lines()
     paragraph(console, f"why, {why.trial}: {summary}")
     for line in lines:
         paragraph(console, line, "  ")
+    grid = Grid(OPERATION_HEADS, [each.cells() for each in why.operations])
     if why.operations:
         paragraph(console, f"time of an operation itself, {why.about_times}", "  ")
-        print_grid(console, Grid(OPERATION_HEADS, [each.cells() for each in why.operations]), more=WIDE)
+        print_grid(console, grid, wide, MORE)
     console.print()
+    return wide or len(fitting(grid, room(console))) == len(OPERATION_HEADS)
 
 
 def left_out(comparisons: Sequence[Comparison]) -> list[str]:

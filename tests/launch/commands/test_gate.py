@@ -181,13 +181,18 @@ def test_what_is_inconclusive_gets_more_pairs(repository: Path, capfd: pytest.Ca
     assert code == 4
     assert [f"after {pairs} pairs this is inconclusive" in said for pairs in (3, 6, 12)] == [True, True, False]
     assert "12 pairs" in said
+    assert said.count("a pair takes about") == 1
+    assert "all 12 pairs are run, and they cannot tell; more pairs tell more\n" in said
+    assert "inconclusive fails, since --fail-inconclusive was given\n" in said
     assert (rows(repository, "base"), rows(repository, "head")) == (12, 12)
 
 
 def test_what_cannot_be_told_fails_only_where_asked(repository: Path, capfd: pytest.CaptureFixture[str]) -> None:
     code, said = told(repository, capfd, "same", "unsure", "--budget", "0.1s")
     assert code == 0
-    assert "inconclusive" in said
+    assert said.count("longer than the budget of 0.1s; at least three are run\n") == 1
+    used = "the budget of 0.1s is used: 3 of at most 12 pairs, which cannot tell; a longer --budget tells more\n"
+    assert said.endswith(used + "inconclusive passes; with --fail-inconclusive it would fail\n")
     assert rows(repository, "base") == 3, "the time is up"
 
 
@@ -309,6 +314,9 @@ REFUSED: list[tuple[list[str], str]] = [
     (["same", "--output=x", "x"], "gate takes two commits"),
     (["same", "slow", "x", "--pairs", "2"], "--pairs is '2'; give 3 or more"),
     (["same", "slow", "x", "--budget", "soon"], "--budget is 'soon'; give a time such as 5min"),
+    (["same", "slow", "x", "--budget", "5"], "--budget is '5', without a unit; give s, min or h, such as 5min"),
+    (["same", "slow", "x", "--pytest", "tests/perf"], "--pytest stands in place of an experiment; leave x out"),
+    (["same", "slow", "x", "y", "--arm=a", "--pytest"], "--pytest stands in place of an experiment; leave x y out"),
     (["same", "slow", "x", "--fail-fast"], "gate decides --fail-fast itself"),
     (["same", "slow", "x", "--pairs"], "argument --pairs: expected one argument"),
     (["same", "slow", "x", "--seeds", "2"], "--seeds is '2'; give 3 or more"),
@@ -346,6 +354,23 @@ def test_a_folder_in_use_is_left_as_it_is(repository: Path, capfd: pytest.Captur
     assert code == 2
     assert "is there already" in said
     assert [path.name for path in (repository.parent / "gate").iterdir()] == ["mine"]
+
+
+def test_the_same_command_can_be_run_again(
+    repository: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(repository.parent)
+    runs = repository.parent / "runs"
+    (runs / "gate-2").mkdir(parents=True)
+    (runs / "gate-2" / "mine").touch()
+    for said in ("", f"{runs / 'gate'} is there already: this gate goes to {runs / 'gate-3'}\n"):
+        with pytest.raises(SystemExit) as ended:
+            main(["gate", "same", "same", "resnet20_accumulation", "--pairs", "3"])
+        assert ended.value.code == 0
+        err = capfd.readouterr().err
+        assert (said in err) if said else ("is there already" not in err)
+    assert [len(RunFolder(runs / name / "head").rows("trials")) for name in ("gate", "gate-3")] == [3, 3]
+    assert [path.name for path in (runs / "gate-2").iterdir()] == ["mine"]
 
 
 def test_what_one_of_them_cannot_run_is_said(repository: Path, capfd: pytest.CaptureFixture[str]) -> None:

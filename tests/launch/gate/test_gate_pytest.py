@@ -117,11 +117,23 @@ def test_a_step_twice_as_slow_and_one_that_fails_in_the_last_pair_are_regression
 )
 def test_what_cannot_be_measured_ends_with_2(files: dict[str, str], said: str, project: Path) -> None:
     commit(project, "other", files)
-    code, printed = gate(project, "other", "other", "--pytest", "tests/perf")
+    (project / "used").mkdir()
+    (project / "used" / "mine").touch()
+    code, printed = gate(project, "other", "other", "--out", "used", "--pytest", "tests/perf")
     assert code == 2, printed
     (line,) = [line for line in printed.splitlines() if line.startswith("error: ")]
     assert said in line
+    assert [path.name for path in (project / "used").iterdir()] == ["mine"]
     assert not (project / "runs").exists()
+
+
+def test_a_folder_in_use_is_refused_before_anything_is_measured(project: Path) -> None:
+    (project / "used").mkdir()
+    (project / "used" / "mine").touch()
+    code, printed = gate(project, "base", "head", "--out", "used", "--pytest", "tests/perf")
+    assert code == 2, printed
+    assert printed.splitlines()[-1] == f"error: {project}/used is there already; choose another --out, or remove it"
+    assert "pair 1" not in printed
 
 
 # Without a process: a side's own parts

@@ -8,7 +8,7 @@ import random
 import pytest
 
 from bench.errors import UsageError
-from launch.gate.looks import Looks, seconds
+from launch.gate.looks import Looks, seconds, spelled
 from reports.verdicts import significance
 
 
@@ -65,9 +65,39 @@ def test_too_few_pairs_are_no_last_look() -> None:
     assert [looks.is_last(pairs) for pairs in (1, 2, 3)] == [False, False, True]
 
 
-@pytest.mark.parametrize(("text", "value"), [("300", 300), ("90s", 90), ("5min", 300), ("1.5 h", 5400)])
+@pytest.mark.parametrize(("text", "value"), [("300s", 300), ("90s", 90), ("5min", 300), ("1.5 h", 5400)])
 def test_a_time_is_read(text: str, value: float) -> None:
     assert seconds(text) == value
+
+
+@pytest.mark.parametrize("text", ["5", "1.5", "300 "])
+def test_a_number_without_a_unit_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match=f"is '{text}', without a unit; give s, min or h, such as {text.strip()}min"):
+        seconds(text)
+
+
+@pytest.mark.parametrize("text", ["0.5s", "90s", "5min", "90min", "1h", "2h"])
+def test_a_budget_is_said_as_it_is_read(text: str) -> None:
+    assert spelled(seconds(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("pair_s", "budget_s", "said"),
+    [
+        (240.0, 300.0, "three pairs take about 12 min, longer than the budget of 5min; at least three are run"),
+        (100.0, 300.0, "a pair takes about 2 min"),
+        (12.0, math.inf, "a pair takes about 12 s"),
+    ],
+)
+def test_after_the_first_pair_it_says_how_long_one_takes(pair_s: float, budget_s: float, said: str) -> None:
+    assert Looks(32, budget_s).after_first(pair_s) == said
+
+
+def test_what_ends_a_gate_that_cannot_tell_is_said() -> None:
+    looks = Looks(32, 60.0)
+    used = "the budget of 1min is used: 5 of at most 32 pairs, which cannot tell; a longer --budget tells more"
+    assert looks.undecided(5) == used
+    assert looks.undecided(32) == "all 32 pairs are run, and they cannot tell; more pairs tell more"
 
 
 @pytest.mark.parametrize("text", ["", "0", "5 weeks", "-3min", "min", "nan"])

@@ -122,6 +122,30 @@ def test_one_launch_of_each_tells_nothing_of_the_spread(tmp_path: Path, capsys: 
     assert "equivalent" not in said
 
 
+@pytest.mark.parametrize(
+    ("launches", "factors", "said"),
+    [
+        (2, (1, 1.2), "takes 1.12 times (two launches cannot tell) as long as one of 256x1 and 0.312"),
+        (3, (1, 30, 0.1), " times (3 launches cannot tell) as long as one of 256x1 and 0.312"),
+        (3, (1, 1.2, 1), ", which cannot be told from 1) as long as one of 256x1 and 0.312"),
+    ],
+    ids=["two launches", "an interval of more than a factor of ten", "an interval worth its numbers"],
+)
+def test_an_interval_that_tells_nothing_is_not_in_the_sentence(
+    launches: int,
+    factors: tuple[float, ...],
+    said: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Memory, equal in all launches of an arm, keeps its interval."""
+    slow = [{**row, "epoch_time_s": 41 * by} for row, by in zip(plan("16x16", launches), factors, strict=True)]
+    _, lines = told(tmp_path, capsys, [*slow, *plan("256x1", launches)], *ARMS)
+    (found,) = [each for each in lines if each.startswith("At an effective batch")]
+    assert said in found
+    assert "0.312 times (0.312 .. 0.312) the memory" in found
+
+
 def test_too_few_seeds_leave_accuracy_open(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [*plan("16x16", 2), *plan("256x1", 2)]
     rows[0]["eval_accuracy"] += 0.01

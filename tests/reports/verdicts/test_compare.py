@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
+import math
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 from planted_rows import ARM, NAME, SPREAD, plant, times
+from scipy import stats
 
 from bench.record.columns import columns
 from bench.record.run_folder import RunFolder
@@ -87,6 +90,57 @@ def test_what_nobody_can_tell_is_no_pass(
     assert ended == code
     assert lines[0] == "2 inconclusive, 4 equivalent"
     assert line(lines, "step_time_p50_s").endswith("inconclusive")
+
+
+@pytest.mark.parametrize(
+    ("mean", "level", "ending"),
+    [(1.09, "5%", "needs"), (1.09, "30%", "regressed"), (1.0, "5%", "inconclusive")],
+    ids=["beyond the margin for one line alone", "beyond it for all", "on both sides of it"],
+)
+def test_an_interval_that_decides_for_one_line_alone_says_what_all_lines_need(
+    mean: float, level: str, ending: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of six lines, those of memory and accuracy are equivalent, so that Holm tests the step time at level / 2."""
+    wide = [0.05, -0.05, 0.0, 0.03, -0.03]
+    base, head = times(spread=wide), times(0.0123 * mean, spread=wide)
+    _, lines = told(tmp_path, capsys, base, head, "--level", level)
+    said = line(lines, "step_time_p50_s")
+    logs = [[math.log(row["step_time_p50_s"]) for row in rows] for rows in (head, base)]
+
+    def interval(share: float) -> str:
+        found = stats.ttest_ind(*logs, equal_var=False).confidence_interval(share)
+        return f"{100 * math.expm1(found.low):+.2f} .. {100 * math.expm1(found.high):+.2f}"
+
+    assert interval(0.95) in said
+    needs = f"inconclusive: 95% is not enough: a verdict on 6 lines needs the 97.5% interval (Holm), {interval(0.975)}"
+    assert said.endswith(needs if ending == "needs" else ending)
+
+
+@pytest.mark.parametrize(("width", "has_values"), [(80, False), (200, True)])
+def test_the_legend_explains_what_is_shown_and_a_command_prints_the_rest(
+    width: int,
+    has_values: bool,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    slow = times(0.0123 * 1.09, spread=[0.05, -0.05, 0.0, 0.03, -0.03])
+    _, lines = told(tmp_path, capsys, times(), slow, "--margin", "1%", "--level", "0.01")
+    text = " ".join(" ".join(lines).split())
+    assert ("base and head: medians" in text) == has_values
+    assert ("could show: the change" in text) == has_values
+    head, _, command = text.partition(" All columns: python -m reports ")
+    assert bool(command) == (not has_values)
+    if command:
+        assert "of 7 columns; the last line has the command that prints all" in head
+        monkeypatch.delenv("COLUMNS")
+        with pytest.raises(SystemExit):
+            main(shlex.split(command))
+        wide = capsys.readouterr().out
+        assert "could show: the change" in wide
+        assert "margin of 0.01;" in wide
+        assert "0.01 (Holm)" in wide
 
 
 def test_where_no_time_was_measured_it_is_no_pass(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
