@@ -141,7 +141,7 @@ def of_trials(refs: list[str], rest: list[str], command: str) -> GateRequest:
     if accuracy_margin and not seeds:
         raise UsageError(f"--accuracy-margin {accuracy_margin} is for accuracies over seeds; give --seeds")
     for option, default in PATHS.items():
-        value, rest = take_path(rest, option)
+        value, rest = take_path(rest, option, command)
         value = value or default
         if value is not None:
             rest += [option, str(Path(value).absolute()) if default or Path(value).exists() else value]
@@ -171,21 +171,19 @@ def take_own(rest: list[str], command: str, trials: bool = True) -> tuple[dict[s
     return {option: "" if value is True else value for option, value in values.items()}, rest
 
 
-def take_path(rest: list[str], option: str) -> tuple[str | None, list[str]]:
+def take_path(rest: list[str], option: str, command: str) -> tuple[str | None, list[str]]:
     """(the value of one option, the other words)."""
-    parser = Parser("")
+    parser = Parser(f"python -m launch {command}")
     parser.add_argument(option, dest="path")
     found, rest = parser.parse_known_args(rest)
     return found.path, rest
 
 
 def check_known(words: Sequence[str], command: str) -> None:
-    """Raises UsageError if `run` has no such option."""
-    for option, _ in option_words.grouped(words):
-        if option and option_words.field_of(option) not in option_words.kinds():
-            parser = Parser(f"python -m launch {command}")
-            arguments(parser, command)
-            raise UsageError(f"{command} has no option {option!r}{parser.perhaps(option)}; see {parser.prog} --help")
+    """Raises UsageError for words that `run` does not take, before a worktree is made."""
+    parser = Parser(f"python -m launch {command}")
+    arguments(parser, command)
+    parser.parse_args([*COMMITS[command].split(), *words])
 
 
 def request(
