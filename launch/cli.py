@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.arguments import Parser
+from bench.arguments import HELP_ALL, Parser
 from bench.errors import Ended, one_sentence
 from bench.screen import screen
 from launch import commands
@@ -21,6 +21,7 @@ def parser(name: str) -> Parser:
     command = commands.load(name)
     found = Parser(f"python -m launch {name}", command.__doc__)
     command.arguments(found)
+    found.examples = tuple(f"{found.prog} {words}" for words in getattr(command, "EXAMPLES", ()))
     return found
 
 
@@ -34,6 +35,6 @@ def main(words: Sequence[str]) -> None:
             print(usage())
             raise Ended(0 if words else 2)
         command, found, rest = commands.load(words[0]), parser(words[0]), words[1:]
-        by_itself = hasattr(command, "read") and not {"-h", "--help"} & set(rest)
+        by_itself = hasattr(command, "read") and not {"-h", "--help", HELP_ALL} & set(rest)
         options = command.read(rest) if by_itself else found.parse_args(rest)
         raise Ended(interruptible(lambda: command.run(options)) or 0)

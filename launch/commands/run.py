@@ -1,7 +1,7 @@
 """Run experiments or a study, each trial in processes of its own.
 
 Instead of EXPERIMENT... it may be a STUDY.toml, whose keys are the options below; those of the command line replace
-them. `run EXPERIMENT --help` shows that experiment's own settings as defaults.
+them. `run EXPERIMENT --help` shows what that experiment asks and sets.
 
 Exit code 0: all trials ended well; 1: some did not; 2: the request cannot be met; 70: an error that nobody foresaw,
 whose traceback is in the file that is named; 130: interrupted.
@@ -24,6 +24,7 @@ from launch.sweep import request as requests
 from launch.sweep.request import RunRequest
 
 GROUP = "Run experiments"
+EXAMPLES = ("resnet20_accumulation --preset mini", "resnet20_accumulation --arm 16x8 --precision no,bf16")
 
 
 def arguments(parser: Parser) -> None:

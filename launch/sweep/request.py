@@ -45,7 +45,7 @@ class RunRequest:
 def arguments(parser: Parser) -> None:
     """Declare what `run` takes."""
     declared.experiments_argument(parser)
-    declared.run_options(parser)
+    declared.run_options(parser, common=declared.COMMON)
 
 
 def read(words: Sequence[str], command: str = "run") -> RunRequest:

@@ -142,8 +142,8 @@ def test_what_cannot_be_is_named_in_one_line(words: list[str], said: str) -> Non
     assert "\n" not in str(caught.value)
 
 
-def test_help_lists_every_field_and_how_a_sweep_is_conducted() -> None:
-    shown = python("-m", "launch", "run", NAME, "--help", env={"COLUMNS": "200"})
+def test_help_all_lists_every_field_and_how_a_sweep_is_conducted() -> None:
+    shown = python("-m", "launch", "run", NAME, "--help-all", env={"COLUMNS": "200"})
     assert shown.returncode == 0, shown.stderr
     wanted = {*(field.name for field in dataclasses.fields(Trial)), *run_options.FIELDS} - {*FIXED, "arm"}
     assert [name for name in wanted if option(name) not in shown.stdout] == []
