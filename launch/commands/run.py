@@ -16,8 +16,10 @@ import subprocess
 
 from bench.arguments import Parser
 from bench.entry import module_command
+from bench.errors import INTERRUPTED
 from bench.terminal import say
 from bench.variables import TURNS
+from launch.interrupts import NOTHING_STARTED, before_any_trial
 from launch.memory import limits
 from launch.sweep import checks, dry_run, runner, study_folder
 from launch.sweep import request as requests
@@ -33,9 +35,11 @@ def arguments(parser: Parser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the trials and show their table."""
-    request = requests.read([*options.experiment, *options.words])
-    checks.check(request)
-    out = request.options.out
+    with before_any_trial():
+        request = requests.read([*options.experiment, *options.words])
+        checks.check(request)
+        out = request.options.out
+        rows = len(study_folder.read_rows(out))
     first = request.run_options.machine_rank == 0 and TURNS not in os.environ  # of a gate, each launch comes here
     if request.note and first:
         say(request.note)
@@ -44,8 +48,12 @@ def run(options: argparse.Namespace) -> int:
         dry_run.show(request)
         return 0
     code = run_trials(request)
+    if code == INTERRUPTED and first:
+        again = "the same command" if request.options.resume else "the same command with --resume"
+        began = len(study_folder.read_rows(out)) > rows  # a trial that was started has its row
+        say(f"interrupted: {again} goes on" if began else NOTHING_STARTED)
     # In a gate nobody reads the table, and it would take as long as a short launch.
-    if first and (out / "trials.csv").exists():
+    if first and study_folder.read_rows(out):
         subprocess.run(module_command("reports", "show", str(out)), check=False)
     return code
 
