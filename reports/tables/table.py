@@ -128,8 +128,6 @@ def show(
     `wide`: every column, whatever the width of the terminal.
     """
     console = Console(highlight=False)
-    if trials.empty:
-        console.print("no trial has ended in this folder yet")
     for each in sheets(trials, measured):
         print_sheet(console, each, wide)
         to_target.show(console, each.rows, wide)
