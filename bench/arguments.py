@@ -7,6 +7,7 @@ and its default. Imports no torch.
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
@@ -17,6 +18,7 @@ from bench.errors import UsageError
 from models.nearest import perhaps
 
 HELP_ALL = "--help-all"
+TWICE = "it is given twice"
 
 
 class Parser(argparse.ArgumentParser):
@@ -77,7 +79,23 @@ class Parser(argparse.ArgumentParser):
         return perhaps(option.removeprefix("--").replace("_", "-"), names, "--")
 
     def error(self, message: str) -> NoReturn:
+        if found := re.fullmatch(r"argument (\S+): (.*)", message, re.DOTALL):
+            raise UsageError(self.of_argument(*found.groups()))
         raise UsageError(f"{self.name()}: {message}; see {self.prog} --help")
+
+    def of_argument(self, name: str, message: str) -> str:
+        """What argparse says of one argument, as a sentence with the next move. `name`: such as --cold/--no-cold."""
+        action = self._option_string_actions.get(name.split("/")[0])
+        values = getattr(action, "suggested", None) or getattr(action, "choices", None)
+        if message.startswith("expected "):
+            choose = f"choose from: {', '.join(values)}" if values else "give one"
+            return f"{name} has no value; {getattr(action, 'move', choose)}"
+        if message == TWICE:
+            return f"{name} is given twice; give it once"
+        if found := re.fullmatch(r"invalid choice: (.*) \(choose from (.*)\)", message):
+            value, choose = (part.replace("'", "") for part in found.groups())
+            return f"{name} is {value!r}{perhaps(value, choose.split(', '))}; choose from: {choose}"
+        return f"{name}: {message}; see {self.prog} --help"
 
     def format_help(self, everything: bool = False) -> str:
         """The help. `everything`: with the arguments that are rare, and with the whole description."""
@@ -167,7 +185,7 @@ class Once(argparse.Action):
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         if option_string is not None and self.dest in namespace.given:
-            raise argparse.ArgumentError(self, "it is given twice; give it once")
+            raise argparse.ArgumentError(self, TWICE)
         if values or option_string is not None:
             namespace.given.add(self.dest)
         setattr(namespace, self.dest, values)

@@ -8,13 +8,14 @@ import functools
 import types
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Union, get_args, get_origin
 
 from bench import experiments, own_file
 from bench.arguments import HELP_ALL, Parser, Switch, Words
 from bench.experiment import PRESETS
 from bench.fields import texts
 from bench.options import Options
+from bench.options import choices as values_of
 from bench.trial import FIXED, Trial
 from bench.trial import option as spelling
 from launch.run_options import RunOptions
@@ -126,13 +127,13 @@ def options(group: Any, names: Iterable[str]) -> None:
             how["metavar"] = metavar(name, kind)
             action = group.add_argument(spelling(name), action=Words, **how)
             action.shown, action.suggested = shown(defaults.get(name)), found
+            if name == "arm":
+                action.move = "python -m launch list names the arms of each experiment"
 
 
 def choices(name: str, kind: Any) -> tuple[str, ...]:
     """The values that an option can have, if they are few; of an axis, each of several."""
-    if name in CHOICES:
-        return CHOICES[name]
-    return ("True", "False") if kind is bool else get_args(kind) if get_origin(kind) is Literal else ()
+    return CHOICES[name] if name in CHOICES else values_of(kind)
 
 
 def metavar(name: str, kind: Any) -> str:
