@@ -92,7 +92,7 @@ def check_values(kind: type, words: Sequence[str]) -> None:
             raise UsageError(f"{spelled} is {value!r}{move}")
 
 
-def _kinds(kind: type) -> Iterator[tuple[str, Any]]:
+def _kinds(kind: Any) -> Iterator[tuple[str, Any]]:
     """The fields of a dataclass, and of those that stand in its fields, with their types."""
     for name, own in get_type_hints(kind).items():
         yield from _kinds(own) if dataclasses.is_dataclass(own) else [(name, own)]

@@ -41,6 +41,8 @@ COMMON = ("arm", "preset", "repeats", "dry_run", "memory_limit", "out", "resume"
 COMMON_ELSEWHERE = ("arm", "preset", "out")
 EXPERIMENT = """a name of python -m launch list, or the path of an experiment's file of your own, such as ./mine.py
 (docs/extending.md)"""
+# Settings that --repeats and --memory-limit make: those of a trial that is started by hand, here in no help.
+SET_BY_LAUNCHER = ("repeat", "memory_limit_bytes")
 CHOICES = {"preset": PRESETS, "device": ("auto", "cpu", "cuda")}
 TEXTS = {
     "arm": "Arms to run, with commas between them.",
@@ -54,6 +56,8 @@ TEXTS = {
 }
 DEFAULTS: dict[str, Any] = {"arm": "all", "preset": "full", "device": "auto", "memory_limit": "none"}
 DEFAULTS |= {"reserve": "the device's own", "skip_over_limit": False}
+DEFAULTS |= {"limit_train": "all", "limit_eval": "all", "limit_windows": "all", "timeout": "no limit"}
+DEFAULTS |= {"eval_batch": "--micro-batch", "lr_batch": "not scaled"}
 METAVARS = {"arm": "A,B", "memory_limit": "LIMIT", "reserve": "BYTES", "rendezvous": "HOST:PORT", "data": "NAME"}
 METAVARS |= {"model": "NAME", "weights": "NAME|PATH", "timeout": "S", "stall_timeout": "S", "join_timeout": "S"}
 WIDEST = 60  # choices that are longer stand behind the text of an option, not behind its name
@@ -101,6 +105,9 @@ def settings(parser: Parser) -> None:
     names = list(filter(is_setting, kinds()))
     options(parser.add_argument_group(SETTINGS, AXES), names)
     parser.rare |= {*names}
+    for action in parser._actions:
+        if action.dest in SET_BY_LAUNCHER:
+            action.help = argparse.SUPPRESS
     parser.add_argument(HELP_ALL, action="help", help="show all options, and the settings of a trial")
     parser.before_help = functools.partial(show_own_settings, parser)
 
@@ -149,7 +156,7 @@ def metavar(name: str, kind: Any) -> str:
 
 def shown(value: Any) -> str:
     """A default, as the help shows it."""
-    return "none" if value in ((), "") else " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return "none" if value in ((), "", None) else " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def show_own_settings(parser: Parser, parsed: argparse.Namespace) -> None:
@@ -169,7 +176,8 @@ def show_own_settings(parser: Parser, parsed: argparse.Namespace) -> None:
     parser.description = f"{experiment.question}\n\n{arms} Defaults below: {arm}."
     for action in parser._actions:
         if is_setting(action.dest):
-            action.shown = shown(getattr(trial, action.dest))  # type: ignore[attr-defined]
+            value = getattr(trial, action.dest)
+            action.shown = shown(DEFAULTS.get(action.dest) if value is None else value)  # type: ignore[attr-defined]
         if action.dest == "experiment":
             action.metavar, action.nargs, action.help = names[0], None, argparse.SUPPRESS
 
