@@ -228,4 +228,5 @@ def machine_line(row: Row) -> str:
     host, torch = row["host"] or "an unknown host", row["torch"] or "unknown"
     others = "".join(f", {name} {row[name]}" for name in OTHERS if row[name] is not None)
     others += f", with {row['variables']}" if row["variables"] not in (None, "none") else ""
-    return f"on {host}: {device or 'no device'}, torch {torch}{driver}{mode}{others}"
+    device = device or "device not recorded (the trial ended before it had one)"
+    return f"on {host}: {device}, torch {torch}{driver}{mode}{others}"

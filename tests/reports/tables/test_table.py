@@ -363,6 +363,12 @@ def test_numbers_that_are_none_do_no_harm(tmp_path: Path, capsys: pytest.Capture
     assert "more columns of trials.csv; they are unknown too" in more
 
 
+def test_a_trial_that_ended_before_it_had_a_device_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plant(tmp_path, {"status": "interrupted", "device_name": None})
+    words = " ".join(shown(tmp_path, capsys).split())
+    assert "device not recorded (the trial ended before it had one)" in words
+
+
 @pytest.mark.parametrize("command", ["show", "page"])
 def test_a_folder_without_rows_is_no_run_to_look_at(
     command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
