@@ -7,12 +7,18 @@ and its default. Imports no torch.
 from __future__ import annotations
 
 import argparse
+import re
+import sys
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from bench.errors import UsageError
 from models.nearest import perhaps
+
+HELP_ALL = "--help-all"
+TWICE = "it is given twice"
 
 
 class Parser(argparse.ArgumentParser):
@@ -37,6 +43,9 @@ class Parser(argparse.ArgumentParser):
             self.add_argument("-h", "--help", action="help", help="show this help and exit")
         # Called with what has been parsed before --help; the settings of an experiment become the defaults here.
         self.before_help: Callable[[argparse.Namespace], None] = lambda parsed: None
+        self.rare: set[str] = set()  # the options, by dest, that --help-all alone lists
+        self.in_short = in_short(self.description or "")  # what --help says of it if some are rare
+        self.examples: tuple[str, ...] = ()  # commands, at the end of the help
 
     def options(self) -> list[str]:
         """Every spelling of every option."""
@@ -70,20 +79,73 @@ class Parser(argparse.ArgumentParser):
         return perhaps(option.removeprefix("--").replace("_", "-"), names, "--")
 
     def error(self, message: str) -> NoReturn:
+        if found := re.fullmatch(r"argument (\S+): (.*)", message, re.DOTALL):
+            raise UsageError(self.of_argument(*found.groups()))
         raise UsageError(f"{self.name()}: {message}; see {self.prog} --help")
 
-    def format_help(self) -> str:
-        self.usage = f"%(prog)s {usage(self._actions)}"
-        return super().format_help()
+    def of_argument(self, name: str, message: str) -> str:
+        """What argparse says of one argument, as a sentence with the next move. `name`: such as --cold/--no-cold."""
+        action = self._option_string_actions.get(name.split("/")[0])
+        values = getattr(action, "suggested", None) or getattr(action, "choices", None)
+        if message.startswith("expected "):
+            choose = f"choose from: {', '.join(values)}" if values else "give one"
+            return f"{name} has no value; {getattr(action, 'move', choose)}"
+        if message == TWICE:
+            return f"{name} is given twice; give it once"
+        if found := re.fullmatch(r"invalid choice: (.*) \(choose from (.*)\)", message):
+            value, choose = (part.replace("'", "") for part in found.groups())
+            return f"{name} is {value!r}{perhaps(value, choose.split(', '))}; choose from: {choose}"
+        return f"{name}: {message}; see {self.prog} --help"
+
+    def format_help(self, everything: bool = False) -> str:
+        """The help. `everything`: with the arguments that are rare, and with the whole description."""
+        formatter = self._get_formatter()
+        words = textwrap.wrap(f"{self.prog} {usage(self._actions)}", formatter._width - 7, break_on_hyphens=False)
+        formatter.add_usage(f"\n{' ' * 7}".join(words).replace("%", "%%"), self._actions, [])
+        formatter.add_text(self.description if everything or not self.rare else self.in_short)
+        for group in self._action_groups:
+            formatter.start_section(group.title)
+            actions = [action for action in group._group_actions if everything or not self.is_rare(action)]
+            formatter.add_text(group.description if actions else None)
+            formatter.add_arguments(actions)
+            formatter.end_section()
+        if self.rare and not everything:
+            formatter.add_text(f"Settings of a trial, and more options: {self.prog} --help-all")
+        if self.examples:
+            wrapped = (textwrap.wrap(each, formatter._width - 4, break_on_hyphens=False) for each in self.examples)
+            formatter.add_text("\n".join(["Examples:", *("  " + " \\\n    ".join(lines) for lines in wrapped)]))
+        return formatter.format_help()
+
+    def is_rare(self, action: argparse.Action) -> bool:
+        """Whether --help-all alone lists it. A positional argument, such as gate's HEAD, may share an option's dest."""
+        return bool(action.option_strings) and action.dest in self.rare
+
+    def print_help(self, file: Any = None, everything: bool = False) -> None:
+        self._print_message(self.format_help(everything), file or sys.stdout)
 
 
 class Formatter(argparse.HelpFormatter):
-    """argparse's, which keeps the paragraphs of a description."""
+    """argparse's, which keeps the paragraphs of a description, and breaks no option at its dashes."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
-        """An indented paragraph, such as an example, is kept as it is."""
-        fill = super()._fill_text
-        return "\n\n".join(part if part.startswith(" ") else fill(part, width, indent) for part in text.split("\n\n"))
+        """A paragraph with an indented line, such as an example, is kept as it is."""
+        parts = text.split("\n\n")
+        filled = (part if "\n  " in f"\n{part}" else "\n".join(unbroken(part, width)) for part in parts)
+        return textwrap.indent("\n\n".join(filled), indent)
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return unbroken(text, width)
+
+
+def unbroken(text: str, width: int) -> list[str]:
+    """The lines of a text, broken at spaces alone."""
+    return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
+
+
+def in_short(description: str) -> str:
+    """Of a description, the first paragraph and the exit codes."""
+    first, *others = description.split("\n\n")
+    return "\n\n".join([first, *(part for part in others if part.startswith("Exit code"))])
 
 
 def usage(actions: Iterable[argparse.Action]) -> str:
@@ -106,14 +168,14 @@ def text(action: argparse.Action) -> str:
 
 
 class Help(argparse.Action):
-    """Prints the help and exits."""
+    """Prints the help and exits. --help-all prints what is rare too."""
 
     def __init__(self, option_strings: Sequence[str], dest: str, **more: Any) -> None:
         super().__init__(option_strings, argparse.SUPPRESS, nargs=0, default=argparse.SUPPRESS, help=more["help"])
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         parser.before_help(namespace)
-        parser.print_help()
+        parser.print_help(everything=option_string == HELP_ALL)
         parser.exit()
 
 
@@ -123,7 +185,7 @@ class Once(argparse.Action):
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         if option_string is not None and self.dest in namespace.given:
-            raise argparse.ArgumentError(self, "it is given twice; give it once")
+            raise argparse.ArgumentError(self, TWICE)
         if values or option_string is not None:
             namespace.given.add(self.dest)
         setattr(namespace, self.dest, values)

@@ -41,10 +41,10 @@ class Ended(SystemExit):
 
 @contextlib.contextmanager
 def one_sentence(in_log: bool = False) -> Iterator[None]:
-    """Turn whatever ends a command into an exit code, with one sentence on stderr: a UsageError into 2, Ctrl-C into 130
-    without a word, any other error into 70, with its traceback in a file.
+    """Turn whatever ends a command into an exit code, with one sentence on stderr: a UsageError into 2, Ctrl-C into
+    130, any other error into 70, with its traceback in a file.
 
-    `in_log`: stderr is a log, and takes the traceback.
+    `in_log`: stderr is a log, and takes the traceback, and no word of Ctrl-C.
     """
     try:
         try:
@@ -58,6 +58,8 @@ def one_sentence(in_log: bool = False) -> Iterator[None]:
         say(f"error: {error}")
         raise Ended(2) from None
     except KeyboardInterrupt:
+        if not in_log:
+            say("interrupted")
         raise Ended(INTERRUPTED) from None
     except SystemExit as error:
         if error.code in (None, 0, 2):  # as argparse ends

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import tyro
 from tyro.conf import FlagConversionOff, OmitArgPrefixes, SuppressFixed
@@ -60,6 +60,7 @@ def parse(default: Any, words: Sequence[str], prog: str, description: str) -> An
         name, _, joined = word.partition("=")
         if name in ("--out", "--data-root") and not (joined if "=" in word else value):
             raise UsageError(f"{name} is empty, which would be the current folder; give a folder")
+    check_values(type(default), words)
     stderr = io.StringIO()
     try:
         with contextlib.redirect_stderr(stderr):
@@ -75,6 +76,56 @@ def parse(default: Any, words: Sequence[str], prog: str, description: str) -> An
         if not error.code:
             raise
         raise UsageError(f"{_sentence(stderr.getvalue(), _names(default))}; see {prog} --help") from error
+
+
+def check_values(kind: type, words: Sequence[str]) -> None:
+    """Raises UsageError for the first value that no field of this dataclass, or of those in its fields, can have."""
+    kinds, name = dict(_kinds(kind)), ""
+    for word in words:
+        if word.startswith("--"):
+            spelled, _, value = word.partition("=")
+            name = spelled.removeprefix("--").replace("-", "_")
+        else:
+            spelled, value = option(name), word
+        given = not word.startswith("--") or "=" in word
+        if given and name in kinds and (move := _refused(value, kinds[name])):
+            raise UsageError(f"{spelled} is {value!r}{move}")
+
+
+def _kinds(kind: Any) -> Iterator[tuple[str, Any]]:
+    """The fields of a dataclass, and of those that stand in its fields, with their types."""
+    for name, own in get_type_hints(kind).items():
+        yield from _kinds(own) if dataclasses.is_dataclass(own) else [(name, own)]
+
+
+def _refused(value: str, kind: Any) -> str:
+    """How an error goes on for a value that is none of this type; empty: it may be one."""
+    if get_origin(kind) is tuple:
+        kind = get_args(kind)[0]
+    if type(None) in get_args(kind):
+        if value == "None":
+            return ""
+        kind = get_args(kind)[0]
+    found = choices(kind)
+    if found and value not in found:
+        return f"{perhaps(value, found)}; {next_move(kind)}"
+    try:
+        kind(value) if kind in (int, float) else None
+    except ValueError:
+        return f"; {next_move(kind)}"
+    return ""
+
+
+def choices(kind: Any) -> tuple[str, ...]:
+    """The values of a type that has few."""
+    return ("True", "False") if kind is bool else get_args(kind) if get_origin(kind) is Literal else ()
+
+
+def next_move(kind: Any) -> str:
+    """What to do about a value that is none of this type."""
+    if found := choices(kind):
+        return f"choose from: {', '.join(found)}"
+    return {int: "give a whole number", float: "give a number"}.get(kind, "give one")
 
 
 def _sentence(box: str, known: Iterable[str]) -> str:

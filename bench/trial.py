@@ -61,9 +61,9 @@ class Trial:
     dropout: tuple[float, ...] = ()
     """Dropout after each hidden layer of the head: one rate for all of them, or one each."""
     body_dropout: float = 0.0
-    """Dropout after each module of body_dropout_after."""
+    """Dropout after each module of --body-dropout-after."""
     body_dropout_after: tuple[str, ...] = ()
-    """Modules of the body, such as layer2, whose output goes through dropout at the rate of body_dropout."""
+    """Modules of the body, such as layer2, whose output goes through dropout at the rate of --body-dropout."""
     optimizer_holds: Literal["this_model", "another_model"] = "this_model"
     """Whose parameters the optimizer updates. another_model repeats a published mistake."""
 
@@ -100,23 +100,23 @@ class Trial:
     target_accuracy: float | None = None
     """An accuracy on the evaluation set to reach, as a share: 0.9 for 90%. The row says what that took."""
     stop_at_target: bool = False
-    """End the training with the first epoch whose evaluation reaches target_accuracy."""
+    """End the training with the first epoch whose evaluation reaches --target-accuracy."""
     micro_batch: int = 64
     """Images that one process puts through the model at once."""
     accumulate: int = 1
     """Micro-batches of each process in one optimizer step."""
     eval_batch: int | None = None
-    """Images that one process evaluates at once. None: micro_batch."""
+    """Images that one process evaluates at once, by default as many as --micro-batch."""
     lr: float = 0.1
     """Learning rate of SGD."""
     lr_batch: int | None = None
-    """The effective batch that lr is meant for: lr is scaled linearly to the trial's own. None: lr is not scaled."""
+    """The effective batch that --lr is meant for: --lr is scaled linearly to the trial's own. By default it is not."""
     momentum: float = 0.9
     """Momentum of SGD."""
     weight_decay: float = 0.0
     """L2 penalty of SGD, per step."""
     milestones: tuple[float, ...] = ()
-    """Fractions of the epochs after which the learning rate is multiplied by gamma."""
+    """Fractions of the epochs after which the learning rate is multiplied by --gamma."""
     gamma: float = 0.1
     """Factor of the learning rate at each milestone."""
     warmup: float = 0.0
@@ -148,7 +148,7 @@ class Trial:
     checkpoint_activations: Literal["none", "block", "stage"] = "none"
     """Keep of each block, or each stage, its input alone, and compute the rest again in the backward pass."""
     memory_limit_bytes: int | None = None
-    """Bytes that the tensors of one process may take; None: all that the machine has."""
+    """Bytes that the tensors of one process may take, by default all that the machine has."""
     warmup_windows: int = 3
     """Optimizer steps at the start that are run but not measured. Unless 0, the first step with each size of
     micro-batch and a GPU's first second are not measured either."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.arguments import Parser
+from bench.arguments import HELP_ALL, Parser
 from bench.errors import Ended, one_sentence
 from bench.screen import screen
 from launch import commands
-from launch.interrupts import interruptible
+from launch.interrupts import before_any_trial, interruptible
 
 
 def usage() -> str:
@@ -21,6 +21,7 @@ def parser(name: str) -> Parser:
     command = commands.load(name)
     found = Parser(f"python -m launch {name}", command.__doc__)
     command.arguments(found)
+    found.examples = tuple(f"{found.prog} {words}" for words in getattr(command, "EXAMPLES", ()))
     return found
 
 
@@ -33,7 +34,8 @@ def main(words: Sequence[str]) -> None:
         if not words or words[0] in ("-h", "--help"):
             print(usage())
             raise Ended(0 if words else 2)
-        command, found, rest = commands.load(words[0]), parser(words[0]), words[1:]
-        by_itself = hasattr(command, "read") and not {"-h", "--help"} & set(rest)
-        options = command.read(rest) if by_itself else found.parse_args(rest)
+        with before_any_trial():
+            command, found, rest = commands.load(words[0]), parser(words[0]), words[1:]
+            by_itself = hasattr(command, "read") and not {"-h", "--help", HELP_ALL} & set(rest)
+            options = command.read(rest) if by_itself else found.parse_args(rest)
         raise Ended(interruptible(lambda: command.run(options)) or 0)

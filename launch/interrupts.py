@@ -6,9 +6,21 @@ import contextlib
 import signal
 from collections.abc import Callable, Iterator
 
-from bench.errors import INTERRUPTED
+from bench.errors import INTERRUPTED, Ended, say
 from bench.failure import signals
 from bench.failure.causes import Interrupted
+
+NOTHING_STARTED = "interrupted: nothing had started"
+
+
+@contextlib.contextmanager
+def before_any_trial() -> Iterator[None]:
+    """Around what a command does before it starts anything: an interruption there says so."""
+    try:
+        yield
+    except (KeyboardInterrupt, Interrupted):
+        say(NOTHING_STARTED)
+        raise Ended(INTERRUPTED) from None
 
 
 def interruptible(work: Callable[[], int | None]) -> int | None:

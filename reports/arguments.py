@@ -12,6 +12,13 @@ from bench.arguments import Once
 from bench.errors import UsageError
 
 
+def run_folder(text: str) -> Path:
+    """The folder of a run. Raises UsageError for an empty text, which would be the current folder."""
+    if not text:
+        raise UsageError("RUN is empty; give the --out folder of a run")
+    return Path(text)
+
+
 def new_file(text: str) -> Path:
     """A file that will be written. Raises UsageError if it cannot be, before the work rather than after it."""
     path = Path(text)

@@ -32,9 +32,10 @@ REPLACED = "# Not as it stands here: run with "  # its first line, if options re
 def write(folder: Path, out: Path, target: float | None = None, prices: Prices | None = None) -> None:
     """Write the page of a run folder, with what this accuracy took; None: what the trials' own targets did.
 
-    Raises UsageError if no run wrote it, if a price is of a device that it has not, or if `out` cannot be written.
+    Raises UsageError if no run wrote it, if no trial has ended, if a price is of a device that it has not, or if `out`
+    cannot be written.
     """
-    trials, lost_trials = read.readable_trials(folder)
+    trials, lost_trials = read.ended_trials(folder)
     epochs, lost_epochs = read.epochs(folder)
     steps, lost_steps = read.steps(folder)
     trials = with_prices(to_target.with_target(trials, epochs, target), prices)

@@ -74,6 +74,14 @@ def readable_trials(folder: Path) -> tuple[pd.DataFrame, Lost]:
     return table, Lost(lost.rows, [*lost.cells, *unread.cells])
 
 
+def ended_trials(folder: Path) -> tuple[pd.DataFrame, Lost]:
+    """As `readable_trials`. Raises UsageError as well if no trial has ended."""
+    table, lost = readable_trials(folder)
+    if table.empty:
+        raise UsageError(f"no trial has ended in {folder} yet; wait for the first, or {OUT_FOLDER} that has rows")
+    return table, lost
+
+
 def trials_of_many(folders: Iterable[Path], names: Collection[str]) -> Iterator[tuple[Path, dict[Any, Any]]]:
     """(run folder, row) for each row of `trials` of these folders, one folder after the other, with these columns.
 

@@ -19,8 +19,9 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "command-line.md"
 HEAD = """# The command line
 
 Generated from the parsers of the commands by `make docs-tables`. `python -m launch COMMAND --help` and
-`python -m reports COMMAND --help` show the same. An installed `resbench COMMAND` is either of them, and `resbench
-completion bash` prints a script with which a shell completes all of it.
+`python -m reports COMMAND --help` show the options that are used most; where there are more, `--help-all` shows all. An
+installed `resbench COMMAND` is either of them, and `resbench completion bash` prints a script with which a shell
+completes all of it.
 
 An option has dashes or underscores in its name, and is given once. A name that does not exist is an error, which
 suggests the nearest one; its exit code is 2."""
@@ -41,7 +42,9 @@ def page() -> str:
     sections = [HEAD, *(command(heading, parser) for heading, parser in parsers().items())]
     run = launching.parser("run")
     (settings,) = [group for group in run._action_groups if group.title == SETTINGS]
-    about = "The options of every command that takes an EXPERIMENT. With one before it, `--help` shows its own values."
+    about = (
+        "The options of every command that takes an EXPERIMENT. With one before it, `--help-all` shows its own values."
+    )
     sections += ["\n\n".join([f"## {SETTINGS.capitalize()}", about, AXES, table(settings._group_actions)])]
     return "\n\n".join(sections) + "\n"
 
@@ -60,6 +63,8 @@ def command(heading: str, parser: Parser) -> str:
             parts += [*([f"{title.capitalize()}:"] if title not in PLAIN else []), table(others)]
         if alike:
             parts.append(f"{title.capitalize()}, as for [run](#run): {', '.join(map(named, alike))}.")
+    if parser.examples:
+        parts.append("\n".join(["```", *parser.examples, "```"]))
     return "\n\n".join(parts)
 
 

@@ -11,7 +11,7 @@ import pytest
 from conftest import CHECKOUT
 from launching import is_one_error, python
 
-from bench.arguments import Parser
+from bench.arguments import Parser, shape
 from bench.screen import GROUPS, screen
 from launch import cli as launching
 from launch import commands as launch_commands
@@ -82,7 +82,7 @@ def test_run_has_the_options_that_a_study_may_have_and_each_stands_in_one_group(
 
 def test_the_defaults_are_those_of_the_experiment_that_is_named() -> None:
     def shown(*words: str) -> str:
-        done = python("-m", "launch", *words, "--help", env={"COLUMNS": "500"})
+        done = python("-m", "launch", *words, "--help-all", env={"COLUMNS": "500"})
         assert (done.returncode, done.stderr) == (0, "")
         (line,) = [line for line in done.stdout.splitlines() if line.strip().startswith("--model ")]
         return line.rpartition("(default: ")[2]
@@ -90,6 +90,53 @@ def test_the_defaults_are_those_of_the_experiment_that_is_named() -> None:
     assert shown("run") == "resnet20)"
     assert shown("run", "resnet50_transfer") == "resnet50)"
     assert shown("plan", "resnet50_transfer") == "resnet50)"
+
+
+# The help
+
+OF_LAUNCH = {name: launching.parser(name) for name in launch_commands.names()}
+WITH_SETTINGS = [name for name, parser in OF_LAUNCH.items() if "--help-all" in parser.options()]
+
+
+@pytest.mark.parametrize("name", OF_LAUNCH)
+def test_a_help_fits_a_terminal_and_ends_with_a_call_that_the_command_takes(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    parser = launching.parser(name)
+    short, everything = parser.format_help(), parser.format_help(everything=True)
+    assert max(map(len, [*short.splitlines(), *everything.splitlines()])) <= 80
+    assert len(short.splitlines()) <= 60
+    for example in parser.examples:
+        assert example in " ".join(short.replace("\\\n", "").split())
+        parser.parse_args(example.removeprefix(f"{parser.prog} ").split())
+
+
+@pytest.mark.parametrize("name", WITH_SETTINGS)
+def test_the_help_names_help_all_which_has_every_argument(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    parser = launching.parser(name)
+    short, everything = parser.format_help(), parser.format_help(everything=True)
+    assert f"python -m launch {name} --help-all\n" in short
+    assert "--momentum" not in short
+    for action in command_line_page.shown(parser._actions):
+        assert (action.option_strings or [shape(action)])[0] in everything
+    needed = [action for action in parser._actions if action.required or not action.option_strings]
+    assert [action.dest for action in needed if (action.option_strings or [shape(action)])[0] not in short] == []
+
+
+def test_commands_with_the_settings_of_a_trial_are_known() -> None:
+    assert WITH_SETTINGS == ["bisect", "fit", "gate", "k8s", "plan", "run", "sheet", "slurm"]
+
+
+def test_the_help_of_an_experiment_has_its_question_its_arms_and_what_it_sets() -> None:
+    shown = python("-m", "launch", "run", RUN, "--help", env={"COLUMNS": "80"}).stdout
+    assert shown.startswith(f"usage: python -m launch run {RUN} [options]\n\nAt an equal effective batch, ")
+    words = " ".join(shown.split())
+    assert "Arms: 16x4, 64x1, " in words
+    assert "It sets: --epochs 50, --weight-decay 0.0001, --milestones 0.4 0.8; by arm: --micro-batch," in words
+    mini = python("-m", "launch", "run", RUN, "--preset", "mini", "--help", env={"COLUMNS": "80"}).stdout
+    assert "--data digits" in mini
 
 
 # Misspelt names

@@ -217,6 +217,7 @@ def test_an_experiment_is_plain_data(name: str) -> None:
         ["reports", "plot", "FOLDER"],
         ["reports", "columns", "FOLDER/columns.md"],
         *(["launch", "run", name, "--help"] for name in EXPERIMENTS),
+        ["launch", "run", "resnet20_accumulation", "--help-all"],
     ],
     ids=" ".join,
 )

@@ -33,6 +33,7 @@ from launch.gate.request import FORMS, GateRequest
 from launch.gate.worktrees import require_checkout
 
 GROUP = "Did something change"
+EXAMPLES = ("HEAD~8 HEAD resnet20_accumulation --arm 16x1",)
 REPOSITORY = CHECKOUT
 
 

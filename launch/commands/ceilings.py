@@ -37,6 +37,7 @@ from launch.group.trial_launch import GRACE_S
 from launch.run_options import RunOptions
 
 GROUP = "Which machine"
+EXAMPLES = ("--out runs/mine",)
 PROG = "python -m launch ceilings"
 # Amount of a call -> its unit and factor.
 RATES = {"flops": ("TFLOP/s", 1e-12), "bytes": ("GB/s", 1e-9), "images": ("images/s", 1.0)}

@@ -39,6 +39,7 @@ from launch.sweep.estimate import duration
 from launch.sweep.request import RunRequest
 
 GROUP = "Run experiments"
+EXAMPLES = ("--out runs/demo",)
 OUT = Path("runs/demo")
 STAMP = "demo.json"  # which code began the folder
 TAKES = "a few minutes on two CPUs"

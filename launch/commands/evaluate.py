@@ -23,6 +23,7 @@ from bench.variables import new_id
 from models.names import OWN
 
 GROUP = "Run experiments"
+EXAMPLES = ("runs/mine/checkpoints/KEY-0.pt --evaluate-on voc",)
 
 
 def arguments(parser: Parser) -> None:

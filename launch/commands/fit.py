@@ -18,6 +18,7 @@ from launch.sweep import arguments as declared
 from launch.sweep import fit, matrix, option_words
 
 GROUP = "What fits"
+EXAMPLES = ("resnet20_accumulation --arm 16x8 --memory-limit 600MiB",)
 
 
 def arguments(parser: Parser) -> None:

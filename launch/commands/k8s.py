@@ -16,6 +16,7 @@ from bench.record.csvfile import write_whole
 from launch.cluster import batch_job, k8s
 
 GROUP = "On a cluster"
+EXAMPLES = ("resnet20_accumulation --image registry.example/resbench",)
 
 
 def arguments(parser: Parser) -> None:

@@ -21,6 +21,7 @@ from launch.sweep import arguments as declared
 from launch.sweep import matrix, option_words
 
 GROUP = "What fits"
+EXAMPLES = ("resnet50_transfer --effective-batch 64 --memory-limit 2GiB",)
 SEVERAL = ("precision", "checkpoint_activations")
 
 

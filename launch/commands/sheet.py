@@ -17,6 +17,7 @@ from launch.sweep import arguments as declared
 from launch.sweep import matrix, option_words
 
 GROUP = "Run experiments"
+EXAMPLES = ("resnet20_accumulation --arm 16x8",)
 
 
 def arguments(parser: Parser) -> None:

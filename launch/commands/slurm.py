@@ -15,6 +15,7 @@ from bench.errors import UsageError
 from launch.cluster import batch_job, slurm
 
 GROUP = "On a cluster"
+EXAMPLES = ("resnet20_accumulation --nodes 2 --gpus-per-node 4",)
 
 
 def arguments(parser: Parser) -> None:

@@ -6,15 +6,16 @@ import argparse
 import dataclasses
 import functools
 import types
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Union, get_args, get_origin
 
 from bench import experiments, own_file
-from bench.arguments import Parser, Switch, Words
+from bench.arguments import HELP_ALL, Parser, Switch, Words
 from bench.experiment import PRESETS
 from bench.fields import texts
 from bench.options import Options
+from bench.options import choices as values_of
 from bench.trial import FIXED, Trial
 from bench.trial import option as spelling
 from launch.run_options import RunOptions
@@ -35,9 +36,13 @@ GROUPS = {
     FOLDER: ("out", "data_root", "resume", "retry_failed", "checkpoint", "log_with", "trace"),
     MACHINES: ("machine_rank", "rendezvous", "join_timeout"),
 }
-EXPERIMENT = """a name of python -m launch list, or the path of a file of your own, such as ./my_study.py, that holds
-what the files in bench/experiments/ hold; with its own model and data if it defines model(trial, classes) and
-data(trial)"""
+# What --help lists of them, for `run` and for a command that takes them besides its own; --help-all lists all.
+COMMON = ("arm", "preset", "repeats", "dry_run", "memory_limit", "out", "resume")
+COMMON_ELSEWHERE = ("arm", "preset", "out")
+EXPERIMENT = """a name of python -m launch list, or the path of an experiment's file of your own, such as ./mine.py
+(docs/extending.md)"""
+# Settings that --repeats and --memory-limit make: those of a trial that is started by hand, here in no help.
+SET_BY_LAUNCHER = ("repeat", "memory_limit_bytes")
 CHOICES = {"preset": PRESETS, "device": ("auto", "cpu", "cuda")}
 TEXTS = {
     "arm": "Arms to run, with commas between them.",
@@ -51,8 +56,11 @@ TEXTS = {
 }
 DEFAULTS: dict[str, Any] = {"arm": "all", "preset": "full", "device": "auto", "memory_limit": "none"}
 DEFAULTS |= {"reserve": "the device's own", "skip_over_limit": False}
+DEFAULTS |= {"limit_train": "all", "limit_eval": "all", "limit_windows": "all", "timeout": "no limit"}
+DEFAULTS |= {"eval_batch": "--micro-batch", "lr_batch": "not scaled"}
 METAVARS = {"arm": "A,B", "memory_limit": "LIMIT", "reserve": "BYTES", "rendezvous": "HOST:PORT", "data": "NAME"}
 METAVARS |= {"model": "NAME", "weights": "NAME|PATH", "timeout": "S", "stall_timeout": "S", "join_timeout": "S"}
+WIDEST = 60  # choices that are longer stand behind the text of an option, not behind its name
 METAVARS |= {"memory_limit_bytes": "BYTES", "bucket_mib": "MIB"}
 
 
@@ -62,10 +70,16 @@ def experiments_argument(parser: Parser, several: bool = True) -> None:
     action.suggested = experiments.names()  # type: ignore[attr-defined]
 
 
-def run_options(parser: Parser, hidden: Collection[str] = (), out: str | None = None) -> None:
-    """Declare all options of `run`. `hidden`: those that are refused. `out`: another default of --out."""
+def run_options(
+    parser: Parser, hidden: Collection[str] = (), out: str | None = None, common: Collection[str] = COMMON_ELSEWHERE
+) -> None:
+    """Declare all options of `run`. `hidden`: those that are refused. `out`: another default of --out.
+
+    `common`: those that --help lists.
+    """
     for title, names in GROUPS.items():
         options(parser.add_argument_group(title), names)
+        parser.rare |= {*names} - {*common}
     settings(parser)
     for action in parser._actions:
         if action.dest in hidden:
@@ -82,12 +96,19 @@ def one_trial(parser: Parser) -> None:
         if action.dest == "memory_limit":
             action.required, action.shown = True, "none; give one"  # type: ignore[attr-defined]
     options(parser.add_argument_group(FOLDER), ("out", "data_root"))
+    parser.rare |= {"reserve", "data_root"}
     settings(parser)
 
 
 def settings(parser: Parser) -> None:
-    """Declare the settings of a trial. With an EXPERIMENT before --help, their defaults are those of its first arm."""
-    options(parser.add_argument_group(SETTINGS, AXES), (name for name in kinds() if is_setting(name)))
+    """Declare the settings of a trial, for --help-all alone, which shows the values of the EXPERIMENT before it."""
+    names = list(filter(is_setting, kinds()))
+    options(parser.add_argument_group(SETTINGS, AXES), names)
+    parser.rare |= {*names}
+    for action in parser._actions:
+        if action.dest in SET_BY_LAUNCHER:
+            action.help = argparse.SUPPRESS
+    parser.add_argument(HELP_ALL, action="help", help="show all options, and the settings of a trial")
     parser.before_help = functools.partial(show_own_settings, parser)
 
 
@@ -102,7 +123,9 @@ def options(group: Any, names: Iterable[str]) -> None:
     defaults = {**vars(Trial()), **vars(Options()), **vars(RunOptions()), **DEFAULTS}
     for name in names:
         kind = kinds()[name]
-        how: dict[str, Any] = {"help": said[name].replace("%", "%%") + " (default: %(shown)s)"}
+        found = choices(name, kind)
+        listed = f" Choose from: {', '.join(found)}." if len(",".join(found)) > WIDEST else ""
+        how: dict[str, Any] = {"help": (said[name] + listed).replace("%", "%%") + " (default: %(shown)s)"}
         if kind is bool and name not in SEVERAL:
             action = group.add_argument(spelling(name), action=Switch, **how)
             action.shown = "on" if defaults[name] else "off"
@@ -110,20 +133,20 @@ def options(group: Any, names: Iterable[str]) -> None:
             how["nargs"] = "*" if get_origin(kind) is tuple else "?" if kind is bool else None
             how["metavar"] = metavar(name, kind)
             action = group.add_argument(spelling(name), action=Words, **how)
-            action.shown, action.suggested = shown(defaults.get(name)), choices(name, kind)
+            action.shown, action.suggested = shown(defaults.get(name)), found
+            if name == "arm":
+                action.move = "python -m launch list names the arms of each experiment"
 
 
 def choices(name: str, kind: Any) -> tuple[str, ...]:
     """The values that an option can have, if they are few; of an axis, each of several."""
-    if name in CHOICES:
-        return CHOICES[name]
-    return ("True", "False") if kind is bool else get_args(kind) if get_origin(kind) is Literal else ()
+    return CHOICES[name] if name in CHOICES else values_of(kind)
 
 
 def metavar(name: str, kind: Any) -> str:
     """What stands for an option's value in its help."""
-    if found := choices(name, kind):
-        return "{%s}" % ",".join(found)
+    if len(found := ",".join(choices(name, kind))) <= WIDEST and found:
+        return "{%s}" % found
     if name in METAVARS:
         return METAVARS[name]
     if get_origin(kind) is tuple or get_origin(kind) in (Union, types.UnionType):
@@ -133,19 +156,37 @@ def metavar(name: str, kind: Any) -> str:
 
 def shown(value: Any) -> str:
     """A default, as the help shows it."""
-    return "none" if value in ((), "") else " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return "none" if value in ((), "", None) else " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def show_own_settings(parser: Parser, parsed: argparse.Namespace) -> None:
-    """Put the settings of the experiment's first arm in place of the defaults, and its question over the help."""
+    """Put the question, the arms and the settings of the experiment that is named in place of the description.
+
+    Settings of its first arm become the defaults.
+    """
     names = [parsed.experiment] if isinstance(parsed.experiment, str) else parsed.experiment or []
     if not names or names[0].endswith(".toml"):
         return
     (name,) = own_file.absolute(names[:1])
     experiment = experiments.load(name)
-    arm = next(iter(experiment.arms))
-    trial = experiment.trial(name, arm, parsed.preset or "full")
-    parser.description = f"{experiment.question}\n\nArms: {', '.join(experiment.arms)}. Defaults below: {arm}."
+    trials = {arm: experiment.trial(name, arm, parsed.preset or "full") for arm in experiment.arms}
+    arm, trial = next(iter(trials.items()))
+    arms = f"Arms: {', '.join(trials)}."
+    parser.in_short = "\n\n".join([experiment.question, arms, own_settings(list(trials.values()))])
+    parser.description = f"{experiment.question}\n\n{arms} Defaults below: {arm}."
     for action in parser._actions:
         if is_setting(action.dest):
-            action.shown = shown(getattr(trial, action.dest))  # type: ignore[attr-defined]
+            value = getattr(trial, action.dest)
+            action.shown = shown(DEFAULTS.get(action.dest) if value is None else value)  # type: ignore[attr-defined]
+        if action.dest == "experiment":
+            action.metavar, action.nargs, action.help = names[0], None, argparse.SUPPRESS
+
+
+def own_settings(trials: Sequence[Trial]) -> str:
+    """The settings that an experiment has itself, with their values, and those in which its arms differ."""
+    names, usual = list(filter(is_setting, kinds())), Trial()
+    differing = [name for name in names if len({getattr(trial, name) for trial in trials}) > 1]
+    alike = {name: getattr(trials[0], name) for name in names if name not in differing}
+    own = [f"{spelling(name)} {shown(value)}" for name, value in alike.items() if value != getattr(usual, name)]
+    by_arm = f"; by arm: {', '.join(map(spelling, differing))}" if differing else ""
+    return f"It sets: {', '.join(own) or 'nothing'}{by_arm}."

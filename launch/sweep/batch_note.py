@@ -9,6 +9,7 @@ from bench.trial import Trial
 
 # With one of them the user has chosen a batch, or the learning rate for it.
 CHOSEN = {"micro_batch", "accumulate", "lr", "lr_batch"}
+MOST_NAMED = 4  # effective batches: more are counted
 
 
 def note(trials: Sequence[Trial], given: Collection[str], preset: str | None) -> str | None:
@@ -22,17 +23,18 @@ def note(trials: Sequence[Trial], given: Collection[str], preset: str | None) ->
     changed = [trial for trial, batch in own.items() if trial.effective_batch() != batch]
     if not changed:
         return None
-    first, counts = changed[0], sorted({trial.processes for trial in changed})
-    others = len({trial.title() for trial in changed}) - 1
-    said = f"--processes {','.join(map(str, counts))}: each process has a micro-batch of its own, so "
-    said += f"with {first.processes} " if len(counts) > 1 else ""
-    said += f"the effective batch of {first.arm} is {first.effective_batch()}, not {own[first]}, "
-    said += f"and that of {others} more grows likewise, " if others else ""
-    said += "at the same learning rate"
+    counts = sorted({trial.processes for trial in changed})
+    arms = dict.fromkeys(f"{trial.effective_batch()} ({trial.arm}), not {own[trial]}" for trial in changed)
+    named, more = list(arms)[:MOST_NAMED], len(arms) - MOST_NAMED
+    several = "effective batches are" if len(arms) > 1 else "effective batch is"
+    said = f"with --processes {','.join(map(str, counts))} the {several} {', '.join(named)}"
+    said += f", and {more} more" if more > 0 else ""
+    said += "; the learning rate is unchanged"
+    first = changed[0]
     kept, rest = divmod(first.micro_batch * own[first], first.effective_batch())
     if len({(trial.micro_batch, trial.processes) for trial in changed}) > 1:
-        return f"{said}; a smaller --micro-batch keeps it"
-    return f"{said}; --micro-batch {kept} keeps it" if kept and not rest else said
+        return f"{said}; a smaller --micro-batch keeps the effective batch"
+    return f"{said}; --micro-batch {kept} keeps the effective batch" if kept and not rest else said
 
 
 def own_batch(trial: Trial, preset: str | None) -> int:

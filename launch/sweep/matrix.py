@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 
 from bench import experiments
 from bench.errors import UsageError
-from bench.options import Options, TrialRequest, parse_request, spelled_out
-from bench.trial import Trial
-from launch.sweep.option_words import field_of, grouped, is_scalar
+from bench.options import Options, TrialRequest, next_move, parse_request, spelled_out
+from bench.trial import DATA, FOLDER, Trial
+from launch.sweep.option_words import TRIAL_TYPES, field_of, grouped, is_scalar
 
 
 def trials(name: str, arms: str | None, words: Sequence[str], preset: str | None = None) -> tuple[list[Trial], Options]:
@@ -42,12 +42,19 @@ def combinations(words: Sequence[str]) -> list[list[str]]:
         if scalar and not values:
             raise UsageError(f"{option} has no value; give one, or several such as a,b")
         if scalar and len(values) == 1:
+            if not values[0]:
+                raise UsageError(f"{option} is empty; {what_to_give(field_of(option))}")
             if not all(values[0].split(",")):
                 raise UsageError(f"{option} has an empty value in {values[0]!r}; give values such as a,b")
             choices.append([[option, value] for value in values[0].split(",")])
         else:
             choices.append([[option, *values] if option else values])
     return [list(itertools.chain.from_iterable(combination)) for combination in itertools.product(*choices)]
+
+
+def what_to_give(field: str) -> str:
+    """The next move for a setting that has no value."""
+    return f"choose from: {', '.join(DATA)}, {FOLDER}PATH" if field == "data" else next_move(TRIAL_TYPES[field])
 
 
 def repeated(trials: Sequence[Trial], repeats: int, order: str) -> list[Trial]:

@@ -45,7 +45,7 @@ class RunRequest:
 def arguments(parser: Parser) -> None:
     """Declare what `run` takes."""
     declared.experiments_argument(parser)
-    declared.run_options(parser)
+    declared.run_options(parser, common=declared.COMMON)
 
 
 def read(words: Sequence[str], command: str = "run") -> RunRequest:
@@ -133,9 +133,11 @@ def arms_by_experiment(names: Sequence[str], arms: str | None) -> dict[str, str 
         return dict.fromkeys(names)
     own = {name: experiments.load(name).arms for name in names}
     chosen = {name: [arm for arm in arms.split(",") if arm in own[name]] for name in names}
+    known = list(dict.fromkeys(arm for arms_of_one in own.values() for arm in arms_of_one))
+    if not arms:
+        raise UsageError(f"--arm is empty; choose from: {', '.join(known)}")
     for arm in arms.split(","):
-        if not any(arm in arms_of_one for arms_of_one in own.values()):
-            known = list(dict.fromkeys(arm for arms_of_one in own.values() for arm in arms_of_one))
+        if arm not in known:
             near = perhaps(arm, known)
             raise UsageError(f"no arm {arm!r} in {' or '.join(own)}{near}; choose from: {', '.join(known)}")
     for name, arms_of_one in chosen.items():

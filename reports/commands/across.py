@@ -13,16 +13,15 @@ driver, cuda, power_mode, cpu_model, host, commit. With --with-published, throug
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from reports.arguments import new_file, price_argument, wide_argument
+from reports.arguments import new_file, price_argument, run_folder, wide_argument
 
 GROUP = "Which machine"
 FORMS = ("csv", "json", "latex", "markdown")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="the --out folder of a run")
+    parser.add_argument("runs", type=run_folder, nargs="+", metavar="RUN", help="the --out folder of a run")
     parser.add_argument(
         "--by",
         default="device_name",

@@ -7,15 +7,14 @@ markdown, latex: the tables of `show`; json, parquet: every column of every laun
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from reports.arguments import new_file
+from reports.arguments import new_file, run_folder
 
 GROUP = "Look at a run"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", type=Path, metavar="RUN", help="the --out folder of a run")
+    parser.add_argument("run", type=run_folder, metavar="RUN", help="the --out folder of a run")
     parser.add_argument(
         "--format", required=True, choices=["json", "latex", "markdown", "parquet"], help="what is written"
     )

@@ -15,6 +15,7 @@ import argparse
 from pathlib import Path
 
 from reports import forms
+from reports.arguments import run_folder
 
 GROUP = "Did something change"
 
@@ -22,7 +23,7 @@ GROUP = "Did something change"
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("tier", choices=["exact"], help="exact: counts; timings are for python -m launch gate")
     parser.add_argument(
-        "run", type=Path, metavar="RUN", help="the --out folder of a run, or of files of pytest-benchmark"
+        "run", type=run_folder, metavar="RUN", help="the --out folder of a run, or of files of pytest-benchmark"
     )
     parser.add_argument(
         "baseline",

@@ -6,15 +6,14 @@ It needs no network, and has tables, charts, and how to repeat the run.
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from reports.arguments import new_file, price_argument, target_argument
+from reports.arguments import new_file, price_argument, run_folder, target_argument
 
 GROUP = "Look at a run"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", type=Path, metavar="RUN", help="the --out folder of a run")
+    parser.add_argument("run", type=run_folder, metavar="RUN", help="the --out folder of a run")
     target_argument(parser)
     price_argument(parser)
     parser.add_argument("-o", "--out", type=new_file, metavar="FILE.html", help="where to (default: RUN/report.html)")

@@ -6,13 +6,13 @@ import argparse
 from pathlib import Path
 
 from bench.terminal import say
-from reports.arguments import price_argument, target_argument
+from reports.arguments import price_argument, run_folder, target_argument
 
 GROUP = "Look at a run"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", type=Path, metavar="RUN", help="the --out folder of a run")
+    parser.add_argument("run", type=run_folder, metavar="RUN", help="the --out folder of a run")
     target_argument(parser)
     price_argument(parser)
     parser.add_argument("-o", "--out", type=Path, metavar="FOLDER", help="where to (default: RUN/plots)")

@@ -12,13 +12,15 @@ import argparse
 from pathlib import Path
 
 from bench.arguments import at_least
-from reports.arguments import share
+from reports.arguments import run_folder, share
 
 GROUP = "Did something change"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", type=Path, metavar="RUN", help="the --out folder of a gate on equal commits, one trial")
+    parser.add_argument(
+        "run", type=run_folder, metavar="RUN", help="the --out folder of a gate on equal commits, one trial"
+    )
     parser.add_argument(
         "--slowed", type=named, nargs="+", default=[], metavar="NAME=RUN", help="gates on a HEAD that is slower"
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.errors import UsageError
-from reports.arguments import price_argument, target_argument, wide_argument
+from reports.arguments import price_argument, run_folder, target_argument, wide_argument
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,7 +17,7 @@ GROUP = "Look at a run"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", type=Path, metavar="RUN", help="the --out folder of a run")
+    parser.add_argument("run", type=run_folder, metavar="RUN", help="the --out folder of a run")
     parser.add_argument(
         "--where", type=condition, nargs="+", default=[], metavar="COLUMN=VALUE", help="only trials with these values"
     )
@@ -63,7 +63,7 @@ def run(options: argparse.Namespace) -> None:
     from reports.tables import prices, table, to_target
     from reports.verdicts import arms
 
-    trials, skipped = read.readable_trials(options.run)
+    trials, skipped = read.ended_trials(options.run)
     trials = where(trials, options.where, options.run)
     if options.target_accuracy is not None:
         epochs, lost = read.epochs(options.run)

@@ -9,11 +9,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from reports.arguments import run_folder
+
 GROUP = "Look at a run"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", type=Path, metavar="RUN", help="the --out folder of a run")
+    parser.add_argument("run", type=run_folder, metavar="RUN", help="the --out folder of a run")
     parser.add_argument("-o", "--out", type=Path, metavar="FOLDER", help="where to (default: RUN/tensorboard)")
 
 

@@ -128,8 +128,6 @@ def show(
     `wide`: every column, whatever the width of the terminal.
     """
     console = Console(highlight=False)
-    if trials.empty:
-        console.print("no trial has ended in this folder yet")
     for each in sheets(trials, measured):
         print_sheet(console, each, wide)
         to_target.show(console, each.rows, wide)
@@ -230,4 +228,5 @@ def machine_line(row: Row) -> str:
     host, torch = row["host"] or "an unknown host", row["torch"] or "unknown"
     others = "".join(f", {name} {row[name]}" for name in OTHERS if row[name] is not None)
     others += f", with {row['variables']}" if row["variables"] not in (None, "none") else ""
-    return f"on {host}: {device or 'no device'}, torch {torch}{driver}{mode}{others}"
+    device = device or "device not recorded (the trial ended before it had one)"
+    return f"on {host}: {device}, torch {torch}{driver}{mode}{others}"

@@ -18,6 +18,7 @@ def parser() -> Parser:
     group.add_argument("--stop", action=Words, nargs="?", help="s")
     group.add_argument("--cold", action=Switch, help="k")
     group.add_argument("--number", type=at_least(2), default=3, help="n")
+    group.add_argument("--kind", choices=("fast", "slow"), help="o")
     group.add_argument("--flag", action="store_true", help="f")
     return found
 
@@ -43,12 +44,14 @@ def test_what_is_not_given_has_its_default_and_leaves_no_words() -> None:
         (["--zzz"], "x has no option '--zzz'; see python -m launch x --help"),
         (["-z"], "x has no option '-z'; see python -m launch x --help"),
         (["--numb", "4"], "x has no option '--numb'; perhaps you meant --number; see "),
-        (["--cold", "--no-cold"], "x: argument --cold/--no-cold: it is given twice; give it once; see "),
-        (["--number", "3", "--number=5"], "x: argument --number: it is given twice; give it once; see "),
-        (["--flag", "--flag"], "x: argument --flag: it is given twice; give it once; see "),
-        (["--classes", "--classes", "1"], "x: argument --classes: it is given twice; give it once; see "),
-        (["--number", "1"], "x: argument --number: '1' is no whole number from 2 on; see "),
-        (["--micro-batch"], "x: argument --micro-batch: expected one argument; see "),
+        (["--cold", "--no-cold"], "--cold/--no-cold is given twice; give it once"),
+        (["--number", "3", "--number=5"], "--number is given twice; give it once"),
+        (["--flag", "--flag"], "--flag is given twice; give it once"),
+        (["--classes", "--classes", "1"], "--classes is given twice; give it once"),
+        (["--number", "1"], "--number: '1' is no whole number from 2 on; see "),
+        (["--micro-batch"], "--micro-batch has no value; give one"),
+        (["--kind", "fst"], "--kind is 'fst'; perhaps you meant fast; choose from: fast, slow"),
+        (["--kind"], "--kind has no value; choose from: fast, slow"),
         (["a", "--flag", "b"], "x: unrecognized arguments: b; see python -m launch x --help"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,

@@ -144,7 +144,7 @@ def fail(error: BaseException) -> None:
     [
         (Ended(1), 1, ""),
         (SystemExit(0), 0, ""),
-        (KeyboardInterrupt(), 130, ""),
+        (KeyboardInterrupt(), 130, "interrupted\n"),
         (UsageError("no such run"), 2, "error: no such run\n"),
         (SystemExit(1), 70, None),
         (MemoryError(), 70, None),

@@ -167,9 +167,9 @@ def test_the_arm_is_taken_out_of_the_words() -> None:
     assert taken("--epochs", "2", "--arm", "a", "--head", "1", "2") == ("a", others)
     assert taken("--arm=a,b") == ("a,b", [])
     assert taken("--arms", "a") == (None, ["--arms", "a"])
-    with pytest.raises(UsageError, match="argument --arm: expected one argument"):
+    with pytest.raises(UsageError, match="--arm has no value; give one"):
         taken("--epochs", "1", "--arm")
-    with pytest.raises(UsageError, match="argument --arm: it is given twice; give it once"):
+    with pytest.raises(UsageError, match="--arm is given twice; give it once"):
         taken("--arm", "a", "--arm", "b")
 
 

@@ -11,6 +11,10 @@ from pathlib import Path
 import pytest
 from launching import SMALL, is_one_error, python
 
+from bench.failure.causes import Interrupted
+from launch import cli as launching
+from launch.commands import run
+
 RUN = ["-m", "launch", "run", "resnet20_accumulation"]
 
 
@@ -23,8 +27,8 @@ RUN = ["-m", "launch", "run", "resnet20_accumulation"]
         (["run"], "resnet152_frozen"),
         (["run", "--arm", "16x8"], "resnet152_frozen"),
         (["run", "resnt20"], "no experiment 'resnt20'"),
-        (["run", "resnet20_accumulation", "--arm"], "--arm"),
-        (["run", "resnet20_accumulation", "--arm", "16x8", "--arm", "64x1"], "argument --arm: it is given twice"),
+        (["run", "resnet20_accumulation", "--arm"], "--arm has no value; python -m launch list names the arms"),
+        (["run", "resnet20_accumulation", "--arm", "16x8", "--arm", "64x1"], "--arm is given twice; give it once"),
         (["run", "resnet20_accumulation", "--arm", "16x9"], "no arm '16x9'"),
         (["run", "resnet20_accumulation", "--micro", "16"], "--micro-batch"),
         (["run", "resnet20_accumulation", "--micro-batch", "0"], "--micro-batch is 0"),
@@ -114,3 +118,25 @@ def test_a_python_without_accelerate_is_told_so(without_accelerate: list[str], t
     assert "accelerate is not installed" in done.stderr
     assert list(tmp_path.iterdir()) == []
     assert run("-m", "launch", "list").returncode == 0
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), Interrupted("stopped by SIGTERM")], ids=repr)
+@pytest.mark.parametrize("where", ["arguments", "run"])
+def test_an_interruption_before_the_first_trial_says_that_nothing_had_started(
+    error: BaseException,
+    where: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def interrupted(*given: object, **named: object) -> None:
+        raise error
+
+    if where == "arguments":
+        monkeypatch.setattr(run, "arguments", interrupted)
+    else:
+        monkeypatch.setattr(run.checks, "check", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        launching.main(["run", "resnet20_accumulation", "--out", str(tmp_path / "runs")])
+    assert (ended.value.code, capsys.readouterr().err) == (130, "interrupted: nothing had started\n")
+    assert list(tmp_path.iterdir()) == []

@@ -272,8 +272,8 @@ def test_environments_that_are_none_or_contradict_are_refused(two: list[Path], t
         ([], "required: RUN, -o/--out"),
         (["-o", "FOLDER/out"], "required: RUN"),
         (["FOLDER/one"], "required: -o/--out"),
-        (["FOLDER/one", "-o"], "-o/--out: expected one argument"),
-        (["FOLDER/one", "-o", "FOLDER/x", "--out=FOLDER/y"], "it is given twice"),
+        (["FOLDER/one", "-o"], "-o/--out has no value; give one"),
+        (["FOLDER/one", "-o", "FOLDER/x", "--out=FOLDER/y"], "-o/--out is given twice; give it once"),
         (
             ["FOLDER/one", "--force", "-o", "FOLDER/x"],
             "merge has no option '--force'; see python -m reports ",

@@ -108,9 +108,9 @@ def test_plots_are_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
             assert ElementTree.fromstring(data).tag.endswith("svg")
 
 
-def test_a_run_without_a_trial_has_a_page_that_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    RunFolder(tmp_path).append("trials", [])
-    assert "No trial has ended in this folder yet." in page(tmp_path, capsys)
+def test_a_page_names_the_suite_and_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    launches(tmp_path, {})
+    assert f"<title>resbench: {tmp_path.name}</title>" in page(tmp_path, capsys)
 
 
 def test_rows_that_cannot_be_read_are_counted_on_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

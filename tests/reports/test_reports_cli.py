@@ -24,6 +24,8 @@ from reports import dictionary
         (["show", "FOLDER"], "FOLDER/trials.csv"),
         (["across"], "across: the following arguments are required: RUN; see python -m reports across --help"),
         (["across", "FOLDER"], "FOLDER/trials.csv"),
+        (["show", ""], "error: RUN is empty; give the --out folder of a run"),
+        (["page", ""], "error: RUN is empty; give the --out folder of a run"),
         (["columns"], "required: FILE.md"),
         (["columns", "FOLDER/missing.md"], "FOLDER/missing.md"),
         (["columns", "FOLDER"], "FOLDER"),

@@ -175,7 +175,7 @@ def test_every_launch_has_a_log_that_says_how_it_was_started(first: Run) -> None
 
 def test_ctrl_c_ends_the_run_with_its_own_exit_code(stopped: Run) -> None:
     assert stopped.code == 130
-    assert "interrupted" in stopped.said.splitlines()[-1]
+    assert stopped.said.splitlines()[-1] == "interrupted: the same command with --resume goes on"
 
 
 def test_what_is_interrupted_has_one_row_that_says_so_and_the_rest_is_not_begun(stopped: Run) -> None:
@@ -198,6 +198,7 @@ def test_what_was_measured_before_ctrl_c_is_kept(stopped: Run) -> None:
 
 def test_ctrl_c_after_a_trials_row_leaves_that_as_it_is_and_begins_no_other(resumed: Run) -> None:
     assert resumed.code == 130
+    assert resumed.said.splitlines()[-1] == "interrupted: the same command goes on"
     assert (resumed.trials[3]["epochs"], resumed.trials[3]["status"]) == (EPOCHS, "ok")
     # On a busy machine the signal may come late enough to find the next one begun.
     assert [row["status"] for row in resumed.trials[4:]] in ([], ["interrupted"])

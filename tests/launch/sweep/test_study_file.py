@@ -108,7 +108,7 @@ ONE = 'experiment = "resnet20_accumulation"\n'
         (ONE + "out = 5", "line 2: out has 5; give a string"),
         (ONE + "\nprecision = []", "line 3: precision has no values"),
         (ONE + "arm = []", "line 2: arm has no values"),
-        (ONE + 'precision = [""]', "--precision has an empty value"),
+        (ONE + 'precision = [""]', "--precision is empty; choose from: no, bf16, fp16"),
         (ONE + "micro-batch = 3\nmicro_batch = 4", "line 3: micro_batch is given a second time"),
         (ONE + 'experiments = ["resnet152_frozen"]', "line 2: experiments is given a second time"),
         (ONE + "epochs = 0", "--epochs is 0; give 1 or more"),

@@ -101,7 +101,7 @@ def test_a_file_is_written_in_place_of_standard_output(tmp_path: Path, capsys: p
     ("words", "said"),
     [
         (["FOLDER"], "required: --format"),
-        (["FOLDER", "--format", "xml"], "invalid choice: 'xml'"),
+        (["FOLDER", "--format", "xml"], "--format is 'xml'; choose from: json"),
         (["FOLDER", "--format", "parquet"], "parquet is binary; give -o FILE"),
         (["FOLDER", "--format", "json", "-o", "/proc/x"], "cannot write /proc/x"),
         (["FOLDER/no", "--format", "json"], "no FOLDER/no/trials.csv"),

@@ -363,10 +363,24 @@ def test_numbers_that_are_none_do_no_harm(tmp_path: Path, capsys: pytest.Capture
     assert "more columns of trials.csv; they are unknown too" in more
 
 
-def test_an_empty_file_has_no_trials(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_trial_that_ended_before_it_had_a_device_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plant(tmp_path, {"status": "interrupted", "device_name": None})
+    words = " ".join(shown(tmp_path, capsys).split())
+    assert "device not recorded (the trial ended before it had one)" in words
+
+
+@pytest.mark.parametrize("command", ["show", "page"])
+def test_a_folder_without_rows_is_no_run_to_look_at(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for content in ("", "launch_id,status\n", "launch_id,sta"):
         (tmp_path / "trials.csv").write_text(content)
-        assert shown(tmp_path, capsys) == "no trial has ended in this folder yet\n"
+        with pytest.raises(SystemExit) as ended:
+            main([command, str(tmp_path)])
+        said = f"error: no trial has ended in {tmp_path} yet; wait for the first, or give "
+        assert ended.value.code == 2
+        assert capsys.readouterr().err.startswith(said)
+        assert [path.name for path in tmp_path.iterdir()] == ["trials.csv"]
 
 
 def test_a_trial_out_of_memory_says_at_what_and_of_how_much(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -180,7 +180,7 @@ def test_a_baseline_that_is_none_is_named(text: str, tmp_path: Path, capsys: pyt
     [
         (["gate"], "required: tier, RUN"),
         (["gate", "exact"], "required: RUN"),
-        (["gate", "fast", "a"], "invalid choice: 'fast'"),
+        (["gate", "fast", "a"], "tier is 'fast'; choose from: exact"),
         (["gate", "exact", "a", "b", "c"], "unrecognized arguments: c"),
         (["gate", "exact", "nowhere"], "no nowhere/trials.csv"),
     ],

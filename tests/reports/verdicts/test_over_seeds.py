@@ -158,7 +158,7 @@ def test_the_seed_stays_a_setting_unless_told_otherwise(tmp_path: Path, capsys: 
         (["--accuracy-margin", "0.5"], "--accuracy-margin 0.5 is for accuracies over seeds; give --over seed"),
         ([*OVER, "--accuracy-margin", "0.5%"], "'0.5%' is no number of percentage points between 0 and 100"),
         ([*OVER, "--accuracy-margin", "0"], "'0' is no number of percentage points"),
-        (["--over", "lr"], "--over: invalid choice: 'lr'"),
+        (["--over", "lr"], "--over is 'lr'; choose from: seed"),
     ],
 )
 def test_what_cannot_be_is_one_sentence(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
