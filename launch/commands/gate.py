@@ -14,7 +14,7 @@ short launches tell more than few long ones.
 
 `gate BASE HEAD --pytest PATH...` is about two commits of your own project: the repository of the current folder. Its
 tests that use the fixture benchmark_step (bench.pytest_plugins.step) run in worktrees of both commits, each launch in a
-pytest of its own. Their rounds take turns, for about two seconds, or as many as the test asks for if that is longer.
+pytest of its own. Their rounds take turns: as many as fill about two seconds, at least as many as the test asks for.
 The options can stand in its pyproject.toml, in the table [tool.resbench.gate], with pytest = [PATH, ...]; then two
 commits are all that is needed.
 
@@ -43,6 +43,7 @@ from launch.gate.request import GateRequest
 from launch.gate.worktrees import require_checkout
 
 GROUP = "Did something change"
+EXAMPLES = ("HEAD~1 HEAD resnet20_accumulation --arm 16x8 --data synthetic",)
 REPOSITORY = CHECKOUT
 
 

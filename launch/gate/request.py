@@ -73,7 +73,8 @@ def arguments(parser: Parser, command: str) -> None:
         parser.add_argument(PYTEST, nargs="*", metavar="PATH", help=tests)
     own_arguments(parser, command)
     hidden = {*map(option_words.field_of, OWN), *declared.GROUPS[declared.MACHINES]}
-    declared.run_options(parser, hidden, out=f"runs/{command}")
+    next_free = ", or the next free one: runs/gate-2, ..." if command == "gate" else ""
+    declared.run_options(parser, hidden, out=f"runs/{command}{next_free}")
 
 
 def own_arguments(parser: Parser, command: str, trials: bool = True) -> None:
