@@ -97,7 +97,7 @@ def own_arguments(parser: Parser, command: str, trials: bool = True) -> None:
     hidden = None if command == "gate" else argparse.SUPPRESS  # bisect gives no verdict, and says so
     group.add_argument(STRICT, action="store_true", help=hidden or "exit code 4 if nothing can be told")
     for form in FORMS:
-        said = f"also write the verdict to this file, as python -m reports compare {form}"
+        said = "also write the verdict to this file, as compare does"
         group.add_argument(form, metavar="FILE", help=hidden or said)
 
 
