@@ -448,7 +448,7 @@ def test_the_command_ends_as_what_it_starts(folder: Path, tmp_path: Path) -> Non
     ("words", "said"),
     [
         ([], "activations: the following arguments are required: CHECKPOINT, IMAGE, -o/--out; see"),
-        (["a.pt", "b.png", "-o", "c", "--limit-eval", "0"], "argument --limit-eval: '0' is no whole number from 1 on"),
+        (["a.pt", "b.png", "-o", "c", "--limit-eval", "0"], "--limit-eval: '0' is no whole number from 1 on"),
     ],
 )
 def test_a_wrong_word_is_named_without_starting_anything(words: list[str], said: str) -> None:

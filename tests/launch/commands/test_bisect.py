@@ -413,7 +413,7 @@ REFUSED: list[tuple[dict[str, Any], list[str], str]] = [
     ({}, ["--junit", "x.xml"], "bisect gives no verdict: leave out --markdown"),
     ({}, ["--fail-inconclusive"], "bisect gives no verdict"),
     ({}, ["--repeats", "3"], "bisect decides --repeats itself"),
-    ({}, ["--margin", "5"], "argument --margin: '5' is no share"),
+    ({}, ["--margin", "5"], "--margin: '5' is no share"),
 ]
 
 

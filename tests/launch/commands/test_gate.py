@@ -324,7 +324,7 @@ REFUSED: list[tuple[list[str], str]] = [
     (["same", "slow", "x", "--seeds", "8", "--seed", "1"], "leave --seed out"),
     (["same", "slow", "x", "--accuracy-margin", "1"], "give --seeds"),
     (["same", "slow", "x", "--seeds", "8", "--accuracy-margin", "200"], "'200' is no number of percentage points"),
-    (["same", "slow", "x", "--margin", "5", "--pairs", "3"], "argument --margin: '5' is no share"),
+    (["same", "slow", "x", "--margin", "5", "--pairs", "3"], "--margin: '5' is no share"),
     (["same", "slow", "x", "--margin", "1%", "--margin", "2%"], "--margin is given twice"),
     (["same", "slow", "x", "--repeats", "3"], "gate decides --repeats itself"),
     (["same", "slow", "x", "--machines=2"], "gate decides --machines=2 itself"),

@@ -232,7 +232,7 @@ NOT_PARTS = ("limit", "predicted", "peak", "base")
     ("words", "said"),
     [
         ([], "plan: the following arguments are required: --effective-batch, --memory-limit; see "),
-        (["--effective-batch", "many"], "argument --effective-batch: 'many' is no whole number from 1 on"),
+        (["--effective-batch", "many"], "--effective-batch: 'many' is no whole number from 1 on"),
         (["--effective-batch", "256"], "plan: the following arguments are required: --memory-limit; see "),
         (["--effective-batch", "256", "--memory-limit", "orin-nan-8gb"], "orin-nano-8gb"),
         (["--effective-batch", "256", "--memory-limit", "1GiB", "--micro-batch", "8"], "leave --micro-batch out"),

@@ -215,10 +215,10 @@ def test_numbers_that_are_none_do_no_harm(tmp_path: Path, capsys: pytest.Capture
             ["--price", "TPU=2"],
             "no launch ran on 'TPU', which has a --price; give NVIDIA H100 or NVIDIA A100",
         ),
-        (["--price", "NVIDIA H100"], "argument --price: 'NVIDIA H100' is not DEVICE=PRICE, such as 'NVIDIA H100=2.49'"),
+        (["--price", "NVIDIA H100"], "--price: 'NVIDIA H100' is not DEVICE=PRICE, such as 'NVIDIA H100=2.49'"),
         (["--price", "NVIDIA H100=nan"], "'NVIDIA H100=nan' is not DEVICE=PRICE"),
         (["--price", "NVIDIA H100=-1"], "'NVIDIA H100=-1' is not DEVICE=PRICE"),
-        (["--price", "NVIDIA H100=1", "NVIDIA H100=2"], "argument --price: 'NVIDIA H100' is given twice; give it once"),
+        (["--price", "NVIDIA H100=1", "NVIDIA H100=2"], "--price: 'NVIDIA H100' is given twice; give it once"),
         (
             ["--by", "torch"],
             "all launches are of one machine, torch 2.9.0; give the runs of others too; or --by host, ",

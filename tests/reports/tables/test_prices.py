@@ -122,9 +122,9 @@ def test_the_curve_over_price_is_that_over_time_in_money(run: Path) -> None:
     ("words", "error"),
     [
         (["TPU=2"], "no launch ran on 'TPU', which has a --price; give NVIDIA H100"),
-        ([f"{H100}=-1"], "argument --price: 'NVIDIA H100=-1' is not DEVICE=PRICE, such as 'NVIDIA H100=2.49'"),
+        ([f"{H100}=-1"], "--price: 'NVIDIA H100=-1' is not DEVICE=PRICE, such as 'NVIDIA H100=2.49'"),
         ([f"{H100}=much"], "'NVIDIA H100=much' is not DEVICE=PRICE"),
-        ([f"{H100}=1", f"{H100}=2"], "argument --price: 'NVIDIA H100' is given twice; give it once"),
+        ([f"{H100}=1", f"{H100}=2"], "--price: 'NVIDIA H100' is given twice; give it once"),
     ],
 )
 def test_a_price_that_cannot_be_is_one_sentence_and_nothing_is_written(
