@@ -106,7 +106,7 @@ def test_who_interrupts_gets_no_traceback_and_no_half_a_page(tmp_path: Path) -> 
     (tmp_path / "trials.csv").write_text("launch_id,experiment,status\n" + "a,e,ok\n" * 200_000)
     command = [sys.executable, "-c", INTERRUPTED, "page", str(tmp_path)]
     done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
     assert [path.name for path in tmp_path.iterdir()] == ["trials.csv"]
 
 

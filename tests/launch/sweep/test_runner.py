@@ -175,7 +175,7 @@ def test_every_launch_has_a_log_that_says_how_it_was_started(first: Run) -> None
 
 def test_ctrl_c_ends_the_run_with_its_own_exit_code(stopped: Run) -> None:
     assert stopped.code == 130
-    assert stopped.said.splitlines()[-1] == "interrupted: the same command with --resume goes on"
+    assert stopped.said.splitlines()[-1] == "interrupted: the same command goes on"
 
 
 def test_what_is_interrupted_has_one_row_that_says_so_and_the_rest_is_not_begun(stopped: Run) -> None:
