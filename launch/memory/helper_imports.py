@@ -1,10 +1,6 @@
-"""What a helper process needs, imported by the process that the helpers are forks of."""
+"""What a helper process needs, imported by the process that the helpers are forks of: they do not copy its memory."""
 
-import gc
+from bench.entry import imports_that_stay
 
-# What is imported stays: to look through it for garbage, again and again, takes a fifth of the imports' time.
-gc.disable()
-import bench.memory.prediction  # noqa: E402, F401
-
-gc.enable()
-gc.freeze()  # nor do the helpers look through it, which would copy its memory
+with imports_that_stay():
+    import bench.memory.prediction  # noqa: F401
