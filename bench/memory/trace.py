@@ -41,14 +41,20 @@ HOST = torch.device("cpu")
 GPU = torch.device("cpu", 0)
 # How tensors are made of numbers. A parameter is made by none of them.
 COMPUTED = (torch.arange, torch.linspace, torch.tensor)
+SET = (Tensor.zero_, Tensor.fill_, Tensor.normal_, Tensor.uniform_)  # how parameters get their first values
 COUNTED_FROM = 3  # with so many warm-up windows, one of them has its operations counted (bench/probes/operations.py)
 
 
 class ConstructorArithmetic(TorchFunctionMode):
-    """Has the numbers that a constructor computes with, such as RegNet's widths, although its parameters have none."""
+    """Has the numbers that a constructor computes with, such as RegNet's widths, although its parameters have none.
+
+    Those get no values either, which torch would take long for.
+    """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if func in SET and args[0].is_meta:
+            return args[0]
         return func(*args, **({"device": HOST, **kwargs} if func in COMPUTED else kwargs))
 
 

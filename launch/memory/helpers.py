@@ -8,10 +8,11 @@ import functools
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import forkserver, get_context
+from typing import Any, TypeVar
 
 import psutil
 
@@ -22,7 +23,9 @@ from launch.memory.devices import Budget
 from launch.memory.footprint_cache import Prediction
 
 ALIKE = 2  # neighbouring jobs, of one micro-batch: the helper of the first knows most operations of the second
+WORTHWHILE = 20  # tasks of some 10 ms, for which forks are started
 PR_SET_PDEATHSIG = 1  # of sys/prctl.h
+T = TypeVar("T")
 
 
 def predict_all(jobs: Sequence[Trial], budget: Budget) -> list[Prediction]:
@@ -52,6 +55,14 @@ def predict_all(jobs: Sequence[Trial], budget: Budget) -> list[Prediction]:
         raise
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def side_by_side(work: Callable[..., T], arguments: Sequence[tuple[Any, ...]]) -> list[T]:
+    """What `work` returns for each of these arguments, computed by forks of this process, which has no threads."""
+    if len(arguments) < WORTHWHILE or environment.cpu_count() == 1:
+        return [work(*each) for each in arguments]
+    with ProcessPoolExecutor(environment.cpu_count(), get_context("fork"), _end_with_parent) as pool:
+        return list(pool.map(work, *zip(*arguments, strict=True), chunksize=ALIKE))
 
 
 @contextlib.contextmanager

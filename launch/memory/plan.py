@@ -16,7 +16,7 @@ from bench.trial import Trial
 from launch.memory import footprint_cache
 from launch.memory.devices import Budget
 from launch.memory.footprint_cache import Prediction
-from launch.memory.helpers import predict_all
+from launch.memory.helpers import predict_all, side_by_side
 from models.names import has_blocks
 
 # Settings that do not change a trial's peak memory, at one value for all. (micro_batch does, but is set later.)
@@ -132,8 +132,8 @@ def _all_plans(trials: Sequence[Trial], effective_batch: int, budget: Budget) ->
         arms = tuple(dict.fromkeys(member.arm for member in members))
         for micro_batch, accumulate in splits(effective_batch, trial.processes):
             footprint = _footprint(trial, micro_batch, accumulate, predicted)
-            found.append(_plan(members[0], arms, micro_batch, accumulate, budget, footprint))
-    return found
+            found.append((members[0], arms, micro_batch, accumulate, budget, footprint))
+    return side_by_side(_plan, found)
 
 
 def alike(trial: Trial) -> Trial:
