@@ -188,7 +188,8 @@ def head(pairs: Sequence[Pair], gate: Gate) -> str:
         f"{machine}, torch {first['torch']}, commit {first['commit']}. A step takes {1000 * step:.3g} ms in its turns. "
         f"Change from BASE to HEAD, mean over pairs and their standard deviation: {spreads(pairs)}. A pair "
         f"takes {pair_s:.3g} s, so that five minutes hold {math.floor(BUDGET_S / pair_s)}. Looks after "
-        f"{', '.join(map(str, gate.looks()))} pairs, level {LEVEL:.0%} over all of them and both directions, margin {gate.margin:.2g}."
+        f"{', '.join(map(str, gate.looks()))} pairs, level {LEVEL:.0%} over all of them and both directions, "
+        f"margin {gate.margin:.2g}."
     )
 
 
