@@ -4,7 +4,7 @@ Each commit has a worktree and processes of its own, and runs the same trials. B
 and take turns: one trains a block of steps while the other waits, in an order drawn by chance. The change of a pair is
 taken from neighbouring blocks. `python -m reports compare` judges the pairs at looks fixed beforehand: after a quarter
 of the pairs, after half, and after all or when the time is up. The gate ends at the first look that decides. The chance
-of a false alarm, over all looks and metrics, is at most 1%.
+of a false alarm, that is of calling worse what is not, is at most 1% over all looks and metrics.
 
 If a commit cannot take turns, because it is older than that, or both do not fit on the device, launches run one after
 the other, which tells less.

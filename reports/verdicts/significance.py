@@ -6,11 +6,12 @@ follow: worse by more than the margin, better by more than it, and within it (th
 of Pharmacokinetics and Biopharmaceutics 15). If none is significant, the comparison is inconclusive: too little data
 never means that nothing changed. An accuracy over seeds is compared by its difference instead, in points.
 
-Who looks several times while launches are added, and ends as soon as a look decides, has several chances of a false
-alarm. Each look may spend a part of what all may, by the spending function alpha * log(1 + (e - 1) t) of Lan and DeMets
-(1983, Biometrika 70), which resembles Pocock's boundary: `t` is the share of the launches that the look sees. A look is
-tested at what it may spend, without regard to the correlation of the looks, so that the sum over all looks is at most
-alpha whatever the data is like.
+Who looks several times while launches are added, and ends as soon as a look decides, has several chances of being
+wrong. Each look may spend a part of what all may (Lan and DeMets 1983, Biometrika 70), by the spending function
+alpha * t^2 (Kim and DeMets 1987, Biometrika 74): `t` is the share of the launches that the look sees. That leaves most
+for the last look, and a large change shows at the first one all the same. A look is tested at what it may spend,
+without regard to the correlation of the looks, so that the sum over all looks is at most alpha whatever the data is
+like.
 """
 
 from __future__ import annotations
@@ -129,7 +130,7 @@ def of_pairs(ratios: Sequence[float]) -> Change:
 
 def spent(share: float, alpha: float) -> float:
     """What of `alpha` may be spent until the look that sees this share of the launches, that look included."""
-    return alpha * math.log(1 + (math.e - 1) * share)
+    return alpha * share**2
 
 
 def holm(chances: Sequence[float], level: float = LEVEL) -> list[bool]:

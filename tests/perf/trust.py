@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 import re
 import statistics
 import subprocess
@@ -30,10 +31,12 @@ from bench.record.run_folder import RunFolder
 from launch.gate.sides import Side, in_turns
 from reports.verdicts import selftest
 
+from . import spread
 from .speed import Bystanders, machine_line
 
 # Families of equal and of slowed launches.
 EQUAL = "## Equal launches, and slowed ones"
+MADE_OF = "## What the spread is made of"
 SHORT = ["resnet20_accumulation", "--arm", "16x1", "--data", "synthetic", "--epochs", "1", "--limit-windows", "100"]
 SHORT += ["--limit-eval", "16", "--no-checkpoint"]
 # Slowed sides in turn: 2% most often, because that is what the gate claims to find.
@@ -142,6 +145,7 @@ def main() -> None:
     each.add_argument("runs", type=Path, nargs="+", help="the folders of the launches")
     each.add_argument("--budget-pairs", type=int, default=12, help="pairs of two sides that five minutes hold (12)")
     each.add_argument("--note", default="", help="a sentence on what else the machine did")
+    each.add_argument("--conclusion", default="", help="a sentence on what the spread is made of")
     each.add_argument("--out", type=Path, required=True, help="the Markdown file")
     each = commands.add_parser("faults", help="plant real faults")
     each.add_argument("--processes", type=int, choices=FAULTY, required=True, help="those of so many processes")
@@ -204,6 +208,7 @@ def added(tree: Path, scratch: Path, convolutions: int, processes: int) -> float
 def report(asked: Any) -> None:
     """Write the file's section on families anew."""
     text = [EQUAL, "", MATCHES, asked.note, ""]
+    made_of, draw = [MADE_OF, "", spread.TEXT, "", spread.HEAD, spread.RULE], random.Random(0)
     for number, run in enumerate(asked.runs, 1):
         path = run / "truth.json"  # the folder of a gate on equal commits has none
         truth = json.loads(path.read_text()) if path.exists() else {"planted": {}}
@@ -211,8 +216,10 @@ def report(asked: Any) -> None:
         planted = {real: gate_of(run, f"slowed-{name}") for name, real in truth["planted"].items()}
         text += [f"### Run {number}", ""]
         text += [selftest.report(equal, planted, selftest.Gate(32, 0.01, asked.budget_pairs), 0), ""]
+        made_of += spread.lines(str(number), selftest.pairs_of(equal), draw)
     text += [f"{machine_line()}.", ""]
     replace(asked.out, EQUAL, "\n".join(text))
+    replace(asked.out, MADE_OF, "\n".join([*made_of, "", asked.conclusion, ""]))
 
 
 def gate_of(run: Path, head: str) -> Path:
