@@ -16,6 +16,7 @@ from rich.console import Console
 
 from bench.arguments import Parser, at_least
 from bench.errors import UsageError
+from launch.interrupts import before_any_trial
 from launch.memory import limits, plan, plan_tables
 from launch.sweep import arguments as declared
 from launch.sweep import matrix, option_words
@@ -58,7 +59,8 @@ def run(options: argparse.Namespace) -> int:
     if measure and budget.backend == "cuda" and not gpus:
         raise UsageError("--measure needs the GPU that is planned for, and there is none here; plan with --device cpu")
     trials = [dataclasses.replace(trial, memory_limit_bytes=budget.bytes) for trial in trials]
-    plans = plan.plans(trials, effective_batch, budget, recompute="checkpoint_activations" not in options.given)
+    with before_any_trial():
+        plans = plan.plans(trials, effective_batch, budget, recompute="checkpoint_activations" not in options.given)
     plan_tables.show_plans(name, effective_batch, plans, budget)
     path = launch.out / "plan.csv"
     plan.write(path, plans)  # now, in case that measuring is interrupted

@@ -73,8 +73,11 @@ def arguments(parser: Parser, command: str) -> None:
         parser.add_argument(PYTEST, nargs="*", metavar="PATH", help=tests)
     own_arguments(parser, command)
     hidden = {*map(option_words.field_of, OWN), *declared.GROUPS[declared.MACHINES]}
-    next_free = ", or the next free one: runs/gate-2, ..." if command == "gate" else ""
-    declared.run_options(parser, hidden, out=f"runs/{command}{next_free}")
+    if command == "gate":
+        default, folder = "runs/gate, or the next free one: runs/gate-2, ...", "A new folder for the launches of both."
+        declared.run_options(parser, hidden, default, out_help=folder)
+    else:
+        declared.run_options(parser, hidden, f"runs/{command}")
 
 
 def own_arguments(parser: Parser, command: str, trials: bool = True) -> None:

@@ -71,11 +71,15 @@ def experiments_argument(parser: Parser, several: bool = True) -> None:
 
 
 def run_options(
-    parser: Parser, hidden: Collection[str] = (), out: str | None = None, common: Collection[str] = COMMON_ELSEWHERE
+    parser: Parser,
+    hidden: Collection[str] = (),
+    out: str | None = None,
+    common: Collection[str] = COMMON_ELSEWHERE,
+    out_help: str = "",
 ) -> None:
     """Declare all options of `run`. `hidden`: those that are refused. `out`: another default of --out.
 
-    `common`: those that --help lists.
+    `common`: those that --help lists. `out_help`: what --out is, if it is not what it is for run.
     """
     for title, names in GROUPS.items():
         options(parser.add_argument_group(title), names)
@@ -86,6 +90,7 @@ def run_options(
             action.help = argparse.SUPPRESS
         if action.dest == "out" and out is not None:
             action.shown = out  # type: ignore[attr-defined]
+            action.help = out_help or action.help
 
 
 def one_trial(parser: Parser) -> None:

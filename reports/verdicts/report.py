@@ -96,11 +96,12 @@ def legend(report: ComparisonReport, shown: Container[str]) -> str:
     parts = []
     if "base" in shown or TOGETHER in shown:
         parts.append("base and head: medians of the launches that count.")
-    parts.append(
-        f"regressed, improved: by more than the margin of {report.margin or 0.0:.3g}; equivalent: within it. "
-        f"The chance that any of the {measured} lines is wrong is at most {report.level or 0.0:.3g} (Holm{of_all})."
-    )
-    if "could show" in shown:
+    if measured:
+        parts.append(
+            f"regressed, improved: by more than the margin of {report.margin or 0.0:.3g}; equivalent: within it. "
+            f"The chance that any of the {measured} lines is wrong is at most {report.level or 0.0:.3g} (Holm{of_all})."
+        )
+    if measured and "could show" in shown:
         could = "the change that this many launches with this spread would show four times out of five."
         parts.append(f"could show: {could}")
     return " ".join(parts)

@@ -271,7 +271,7 @@ def test_a_signal_ends_a_plan_at_once_and_leaves_no_process(number: int, tmp_pat
             command.process.send_signal(number)
         assert command.wait(30) == 130
         until(lambda: command.left() == [], "nothing to be left", 10)
-    assert command.stderr.read_text() == ""
+    assert command.stderr.read_text() == "interrupted: nothing had started\n"
 
 
 def test_what_recomputes_stands_beside_what_does_not_and_is_named_as_its_rival(tmp_path: Path) -> None:
