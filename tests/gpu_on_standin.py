@@ -35,10 +35,10 @@ def checks(file: str) -> dict[str, tuple[str, bool]]:
     return {node.name: ((ast.get_docstring(node) or "").split("\n\n")[0], node.name in wanting) for node in found}
 
 
-def run(standin: Standin, scratch: Path, gpus: int, arithmetic: bool, only: str = "") -> Ran:
+def run(standin: Standin, scratch: Path, gpus: int, arithmetic: bool) -> Ran:
     """The checks that this run of the stand-in can show."""
     out = scratch / "GPU.md"
-    words = ["-m", "tests.gpu", "--out", str(out), "--only", only]
+    words = ["-m", "tests.gpu", "--out", str(out)]
     with Command(words, scratch, env=standin.variables(gpus, arithmetic=arithmetic)) as command:
         code = command.wait(SECONDS)
     rows = [line.strip("| ").split(" | ") for line in out.read_text().splitlines() if line.startswith("| ")]

@@ -162,11 +162,12 @@ def alive(processes: Sequence[psutil.Process]) -> list[psutil.Process]:
 
 def having(name: str, value: str) -> list[psutil.Process]:
     """The living processes with this environment variable."""
-    found = []
-    for process in psutil.process_iter():
+    wanted, found = f"{name}={value}".encode(), []
+    for pid in psutil.pids():
+        # Read here, since psutil takes six times as long, and who waits looks twenty times a second.
         with contextlib.suppress(psutil.Error, OSError):
-            if process.status() != psutil.STATUS_ZOMBIE and process.environ().get(name) == value:
-                found.append(process)
+            if wanted in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+                found.append(psutil.Process(pid))
     return found
 
 

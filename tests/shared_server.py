@@ -27,9 +27,14 @@ class SharedStarter(WarmStarter):
         pass
 
 
-def launch_with(log: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """A function that runs a command to its end, and returns what subprocess.run() would. `log`: the server's words."""
+def launch_with(log: Path, at_once: bool = False) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """A function that runs a command to its end, and returns what subprocess.run() would. `log`: the server's words.
+
+    `at_once`: the server is started now, and serves forks of this process, one at a time; otherwise when first needed.
+    """
     starter = SharedStarter(new_id(), log)
+    if at_once:
+        starter.ensure_server()
 
     def launch(*words: str) -> subprocess.CompletedProcess[str]:
         out, err = io.StringIO(), io.StringIO()

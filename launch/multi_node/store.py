@@ -30,6 +30,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from bench.entry import imports_that_stay
 from bench.errors import UsageError
 from bench.variables import new_id
 
@@ -180,7 +181,8 @@ def import_store() -> type[TCPStore]:
     """
     chosen = os.environ.get(LOG_LEVEL)
     os.environ[LOG_LEVEL] = chosen or "FATAL"
-    from torch.distributed import TCPStore
+    with imports_that_stay():
+        from torch.distributed import TCPStore
 
     if chosen is None:
         del os.environ[LOG_LEVEL]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.entry import imports_that_stay
 from bench.machine import gpus
 
 from .apart import apart
@@ -31,6 +32,8 @@ def main() -> int:
     parser.add_argument("--only", default="", help="checks whose name has this (pytest -k)")
     chosen = parser.parse_args()
     os.environ.pop("ACCELERATE_USE_CPU", None)  # whoever asks for this means the GPU
+    with imports_that_stay():
+        import torch  # noqa: F401  # once, and not in each fork
     try:
         found = apart(machine)
     except pytest.fail.Exception as error:

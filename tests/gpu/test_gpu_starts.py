@@ -19,7 +19,7 @@ EPOCHS = 16 if ON_STANDIN else 40  # long enough to be interrupted after two
 
 def test_warm_is_cold(figures: dict[str, Any], warm: trials.Swept, cold: trials.Swept) -> None:
     """A trial forked from a warm process is the one that `accelerate launch` starts: losses, peaks of memory"""
-    ours, theirs = (swept.row(pipeline="resident", status="ok") for swept in (warm, cold))
+    ours, theirs = (swept.row(status="ok") for swept in (warm, cold))
     assert (ours["started_by"], theirs["started_by"]) == ("warm", "cold")
     losses = float(ours["train_loss"]), float(theirs["train_loss"])
     figures |= {
@@ -32,13 +32,13 @@ def test_warm_is_cold(figures: dict[str, Any], warm: trials.Swept, cold: trials.
     assert {name for name in ours if ours[name]} == {name for name in theirs if theirs[name]}
 
 
-def test_the_loader_trains_on_the_same_images(figures: dict[str, Any], warm: trials.Swept) -> None:
+def test_the_loader_trains_on_the_same_images(
+    figures: dict[str, Any], warm: trials.Swept, loader: trials.Swept
+) -> None:
     """Loader workers give the same training as the data set on the device"""
-    ours, theirs = (warm.row(pipeline=name, status="ok") for name in ("loader", "resident"))
+    ours, theirs = (swept.row(status="ok") for swept in (loader, warm))
     assert (ours["input_pipeline"], theirs["input_pipeline"]) == ("loader", "resident")
-    first = [
-        next(row for row in warm.rows("steps") if row["launch_id"] == each["launch_id"]) for each in (ours, theirs)
-    ]
+    first = [swept.rows("steps")[0] for swept in (loader, warm)]
     begun, ended = ([float(each["train_loss"]) for each in pair] for pair in (first, (ours, theirs)))
     figures |= {"first loss": "{:.6f} and {:.6f}".format(*begun), "last": "{:.4f} and {:.4f}".format(*ended)}
     figures["data_wait_s"] = ours["data_wait_s"]

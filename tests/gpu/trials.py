@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,10 @@ def words(*more: str) -> list[str]:
     return ["resnet20_accumulation", *(word for pair in named.items() for word in pair), *more]
 
 
+shared: list[Callable[..., subprocess.CompletedProcess[str]]] = []
+"""What runs commands on the stand-in (tests/shared_server.py); on a GPU they are started as a user's are."""
+
+
 @dataclass
 class Swept:
     """What came of a command: its exit code and words, and its run folder."""
@@ -56,17 +61,18 @@ class Swept:
 
 
 def command(words: list[str], out: Path, seconds: float = SECONDS) -> Swept:
-    """Run one of the suite's commands to its end."""
+    """Run one of the suite's commands to its end. On the stand-in all have one server to fork their trials off."""
+    words = [*words, "--out", str(out)]
     try:
-        done = _run(words, out, seconds)
+        done = shared[0](*words[2:]) if shared else _run(words, seconds)
     except subprocess.TimeoutExpired:
         pytest.fail(f"not done after {seconds:g} s: {' '.join(words)}", pytrace=False)
     return Swept(done.returncode, done.stdout + done.stderr, out)
 
 
-def _run(words: list[str], out: Path, seconds: float) -> subprocess.CompletedProcess[str]:
+def _run(words: list[str], seconds: float) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, *words, "--out", str(out)],
+        [sys.executable, *words],
         cwd=CHECKOUT,
         stdin=subprocess.DEVNULL,
         capture_output=True,

@@ -1,11 +1,11 @@
-"""The stand-in GPU itself: torch's own CUDA build on it, from its allocator to whole trials."""
+"""The stand-in GPU itself: torch's own CUDA build on it, its counts, its allocator, and cuDNN's newer interface."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import json
 
-from conftest import Launch
-from launching import SMALL, python, rows
+import pytest
+from launching import python
 from standin_cuda.standin import Standin
 
 COUNTED = """
@@ -28,17 +28,6 @@ print("item", counts.read().since(pageable))
 """
 
 
-def test_it_counts_what_a_process_asks_of_the_device(standin_cuda: Standin) -> None:
-    """Two fills and a ReLU are launched, cuDNN convolves; a blocking copy waits, and so does .item()."""
-    done = python("-c", COUNTED, env=standin_cuda.variables(gpus=2, arithmetic=False))
-    assert done.returncode == 0, done.stderr
-    device, pinned, pageable, item = done.stdout.splitlines()
-    assert device == "2 Stand-in GPU (no hardware) (9, 0)"
-    assert "launches=2, library_calls=1, waits=0, copies=1, pageable_copies=0" in pinned
-    assert "waits=1, copies=1, pageable_copies=1" in pageable
-    assert "launches=1, library_calls=0, waits=1, copies=1" in item
-
-
 MEMORY = """
 import torch
 block = torch.empty(2**30, dtype=torch.uint8, device="cuda")
@@ -54,29 +43,76 @@ print(nvml.other_processes(uuid, [__import__("os").getpid()]))
 """
 
 
-def test_its_memory_is_nvmls_memory_and_runs_out(standin_cuda: Standin) -> None:
-    done = python("-c", MEMORY, env=standin_cuda.variables(memory_bytes=4 * 2**30, arithmetic=False))
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == [
-        f"{4 * 2**30} True True {{'Stand-in GPU (no hardware)'}}",
-        f"{2**30} True",
-        "0",
-    ]
+CONVOLUTIONS = """
+import json
+import os
+import torch
+from tests.standin_cuda import counts
+
+layer = torch.nn.Conv2d(16, 16, 3, bias=False).cuda().to(memory_format=torch.channels_last)
+images = torch.zeros(32, 16, 8, 8, device="cuda", requires_grad=True).to(memory_format=torch.channels_last)
+gradient = torch.zeros(32, 16, 6, 6, device="cuda").to(memory_format=torch.channels_last)
+found = []
+for kind in (torch.float32, torch.bfloat16, torch.float16):
+    for _ in range(2):
+        before = counts.read()
+        with torch.autocast("cuda", dtype=kind, enabled=kind != torch.float32):
+            result = layer(images)
+        result.backward(gradient.to(result.dtype))
+        found.append(counts.read().since(before)._asdict())
+print(json.dumps(found), flush=True)
+os._exit(0)  # a thread of autograd's that still wants Python while it ends would abort the process
+"""
 
 
-def test_a_whole_trial_on_it_is_the_cpus_to_the_last_digit(
-    standin_cuda: Standin, launch: Launch, tmp_path: Path
-) -> None:
-    words = ["run", "resnet20_accumulation", "--arm", "16x1", *SMALL, "--epochs", "1"]
-    for done in (
-        python("-m", "launch", *words, "--out", str(tmp_path / "gpu"), env=standin_cuda.variables()),
-        launch(*words, "--out", str(tmp_path / "cpu")),
-    ):
-        assert done.returncode == 0, done.stderr
-    (on_gpu,), (on_cpu,) = (rows(tmp_path / name, "trials") for name in ("gpu", "cpu"))
-    assert (on_gpu["status"], on_gpu["device_name"]) == ("ok", "Stand-in GPU (no hardware)")
-    for name in ("train_loss", "train_accuracy", "eval_loss", "eval_accuracy"):
-        assert on_gpu[name] == on_cpu[name] != ""
-    assert 0 < int(on_gpu["peak_allocated_bytes"]) <= int(on_gpu["peak_reserved_bytes"])
-    assert int(on_gpu["peak_reserved_bytes"]) < int(on_gpu["peak_device_bytes"])
-    assert float(on_gpu["mean_power_w"]) > 0
+# Each in a fork of a process that has torch and has used no device.
+ALL = """
+import json, os, sys
+from bench.entry import imports_that_stay
+with imports_that_stay():
+    import torch
+for name, code in json.loads(sys.argv[1]).items():
+    if os.fork() == 0:
+        for stream, end in ((1, "out"), (2, "err")):
+            os.dup2(os.open(f"{sys.argv[2]}/{name}.{end}", os.O_WRONLY | os.O_CREAT), stream)
+        exec(code, {})
+        sys.stdout.flush()
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.wait()[1]), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def said(standin_cuda: Standin, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    """What each of the above prints on two GPUs of 4 GiB."""
+    folder, codes = (
+        tmp_path_factory.mktemp("said"),
+        {"counted": COUNTED, "memory": MEMORY, "convolutions": CONVOLUTIONS},
+    )
+    env = standin_cuda.variables(gpus=2, memory_bytes=4 * 2**30, arithmetic=False)
+    done = python("-c", ALL, json.dumps(codes), str(folder), env=env)
+    said = {name: [(folder / f"{name}.{end}").read_text() for end in ("out", "err")] for name in codes}
+    assert done.stdout.split() == ["0"] * len(codes), (done.stderr, said)
+    return {name: out.splitlines() for name, (out, _) in said.items()}
+
+
+def test_it_counts_what_a_process_asks_of_the_device(said: dict[str, list[str]]) -> None:
+    """Two fills and a ReLU are launched, cuDNN convolves; a blocking copy waits, and so does .item()."""
+    device, pinned, pageable, item = said["counted"]
+    assert device == "2 Stand-in GPU (no hardware) (9, 0)"
+    assert "launches=2, library_calls=1, waits=0, copies=1, pageable_copies=0" in pinned
+    assert "waits=1, copies=1, pageable_copies=1" in pageable
+    assert "launches=1, library_calls=0, waits=1, copies=1" in item
+
+
+def test_its_memory_is_nvmls_memory_and_runs_out(said: dict[str, list[str]]) -> None:
+    assert said["memory"] == [f"{4 * 2**30} True True {{'Stand-in GPU (no hardware)'}}", f"{2**30} True", "0"]
+
+
+def test_a_convolution_is_three_calls_at_each_precision_and_casts_besides(said: dict[str, list[str]]) -> None:
+    """Forward, images' gradient, weights' gradient; the first of a kind and those after it, which find their plan."""
+    _, full, *half = found = json.loads(said["convolutions"][0])
+    assert {each["library_calls"] for each in found} == {3}
+    # Images, weight and gradient are cast, and two gradients back.
+    assert all(each["launches"] == full["launches"] + 5 for each in half)
+    assert {each["waits"] for each in found} == {0}

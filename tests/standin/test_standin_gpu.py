@@ -1,4 +1,4 @@
-"""The checks of `make test-gpu` on one stand-in GPU: what they claim holds there, or it says why it cannot be shown."""
+"""The checks of `make test-gpu` on stand-in GPUs: what they claim holds there, or it says why it cannot be shown."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from gpu_on_standin import FOLDER, Ran, checks, run
 from launching import is_one_error, python
 from standin_cuda.standin import Standin
 
-CHECKS = {name: check for file in FILES if file != "group" for name, check in checks(file).items()}
+CHECKS = {name: check for file in FILES for name, check in checks(file).items()}
 
 
 @pytest.fixture(scope="module")
 def ran(standin_cuda: Standin, tmp_path_factory: pytest.TempPathFactory) -> dict[bool, Ran]:
-    """With arithmetic, which numbers need, and without, where sizes and waits are those of CUDA's operations."""
-    folders = {arithmetic: tmp_path_factory.mktemp("gpu") for arithmetic in (True, False)}
-    return {has: run(standin_cuda, folders[has], 1, has, "not group") for has in folders}
+    """On two GPUs with arithmetic, which numbers need, and on one without, where sizes and waits are those of CUDA's
+    operations."""
+    gpus = {True: 2, False: 1}
+    return {has: run(standin_cuda, tmp_path_factory.mktemp("gpu"), gpus[has], has) for has in gpus}
 
 
 @pytest.mark.timeout(1200)
@@ -100,6 +101,9 @@ RUN = """
 import sys
 sys.path.insert(0, "tests")
 import pytest
+from bench.entry import imports_that_stay
+with imports_that_stay():
+    import torch
 from tests.gpu.sheet import Sheet
 from pathlib import Path
 known = dict(gpus=["none"], cpu_model="", cpu_count=1, torch="", cuda="", cudnn="", driver="", accelerate="", commit="")

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import pytest
+from conftest import Launch
 from launching import python
+from standin_cuda import __main__ as command_line
 from standin_cuda import trials
 from standin_cuda.standin import Standin
 from standin_cuda.trials import Found
 
 
 @pytest.fixture(scope="module")
-def found(standin_cuda: Standin, tmp_path_factory: pytest.TempPathFactory) -> Found:
+def found(standin_cuda: Standin, launch: Launch, tmp_path_factory: pytest.TempPathFactory) -> Found:
     """Each in float32 on one GPU and on two, and under a limit on one."""
-    return trials.on(standin_cuda, tmp_path_factory.mktemp("trials"), "no", (1, 2), (1,))
+    return trials.on(standin_cuda, tmp_path_factory.mktemp("trials"), "no", (1, 2), (1,), launch)
 
 
 @pytest.mark.timeout(600)
@@ -24,6 +26,13 @@ def test_the_main_experiments_run_on_one_gpu_and_two_with_the_cpus_results(found
     ]
     assert {each.row["backend"] for each in compared if each.row["processes"] == "2"} == {"nccl"}
     assert [each.problems for each in compared] == [[]] * 6
+
+
+def test_what_torch_takes_is_of_what_the_device_has_and_power_is_drawn(found: Found) -> None:
+    for row in (each.row for each in found[0]):
+        assert row["device_name"] == "Stand-in GPU (no hardware)"
+        assert 0 < int(row["peak_allocated_bytes"]) <= int(row["peak_reserved_bytes"]) < int(row["peak_device_bytes"])
+        assert float(row["mean_power_w"]) > 0
 
 
 def test_too_little_memory_is_oom_with_phase_and_bytes_and_the_next_trial_is_ok(found: Found) -> None:
@@ -45,12 +54,17 @@ def test_problems_are_found() -> None:
     assert trials.problems(fp16 | {"skipped_steps": "2"}, good) == []
 
 
-def test_the_stand_in_runs_a_command(standin_cuda: Standin) -> None:
+def test_the_stand_in_runs_a_command(
+    standin_cuda: Standin, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Which builds it again; without a command, the variables for a shell."""
     ask = "import os; print(os.environ['STANDIN_CUDA'], 'ACCELERATE_USE_CPU' in os.environ)"
-    words = ["-m", "tests.standin_cuda", "--capability", "8.7", "--gib", "0.5", "2"]
-    done = python(*words, "python3", "-c", ask)
+    words = ["--capability", "8.7", "--gib", "0.5", "2"]
+    done = python("-m", "tests.standin_cuda", *words, "python3", "-c", ask)
     assert done.stdout == "2 False\n", done.stderr
-    lines = python(*words).stdout.splitlines()
+    monkeypatch.setattr(command_line, "built", lambda folder: standin_cuda)
+    monkeypatch.setattr("sys.argv", ["", *words])
+    assert command_line.main() == 0
+    lines = capsys.readouterr().out.splitlines()
     assert "unset ACCELERATE_USE_CPU" in lines
     assert {"export STANDIN_CUDA=2", f"export STANDIN_CUDA_BYTES={2**29}"} <= set(lines)

@@ -7,12 +7,13 @@ a trial after it. Small settings: the CPU computes what is trained.
 from __future__ import annotations
 
 import csv
+import functools
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +38,8 @@ RESULTS = ("train_loss", "train_accuracy", "eval_loss", "eval_accuracy")
 # scaling has skipped no step: one less of the few is another training.
 ROUNDING = {"loss": 0.02, "accuracy": 0.06}
 Row = Mapping[str, str]
+# `python -m launch` with these words.
+Launch = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @dataclass(frozen=True)
@@ -53,15 +56,23 @@ NOT_WANTED = ("step_cpu_time_p50_s", "slowest_rank", "slowest_rank_device")
 Found = tuple[list[Compared], list[Row]]
 
 
-def sweep(words: Sequence[str], out: Path, variables: Mapping[str, str | None]) -> list[Row]:
+def sweep(words: Sequence[str], out: Path, launch: Launch) -> list[Row]:
     """The rows of `launch run` with these words, which may also end with trials that ended otherwise than well."""
-    changed = {name: value for name, value in {**os.environ, **variables}.items() if value is not None}
-    command = [sys.executable, "-m", "launch", "run", *ARMS, *SMALL, *words, "--out", str(out)]
-    done = subprocess.run(command, cwd=CHECKOUT, env=changed, capture_output=True, text=True, check=False)
+    done = launch("run", *ARMS, *SMALL, *words, "--out", str(out))
     if done.returncode not in (0, 1):
-        raise RuntimeError(f"{' '.join(command)}: {done.stderr}")
+        raise RuntimeError(f"{' '.join(words)}: {done.stderr}")
     with open(out / "trials.csv", newline="") as file:
         return list(csv.DictReader(file))
+
+
+def started(variables: Mapping[str, str | None], *words: str) -> subprocess.CompletedProcess[str]:
+    """`python -m launch` with these words, run to its end."""
+    changed = {name: value for name, value in {**os.environ, **variables}.items() if value is not None}
+    command = [sys.executable, "-m", "launch", *words]
+    return subprocess.run(command, cwd=CHECKOUT, env=changed, capture_output=True, text=True, check=False)
+
+
+PLAIN: Launch = functools.partial(started, {})
 
 
 def compared(gpu: Sequence[Row], cpu: Sequence[Row]) -> Iterator[Compared]:
@@ -101,16 +112,23 @@ def limited(rows: Sequence[Row]) -> list[str]:
     return found
 
 
-def on(standin: Standin, out: Path, precisions: str, gpus: Sequence[int], limits: Sequence[int]) -> Found:
-    """The trials on so many GPUs beside the CPU's, and those under a limit."""
-    variables = standin.variables(max(gpus))
+def on(
+    standin: Standin,
+    out: Path,
+    precisions: str,
+    gpus: Sequence[int],
+    limits: Sequence[int],
+    on_cpu: Launch = PLAIN,
+) -> Found:
+    """The trials on so many GPUs beside the CPU's, which `on_cpu` runs, and those under a limit."""
+    on_gpu = functools.partial(started, standin.variables(max(gpus)))
     processes = ["--processes", ",".join(map(str, gpus))]
-    gpu = sweep(["--precision", precisions, *processes], out / "gpu", variables)
+    gpu = sweep(["--precision", precisions, *processes], out / "gpu", on_gpu)
     plain = ",".join(name for name in precisions.split(",") if name != "fp16")
-    cpu = sweep(["--precision", plain, *processes, "--device", "cpu"], out / "cpu", variables)
+    cpu = sweep(["--precision", plain, *processes, "--device", "cpu"], out / "cpu", on_cpu)
     under = ["--precision", "no", "--processes", ",".join(map(str, limits))]
     under += ["--memory-limit", f"{TOO_LITTLE},{ENOUGH}"]
-    return list(compared(gpu, cpu)), sweep(under, out / "limited", variables)
+    return list(compared(gpu, cpu)), sweep(under, out / "limited", on_gpu)
 
 
 def table(found: Sequence[Compared], under: Sequence[Row], minutes: float) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import random
 import shutil
@@ -14,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from in_process import judge_in_process
 from planted_rows import COUNTED, plant
 
 from launch.cli import main
 from launch.commands import bisect
-from reports.cli import main as reports
 
 # Stands in for a checkout's `python -m launch run`: appends a copy of a planted row with what the commit's file says.
 LAUNCH = """
@@ -121,27 +119,6 @@ def history(scratch: Path, monkeypatch: pytest.MonkeyPatch, commits: Sequence[Co
 
 def data(text: str) -> str:
     return f"data {len(text.encode())}\n{text}"
-
-
-def judge_in_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`python -m reports` in this process, which has imported pandas: each start of another one takes a second."""
-    real = subprocess.run
-
-    def run(command: Any, **how: Any) -> subprocess.CompletedProcess[Any]:
-        if list(command[1:3]) != ["-m", "reports"]:
-            return real(command, **how)
-        code: Any = 0
-        printed = io.StringIO()
-        with contextlib.redirect_stdout(printed):
-            try:
-                reports(command[3:])
-            except SystemExit as ended:
-                code = ended.code or 0
-        if how.get("stdout") is None:
-            print(printed.getvalue(), end="")
-        return subprocess.CompletedProcess(command, code)
-
-    monkeypatch.setattr(subprocess, "run", run)
 
 
 def told(

@@ -60,8 +60,10 @@ def test_a_checkpoint_of_two_processes_does_as_well_in_one(
 # With each of these variables, in a fork of a process that has imported what takes long and has used no device.
 EVALUATE = """
 import os, sys
-import bench.training.checkpoint_evaluation
+from bench.entry import imports_that_stay
 from launch.cli import main
+with imports_that_stay():
+    import bench.training.checkpoint_evaluation
 
 for name in ("NOTHING=1", "ACCELERATE_USE_CPU=true", "STANDIN_CUDA_DRIVER=11040"):
     if os.fork() == 0:

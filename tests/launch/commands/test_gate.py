@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from in_process import judge_in_process
 from launching import Command, is_one_error, python, until
 from planted_rows import plant
 
@@ -135,12 +136,19 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def repository(planted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def cloned(planted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A clone of it, in a folder of its own."""
     folder = tmp_path / "repository"
     git(planted, "clone", "--quiet", str(planted), str(folder))
     monkeypatch.setattr(gate, "REPOSITORY", folder)
     return folder
+
+
+@pytest.fixture
+def repository(cloned: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same, whose commits are judged in this process; with `cloned` in its place, as a user's are."""
+    judge_in_process(monkeypatch)
+    return cloned
 
 
 def told(repository: Path, capfd: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
@@ -168,12 +176,16 @@ def test_what_is_equal_passes_at_the_first_look(repository: Path, capfd: pytest.
     assert (rows(repository, "base"), rows(repository, "head")) == (3, 3)
 
 
-def test_a_slower_commit_is_found_at_the_first_look(repository: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    code, said = told(repository, capfd, "same", "slow")
+def test_a_slower_commit_is_found_at_the_first_look(cloned: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """And that look, which is the last one, is written in the forms that are asked for."""
+    out = cloned.parent / "gate.md"
+    code, said = told(cloned, capfd, "same", "slow", "--markdown", str(out))
     assert code == 1
     assert "3 regressed" in said  # step time, its CPU time, throughput
     assert re.search(r"step_time_p50_s .* \+(4\.[89]|5\.[0-2])\d ", said), "a planted 5%"
-    assert (rows(repository, "base"), rows(repository, "head")) == (3, 3)
+    assert (rows(cloned, "base"), rows(cloned, "head")) == (3, 3)
+    assert "| 3 pairs in turns | regressed |" in out.read_text()
+    assert set(request.FORMS) == {f"--{name.replace('_', '-')}" for name in forms.names()}
 
 
 def test_what_is_inconclusive_gets_more_pairs(repository: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -288,16 +300,6 @@ def test_a_faster_commit_passes(repository: Path, capfd: pytest.CaptureFixture[s
     code, said = told(repository, capfd, "same", "fast")
     assert code == 0
     assert "3 improved" in said
-
-
-def test_the_last_look_is_written_in_the_forms_that_are_asked_for(
-    repository: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    out = repository.parent / "gate.md"
-    code, _ = told(repository, capfd, "same", "slow", "--markdown", str(out))
-    assert code == 1
-    assert "| 3 pairs in turns | regressed |" in out.read_text()
-    assert set(request.FORMS) == {f"--{name.replace('_', '-')}" for name in forms.names()}
 
 
 def test_a_margin_is_handed_on(repository: Path, capfd: pytest.CaptureFixture[str]) -> None:

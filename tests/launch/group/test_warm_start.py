@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import datetime
-import json
-import os
+import contextlib
 import re
 import socket
+import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
-from conftest import Launch
 from launching import TINY, Command, python, rows, two_gpus, until
-from standin_cuda.standin import Standin
 
 RUN = ["-m", "launch", "run", "resnet20_accumulation", "--arm", "16x1", *TINY, "--no-checkpoint"]
+# One process without a limit on memory, and two with one.
+ARMS = """
+from bench.experiment import Experiment, Trial
+
+BASE = Trial(micro_batch=16, precision="bf16", epochs=10)
+EXPERIMENT = Experiment("?", BASE, {"alone": {}, "limited": {"processes": 2, "memory_limit_bytes": 2**30}})
+"""
 # Of a trial, these may differ between two launches of it.
 OWN = {"launch_id", "started_at", "started_by", "environment", "log"}
 # Whether a rank stands apart in so short a trial is chance.
@@ -25,31 +30,57 @@ BY_CHANCE = {"slowest_rank", "slowest_rank_excess", "slowest_rank_device"}
 
 @dataclass(frozen=True)
 class Way:
-    """What a way to start trials left: their rows, and the losses of their windows, as text."""
+    """What a way to start trials left: their rows, the losses of their windows, as text, and on which addresses the
+    processes of the second one listened."""
 
     trials: list[dict[str, str]]
     losses: list[list[str]]
+    listened: set[str]
 
 
 @pytest.fixture(scope="module")
-def ways(launch: Launch, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Way]:
-    """The same trials warm and cold: one process and two, with a limit on memory and without."""
-    found = {}
-    for way, more in (("warm", ()), ("cold", ("--cold",))):
-        out = tmp_path_factory.mktemp(way) / "runs"
-        words = ["--processes", "1,2", "--precision", "bf16", "--epochs", "3"]
-        for limit in ([], ["--memory-limit", "1GiB"]):
-            done = launch(*RUN[2:], *words, *limit, *more, "--out", str(out))
-            assert done.returncode == 0, done.stderr
-        steps, trials = rows(out, "steps"), rows(out, "trials")
-        losses = [[step["train_loss"] for step in steps if step["launch_id"] == row["launch_id"]] for row in trials]
-        found[way] = Way(trials, losses)
-    return found
+def ways(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Way]:
+    """The same trials warm and cold, started with what a run on several machines has left over."""
+    scratch = tmp_path_factory.mktemp("ways")
+    (scratch / "arms.py").write_text(ARMS)
+    return {"warm": went(scratch, "warm"), "cold": went(scratch, "cold", "--cold")}
+
+
+def went(scratch: Path, way: str, *more: str) -> Way:
+    out = scratch / way
+    words = ["-m", "launch", "run", str(scratch / "arms.py"), *TINY, "--no-checkpoint", *more, "--out", str(out)]
+    listened: set[str] = set()
+    with Command(words, scratch, left_over()) as command:
+        until(lambda: len({row["launch_id"] for row in rows(out, "epochs")}) == 2, "the second to train")
+        while len(rows(out, "trials")) < 2 and command.process.poll() is None:
+            listened |= {address.ip for process in command.left() for address in listening(process)}
+            time.sleep(0.05)
+        assert command.wait() == 0
+    steps, trials = rows(out, "steps"), rows(out, "trials")
+    losses = [[step["train_loss"] for step in steps if step["launch_id"] == row["launch_id"]] for row in trials]
+    return Way(trials, losses, listened)
+
+
+def listening(process: psutil.Process) -> list[Any]:
+    """The addresses on which a process listens; none of one that is gone."""
+    with contextlib.suppress(psutil.Error):
+        return [each.laddr for each in process.net_connections() if each.status == psutil.CONN_LISTEN]
+    return []
+
+
+def left_over() -> dict[str, str]:
+    """The variables of a run on several machines, which name this machine's outer interface and its address."""
+    at = {name: [a.address for a in them if a.family == socket.AF_INET] for name, them in psutil.net_if_addrs().items()}
+    outer = [(name, them[0]) for name, them in at.items() if them and not them[0].startswith("127.")]
+    name, address = (outer or [("eth0", "203.0.113.1")])[0]  # without one, gloo and NCCL refuse to start
+    variables = dict.fromkeys(("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME", "TP_SOCKET_IFNAME"), name)
+    variables |= dict.fromkeys(("MASTER_ADDR", "PET_MASTER_ADDR"), address)
+    return variables | {"MASTER_PORT": "29500", "PET_RDZV_ENDPOINT": f"{address}:29500"}
 
 
 def test_losses_are_equal_to_the_last_bit(ways: dict[str, Way]) -> None:
     assert ways["warm"].losses == ways["cold"].losses
-    assert [len(losses) for losses in ways["warm"].losses] == [12, 6, 12, 6]
+    assert [len(losses) for losses in ways["warm"].losses] == [40, 20]
     assert len(set(ways["warm"].losses[0])) > 1
 
 
@@ -64,44 +95,24 @@ def test_rows_have_the_same_columns_filled_and_the_same_results(ways: dict[str, 
         assert (warm["started_by"], cold["started_by"]) == ("warm", "cold")
 
 
-def left_over() -> dict[str, str]:
-    """The variables of a run on several machines, which name this machine's outer interface and its address."""
-    at = {name: [a.address for a in them if a.family == socket.AF_INET] for name, them in psutil.net_if_addrs().items()}
-    outer = [(name, them[0]) for name, them in at.items() if them and not them[0].startswith("127.")]
-    name, address = (outer or [("eth0", "203.0.113.1")])[0]  # without one, gloo and NCCL refuse to start
-    variables = dict.fromkeys(("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME", "TP_SOCKET_IFNAME"), name)
-    variables |= dict.fromkeys(("MASTER_ADDR", "PET_MASTER_ADDR"), address)
-    return variables | {"MASTER_PORT": "29500", "PET_RDZV_ENDPOINT": f"{address}:29500"}
-
-
-@pytest.mark.parametrize("more", [[], ["--cold"]], ids=["warm", "cold"])
-def test_a_run_on_one_machine_listens_on_the_loopback_device_alone(more: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", ["warm", "cold"])
+def test_a_run_on_one_machine_listens_on_the_loopback_device_alone(way: str, ways: dict[str, Way]) -> None:
     """Whatever is left over in its environment."""
-    out = tmp_path / "runs"
-    words = [*RUN, "--processes", "2", "--epochs", "100000", *more, "--out", str(out)]
-    with Command(words, tmp_path, left_over()) as command:
-        until(lambda: rows(out, "epochs"), "training to begin")
-        listening = [c.laddr for p in command.left() for c in p.net_connections() if c.status == "LISTEN"]
-        command.interrupt()
-        assert command.wait() == 130
-    assert listening, "gloo listens for the other rank at least"
-    assert {address.ip for address in listening} <= {"127.0.0.1", "::1"}
+    assert ways[way].listened, "gloo listens for the other rank at least"
+    assert ways[way].listened <= {"127.0.0.1", "::1"}
 
 
-def test_the_warm_process_runs_one_thread_and_knows_no_device() -> None:
+def test_the_warm_process_runs_one_thread_and_knows_no_device_and_with_another_thread_is_not_forked() -> None:
     code = """
-import os, torch
+import os, threading, time, torch
 from launch.group import fork_server
 fork_server.load()
-print(len(os.listdir("/proc/self/task")), torch.cuda.is_initialized())
+print(len(os.listdir("/proc/self/task")), torch.cuda.is_initialized(), flush=True)
+threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+fork_server.load()
 """
     done = python("-c", code, env={"OPENBLAS_NUM_THREADS": "1"})
     assert done.stdout == "1 False\n", done.stderr
-
-
-def test_a_process_with_another_thread_is_not_forked() -> None:
-    code = "import threading, time; threading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n"
-    done = python("-c", code + "from launch.group import fork_server\nfork_server.load()")
     assert done.returncode == 1
     assert "threads run after the imports; start trials with --cold" in done.stderr
 
@@ -112,22 +123,6 @@ def test_what_starts_the_warm_process_imports_no_torch() -> None:
 
 
 # Side by side
-
-
-def test_trials_side_by_side_have_gpus_of_their_own(standin_cuda: Standin, tmp_path: Path) -> None:
-    out = tmp_path / "runs"
-    env = standin_cuda.variables(gpus=2)
-    words = [*RUN, "--parallel", "2", "--processes", "1", "--seed", "0,1", "--epochs", "8", "--out", str(out)]
-    done = python(*words, env=env, preexec_fn=lambda: os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}))
-    assert done.returncode == 0, done.stderr
-    first, second = rows(out, "trials")
-    began = [datetime.datetime.fromisoformat(row["started_at"]).timestamp() for row in (first, second)]
-    assert max(began) < min(began[0] + float(first["duration_s"]), began[1] + float(second["duration_s"]))
-    assert (first["parallel"], second["parallel"]) == ("2", "2")
-    environments = json.loads((out / "environment.json").read_text())
-    variables = [environments[row["environment"]]["variables"] for row in (first, second)]
-    assert sorted(each["CUDA_VISIBLE_DEVICES"] for each in variables) == ["0", "1"]
-    assert {each["CUDA_DEVICE_ORDER"] for each in variables} == {"PCI_BUS_ID"}  # as NVML counts, which found them
 
 
 def test_devices_are_given_out_once_and_what_needs_more_waits(standin_nvml: Path) -> None:

@@ -15,20 +15,24 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
 import pytest
 from conftest import CHECKOUT, Launch
-from launching import SMALL, Command, is_one_error, rows, until
+from launching import TINY, Command, is_one_error, rows, until
 
 from bench import experiments
 from bench.errors import UsageError
+from bench.options import Options
 from bench.trial import Trial
-from launch.multi_node import address, compatibility, join, store
+from launch.group.run_context import RunContext
+from launch.multi_node import address, compatibility, coordinator, join, store
 from launch.multi_node.store import StoreConnection
+from launch.run_options import RunOptions
 
-RUN = ["-m", "launch", "run", "resnet20_accumulation", "--arm", "16x1", *SMALL, "--no-checkpoint"]
+RUN = ["-m", "launch", "run", "resnet20_accumulation", "--arm", "16x1", *TINY, "--no-checkpoint"]
 SOON_S = 90.0
 
 
@@ -77,13 +81,22 @@ def two(
 
 @pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory) -> Two:
-    """Two trials of four processes; of the second, machine 1's rank 2 is killed in the middle."""
-    words = ["--processes", "4", "--epochs", "2,100000"]
+    """Three trials of four processes; in the middle of the second, machine 1's rank 2 is killed, and in that of the
+    third, machine 0 itself."""
+    words = ["--processes", "4", "--epochs", "2,100000,100001"]
     with two(tmp_path_factory.mktemp("here"), words, f"127.0.0.1:{free_port()}") as (found, commands):
         until(lambda: len(rows(found.folders[0], "trials")) == 1 and rank(commands[1], 2), "the second trial")
-        until(lambda: len({row["launch_id"] for row in rows(found.folders[0], "epochs")}) == 2, "training to begin")
+        until(lambda: launches(found) == 2, "training to begin")
         rank(commands[1], 2).kill()
+        until(lambda: launches(found) == 3, "the third trial")
+        commands[0].process.kill()
+        until(lambda: not commands[0].left(), "its ranks to end")
     return found
+
+
+def launches(found: Two) -> int:
+    """How many launches have trained for an epoch."""
+    return len({row["launch_id"] for row in rows(found.folders[0], "epochs")})
 
 
 def rank(command: Command, number: int) -> Any:
@@ -105,19 +118,29 @@ def test_what_happens_on_another_machine_is_told_by_its_row(here: Two) -> None:
     assert "rank 2 was killed" in row["error"]
 
 
-def test_only_machine_0_keeps_rows_and_nothing_is_left(here: Two) -> None:
+def test_the_end_of_machine_0_ends_what_runs_on_the_others(here: Two) -> None:
+    """It alone keeps rows, and nothing is left."""
     assert not (here.folders[1] / "trials.csv").exists()
-    assert (here.codes, here.left) == ([1, 1], 0)
+    assert (here.codes, here.left) == ([-signal.SIGKILL, 1], 0)
+    *parts, ended = here.said[1].splitlines()
+    assert ended == "error: machine 0 (127.0.0.1) closed its connection; what ran here is ended"
+    assert len(parts) == 3  # one for each trial, and no C++ stack
+    assert all(part.endswith(": this machine's part of it") for part in parts), parts
 
 
-def test_the_end_of_machine_0_ends_what_runs_on_the_others(tmp_path: Path) -> None:
-    with two(tmp_path, ["--processes", "2", "--epochs", "100000"], f"127.0.0.1:{free_port()}") as (found, commands):
-        until(lambda: rows(found.folders[0], "epochs"), "training to begin")
-        commands[0].process.kill()
-        until(lambda: not commands[0].left(), "its ranks to end")
-    assert (found.codes, found.left) == ([-signal.SIGKILL, 1], 0)
-    ended = "error: machine 0 (127.0.0.1) closed its connection; what ran here is ended"
-    assert found.said[1].splitlines()[1:] == [ended]  # and no C++ stack
+@pytest.mark.parametrize("code", [0, 1])
+def test_the_others_end_as_machine_0_does(code: int, tmp_path: Path) -> None:
+    rendezvous = f"127.0.0.1:{free_port()}"
+    gathering = Gathering(rendezvous, 2, compatibility.fingerprint([]))
+    ending = threading.Thread(target=lambda: gathering.connection().publish(exit_code=code))
+    ending.start()
+    unused: Any = None
+    watchdog: Any = SimpleNamespace(ensure_running=lambda: None)
+    options = RunOptions(machine_rank=1, rendezvous=rendezvous)
+    context = RunContext("x", unused, watchdog, unused, tmp_path, Options(out=tmp_path), options, 0)
+    assert coordinator.run_as_other_machine(context, []) == code
+    ending.join()
+    gathering.connection().close()
 
 
 def test_the_end_of_another_machine_is_in_the_row(tmp_path: Path) -> None:
@@ -216,15 +239,19 @@ def test_a_machine_with_other_code_is_refused_by_the_file(tmp_path: Path) -> Non
     assert (found.codes, found.trials, found.left) == ([2, 2], [], 0)
 
 
-def test_a_machine_with_other_versions_is_refused_by_the_package(tmp_path: Path) -> None:
-    planted = tmp_path / "packages" / "accelerate-0.0.1.dist-info"
-    planted.mkdir(parents=True)
+def test_a_machine_with_other_versions_is_refused_by_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planted = tmp_path / "accelerate-0.0.1.dist-info"
+    planted.mkdir()
     (planted / "METADATA").write_text("Metadata-Version: 2.1\nName: accelerate\nVersion: 0.0.1\n")
-    prefixes: list[list[str]] = [[], ["env", f"PYTHONPATH={planted.parent}"]]
-    with two(tmp_path, ["--processes", "2"], f"127.0.0.1:{free_port()}", prefixes) as (found, _):
-        pass
-    assert all("has accelerate 0.0.1 where machine 0 has" in said for said in found.said)
-    assert (found.codes, found.trials) == ([2, 2], [])
+    rendezvous, ours = f"127.0.0.1:{free_port()}", compatibility.fingerprint([])
+    monkeypatch.syspath_prepend(tmp_path)
+    gathering = Gathering(rendezvous, 2, ours)
+    with pytest.raises(UsageError, match=r"has accelerate 0\.0\.1 where machine 0 has"):
+        join.join_machine_0(rendezvous, 1, compatibility.fingerprint([]), 30.0)
+    gathering.join()
+    assert "has accelerate 0.0.1 where machine 0 has" in gathering.refused
 
 
 def test_other_trials_are_a_difference_and_the_same_are_none() -> None:
@@ -302,10 +329,14 @@ class Gathering(threading.Thread):
         super().__init__()
         self.arguments = rendezvous, machines, fingerprint
         self.found: list[StoreConnection] = []
+        self.refused = ""
         self.start()
 
     def run(self) -> None:
-        self.found.append(join.wait_for_machines(*self.arguments, 30.0))
+        try:
+            self.found.append(join.wait_for_machines(*self.arguments, 30.0))
+        except UsageError as error:
+            self.refused = str(error)
 
     def connection(self) -> StoreConnection:
         """Its connection once all are there."""

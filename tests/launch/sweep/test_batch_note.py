@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from launching import python
+from conftest import Launch
 
 from launch.sweep.request import read
 
@@ -58,9 +58,9 @@ def test_a_study_s_processes_count_too(tmp_path: Path) -> None:
     assert "is 512 (16x16), not 256" in (note(str(tmp_path / "study.toml")) or "")
 
 
-def test_a_sweep_says_it_once_on_stderr(tmp_path: Path) -> None:
+def test_a_sweep_says_it_once_on_stderr(launch: Launch, tmp_path: Path) -> None:
     words = [NAME, "--arm", "16x16", "--processes", "2", "--seed", "0,1,2", "--device", "cpu", "--dry-run"]
-    done = python("-m", "launch", "run", *words, "--out", str(tmp_path))
+    done = launch("run", *words, "--out", str(tmp_path))
     assert done.returncode == 0
     assert done.stderr == (note(NAME, "--arm", "16x16", "--processes", "2") or "") + "\n"
     assert "effective batch" not in done.stdout

@@ -139,7 +139,7 @@ def test_a_terminal_that_closes_interrupts_what_runs_at_it(start: list[str], tmp
 
 
 def test_under_nohup_a_terminal_that_closes_stops_nothing(tmp_path: Path) -> None:
-    code, trials = closed(RUN, "80,2", [signal.SIGHUP], tmp_path)
+    code, trials = closed(RUN, "30,2", [signal.SIGHUP], tmp_path)
     assert (code, [row["status"] for row in trials]) == (0, ["ok", "ok"])
 
 

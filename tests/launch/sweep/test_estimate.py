@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from launching import python
+from conftest import Launch
 
 from bench import experiments
 from bench.machine import nvml
@@ -152,18 +152,20 @@ def test_trials_side_by_side_take_their_share_of_the_time() -> None:
 # --dry-run
 
 
-def dry(*words: str) -> list[str]:
-    done = python("-m", "launch", "run", NAME, "--arm", "16x8,64x2", "--device", "cpu", "--dry-run", *words)
+def dry(launch: Launch, *words: str) -> list[str]:
+    done = launch("run", NAME, "--arm", "16x8,64x2", "--device", "cpu", "--dry-run", *words)
     assert done.returncode == 0
     notes = done.stderr.splitlines()
     assert len(notes) <= ("--processes" in words)  # what it does to the effective batch
     return done.stdout.splitlines()
 
 
-def test_a_dry_run_shows_titles_and_the_commands_that_would_run_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_dry_run_shows_titles_and_the_commands_that_would_run_and_leaves_nothing(
+    launch: Launch, tmp_path: Path
+) -> None:
     out = tmp_path / "a folder"
     words = ["--precision", "no,bf16", "--repeats", "2", "--processes", "2", "--out", str(out)]
-    lines = dry(*words)
+    lines = dry(launch, *words)
     asked = request.read([NAME, "--arm", "16x8,64x2", "--device", "cpu", *words])
     assert len(lines) == 2 * len(asked.trials) + 1 == 17
     assert lines[0] == f"# [1/8] {NAME} 16x8 precision=no repeat=0"
@@ -180,13 +182,13 @@ def shell_words(line: str) -> list[str]:
     return subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout.splitlines()
 
 
-def test_a_dry_run_estimates_and_says_what_resume_leaves_out(tmp_path: Path) -> None:
+def test_a_dry_run_estimates_and_says_what_resume_leaves_out(launch: Launch, tmp_path: Path) -> None:
     first, second = request.read([NAME, "--arm", "16x8,64x2"]).trials
     failed = row(dataclasses.replace(second, repeat=1), 5, status="crashed")
     RunFolder(tmp_path).append("trials", [row(first, 600), failed])
     before = (tmp_path / "trials.csv").read_bytes()
     words = ["--repeats", "2", "--out", str(tmp_path)]
-    plain = [line for line in dry(*words) if line.startswith("#")]
+    plain = [line for line in dry(launch, *words) if line.startswith("#")]
     assert plain == [
         f"# [1/4] {NAME} 16x8 repeat=0, about 10 min; has a row, so --resume would leave it out",
         f"# [2/4] {NAME} 64x2 repeat=0",
@@ -194,7 +196,7 @@ def test_a_dry_run_estimates_and_says_what_resume_leaves_out(tmp_path: Path) -> 
         f"# [4/4] {NAME} 16x8 repeat=1, about 10 min",
         "# about 20 min for 2 of 4 trials (from 1 row of this machine); 2 have no row to go by",
     ]
-    resumed = dry(*words, "--resume")
+    resumed = dry(launch, *words, "--resume")
     assert [line for line in resumed if line.startswith("#")] == [
         f"# [1/4] {NAME} 16x8 repeat=0: has its row, so --resume leaves it out",
         plain[1],
@@ -203,19 +205,19 @@ def test_a_dry_run_estimates_and_says_what_resume_leaves_out(tmp_path: Path) -> 
         "# about 10 min for 1 of 2 trials (from 1 row of this machine); 1 has no row to go by",
     ]
     assert len(resumed) == 5 + 2
-    again = [line for line in dry(*words, "--resume", "--retry-failed") if "leaves it out" in line]
+    again = [line for line in dry(launch, *words, "--resume", "--retry-failed") if "leaves it out" in line]
     assert again == [f"# [1/4] {NAME} 16x8 repeat=0: has its row, so --resume leaves it out"]
     assert (tmp_path / "trials.csv").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["trials.csv"]
 
 
-def test_a_dry_run_of_one_of_several_machines_shows_what_that_one_would_start(tmp_path: Path) -> None:
+def test_a_dry_run_of_one_of_several_machines_shows_what_that_one_would_start(launch: Launch, tmp_path: Path) -> None:
     words = ["--machines", "2", "--machine-rank", "1", "--rendezvous", "node0.cluster:2950", "--processes", "2"]
-    command = dry(*words, "--out", str(tmp_path))[1]
+    command = dry(launch, *words, "--out", str(tmp_path))[1]
     assert " --machine_rank 1 --main_process_ip node0.cluster --main_process_port 2951 " in command
 
 
-def test_a_dry_run_refuses_what_the_run_would(tmp_path: Path) -> None:
-    done = python("-m", "launch", "run", NAME, "--precision", "fp16", "--dry-run", "--device", "cpu")
+def test_a_dry_run_refuses_what_the_run_would(launch: Launch, tmp_path: Path) -> None:
+    done = launch("run", NAME, "--precision", "fp16", "--dry-run", "--device", "cpu")
     assert (done.returncode, done.stdout) == (2, "")
     assert "fp16" in done.stderr

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Launch
-from launching import Command, is_one_error, python, rows, until
+from launching import Command, is_one_error, rows, until
 
 from launch.sweep.fit import search
 
@@ -78,8 +78,10 @@ def test_a_signal_ends_a_fit_and_its_try(tmp_path: Path) -> None:
         ([], "fit: the following arguments are required: --memory-limit; see "),
     ],
 )
-def test_what_cannot_be_fitted_is_one_sentence_and_leaves_nothing(words: list[str], said: str, tmp_path: Path) -> None:
-    done = python(*FIT, *words, "--out", str(tmp_path / "runs"))
+def test_what_cannot_be_fitted_is_one_sentence_and_leaves_nothing(
+    words: list[str], said: str, launch: Launch, tmp_path: Path
+) -> None:
+    done = launch(*FIT[2:], *words, "--out", str(tmp_path / "runs"))
     assert is_one_error(done), done.stderr
     assert said in done.stderr
     assert not (tmp_path / "runs").exists()

@@ -7,7 +7,7 @@ from launching import rows
 
 from bench import experiments
 
-SHORT = ["--limit-windows", "3", "--limit-eval", "40", "--epochs", "1", "--warmup-windows", "1", "--no-checkpoint"]
+SHORT = ["--limit-windows", "2", "--limit-eval", "40", "--epochs", "1", "--warmup-windows", "0", "--no-checkpoint"]
 
 
 def test_a_trial_of_every_experiment_runs(launch: Launch, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import sys
@@ -52,8 +53,8 @@ class Ended:
     code: int
     said: list[str]
     trials: list[dict[str, str]]
-    devices: dict[str, str]
-    """CUDA_VISIBLE_DEVICES by the trial's epochs."""
+    variables: dict[str, dict[str, str]]
+    """The environment variables by the trial's epochs."""
     left: int
 
 
@@ -71,9 +72,9 @@ def ended(standin_cuda: Standin, tmp_path_factory: pytest.TempPathFactory) -> En
         code = command.wait()
         left = len(command.left())
     trials = rows(out, "trials")
-    variables = json.loads((out / "environment.json").read_text())
-    devices = {row["epochs"]: variables[row["environment"]]["variables"]["CUDA_VISIBLE_DEVICES"] for row in trials}
-    return Ended(code, command.stderr.read_text().splitlines(), trials, devices, left)
+    environments = json.loads((out / "environment.json").read_text())
+    variables = {row["epochs"]: environments[row["environment"]]["variables"] for row in trials}
+    return Ended(code, command.stderr.read_text().splitlines(), trials, variables, left)
 
 
 def test_each_has_one_row_and_those_that_ctrl_c_finds_under_way_are_both_interrupted(ended: Ended) -> None:
@@ -84,8 +85,25 @@ def test_each_has_one_row_and_those_that_ctrl_c_finds_under_way_are_both_interru
     assert (ended.code, ended.left) == (130, 0)
 
 
-def test_a_gpu_that_is_free_again_goes_to_the_next(ended: Ended) -> None:
-    assert ended.devices == {"100000": "0", "100001": "1", "2": "0", "100002": "0"}
+def test_trials_train_at_the_same_time(ended: Ended) -> None:
+    """One of two epochs begins and ends while one without end is under way."""
+    short, long = (next(row for row in ended.trials if row["epochs"] == epochs) for epochs in ("2", "100001"))
+    (began, over), (long_began, long_over) = map(span, (short, long))
+    assert long_began < began < over < long_over
+    assert {row["parallel"] for row in ended.trials} == {"2"}
+
+
+def span(row: dict[str, str]) -> tuple[float, float]:
+    """When a trial began and ended."""
+    began = datetime.datetime.fromisoformat(row["started_at"]).timestamp()
+    return began, began + float(row["duration_s"])
+
+
+def test_each_has_a_gpu_of_its_own_and_one_that_is_free_again_goes_to_the_next(ended: Ended) -> None:
+    devices = {epochs: variables["CUDA_VISIBLE_DEVICES"] for epochs, variables in ended.variables.items()}
+    assert devices == {"100000": "0", "100001": "1", "2": "0", "100002": "0"}
+    # As NVML counts, which found them.
+    assert {variables["CUDA_DEVICE_ORDER"] for variables in ended.variables.values()} == {"PCI_BUS_ID"}
 
 
 def test_the_summary_has_those_that_were_stopped_in_one_line(ended: Ended) -> None:

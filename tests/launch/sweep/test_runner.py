@@ -45,7 +45,7 @@ LEFT_OVER = {
     "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "8",
 }
 ARM = ["resnet20_accumulation", "--arm", "16x1", *TINY]
-EPOCHS = "100"  # of a few hundredths of a second: long enough to be stopped in the middle
+EPOCHS = "40"  # of a few hundredths of a second: long enough to be stopped in the middle
 
 
 @dataclass

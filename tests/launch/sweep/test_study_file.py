@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import CHECKOUT
-from launching import is_one_error, python
+from conftest import CHECKOUT, Launch
+from launching import is_one_error
 
 from bench.errors import UsageError
 from launch.sweep import request, study_file
@@ -148,10 +148,10 @@ def test_a_file_of_bytes_is_no_study(tmp_path: Path, content: bytes) -> None:
         request.read([str(path)])
 
 
-def test_a_study_that_is_not_there_or_a_folder_is_refused(tmp_path: Path) -> None:
+def test_a_study_that_is_not_there_or_a_folder_is_refused(launch: Launch, tmp_path: Path) -> None:
     (tmp_path / "folder.toml").mkdir()
     for name in ("missing.toml", "folder.toml"):
-        done = python("-m", "launch", "run", str(tmp_path / name), "--out", str(tmp_path / "runs"))
+        done = launch("run", str(tmp_path / name), "--out", str(tmp_path / "runs"))
         assert is_one_error(done), done.stderr
         assert str(tmp_path / name) in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["folder.toml"]
