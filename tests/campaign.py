@@ -105,6 +105,10 @@ def verdict_code(base: list[dict[str, str]], head: list[dict[str, str]]) -> int:
     failed = [sum(row["status"] != "ok" for row in side) for side in ended]
     if failed[0] == len(ended[0]) or not ended[1]:
         return 3
+    last = ended[1][-1]
+    in_turns = any(row.get("turns_with") for side in ended for row in side)
+    if in_turns and failed[1] == 1 and last["status"] == "ok" and not last.get("turns_with"):
+        return 0  # launched again alone, it ended well: what failed may have been killed from outside, as here
     return int(failed[1] * len(ended[0]) > failed[0] * len(ended[1]))
 
 

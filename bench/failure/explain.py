@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import time
 from collections.abc import Mapping
@@ -57,7 +59,8 @@ def explain(
     if interrupted or ((len(peers) > 1 or in_group()) and LOST.search(text)):
         several_machines = in_group() and torch.distributed.get_world_size() > len(peers)
         patience_s = 0.0 if interrupted else REMOTE_PATIENCE_S if several_machines else PATIENCE_S
-        if gone := _gone(peers, logs, launch_id, patience_s):
+        gone = _gone(peers, logs, launch_id, patience_s)
+        if gone := gone or (_gone_early(rank) if interrupted and not peers else []):
             return causes.killed(gone[0], phase=last_phase.of(launch_id, gone[0]))
     if LOADER_KILLED.search(str(error)):
         return Cause("crashed", text, silent=True, oom_phase=oom.phase(error), oom_held_bytes=held_bytes)
@@ -75,6 +78,20 @@ def _gone(peers: Mapping[int, int], logs: Path, launch_id: str, patience_s: floa
         if gone or causes.recorded(logs, launch_id) or time.monotonic() > deadline:
             return gone
         time.sleep(0.1)
+
+
+def _gone_early(rank: int) -> list[int]:
+    """Ranks of this machine that no longer run, where the group has not formed and none knows the others' process ids.
+
+    torch's launcher, whose children all are, has then ended this one too, with the signal of somebody who asks to stop.
+    """
+    launcher, count = os.getppid(), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    first = rank - int(os.environ.get("LOCAL_RANK", "0"))
+    with contextlib.suppress(psutil.Error):
+        running = [child.name() for child in psutil.Process(launcher).children() if _runs(child.pid)]
+        if launcher != 1 and len(running) < count:  # 1: the launcher is gone itself
+            return [number for number in range(first, first + count) if f"rank {number}" not in running]
+    return []
 
 
 def _runs(pid: int) -> bool:

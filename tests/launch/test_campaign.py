@@ -87,6 +87,13 @@ def test_the_verdict_that_rows_come_to(base: list[str], head: list[str], code: i
     assert campaign.verdict_code(*([{"status": status} for status in side] for side in (base, head))) == code
 
 
+def test_a_launch_that_failed_in_its_turn_and_ended_well_alone_is_no_regression() -> None:
+    turned = [{"status": status, "turns_with": "x"} for status in ("ok", "crashed")]
+    alone = {"status": "ok", "turns_with": ""}
+    assert campaign.verdict_code([{"status": "ok"}, alone], [*turned, alone]) == 0
+    assert campaign.verdict_code([{"status": "ok"}, alone], [*turned, {**alone, "status": "crashed"}]) == 1
+
+
 def test_problems_are_in_the_table() -> None:
     found = Campaign(random.Random(0), 0, Path(), list(KINDS), lambda text: None)
     found.injected["SIGINT"] += 1

@@ -4,10 +4,12 @@ import errno
 import functools
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import planted
 import pytest
+from conftest import CHECKOUT
 from torch._utils import KeyErrorMessage
 
 from bench.errors import UsageError
@@ -174,6 +176,36 @@ def test_a_rank_that_is_told_to_stop_names_the_one_that_is_gone_or_was_interrupt
     told = Interrupted("stopped by SIGTERM")
     assert explained(told, tmp_path, r0=os.getpid(), r1=os.getppid()) == Cause("interrupted", "stopped by SIGTERM")
     assert explained(told, tmp_path, r0=os.getpid(), r1=ended()).error == "rank 1 was killed; if not by you, see dmesg"
+
+
+LAUNCHER = """
+import os, sys, time
+from pathlib import Path
+from bench.failure.causes import Interrupted
+from bench.failure.explain import explain
+from bench.machine import procfs
+
+os.environ["LOCAL_WORLD_SIZE"] = "2"
+if os.fork() == 0:  # rank 1, which ends before the group has formed
+    while len(sys.argv) < 3:
+        time.sleep(1)
+    os._exit(1)
+if len(sys.argv) > 2:
+    os.wait()
+if os.fork() == 0:
+    os.environ["LOCAL_RANK"] = "0"
+    procfs.name_process("rank 0")
+    print(explain(Interrupted("stopped by SIGTERM"), {}, Path(sys.argv[1]), "run1").error, flush=True)
+    os.killpg(0, 9)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(("gone", "said"), [([], "stopped by SIGTERM"), (["gone"], "rank 1 was killed")])
+def test_so_it_is_before_the_ranks_know_each_other(gone: list[str], said: str, tmp_path: Path) -> None:
+    words = [sys.executable, "-c", LAUNCHER, str(tmp_path), *gone]
+    done = subprocess.run(words, cwd=CHECKOUT, capture_output=True, text=True, start_new_session=True, check=False)
+    assert done.stdout.startswith(said), done.stderr
 
 
 def test_an_allocation_that_fails_is_oom(tmp_path: Path) -> None:
