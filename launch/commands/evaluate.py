@@ -14,6 +14,7 @@ from typing import Any
 from rich.console import Console
 
 from bench.arguments import Parser, given_folder
+from bench.entry import imports_that_stay
 from bench.errors import UsageError
 from bench.machine import environment
 from bench.record.csvfile import write_whole
@@ -67,8 +68,9 @@ def arguments(parser: Parser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Evaluate, print a line for each class and add them to per_class.csv."""
-    from bench.training import checkpoint, checkpoint_evaluation, evaluation  # imports torch
-    from models import weights
+    with imports_that_stay():
+        from bench.training import checkpoint, checkpoint_evaluation, evaluation  # imports torch
+        from models import weights
 
     # A bare state dict does not say what it was trained on. CIFAR-10 is assumed, unless it is evaluated on digits,
     # whose classes no other data set has.
