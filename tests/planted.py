@@ -47,7 +47,7 @@ from bench.variables import new_id
 from bench.worker import all_probes
 
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["tests.forked_imports"])
+FORKS.set_forkserver_preload(["tests.preloaded"])
 EXPERIMENT = Experiment(question="", base=Trial(), arms={"": {}})
 TIMEOUT_S = 120.0
 

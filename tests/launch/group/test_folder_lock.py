@@ -19,8 +19,7 @@ from types import SimpleNamespace
 from unittest.mock import Mock
 
 import pytest
-from conftest import CHECKOUT
-from launching import python
+from conftest import CHECKOUT, Launch
 
 from bench.errors import UsageError
 from bench.options import Options
@@ -86,10 +85,10 @@ def test_who_is_refused_is_told_by_whom_and_has_changed_nothing(folder: RunFolde
     assert set(kept) == {"pid", "host", "command", "since", "runner_id"}
 
 
-def test_a_refused_command_changes_nothing_either(folder: RunFolder) -> None:
+def test_a_refused_command_changes_nothing_either(folder: RunFolder, launch: Launch) -> None:
     with holder(folder):
         before = as_it_lies(folder)
-        done = python("-m", "launch", "run", "resnet20_accumulation", "--arm", "16x1", "--out", str(folder.path))
+        done = launch("run", "resnet20_accumulation", "--arm", "16x1", "--out", str(folder.path))
         assert as_it_lies(folder) == before
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: ")
