@@ -1,7 +1,7 @@
 """How far the gates can be trusted: many pairs of equal and of slowed launches, and real faults, one by one.
 
     python -m tests.perf.trust families --minutes 60 --out RUN [--processes 2]    launches, for the next command
-    python -m tests.perf.trust report RUN [RUN2] --out tests/perf/TRUST.md        what the gate makes of them
+    python -m tests.perf.trust report RUN... --budget-pairs N... --out tests/perf/TRUST.md    what the gate makes of them
     python -m tests.perf.trust faults --processes 1 --out tests/perf/TRUST.md     what finds which fault, and says why
 
 Faults are planted in a clone of this checkout, each as a commit.
@@ -143,7 +143,8 @@ def main() -> None:
     each.add_argument("--out", type=Path, required=True, help="the folder of the launches")
     each = commands.add_parser("report", help="say what the gate makes of them")
     each.add_argument("runs", type=Path, nargs="+", help="the folders of the launches")
-    each.add_argument("--budget-pairs", type=int, default=12, help="pairs of two sides that five minutes hold (12)")
+    held = "pairs of two sides that five minutes hold, in each of these runs"
+    each.add_argument("--budget-pairs", type=int, nargs="+", required=True, help=held)
     each.add_argument("--note", default="", help="a sentence on what else the machine did")
     each.add_argument("--conclusion", default="", help="a sentence on what the spread is made of")
     each.add_argument("--out", type=Path, required=True, help="the Markdown file")
@@ -206,16 +207,18 @@ def added(tree: Path, scratch: Path, convolutions: int, processes: int) -> float
 
 
 def report(asked: Any) -> None:
-    """Write the file's section on families anew."""
+    """Write the file's sections on families anew."""
+    if len(asked.runs) != len(asked.budget_pairs):
+        sys.exit(f"error: {len(asked.runs)} runs, but {len(asked.budget_pairs)} --budget-pairs; give one for each run")
     text = [EQUAL, "", MATCHES, asked.note, ""]
     made_of, draw = [MADE_OF, "", spread.TEXT, "", spread.HEAD, spread.RULE], random.Random(0)
-    for number, run in enumerate(asked.runs, 1):
+    for number, (run, most) in enumerate(zip(asked.runs, asked.budget_pairs, strict=True), 1):
         path = run / "truth.json"  # the folder of a gate on equal commits has none
         truth = json.loads(path.read_text()) if path.exists() else {"planted": {}}
         equal = gate_of(run, "head")
         planted = {real: gate_of(run, f"slowed-{name}") for name, real in truth["planted"].items()}
         text += [f"### Run {number}", ""]
-        text += [selftest.report(equal, planted, selftest.Gate(32, 0.01, asked.budget_pairs), 0), ""]
+        text += [selftest.report(equal, planted, selftest.Gate(32, 0.01, most), 0), ""]
         made_of += spread.lines(str(number), selftest.pairs_of(equal), draw)
     text += [f"{machine_line()}.", ""]
     replace(asked.out, EQUAL, "\n".join(text))
