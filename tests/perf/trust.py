@@ -1,7 +1,7 @@
 """How far the gates can be trusted: many pairs of equal and of slowed launches, and real faults, one by one.
 
     python -m tests.perf.trust families --minutes 60 --out RUN [--processes 2]    launches, for the next command
-    python -m tests.perf.trust report RUN... --budget-pairs N... --out tests/perf/TRUST.md    what the gate makes of them
+    python -m tests.perf.trust report RUN... --budget-pairs N... --out tests/perf/TRUST.md   what the gate makes of it
     python -m tests.perf.trust faults --processes 1 --out tests/perf/TRUST.md     what finds which fault, and says why
 
 Faults are planted in a clone of this checkout, each as a commit.
