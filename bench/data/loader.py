@@ -31,6 +31,8 @@ PAD = 4  # pixels on each side before a random crop (He et al. 2015, section 4.2
 LOOK_S = 5.0
 # No micro-batch takes a worker that long: it hangs, as on a lock or on a disk that is gone.
 HUNG_S = 600.0
+GONE = "gone"
+BY_ITSELF = "loader worker {} ended by itself, before its last batch"
 
 Batch = tuple[Tensor, Tensor]
 
@@ -109,7 +111,7 @@ def _explained(error: Exception, watch: Watch) -> Exception:
             error = ended
         for worker in watch.workers:
             if worker.exitcode == 0:  # of which torch says nothing at once
-                error = RuntimeError(f"loader worker {worker.pid} ended by itself, before its last batch")
+                error = RuntimeError(BY_ITSELF.format(worker.pid))
     return RuntimeError(watch.reason) if watch.reason else error
 
 
@@ -141,7 +143,9 @@ class Watch:
                 self.reason = f"loader worker {to_end} was stopped, and no batch came for {waited_s:.0f} s"
             elif waited_s > HUNG_S:
                 found = ", ".join(f"{pid} {state}" for pid, state in states.items())
-                self.reason = f"no batch came from the loader workers for {waited_s:.0f} s ({found})"
+                left = [pid for pid, state in states.items() if state in (psutil.STATUS_ZOMBIE, GONE)]
+                hung = f"no batch came from the loader workers for {waited_s:.0f} s ({found})"
+                self.reason = BY_ITSELF.format(left[0]) if left else hung
             stopped_before = stopped
         if self.reason is not None:
             with contextlib.suppress(ProcessLookupError):
@@ -152,7 +156,7 @@ def _state(pid: int) -> str:
     try:
         return psutil.Process(pid).status()
     except psutil.NoSuchProcess:
-        return "gone"
+        return GONE
 
 
 def _begin_worker(worker: int, limited: bool) -> None:

@@ -18,6 +18,7 @@ from bench.failure.causes import Cause, Diverged, Interrupted
 from bench.failure.next_moves import with_move
 from bench.instruments.collectives import in_group
 from bench.instruments.turns import TurnsEnded
+from bench.variables import LAUNCH_ID
 
 # How gloo and NCCL report a rank that is gone.
 LOST = re.compile(r"gloo|nccl|connection (reset|closed|refused)|broken pipe|socket|peer", re.IGNORECASE)
@@ -60,7 +61,7 @@ def explain(
         several_machines = in_group() and torch.distributed.get_world_size() > len(peers)
         patience_s = 0.0 if interrupted else REMOTE_PATIENCE_S if several_machines else PATIENCE_S
         gone = _gone(peers, logs, launch_id, patience_s)
-        if gone := gone or (_gone_early(rank) if interrupted and not peers else []):
+        if gone := gone or ([] if peers else _gone_early(rank)):
             return causes.killed(gone[0], phase=last_phase.of(launch_id, gone[0]))
     if LOADER_KILLED.search(str(error)):
         return Cause("crashed", text, silent=True, oom_phase=oom.phase(error), oom_held_bytes=held_bytes)
@@ -84,7 +85,10 @@ def _gone_early(rank: int) -> list[int]:
     """Ranks of this machine that no longer run, where the group has not formed and none knows the others' process ids.
 
     torch's launcher, whose children all are, has then ended this one too, with the signal of somebody who asks to stop.
+    Nothing is known of ranks that were started by hand.
     """
+    if LAUNCH_ID not in os.environ:
+        return []
     launcher, count = os.getppid(), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     first = rank - int(os.environ.get("LOCAL_RANK", "0"))
     with contextlib.suppress(psutil.Error):

@@ -185,7 +185,7 @@ from bench.failure.causes import Interrupted
 from bench.failure.explain import explain
 from bench.machine import procfs
 
-os.environ["LOCAL_WORLD_SIZE"] = "2"
+os.environ |= {"LOCAL_WORLD_SIZE": "2", "RESBENCH_LAUNCH_ID": "run1"}
 if os.fork() == 0:  # rank 1, which ends before the group has formed
     while len(sys.argv) < 3:
         time.sleep(1)
