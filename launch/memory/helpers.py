@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import psutil
 
 from bench.errors import UsageError
+from bench.failure import signals
 from bench.machine import environment
 from bench.trial import Trial
 from launch.memory.devices import Budget
@@ -61,7 +62,7 @@ def side_by_side(work: Callable[..., T], arguments: Sequence[tuple[Any, ...]]) -
     """What `work` returns for each of these arguments, computed by forks of this process, which has no threads."""
     if len(arguments) < WORTHWHILE or environment.cpu_count() == 1:
         return [work(*each) for each in arguments]
-    with ProcessPoolExecutor(environment.cpu_count(), get_context("fork"), _end_with_parent) as pool:
+    with ProcessPoolExecutor(environment.cpu_count(), get_context("fork"), _stay_silent) as pool:
         return list(pool.map(work, *zip(*arguments, strict=True), chunksize=ALIKE))
 
 
@@ -78,6 +79,13 @@ def set_for_a_start(**variables: str) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+def _stay_silent() -> None:
+    """Have this fork print nothing of a signal, which the command answers, and end with it."""
+    for number in signals.SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _end_with_parent() -> None:
