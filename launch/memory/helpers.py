@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import functools
 import os
 import signal
@@ -18,14 +17,13 @@ import psutil
 
 from bench.errors import UsageError
 from bench.failure import signals
-from bench.machine import environment
+from bench.machine import environment, procfs
 from bench.trial import Trial
 from launch.memory.devices import Budget
 from launch.memory.footprint_cache import Prediction
 
 ALIKE = 2  # neighbouring jobs, of one micro-batch: the helper of the first knows most operations of the second
 WORTHWHILE = 20  # tasks of some 10 ms, for which forks are started
-PR_SET_PDEATHSIG = 1  # of sys/prctl.h
 T = TypeVar("T")
 
 
@@ -85,12 +83,12 @@ def _stay_silent() -> None:
     """Have this fork print nothing of a signal, which the command answers, and end with it."""
     for number in signals.SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    procfs.end_with_parent(signal.SIGKILL)
 
 
 def _end_with_parent() -> None:
     """Have the kernel kill this helper when its parent, the fork server, ends; that ends with the command."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    procfs.end_with_parent(signal.SIGKILL)
     if os.getppid() == 1:  # the parent had ended before the call
         os._exit(1)
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import functools
+import multiprocessing
+import os
 import re
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
 import planted
 import pytest
+
+from bench.data import loader
 
 SLEEPS = functools.partial(planted.stalling, each=[600.0], train=64)
 NOISE = functools.partial(planted.noise, train=64)
@@ -38,3 +43,17 @@ def test_a_helper_s_end_is_the_trial_s(number: int, load: Any, sensor: bool, sai
     assert codes == [1], ran.said()
     assert ran.row()["status"] == "crashed"
     assert re.match(said, ran.row()["error"]), ran.row()["error"]
+
+
+def test_a_worker_that_left_is_told_though_torch_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LOOK_S", "HUNG_S"):
+        monkeypatch.setattr(loader, name, 0.05)
+    worker = multiprocessing.get_context("fork").Process(target=os._exit, args=(0,))
+    worker.start()
+    watch = loader.Watch([worker])  # unreaped, it stays a zombie
+    watch.waiting_since = time.monotonic()
+    deadline = time.monotonic() + 30
+    while watch.reason is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    worker.join()
+    assert watch.reason == f"loader worker {worker.pid} ended by itself, before its last batch"

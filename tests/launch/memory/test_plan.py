@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import os
 import re
 import signal
 from pathlib import Path
@@ -13,10 +14,11 @@ from launching import SMALL, Command, is_one_error, python, until
 
 from bench import experiments
 from bench.errors import UsageError
+from bench.machine import environment
 from bench.memory.prediction import predict
 from bench.trial import Trial
 from launch.group.accelerate_command import gpu_count
-from launch.memory import devices, plan
+from launch.memory import devices, helpers, plan
 
 MIB = 2**20
 PLAN = ["-m", "launch", "plan", "resnet20_accumulation", "--model", "resnet8", "--data", "synthetic"]
@@ -272,6 +274,19 @@ def test_a_signal_ends_a_plan_at_once_and_leaves_no_process(number: int, tmp_pat
         assert command.wait(30) == 130
         until(lambda: command.left() == [], "nothing to be left", 10)
     assert command.stderr.read_text() == "interrupted: nothing had started\n"
+
+
+def powered(base: int, power: int) -> tuple[int, int]:
+    return base**power, os.getpid()
+
+
+def test_many_small_tasks_are_done_by_forks_in_order() -> None:
+    found = helpers.side_by_side(powered, [(number, 2) for number in range(helpers.WORTHWHILE)])
+    assert [square for square, _ in found] == [number**2 for number in range(helpers.WORTHWHILE)]
+    assert environment.cpu_count() == 1 or os.getpid() not in {pid for _, pid in found}
+    assert helpers.side_by_side(powered, [(3, 2)]) == [(9, os.getpid())]  # one is not worth a fork
+    with pytest.raises(TypeError):
+        helpers.side_by_side(powered, [("no number", 2)] * helpers.WORTHWHILE)
 
 
 def test_what_recomputes_stands_beside_what_does_not_and_is_named_as_its_rival(tmp_path: Path) -> None:
