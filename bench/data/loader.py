@@ -75,6 +75,8 @@ def load(
         pin_memory=pinned,
         worker_init_fn=functools.partial(_begin_worker, limited=limited),
     )
+    if loader.num_workers != workers:
+        raise UsageError(f"--workers is {workers}, but the loader has {loader.num_workers}")
     return watched(loader) if workers else iter(loader)
 
 

@@ -315,8 +315,9 @@ def git(tree: Path, *words: str) -> None:
 
 
 def counted(tree: Path, trial: Sequence[str], run: Path, baseline: Path) -> str:
-    """What the exact gate says of the clone as it is."""
-    python(tree, "launch", "run", *trial, *COUNTED, "--out", str(run))
+    """What the exact gate says of the clone as it is; or why its trials refuse to run."""
+    if python(tree, "launch", "run", *trial, *COUNTED, "--out", str(run), codes=(0, 2)).returncode:
+        return f"no trial runs: `{RunFolder(run).rows('trials')[-1]['error']}`"
     done = python(tree, "reports", "gate", "exact", str(run), str(baseline), codes=(0, 1, 2, 3))
     said = [line.strip() for line in (done.stdout + done.stderr).splitlines()]
     if done.returncode == 1:
@@ -336,7 +337,9 @@ def timed(tree: Path, trial: Sequence[str], out: Path, asked: Any) -> str:
     found = out.with_suffix(".json")
     words = [*trial, *TIMED, "--pairs", str(asked.pairs), "--budget", asked.budget]
     words += ["--out", str(out), "--json", str(found), "--data-root", str(CHECKOUT / "data")]
-    python(tree, "launch", "gate", "sound", "HEAD", *words, codes=(0, 1))
+    done = python(tree, "launch", "gate", "sound", "HEAD", *words, codes=(0, 1, 2))
+    if done.returncode == 2:
+        return f"{done.stderr.splitlines()[-1]} | {RunFolder(out / 'head').rows('trials')[0]['error']}"
     judged = json.loads(found.read_text())
     told = [each for each in judged["comparisons"] if each["verdict"] != "equivalent"]
     reasons = [each["summary"] for each in judged["reasons"]]

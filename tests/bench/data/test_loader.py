@@ -13,8 +13,11 @@ from typing import Any
 
 import planted
 import pytest
+import torch
+from torch.utils.data import DataLoader
 
 from bench.data import loader
+from bench.errors import UsageError
 
 SLEEPS = functools.partial(planted.stalling, each=[600.0], train=64)
 NOISE = functools.partial(planted.noise, train=64)
@@ -57,3 +60,15 @@ def test_a_worker_that_left_is_told_though_torch_says_nothing(monkeypatch: pytes
         time.sleep(0.05)
     worker.join()
     assert watch.reason == f"loader worker {worker.pid} ended by itself, before its last batch"
+
+
+def test_another_number_of_workers_than_was_asked_for_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if this file, or torch, gave the loader fewer."""
+
+    def fewer(*words: Any, num_workers: int, **more: Any) -> DataLoader:
+        return DataLoader(*words, num_workers=num_workers - 1, **more)
+
+    monkeypatch.setattr(loader, "DataLoader", fewer)
+    split = planted.noise(planted.settings(), Path(), train=8).train
+    with pytest.raises(UsageError, match="--workers is 1, but the loader has 0"):
+        loader.load(split, [torch.arange(4)], (False, False), workers=1, pinned=False, limited=False)
