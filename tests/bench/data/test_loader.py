@@ -65,10 +65,10 @@ def test_a_worker_that_left_is_told_though_torch_says_nothing(monkeypatch: pytes
 def test_another_number_of_workers_than_was_asked_for_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if this file, or torch, gave the loader fewer."""
 
-    def fewer(*words: Any, num_workers: int, **more: Any) -> DataLoader:
-        return DataLoader(*words, num_workers=num_workers - 1, **more)
+    def none(images: Any, **more: Any) -> DataLoader:
+        return DataLoader(images, **{**more, "num_workers": 0})
 
-    monkeypatch.setattr(loader, "DataLoader", fewer)
+    monkeypatch.setattr(loader, "DataLoader", none)
     split = planted.noise(planted.settings(), Path(), train=8).train
     with pytest.raises(UsageError, match="--workers is 1, but the loader has 0"):
         loader.load(split, [torch.arange(4)], (False, False), workers=1, pinned=False, limited=False)
