@@ -41,7 +41,7 @@ def comparison(each: Comparison, report: ComparisonReport) -> dict[str, Any]:
     """
     shown = None
     if each.change is not None and report.margin is not None:
-        shown = finite(each.change.smallest_shown(report.margin_of(each), report.each_level()))
+        shown = finite(each.change.smallest_shown(report.margin_of(each), report.level_of(each)))
     low, high = each.change.limits() if each.change else (None, None)
     return {
         "trial": each.trial,

@@ -41,7 +41,7 @@ def kind(each: Comparison, strict: bool) -> str:
 
 def figures(each: Comparison, report: ComparisonReport) -> str:
     """The comparison's figures in a line."""
-    shown = cells(each, report.margin_of(each), report.each_level())[2:-1]
+    shown = cells(each, report.margin_of(each), report.level_of(each))[2:-1]
     parts = [f"{head}: {cell}" for head, cell in zip(HEADS[2:-1], shown, strict=True) if cell]
     return "; ".join([*parts, *(f"left out: {out}" for out in each.left_out)]) or each.verdict
 

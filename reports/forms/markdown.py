@@ -62,7 +62,7 @@ def table(found: Sequence[Comparison], report: ComparisonReport, room: int) -> t
         return [], room
     lines = [row(HEADS), row(["---"] * 2 + ["---:"] * 6 + ["---"])]
     for number, each in enumerate(found):
-        line = row(list(map(escaped, cells(each, report.margin_of(each), report.each_level()))))
+        line = row(list(map(escaped, cells(each, report.margin_of(each), report.level_of(each)))))
         room -= len(line.encode()) + 1
         if room < 0:
             return [

@@ -19,7 +19,7 @@ from bench.record.columns import kept_apart
 from reports.tables.summary import Row, row_of
 from reports.tables.table import machine_line
 from reports.verdicts import likeness, over_seeds, reasons, significance, turns
-from reports.verdicts.comparison import VERDICTS, Comparison, interval
+from reports.verdicts.comparison import VERDICTS, Comparison, interval, levels
 from reports.verdicts.likeness import listed
 from reports.verdicts.matching import (
     Side,
@@ -123,23 +123,23 @@ def judged(found: Sequence[Comparison], margin: float, level: float, points: flo
     margins = [points if each.seeds else margin for each in measured]
     tried = zip(measured, margins, strict=True)
     answers = [each.change.answer(by, MORE_IS_WORSE[each.metric]) for each, by in tried if each.change is not None]
-    significant = significance.holm([chance for _, chance in answers], level)
-    needed = level / max(1, len(measured) - sum(significant))  # Holm tested the first that is not significant at this
+    alone = levels(measured, level)
+    needed = significance.holm([chance for _, chance in answers], [alone[bool(each.seeds)] for each in measured])
     tested = {
-        id(each): of_answer(each, *answer, holds, needed, len(measured))
-        for each, answer, holds in zip(measured, answers, significant, strict=True)
+        id(each): of_answer(each, *answer, at, len(measured))
+        for each, answer, at in zip(measured, answers, needed, strict=True)
     }
     found = [tested.get(id(each), each) for each in found]
-    found = [over_seeds.with_seeds_needed(each, points, level / max(1, len(measured))) for each in found]
+    found = [over_seeds.with_seeds_needed(each, points, alone[True]) for each in found]
     return sorted(found, key=lambda each: VERDICTS.index(each.verdict))
 
 
-def of_answer(each: Comparison, answer: str, chance: float, holds: bool, needed: float, lines: int) -> Comparison:
-    """The comparison with its answer if that holds, else as it was made: inconclusive.
+def of_answer(each: Comparison, answer: str, chance: float, needed: float, lines: int) -> Comparison:
+    """The comparison with its answer if that holds at the level `needed`, else as it was made: inconclusive.
 
     Where the 95% interval in the table would decide, it says what a verdict needs among so many lines.
     """
-    if holds:
+    if chance <= needed:
         return dataclasses.replace(each, verdict=answer)
     if each.change is None or chance > significance.LEVEL:
         return each

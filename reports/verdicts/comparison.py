@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -63,6 +64,16 @@ class Comparison:
             found = f"{len(self.base)} seeds{several}"
         out = [sum(each.base for each in self.left_out), sum(each.head for each in self.left_out)]
         return f"{found}; {out[0]} and {out[1]} left out" if any(out) else found
+
+
+def levels(found: Sequence[Comparison], level: float) -> dict[bool, float]:
+    """What one line may spend by itself of the level of all: True: an accuracy over seeds, False: another metric.
+
+    Who compares over seeds asks two things, how good it is and what it costs: each has half of the level, in equal
+    parts. Otherwise a loss would be the harder to show, the more other metrics there are.
+    """
+    counts = Counter(bool(each.seeds) for each in found if each.change is not None)
+    return {kind: level / max(1, len(counts) * counts[kind]) for kind in (True, False)}
 
 
 def cells(each: Comparison, margin: float, level: float) -> list[str]:

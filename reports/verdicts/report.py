@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from rich.console import Console
 
 from bench.terminal import BLANK, Grid, fitting, paragraph, print_grid, room
-from reports.verdicts.comparison import HEADS, OPERATION_HEADS, VERDICTS, Comparison, Reasons, cells
+from reports.verdicts.comparison import HEADS, OPERATION_HEADS, VERDICTS, Comparison, Reasons, cells, levels
 
 MORE = "the last line has the command that prints all"
 TOGETHER = "base -> head"
@@ -60,9 +60,9 @@ class ComparisonReport:
         """The margin of one comparison, in the unit of its change."""
         return (self.accuracy_margin if each.seeds else self.margin) or 0.0
 
-    def each_level(self) -> float:
-        """The level that a single comparison is tested at: the strictest of Holm's, level / comparisons."""
-        return (self.level or 0.0) / max(1, sum(each.change is not None for each in self.comparisons))
+    def level_of(self, each: Comparison) -> float:
+        """The level that one comparison is tested at if no other one is significant: the strictest of Holm's."""
+        return levels(self.comparisons, self.level or 0.0)[bool(each.seeds)]
 
 
 def show(report: ComparisonReport, wide: bool = False) -> None:
@@ -71,7 +71,7 @@ def show(report: ComparisonReport, wide: bool = False) -> None:
     for caution in report.cautions:
         paragraph(console, caution)
     paragraph(console, report.summary())
-    lines = [cells(each, report.margin_of(each), report.each_level()) for each in report.comparisons]
+    lines = [cells(each, report.margin_of(each), report.level_of(each)) for each in report.comparisons]
     whole = Grid(HEADS, lines, left=("metric", "verdict"))
     shown, complete = set(HEADS), True
     if wide or len(fitting(whole, room(console))) == len(HEADS):

@@ -133,14 +133,17 @@ def spent(share: float, alpha: float) -> float:
     return alpha * share**2
 
 
-def holm(chances: Sequence[float], level: float = LEVEL) -> list[bool]:
-    """Which of these p-values are significant together (Holm 1979, Scandinavian Journal of Statistics 6).
+def holm(chances: Sequence[float], levels: Sequence[float]) -> list[float]:
+    """The level at which each of these p-values is tested, together: significant is what is at most that.
 
-    The probability that chance alone makes any of them significant is at most the level.
+    `levels`: what each may spend by itself. What significant ones have spent is the others' as well, in proportion
+    (Holm 1979, Scandinavian Journal of Statistics 6, whose test with weights this is). The probability that chance
+    alone makes any of them significant is at most the sum of the levels.
     """
-    significant = [False] * len(chances)
-    for done, index in enumerate(sorted(range(len(chances)), key=lambda index: chances[index])):
-        if chances[index] > level / (len(chances) - done):
-            break
-        significant[index] = True
-    return significant
+    tested, whole = list(levels), math.fsum(levels)
+    rest, fell = whole, False
+    for index in sorted(range(len(chances)), key=lambda index: chances[index] / levels[index]):
+        tested[index] = levels[index] * whole / rest
+        fell = fell or chances[index] > tested[index]
+        rest -= 0.0 if fell else levels[index]
+    return tested

@@ -317,12 +317,18 @@ def git(tree: Path, *words: str) -> None:
 def counted(tree: Path, trial: Sequence[str], run: Path, baseline: Path) -> str:
     """What the exact gate says of the clone as it is; or why its trials refuse to run."""
     if python(tree, "launch", "run", *trial, *COUNTED, "--out", str(run), codes=(0, 2)).returncode:
-        return f"no trial runs: `{RunFolder(run).rows('trials')[-1]['error']}`"
+        return f"no trial runs: {error(run)}"
     done = python(tree, "reports", "gate", "exact", str(run), str(baseline), codes=(0, 1, 2, 3))
     said = [line.strip() for line in (done.stdout + done.stderr).splitlines()]
     if done.returncode == 1:
         return "found: " + finding(said[1:])
     return "passes" if done.returncode == 0 else said[0]
+
+
+def error(run: Path) -> str:
+    """Why its first trial did not run, without the log's name."""
+    why = RunFolder(run).rows("trials")[0]["error"]
+    return f"`{why.partition(' (logs/')[0]}`"
 
 
 def finding(lines: list[str]) -> str:
@@ -339,7 +345,7 @@ def timed(tree: Path, trial: Sequence[str], out: Path, asked: Any) -> str:
     words += ["--out", str(out), "--json", str(found), "--data-root", str(CHECKOUT / "data")]
     done = python(tree, "launch", "gate", "sound", "HEAD", *words, codes=(0, 1, 2))
     if done.returncode == 2:
-        return f"{done.stderr.splitlines()[-1]} | {RunFolder(out / 'head').rows('trials')[0]['error']}"
+        return f"{done.stderr.splitlines()[-1].partition(';')[0]} | {error(out / 'head')}"
     judged = json.loads(found.read_text())
     told = [each for each in judged["comparisons"] if each["verdict"] != "equivalent"]
     reasons = [each["summary"] for each in judged["reasons"]]

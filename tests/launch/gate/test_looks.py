@@ -116,7 +116,8 @@ def alarm(draw: random.Random, change: float, lines: int = 1, most: int = 32) ->
     for pairs, share, before in run(Looks(most)):
         level = significance.spent(share, LEVEL) - significance.spent(before, LEVEL)
         answers = [significance.of_pairs(each[:pairs]).answer(0.01, more_is_worse=True) for each in ratios]
-        holds = significance.holm([chance for _, chance in answers], level)
+        tested = significance.holm([chance for _, chance in answers], [level / lines] * lines)
+        holds = [chance <= at for (_, chance), at in zip(answers, tested, strict=True)]
         if ("regressed", True) in zip([answer for answer, _ in answers], holds, strict=True):
             return True
         if all(holds):

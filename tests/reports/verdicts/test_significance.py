@@ -78,8 +78,15 @@ def test_a_single_launch_has_no_spread(base: list[float], head: list[float]) -> 
 
 def test_holm_as_by_hand() -> None:
     """0.01 <= 0.05 / 4 and 0.015 <= 0.05 / 3, but 0.03 > 0.05 / 2, at which all that are larger fall too."""
-    assert significance.holm([0.03, 0.01, 0.04, 0.015]) == [False, True, False, True]
-    assert significance.holm([]) == []
+    tested = significance.holm([0.03, 0.01, 0.04, 0.015], [0.05 / 4] * 4)
+    assert tested == pytest.approx([0.05 / 2, 0.05 / 4, 0.05 / 2, 0.05 / 3])
+    assert significance.holm([], []) == []
+
+
+def test_holm_with_weights_as_by_hand() -> None:
+    """0.02 has half of 0.05 by itself, and holds. Then the others have all of it, 3 to 1 to 1."""
+    tested = significance.holm([0.02, 0.029, 0.011, 0.5], [0.025, 0.015, 0.005, 0.005])
+    assert tested == pytest.approx([0.025, 0.03, 0.025, 0.05])
 
 
 def launches(generator: np.random.Generator, count: int, mean: float = 1.0) -> list[float]:
@@ -87,8 +94,9 @@ def launches(generator: np.random.Generator, count: int, mean: float = 1.0) -> l
     return [float(value) for value in mean * np.exp(generator.normal(0.0, 0.01, count))]
 
 
+@pytest.mark.parametrize("first", [0.005, 0.025], ids=["equal parts", "half of it for one"])
 @pytest.mark.parametrize("truth", [1.0, 1 + MARGIN], ids=["nothing changed", "just the margin"])
-def test_alarms_are_false_in_no_more_families_than_claimed(truth: float) -> None:
+def test_alarms_are_false_in_no_more_families_than_claimed(truth: float, first: float) -> None:
     """2000 families of 10 comparisons of 5 launches each; of 5%, that many or more come of 100 + 3 sigma."""
     generator = np.random.default_rng(0)
     alarms = 0
@@ -97,8 +105,10 @@ def test_alarms_are_false_in_no_more_families_than_claimed(truth: float) -> None
             of(launches(generator, 5), launches(generator, 5, truth)).answer(MARGIN, more_is_worse=True)
             for _ in range(10)
         ]
-        stands = significance.holm([chance for _, chance in answers])
-        alarms += any(answer == "regressed" for (answer, _), holds in zip(answers, stands, strict=True) if holds)
+        tested = significance.holm([chance for _, chance in answers], [first, *[(0.05 - first) / 9] * 9])
+        alarms += any(
+            answer == "regressed" and chance <= at for (answer, chance), at in zip(answers, tested, strict=True)
+        )
     assert alarms <= 100 + 3 * math.sqrt(2000 * 0.05 * 0.95)
 
 
