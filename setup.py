@@ -6,7 +6,6 @@ All else is in pyproject.toml.
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -17,8 +16,6 @@ from setuptools.command.build_py import build_py
 CHECKOUT = Path(__file__).resolve().parent
 FOLDERS = ("bench", "models", "launch", "reports")
 FOUND = find_packages(str(CHECKOUT), include=[pattern for name in FOLDERS for pattern in (name, f"{name}.*")])
-# What texts call the commands in a checkout; an installed one has another name.
-COMMAND = re.compile(r'python -m (launch|reports)\b|"python", "-m", "(launch|reports)"')
 
 
 def git(*words: str) -> str | None:
@@ -39,7 +36,7 @@ def commit() -> dict[str, object]:
 
 
 class BuildPy(build_py):
-    """As setuptools', from an empty folder, with built.json and the installed command's name in all texts."""
+    """As setuptools', from an empty folder, with built.json."""
 
     def run(self) -> None:
         if self.editable_mode:
@@ -50,13 +47,6 @@ class BuildPy(build_py):
         super().run()
         facts = {"version": self.distribution.get_version(), **commit()}
         (built / "built.json").write_text(json.dumps(facts) + "\n", encoding="utf-8")
-        for path in (path for path in built.rglob("*") if path.suffix in (".py", ".html")):
-            text = path.read_text(encoding="utf-8")
-            path.write_text(COMMAND.sub(_installed, text), encoding="utf-8")
-
-
-def _installed(found: re.Match[str]) -> str:
-    return '"resbench"' if found[0].startswith('"') else "resbench"
 
 
 setup(

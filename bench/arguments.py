@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from bench.called import as_called
 from bench.errors import UsageError
 from models.nearest import perhaps
 
@@ -30,7 +31,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, prog: str, description: str | None = None, add_help: bool = True, **more: Any) -> None:
         super().__init__(
-            prog=prog,
+            prog=as_called(prog),
             description=description and description.strip(),
             formatter_class=Formatter,
             allow_abbrev=False,
@@ -114,7 +115,7 @@ class Parser(argparse.ArgumentParser):
         if self.examples:
             wrapped = (textwrap.wrap(each, formatter._width - 4, break_on_hyphens=False) for each in self.examples)
             formatter.add_text("\n".join(["Examples:", *("  " + " \\\n    ".join(lines) for lines in wrapped)]))
-        return formatter.format_help()
+        return as_called(formatter.format_help())
 
     def is_rare(self, action: argparse.Action) -> bool:
         """Whether --help-all alone lists it. A positional argument, such as gate's HEAD, may share an option's dest."""

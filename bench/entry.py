@@ -1,5 +1,4 @@
-"""How a command begins: in UTF-8, on streams that do not end it, and with whatever ends it turned into an exit code;
-and how a process of ours starts another.
+"""How a command begins: in UTF-8, on streams that do not end it, and with whatever ends it turned into an exit code.
 
 An entry point imports this, and all else inside `guarded`: a package that is missing or broken is then an error there.
 """
@@ -13,17 +12,12 @@ import io
 import os
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from bench.errors import one_sentence
 
 # Nobody is left to read: the other end of the pipe, or the terminal, is gone.
 GONE = (errno.EPIPE, errno.EIO)
-ROOT = Path(__file__).resolve().parents[1]  # of our folders: the checkout, or a wheel's resbench/
-START = ROOT / ("start.py" if (ROOT / "start.py").is_file() else "resbench/start.py")
-# Whether processes of ours start by it: always in a wheel; in a checkout, if the command was resbench.
-by_start = START.parent == ROOT or str(START) in sys.orig_argv
 
 
 @contextlib.contextmanager
@@ -96,13 +90,3 @@ class LossyFile(io.FileIO):
             if self.fileno() != 2 and error.errno not in GONE:
                 raise
             return len(data)
-
-
-def module_words(module: str) -> list[str]:
-    """The words behind `python` that run a module: -m MODULE, or START MODULE."""
-    return [str(START), module] if by_start else ["-m", module]
-
-
-def module_command(module: str, *words: str) -> list[str]:
-    """The command that runs a module of ours in a process of its own."""
-    return [sys.executable, *module_words(module), *words]

@@ -13,6 +13,8 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 
+from bench.called import as_called
+
 # What nobody foresaw: not 1, which a command that judges ends with if something got worse. EX_SOFTWARE of sysexits.h.
 UNFORESEEN = 70
 INTERRUPTED = 130
@@ -89,7 +91,7 @@ def is_of(error: OSError, words: Sequence[str]) -> bool:
 def say(text: str) -> None:
     """Print a line to stderr; it is lost if nobody reads it."""
     with contextlib.suppress(OSError, ValueError):
-        print(text, file=sys.stderr, flush=True)
+        print(as_called(text), file=sys.stderr, flush=True)
 
 
 def _report(error: BaseException, in_log: bool) -> None:

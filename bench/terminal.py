@@ -22,6 +22,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from bench.called import as_called
+
 BLANK = "\xa0"
 """A space at which `paragraph` does not break a line. It is printed as a plain one."""
 GAP = 2  # between two columns of a table
@@ -75,7 +77,7 @@ def watched(stream: IO[str] | None = None) -> IO[str] | None:
 
 def say(text: str, stream: IO[str] | None = None) -> None:
     """Print a line to the stream (None: stderr). It may be lost."""
-    print(text, file=watched(stream), flush=True)
+    print(as_called(text), file=watched(stream), flush=True)
 
 
 def room(console: Console) -> int | None:
@@ -88,7 +90,7 @@ def room(console: Console) -> int | None:
 def paragraph(console: Console, text: str, indent: str = "") -> None:
     """Print a text, each of its lines wrapped between words where it is wider than the room. No word is broken."""
     width = room(console)
-    for line in text.split("\n"):
+    for line in as_called(text).split("\n"):
         wrapped = indent + line
         if width is not None:
             wrapped = textwrap.fill(

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
+from bench.called import as_called
 from bench.record import experiment_lookup
 from bench.record.csvfile import write_whole
 from reports import read
@@ -62,7 +63,7 @@ def study_command(folder: Path) -> str:
     with contextlib.suppress(OSError, ValueError), open(path, encoding="utf-8") as file:
         first = file.readline(2**16)
         words = shlex.split(first.removeprefix(REPLACED)) if first.startswith(REPLACED) else []
-        return shlex.join(["python", "-m", "launch", "run", str(path), *words])
+        return as_called(f"python -m launch run {shlex.join([str(path), *words])}")
     return ""
 
 

@@ -21,9 +21,9 @@ def main() -> None:
     sys.path.insert(0, str(ROOT))
     if ROOT != HERE:  # an editable install: processes that are started by -m have to find the checkout too
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    from bench import entry  # first: bench/__init__.py refuses a Python older than 3.10
+    from bench import called, entry  # first: bench/__init__.py refuses a Python older than 3.10
 
-    entry.by_start = True
+    called.by_resbench = True
     with entry.guarded():
         run(sys.argv[1:])
 

@@ -8,22 +8,23 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parents[1]
 HOUSE = ("models", "bench", "launch", "reports", "resbench")
 # What all of bench is written in: a row's columns, a trial's settings, how a request is refused.
-WORDS = ("errors", "discovery", "terminal", "variables", "column", "trial", "experiment", "own_file")
+WORDS = ("called", "errors", "discovery", "terminal", "variables", "column", "trial", "experiment", "own_file")
 # folder -> room -> the other rooms of the folder that its files may import. A room is a sub-package or, beside those, a
 # file. Lowest first: a room may only import rooms above it here.
 ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
     "models": {},
     "bench": {
-        "errors": (),
+        "called": (),
+        "errors": ("called",),
         "entry": ("errors",),
         "discovery": ("errors",),
-        "terminal": (),
+        "terminal": ("called",),
         "variables": (),
         "column": (),
         "trial": ("errors",),
         "experiment": ("errors", "trial"),
         "fields": (),
-        "arguments": ("errors",),
+        "arguments": ("called", "errors"),
         "screen": ("errors",),
         "own_file": ("errors", "trial", "experiment"),
         "experiments": WORDS,
@@ -104,7 +105,7 @@ MAY_IMPORT = {
     "launch": ("bench", "models"),
     "reports": (
         *("bench.record", "bench.discovery", "bench.errors", "bench.entry", "bench.terminal", "bench.column"),
-        *("bench.arguments", "bench.screen"),
+        *("bench.arguments", "bench.called", "bench.screen"),
     ),
     "resbench": ("bench", "launch", "models", "reports"),
 }

@@ -11,6 +11,7 @@ import pytest
 from conftest import CHECKOUT
 from launching import is_one_error, python
 
+from bench import called
 from bench.arguments import Parser, shape
 from bench.screen import GROUPS, screen
 from launch import cli as launching
@@ -110,6 +111,20 @@ def test_a_help_fits_a_terminal_and_ends_with_a_call_that_the_command_takes(
     for example in parser.examples:
         assert example in " ".join(short.replace("\\\n", "").split())
         parser.parse_args(example.removeprefix(f"{parser.prog} ").split())
+
+
+def test_whoever_calls_resbench_reads_of_resbench(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No other command is there in a wheel; nor in a folder that is not the checkout."""
+    monkeypatch.setattr(called, "by_resbench", True)
+    helps = [launching.parser(name).format_help(everything=True) for name in launch_commands.names()]
+    helps += [reporting.parser(name).format_help(everything=True) for name in reports_commands.names()]
+    assert [help for help in helps if "python -m" in help] == []
+    assert sum("usage: resbench " in help for help in helps) == len(helps)
+    with pytest.raises(SystemExit):
+        launching.main(["run", RUN, "--arm"])
+    assert capsys.readouterr().err == "error: --arm has no value; resbench list names the arms of each experiment\n"
 
 
 @pytest.mark.parametrize("name", WITH_SETTINGS)

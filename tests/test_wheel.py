@@ -101,6 +101,11 @@ def test_a_trial_of_a_checkout_takes_no_file_of_the_current_folder_either(
     small += ["--limit-train", "32", "--limit-eval", "8", "--warmup-windows", "0"]
     well([sys.executable, str(script), "run", "resnet20_accumulation", *small, "--out", "ran"], trap)
     assert [row["status"] for row in rows(trap / "ran", "trials")] == ["ok"]
+    refused = done([sys.executable, str(script), "show", ".", "--nothing"], trap)
+    assert (refused.returncode, refused.stderr) == (
+        2,
+        "error: show has no option '--nothing'; see resbench show --help\n",
+    )
     assert not (trap / "sprung").exists()
 
 

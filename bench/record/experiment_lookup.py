@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bench import experiments
+from bench.called import as_called
 from bench.experiment import Experiment, Published
 from bench.record.csvfile import cell
 from bench.trial import FIXED, Trial, option
@@ -62,14 +63,14 @@ def command(row: Mapping[str, Any]) -> str | None:
     if found is None or row.get("unreadable") or row["arm"] not in found.arms:
         return None
     own = found.trial(str(row["experiment"]), str(row["arm"]))
-    words = ["python", "-m", "launch", "run", own.experiment, "--arm", own.arm]
+    words = [own.experiment, "--arm", own.arm]
     for name in own.settings():
         text = cell(row.get(name))
         if not text and isinstance(getattr(own, name), bool):  # an older version's row, which has no such setting
             continue
         if name not in (*FIXED, "arm", "repeat") and text != own_text(own, name, row):
             words += [option(name), *spelt(text, many=isinstance(getattr(own, name), tuple))]
-    return shlex.join(words)
+    return as_called(f"python -m launch run {shlex.join(words)}")
 
 
 def spelt(text: str, many: bool) -> list[str]:

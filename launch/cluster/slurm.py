@@ -8,7 +8,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.entry import module_command
+from bench.called import module_command
 from bench.errors import UsageError
 from bench.machine import environment
 from bench.machine.environment import CHECKOUT

@@ -24,7 +24,7 @@ from typing import Any
 from rich.console import Console
 
 from bench.arguments import Parser, given_folder
-from bench.entry import module_command
+from bench.called import module_command
 from bench.errors import INTERRUPTED, UsageError
 from bench.failure.causes import Interrupted
 from bench.machine import environment

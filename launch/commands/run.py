@@ -15,7 +15,7 @@ import os
 import subprocess
 
 from bench.arguments import Parser
-from bench.entry import module_command
+from bench.called import module_command
 from bench.errors import INTERRUPTED
 from bench.terminal import say
 from bench.variables import TURNS

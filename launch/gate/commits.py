@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench.entry import module_command
+from bench.called import module_command
 from bench.errors import INTERRUPTED, UNFORESEEN, Ended
 from bench.machine.environment import CHECKOUT
 from bench.terminal import say

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from bench import experiments, own_file
+from bench.called import module_command, module_words
 from bench.data import class_folders
-from bench.entry import module_command, module_words
 from bench.errors import UsageError
 from bench.machine.environment import version
 from bench.machine.gpus import built_for, has_distributed

@@ -6,7 +6,7 @@ import subprocess
 import time
 from dataclasses import dataclass
 
-from bench.entry import module_words
+from bench.called import module_words
 from bench.variables import LAUNCH_ID
 from launch.group import processes
 from launch.group.starter import UNKILLABLE_S, StartRequest

@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from bench.entry import module_command
+from bench.called import module_command
 from bench.variables import RUNNER_ID
 from launch.group import processes
 from launch.group.accelerate_command import inherited, work_of

@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.entry import module_command
+from bench.called import module_command
 from bench.failure import last_phase
 from bench.variables import RUNNER_ID
 from launch.group import processes

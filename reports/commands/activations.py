@@ -13,7 +13,7 @@ import subprocess
 from pathlib import Path
 
 from bench.arguments import at_least
-from bench.entry import module_command
+from bench.called import module_command
 
 GROUP = "Look at a run"
 OPTIONS = ("out", "layers", "model", "data", "data_root", "limit_eval")

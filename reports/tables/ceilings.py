@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from bench.called import as_called
 from bench.column import digits
 from bench.record.ceiling_columns import in_number_format
 from bench.record.columns import columns
@@ -120,6 +121,6 @@ def remarks(row: Row) -> list[str]:
         devices, others = devices_of(row), " and ".join(map(str, row["ceilings_with"]))
         return [
             f"held against no ceiling: measured with {others} at once, and this trial used {devices}; "
-            f"python -m launch ceilings --processes {devices} measures it"
+            + as_called(f"python -m launch ceilings --processes {devices} measures it")
         ]
     return under_roof

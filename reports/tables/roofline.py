@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from bench.called import as_called
 from bench.record.ceiling_columns import in_number_format
 from reports.tables.summary import Row
 
@@ -85,5 +86,6 @@ def remarks(row: Row) -> list[str]:
     if row[BYTES] is None:
         return ["under no roof: the version that ran it counted no bytes; run it again"]
     if row["copy_bytes_per_s"] is None:
-        return ["under no roof: no copy was measured beside the ceiling; python -m launch ceilings measures one"]
+        why = "no copy was measured beside the ceiling; python -m launch ceilings measures one"
+        return [as_called(f"under no roof: {why}")]
     return []

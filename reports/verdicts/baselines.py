@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench.called import as_called
 from bench.errors import UsageError
 from bench.record.columns import kept_apart
 from bench.record.csvfile import end_of_rows, write_whole
@@ -40,7 +41,7 @@ def renew(run: Path, root: Path, margin: float, accept: bool) -> None:
                 write_whole(folder / "trials.csv", raw.read(end))
         except OSError as error:
             raise UsageError(f"cannot write to {folder}: {error.strerror}; choose another --to") from error
-        print(f"{folder} is the baseline now; compare with: python -m reports compare {folder} RUN")
+        print(as_called(f"{folder} is the baseline now; compare with: python -m reports compare {folder} RUN"))
 
 
 def rows_of(folder: Path) -> list[Row]:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
+from bench.called import as_called
 from bench.errors import UsageError
 from bench.record.columns import COUNTS, OLDER
 from bench.record.csvfile import write_whole
@@ -69,7 +70,7 @@ def candidate(path: Path) -> Path:
 def show(report: ComparisonReport, path: Path) -> None:
     """Print which counts are new, missing or changed, and how to accept them."""
     console = Console(highlight=False, markup=False, soft_wrap=True)
-    accept = f"if that is meant: python -m reports baseline accept {path}"
+    accept = as_called(f"if that is meant: python -m reports baseline accept {path}")
     changed = [each for each in report.comparisons if each.verdict == "changed"]
     if report.code == 0:
         console.print(f"{len(report.comparisons)} counts are those of {path}")
