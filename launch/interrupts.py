@@ -24,10 +24,13 @@ def before_any_trial() -> Iterator[None]:
 
 
 def interruptible(work: Callable[[], int | None]) -> int | None:
-    """The work's exit code, or 130 if a signal interrupted it."""
-    with contextlib.suppress(Interrupted), handling(interrupt):
-        return work()
-    return INTERRUPTED
+    """The work's exit code, or 130 if a signal interrupted it and it did not itself say so."""
+    try:
+        with handling(interrupt):
+            return work()
+    except Interrupted:
+        say("interrupted")
+        return INTERRUPTED
 
 
 @contextlib.contextmanager

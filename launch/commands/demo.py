@@ -126,7 +126,7 @@ def run(options: argparse.Namespace) -> int:
         return demo(out, requests, f"in {processes} process(es) on {f'{gpus} GPU(s)' if gpus else 'CPUs'}")
     except Interrupted:
         say(STOPPED)
-        raise
+        return INTERRUPTED
 
 
 def requests_of(out: Path, processes: int) -> list[RunRequest]:
