@@ -10,7 +10,9 @@ Faults are planted in a clone of this checkout, each as a commit.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
+import math
 import os
 import random
 import re
@@ -42,10 +44,12 @@ SHORT += ["--limit-eval", "16", "--no-checkpoint"]
 # Slowed sides in turn: 2% most often, because that is what the gate claims to find.
 SHARES = (0.02, 0.03, 0.02, 0.01, 0.02, 0.05, 0.02, 0.1)
 CALIBRATION = (8, 40)  # convolutions: the first one of a step costs more than the next ones
+BLOCK = 4  # steps with what is planted, and then as many without: it slows the step after it, too
+CALIBRATED = 3  # launches: what the same convolutions cost differs from one to the next
 MATCHES = """A match has three sides, two of them equal and one slowed, so that a pair takes longer than one of a gate,
 which has two. Families in which each pair is used once are few; those that are drawn from the pairs share them. A side
-is slowed by small convolutions after each step; how much they add was measured as CPU time between neighbouring steps
-of one process, which took no turns, and names the line."""
+is slowed by small convolutions after each step; how much they add was measured before, as CPU time, in launches of it
+that took no turns and had them in half of their steps, and names the line."""
 
 # Real faults. By processes: the heading.
 FAULTY = {1: "## Real faults in one process", 2: "## Real faults between two processes"}
@@ -119,10 +123,10 @@ FAULTS = [
 ]
 
 
-def slowed(convolutions: int, odd_alone: bool = False) -> Fault:
-    """More work in each step, or in each second one: so many small convolutions."""
+def slowed(convolutions: int, half: bool = False) -> Fault:
+    """More work in each step, or in every second block of steps: so many small convolutions."""
     work = f"""    with torch.no_grad():
-        for _ in range({convolutions} if window.index % 2 or not {odd_alone} else 0):
+        for _ in range({convolutions} if window.index // {BLOCK} % 2 or not {half} else 0):
             F.conv2d(_PLANTED, _WEIGHTS, padding=1)
 """
     tensors = (
@@ -164,13 +168,13 @@ def families(asked: Any) -> None:
     until = time.monotonic() + 60 * asked.minutes
     words = [*SHORT, "--processes", str(asked.processes), "--device", "cpu"]
     with clone() as tree, tempfile.TemporaryDirectory() as scratch:
-        few, many = (added(tree, Path(scratch), count, asked.processes) for count in CALIBRATION)
+        few, many = (statistics.fmean(added(tree, Path(scratch), count, asked.processes)) for count in CALIBRATION)
         each = (many - few) / (CALIBRATION[1] - CALIBRATION[0])
         counts = {part: max(1, round(CALIBRATION[0] + (part - few) / each)) for part in SHARES}
         real = {part: added(tree, Path(scratch), count, asked.processes) for part, count in counts.items()}
         trees = {0.0: tree} | {part: worktree(tree, slowed(count), f"{part:g}") for part, count in counts.items()}
         asked.out.mkdir(parents=True, exist_ok=True)
-        truths = {f"{part:.0%}": f"{share:.2%}" for part, share in real.items()}
+        truths = {f"{part:.0%}": with_error(shares) for part, shares in real.items()}
         write_whole(asked.out / "truth.json", json.dumps({"planted": truths}))
         number = 0
         while time.monotonic() < until:
@@ -192,18 +196,37 @@ def side(folder: Path, tree: Path, words: Sequence[str]) -> Side:
     return Side(folder.name, "", tree, folder, command, {})
 
 
-def added(tree: Path, scratch: Path, convolutions: int, processes: int) -> float:
-    """What so many planted convolutions add to a step, as a share of it.
+@functools.cache
+def added(tree: Path, scratch: Path, convolutions: int, processes: int) -> list[float]:
+    """What so many planted convolutions add to a step, as a share of it, in each of several launches.
 
-    From one launch in which every second step has them: neighbours in one process, without any turns.
+    Every second block of a launch's steps has them: neighbours in one process, without any turns. The first step of a
+    block is left out, since it follows one of the other kind.
     """
-    name = f"odd-{convolutions}"
-    odd = worktree(tree, slowed(convolutions, odd_alone=True), name)
-    words = [*SHORT[:-5], "--limit-windows", "600", *SHORT[-3:], "--processes", str(processes), "--device", "cpu"]
-    python(odd, "launch", "run", *words, "--out", str(scratch / name))
-    steps = [row for row in RunFolder(scratch / name).rows("steps") if row["measured"] == "true"]
-    times = {int(row["window"]): float(row["cpu_time_s"]) for row in steps}
-    return statistics.median(times[at] / times[at - 1] for at in times if at % 2 and at - 1 in times) - 1
+    name = f"half-{convolutions}"
+    half = worktree(tree, slowed(convolutions, half=True), name)
+    words = [*SHORT[:-5], "--limit-windows", "400", *SHORT[-3:], "--processes", str(processes), "--device", "cpu"]
+    python(half, "launch", "run", *words, "--repeats", str(CALIBRATED), "--out", str(scratch / name))
+    launches: dict[str, dict[int, float]] = {}
+    for row in RunFolder(scratch / name).rows("steps"):
+        if row["measured"] == "true":
+            launches.setdefault(row["launch_id"], {})[int(row["window"])] = float(row["cpu_time_s"])
+    return [share_added(times) for times in launches.values()]
+
+
+def share_added(times: dict[int, float]) -> float:
+    """What is in every second block of these steps (window -> its time), as a share of the others: the median."""
+    blocks: dict[int, list[float]] = {}
+    for window, time_s in times.items():
+        if window % BLOCK:
+            blocks.setdefault(window // BLOCK, []).append(time_s)
+    whole = {at: statistics.median(each) for at, each in blocks.items() if len(each) == BLOCK - 1}
+    return statistics.median(whole[at] / whole[at - 1] for at in whole if at % 2 and at - 1 in whole) - 1
+
+
+def with_error(shares: Sequence[float]) -> str:
+    """The mean of what launches measured, with its standard error."""
+    return f"{statistics.fmean(shares):.2%} +- {statistics.stdev(shares) / math.sqrt(len(shares)):.2%}"
 
 
 def report(asked: Any) -> None:
@@ -258,7 +281,9 @@ def faults(asked: Any) -> None:
     text += ["| fault | `reports gate exact` | `launch gate` | reason as printed by the gate |"]
     text += ["| --- | --- | --- | --- |", *lines, ""]
     text += ["Metrics of the timing gate that are not named are equivalent. The input pipeline is not counted where"]
-    text += ["loader workers hand their images over in an order of chance: a fault there can only show in time. Where no"]
+    text += [
+        "loader workers hand their images over in an order of chance: a fault there can only show in time. Where no"
+    ]
     text += ["trial runs, what was set up is not what the settings say, which a trial checks before it measures.", ""]
     text += [f"{machine}. Other processes took {bystanders.share():.0%} of the CPUs meanwhile.", ""]
     replace(asked.out, FAULTY[asked.processes], "\n".join(text))
