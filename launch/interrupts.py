@@ -24,7 +24,7 @@ def before_any_trial() -> Iterator[None]:
 
 
 def interruptible(work: Callable[[], int | None]) -> int | None:
-    """The work's exit code, or 130 if a signal interrupted it and it did not itself say so."""
+    """The work's exit code; 130 if a signal interrupts it, which is said then."""
     try:
         with handling(interrupt):
             return work()
