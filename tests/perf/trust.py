@@ -10,9 +10,7 @@ Faults are planted in a clone of this checkout, each as a commit.
 from __future__ import annotations
 
 import argparse
-import functools
 import json
-import math
 import os
 import random
 import re
@@ -31,7 +29,7 @@ from bench.machine.environment import CHECKOUT
 from bench.record.csvfile import write_whole
 from bench.record.run_folder import RunFolder
 from launch.gate.sides import Side, in_turns
-from reports.verdicts import selftest
+from reports.verdicts import compare, selftest
 
 from . import spread
 from .speed import Bystanders, machine_line
@@ -43,13 +41,10 @@ SHORT = ["resnet20_accumulation", "--arm", "16x1", "--data", "synthetic", "--epo
 SHORT += ["--limit-eval", "16", "--no-checkpoint"]
 # Slowed sides in turn: 2% most often, because that is what the gate claims to find.
 SHARES = (0.02, 0.03, 0.02, 0.01, 0.02, 0.05, 0.02, 0.1)
-CALIBRATION = (8, 40)  # convolutions: the first one of a step costs more than the next ones
-BLOCK = 4  # steps with what is planted, and then as many without: it slows the step after it, too
-CALIBRATED = 3  # launches: what the same convolutions cost differs from one to the next
 MATCHES = """A match has three sides, two of them equal and one slowed, so that a pair takes longer than one of a gate,
 which has two. Families in which each pair is used once are few; those that are drawn from the pairs share them. A side
-is slowed by small convolutions after each step; how much they add was measured before, as CPU time, in launches of it
-that took no turns and had them in half of their steps, and names the line."""
+is slowed by a loop after each step, which ends when its thread has spent so much CPU time. That time, as a share of
+the CPU time of a step of BASE, names the line: it is known, and not itself measured."""
 
 # Real faults. By processes: the heading.
 FAULTY = {1: "## Real faults in one process", 2: "## Real faults between two processes"}
@@ -123,18 +118,15 @@ FAULTS = [
 ]
 
 
-def slowed(convolutions: int, half: bool = False) -> Fault:
-    """More work in each step, or in every second block of steps: so many small convolutions."""
-    work = f"""    with torch.no_grad():
-        for _ in range({convolutions} if window.index // {BLOCK} % 2 or not {half} else 0):
-            F.conv2d(_PLANTED, _WEIGHTS, padding=1)
+def slowed(cpu_s: float) -> Fault:
+    """So much CPU time more in each step. Nothing else is touched: what is cached stays so."""
+    spin = f"""    import time
+
+    until = time.thread_time() + {cpu_s}
+    while time.thread_time() < until:
+        pass
 """
-    tensors = (
-        "_PLANTED = torch.randn(1, 16, 32, 32).contiguous(memory_format=torch.channels_last)\n"
-        "_WEIGHTS = torch.randn(16, 16, 3, 3)\n\n\n"
-    )
-    new = STEPPED.replace("step()\n", "step()\n" + work).replace("def kept_casts", tensors + "def kept_casts")
-    return Fault(f"{convolutions} convolutions", LOOP, STEPPED, new)
+    return Fault(f"{cpu_s} s of CPU time", LOOP, STEPPED, STEPPED.replace("step()\n", "step()\n" + spin))
 
 
 def main() -> None:
@@ -168,14 +160,12 @@ def families(asked: Any) -> None:
     until = time.monotonic() + 60 * asked.minutes
     words = [*SHORT, "--processes", str(asked.processes), "--device", "cpu"]
     with clone() as tree, tempfile.TemporaryDirectory() as scratch:
-        few, many = (statistics.fmean(added(tree, Path(scratch), count, asked.processes)) for count in CALIBRATION)
-        each = (many - few) / (CALIBRATION[1] - CALIBRATION[0])
-        counts = {part: max(1, round(CALIBRATION[0] + (part - few) / each)) for part in SHARES}
-        real = {part: added(tree, Path(scratch), count, asked.processes) for part, count in counts.items()}
-        trees = {0.0: tree} | {part: worktree(tree, slowed(count), f"{part:g}") for part, count in counts.items()}
+        step_s = cpu_time_of_a_step(tree, Path(scratch), words)
+        planted = {part: round(part * step_s, 6) for part in SHARES}
+        trees = {0.0: tree} | {part: worktree(tree, slowed(cpu_s), f"{part:g}") for part, cpu_s in planted.items()}
         asked.out.mkdir(parents=True, exist_ok=True)
-        truths = {f"{part:.0%}": with_error(shares) for part, shares in real.items()}
-        write_whole(asked.out / "truth.json", json.dumps({"planted": truths}))
+        truth = {f"{part:.0%}": cpu_s for part, cpu_s in planted.items()}
+        write_whole(asked.out / "truth.json", json.dumps({"planted_cpu_s": truth}))
         number = 0
         while time.monotonic() < until:
             part = SHARES[number % len(SHARES)]
@@ -196,37 +186,10 @@ def side(folder: Path, tree: Path, words: Sequence[str]) -> Side:
     return Side(folder.name, "", tree, folder, command, {})
 
 
-@functools.cache
-def added(tree: Path, scratch: Path, convolutions: int, processes: int) -> list[float]:
-    """What so many planted convolutions add to a step, as a share of it, in each of several launches.
-
-    Every second block of a launch's steps has them: neighbours in one process, without any turns. The first step of a
-    block is left out, since it follows one of the other kind.
-    """
-    name = f"half-{convolutions}"
-    half = worktree(tree, slowed(convolutions, half=True), name)
-    words = [*SHORT[:-5], "--limit-windows", "400", *SHORT[-3:], "--processes", str(processes), "--device", "cpu"]
-    python(half, "launch", "run", *words, "--repeats", str(CALIBRATED), "--out", str(scratch / name))
-    launches: dict[str, dict[int, float]] = {}
-    for row in RunFolder(scratch / name).rows("steps"):
-        if row["measured"] == "true":
-            launches.setdefault(row["launch_id"], {})[int(row["window"])] = float(row["cpu_time_s"])
-    return [share_added(times) for times in launches.values()]
-
-
-def share_added(times: dict[int, float]) -> float:
-    """What is in every second block of these steps (window -> its time), as a share of the others: the median."""
-    blocks: dict[int, list[float]] = {}
-    for window, time_s in times.items():
-        if window % BLOCK:
-            blocks.setdefault(window // BLOCK, []).append(time_s)
-    whole = {at: statistics.median(each) for at, each in blocks.items() if len(each) == BLOCK - 1}
-    return statistics.median(whole[at] / whole[at - 1] for at in whole if at % 2 and at - 1 in whole) - 1
-
-
-def with_error(shares: Sequence[float]) -> str:
-    """The mean of what launches measured, with its standard error."""
-    return f"{statistics.fmean(shares):.2%} +- {statistics.stdev(shares) / math.sqrt(len(shares)):.2%}"
+def cpu_time_of_a_step(tree: Path, scratch: Path, words: Sequence[str]) -> float:
+    """Its median in one launch: near enough to plant shares of about this size."""
+    python(tree, "launch", "run", *words, "--out", str(scratch / "plain"))
+    return float(RunFolder(scratch / "plain").rows("trials")[0][compare.CPU_TIME])
 
 
 def report(asked: Any) -> None:
@@ -237,9 +200,12 @@ def report(asked: Any) -> None:
     made_of, draw = [MADE_OF, "", spread.TEXT, "", spread.HEAD, spread.RULE], random.Random(0)
     for number, (run, most) in enumerate(zip(asked.runs, asked.budget_pairs, strict=True), 1):
         path = run / "truth.json"  # the folder of a gate on equal commits has none
-        truth = json.loads(path.read_text()) if path.exists() else {"planted": {}}
+        truth = json.loads(path.read_text()) if path.exists() else {"planted_cpu_s": {}}
         equal = gate_of(run, "head")
-        planted = {real: gate_of(run, f"slowed-{name}") for name, real in truth["planted"].items()}
+        step_s = statistics.median(row[compare.CPU_TIME] for row, _ in selftest.pairs_of(equal))
+        planted = {
+            f"{cpu_s / step_s:.2%}": gate_of(run, f"slowed-{name}") for name, cpu_s in truth["planted_cpu_s"].items()
+        }
         text += [f"### Run {number}", ""]
         text += [selftest.report(equal, planted, selftest.Gate(32, 0.01, most), 0), ""]
         made_of += spread.lines(str(number), selftest.pairs_of(equal), draw)
