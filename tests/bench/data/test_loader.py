@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import planted
+import psutil
 import pytest
 import torch
+from launching import until
 from torch.utils.data import DataLoader
 
 from bench.data import loader
@@ -53,7 +55,8 @@ def test_a_worker_that_left_is_told_though_torch_says_nothing(monkeypatch: pytes
         monkeypatch.setattr(loader, name, 0.05)
     worker = multiprocessing.get_context("fork").Process(target=os._exit, args=(0,))
     worker.start()
-    watch = loader.Watch([worker])  # unreaped, it stays a zombie
+    until(lambda: psutil.Process(worker.pid).status() == psutil.STATUS_ZOMBIE, "its end")  # nobody has reaped it
+    watch = loader.Watch([worker])
     watch.waiting_since = time.monotonic()
     deadline = time.monotonic() + 30
     while watch.reason is None and time.monotonic() < deadline:
