@@ -174,7 +174,8 @@ def notes(report: ComparisonReport) -> list[str]:
     if any(each.in_turns for each in report.comparisons):
         found.append(
             "pairs in turns: both launches of a pair trained alternately, and the change is the mean over the pairs of "
-            "the median over their turns (of images_per_s: a trimmed mean), not that of the medians in base and head."
+            "the middle of their turns (Hodges and Lehmann; of images_per_s: a trimmed mean), not that of the medians "
+            "in base and head."
         )
     elif any(each.paired and each.metric == "step_time_p50_s" for each in report.comparisons):
         found.append("The launches of a pair ran one after the other and took no turns, which tells less.")

@@ -13,7 +13,7 @@ RESAMPLES = 200
 NAMES = {"step_time_p50_s": "step time", "step_cpu_time_p50_s": "CPU time"}
 NORMAL = 1.349  # the interquartile range of a normal distribution, in standard deviations
 TEXT = """Of the equal pairs above, step time and CPU time. Between turns: the interquartile range of a pair's log
-ratios / 1.349, the median over pairs. Within pairs: what that leaves in a pair's median over its turns (bootstrap over
+ratios / 1.349, the median over pairs. Within pairs: what that leaves in the middle of a pair's turns (bootstrap over
 turns, root mean square over pairs). Between launches: what is left of the variance between pairs."""
 HEAD = "| run | metric | turns | between turns | between pairs | of it within pairs | between launches |"
 RULE = "| --- | --- | ---: | ---: | ---: | ---: | ---: |"
@@ -36,9 +36,9 @@ def ratios(metric: str, pair: Pair) -> list[float]:
 
 def line(name: str, found: Sequence[Sequence[float]], draw: random.Random) -> str:
     """A row of the table, from the log ratios of each pair's turns."""
-    between = statistics.stdev(map(statistics.median, found))
+    between = statistics.stdev(map(turns.middle, found))
     turn = statistics.median(spread(each) for each in found)
-    within = statistics.fmean(error_of_median(each, draw) ** 2 for each in found) ** 0.5
+    within = statistics.fmean(error_of_middle(each, draw) ** 2 for each in found) ** 0.5
     rest = between**2 - within**2
     launches = f"{rest**0.5:.2%}" if rest > 0 else "none seen"
     count = round(statistics.median(map(len, found)))
@@ -51,6 +51,6 @@ def spread(values: Sequence[float]) -> float:
     return (high - low) / NORMAL
 
 
-def error_of_median(values: Sequence[float], draw: random.Random) -> float:
-    """The standard error of the median of these values, by drawing from them again."""
-    return statistics.stdev(statistics.median(draw.choices(values, k=len(values))) for _ in range(RESAMPLES))
+def error_of_middle(values: Sequence[float], draw: random.Random) -> float:
+    """The standard error of the middle of these values, by drawing from them again."""
+    return statistics.stdev(turns.middle(draw.choices(values, k=len(values))) for _ in range(RESAMPLES))

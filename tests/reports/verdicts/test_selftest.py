@@ -18,7 +18,8 @@ from reports.verdicts import selftest
 def fewer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(selftest, "DRAWN", 60)
     monkeypatch.setattr(selftest, "PLANTED", 20)
-    monkeypatch.setattr(selftest, "SLOWER", (0.01, 0.1))
+    # 0.6%, which is printed as 1%, is within the margin by more than the mean of a few launches is off by chance.
+    monkeypatch.setattr(selftest, "SLOWER", (0.006, 0.1))
 
 
 def told(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[str, dict[str, list[str]]]:
@@ -42,7 +43,7 @@ def test_equal_launches_raise_no_alarm_and_what_is_planted_is_found(
     assert found["measured, each pair used once"][0].startswith("0 of ")
     assert found["drawn from all pairs"][:3] == ["0 of 60", "0.00% (0.00% .. 5.96%)", "at most 1%"]
     assert found["10%, in the numbers"][1].startswith("100% ")
-    assert found["1%, in the numbers"][1].startswith("0% "), "it is not beyond the margin"
+    assert found["1%, in the numbers"][1].startswith("0% "), "it is within the margin"
     (name,) = [name for name in found if name.startswith("3% really, 48 pairs: step time ")]
     assert float(name.split()[6].rstrip("%")) == pytest.approx(3, rel=0.1)
     assert "CPU time +" in name
