@@ -121,8 +121,8 @@ def change(base: Mapping[int, float], head: Mapping[int, float]) -> float | None
 def middle(values: Sequence[float]) -> float:
     """The median of the means of any two of these values, or of MOST of them, each also with itself.
 
-    Of turns it spreads less than their median, by 12% over 83 pairs of launches of two processes, and what slows a fifth
-    of them does not move it either. Source: Hodges and Lehmann 1963, Annals of Mathematical Statistics 34.
+    Of turns it spreads less than their median, by 12% over 83 pairs of launches of two processes, and what slows a
+    fifth of them does not move it either. Source: Hodges and Lehmann 1963, Annals of Mathematical Statistics 34.
     """
     few = np.asarray(values)[:: math.ceil(len(values) / MOST)]
     one, other = np.triu_indices(len(few))
