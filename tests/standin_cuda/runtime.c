@@ -25,7 +25,7 @@ static cudaError_t fail(cudaError_t code) { return last = code; }
 static int number(const char *name, int otherwise) { const char *text = getenv(name); return text ? atoi(text) : otherwise; }
 
 /* Visible devices by their physical numbers, as CUDA_VISIBLE_DEVICES lets them through. */
-static int visible(int *physical) {
+static int read_visible(int *physical) {
     int present = number("STANDIN_CUDA", 0), count = 0;
     char text[4096];
     const char *given = getenv("CUDA_VISIBLE_DEVICES");
@@ -40,6 +40,18 @@ static int visible(int *physical) {
         if ((!uuid && (*name < '0' || *name > '9')) || device < 0 || device >= present) break;
         physical[count++] = device;
     }
+    return count;
+}
+
+/* The same, read once in a process, as by CUDA: Accelerate empties the environment for a moment (clear_environment),
+   while NCCL's watchdog sets its device in another thread. */
+static int visible(int *physical) {
+    static pthread_mutex_t reading = PTHREAD_MUTEX_INITIALIZER;
+    static int kept[MOST_DEVICES], count, reader;
+    pthread_mutex_lock(&reading);
+    if (reader != getpid()) count = read_visible(kept), reader = getpid();
+    memcpy(physical, kept, sizeof kept);
+    pthread_mutex_unlock(&reading);
     return count;
 }
 
