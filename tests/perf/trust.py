@@ -247,10 +247,8 @@ def faults(asked: Any) -> None:
     text += ["| fault | `reports gate exact` | `launch gate` | reason as printed by the gate |"]
     text += ["| --- | --- | --- | --- |", *lines, ""]
     text += ["Metrics of the timing gate that are not named are equivalent. The input pipeline is not counted where"]
-    text += [
-        "loader workers hand their images over in an order of chance: a fault there can only show in time. Where no"
-    ]
-    text += ["trial runs, what was set up is not what the settings say, which a trial checks before it measures.", ""]
+    text += ["loader workers hand their images over in an order of chance: a fault there can only show in time."]
+    text += ["No trial runs where what was set up is not what the settings say: it is checked first.", ""]
     text += [f"{machine}. Other processes took {bystanders.share():.0%} of the CPUs meanwhile.", ""]
     replace(asked.out, FAULTY[asked.processes], "\n".join(text))
 
